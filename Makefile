@@ -1,0 +1,99 @@
+# async_jobs: everything a newcomer needs. `make` lists the targets.
+#
+# The environment lives in .venv and comes from a lock file with hashes. Two stamp files remember
+# what was installed, so that a second run installs nothing.
+
+# The first Python that is new enough; PYTHON=/path/to/python decides otherwise.
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(p) -c '$(IS_NEW_ENOUGH)' >/dev/null 2>&1 && echo $(p))))
+
+SHELL := /bin/sh
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --progress-bar off
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo test check diagram lock clean
+MAKEFLAGS += --no-print-directory
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/.run ## run the whole system on a realistic workload, with no services to install
+	@$(BIN)/async-jobs demo
+
+# Two workers, because CI and small laptops have two cores and most tests keep one busy. It is safe
+# because nothing is shared: each worker process starts a Postgres of its own, and each test gets a
+# database of its own. `worksteal` evens out the few long tests.
+test: .venv/.dev ## run all tests on real components; ARGS='-k quota' picks some
+	@$(BIN)/pytest --quiet --numprocesses=2 --dist=worksteal $(ARGS)
+
+check: .venv/.dev ## lint, format, types, import rules, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict async_jobs tests
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m async_jobs.entrypoints.diagram --check
+
+diagram: .venv/.dev ## write docs/lifecycle.md from the transition table
+	$(BIN)/python -m async_jobs.entrypoints.diagram
+
+# Versions that still fit stay; delete the lock files first to take the newest of everything.
+# The run lock is constrained by the other one, so that tests see what users get.
+LOCK := pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --custom-compile-command 'make lock'
+lock: ## compile requirements/*.lock again from pyproject.toml
+	@UV=$$(command -v uv) || { \
+		test -x .venv-uv/bin/uv || { \
+			echo "Fetching uv for this once ..." && '$(PYTHON)' -m venv .venv-uv && \
+			.venv-uv/bin/python -m pip install -qq --disable-pip-version-check uv; }; \
+		UV=.venv-uv/bin/uv; }; \
+	"$$UV" $(LOCK) --all-extras --group dev --output-file requirements/dev.lock && \
+	"$$UV" $(LOCK) --extra client --extra api --extra sqs --extra embedded --extra fast \
+		--group build --constraint requirements/dev.lock --output-file requirements/run.lock
+
+clean: ## remove the environment and everything generated
+	@rm -rf .venv .venv-uv .async_jobs build dist .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the environment ------------------------------------------------------------------------
+
+.PHONY: .venv
+.venv: .venv/.dev
+
+# $(1) is the lock file. The package itself is installed without a build environment: the lock
+# holds the build backend too, so that nothing unlocked is ever fetched.
+define install
+	@echo "Installing $(1) into .venv ..."
+	@if command -v uv >/dev/null 2>&1; then \
+		uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1) && \
+		uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .; \
+	else \
+		{ $(BIN)/python -m pip --version || $(BIN)/python -m ensurepip; } >/dev/null 2>&1; \
+		$(PIP_INSTALL) --require-hashes -r $(1) && \
+		$(PIP_INSTALL) --no-build-isolation --no-deps -e .; \
+	fi
+	@touch $@
+endef
+
+.venv/.run: requirements/run.lock pyproject.toml | .venv/bin/python
+	$(call install,requirements/run.lock)
+
+.venv/.dev: requirements/dev.lock pyproject.toml | .venv/bin/python
+	$(call install,requirements/dev.lock)
+	@touch .venv/.run
+
+.venv/bin/python:
+	@'$(PYTHON)' -c '$(IS_NEW_ENOUGH)' 2>/dev/null || { \
+		echo "async_jobs needs Python 3.11 or newer; found: $$('$(or $(PYTHON),python3)' -V 2>&1)"; \
+		echo "Name another with: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; } >&2
+	@echo "Creating .venv with $$('$(PYTHON)' -V) ..."
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python '$(PYTHON)' .venv; \
+	else \
+		'$(PYTHON)' -m venv .venv; \
+	fi
