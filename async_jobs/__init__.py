@@ -1,0 +1,118 @@
+"""async_jobs: hand work in with how late it may start; it runs, earliest deadline first.
+
+Names are loaded when they are first used, so that importing the package is quick and asks for
+no extra that is not needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from async_jobs.adapters.memory.store import MemoryJobStore
+    from async_jobs.adapters.postgres.migrate import get_ddl
+    from async_jobs.adapters.postgres.store import PostgresJobStore
+    from async_jobs.application.outcomes import Reject, RetryAfter, Snooze
+    from async_jobs.application.registry import JobContext, JobRegistry, job_registry
+    from async_jobs.domain.backoff import BackoffPolicy
+    from async_jobs.domain.deadline import LatePolicy
+    from async_jobs.domain.errors import (
+        AsyncJobsError,
+        AuthTokenError,
+        ConfigurationError,
+        IllegalTransition,
+        InvalidJobError,
+        JobNotFoundError,
+        QuotaExceededError,
+        RemoteHttpError,
+        Unavailable,
+    )
+    from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobStatus
+    from async_jobs.domain.limits import TenantQuota, UseCaseConfig
+    from async_jobs.entrypoints.config import AsyncJobsConfig
+    from async_jobs.entrypoints.library import JobService
+    from async_jobs.entrypoints.loops import run_scheduler_loop, run_worker_loop
+    from async_jobs.ports.store import JobStore
+
+_WHERE = {
+    "AsyncJobsConfig": "entrypoints.config",
+    "AsyncJobsError": "domain.errors",
+    "AuthTokenError": "domain.errors",
+    "BackoffPolicy": "domain.backoff",
+    "ConfigurationError": "domain.errors",
+    "EnqueueJobRequest": "domain.job",
+    "Enqueued": "domain.job",
+    "IllegalTransition": "domain.errors",
+    "InvalidJobError": "domain.errors",
+    "Job": "domain.job",
+    "JobContext": "application.registry",
+    "JobNotFoundError": "domain.errors",
+    "JobRegistry": "application.registry",
+    "JobService": "entrypoints.library",
+    "JobStatus": "domain.job",
+    "JobStore": "ports.store",
+    "LatePolicy": "domain.deadline",
+    "MemoryJobStore": "adapters.memory.store",
+    "PostgresJobStore": "adapters.postgres.store",
+    "QuotaExceededError": "domain.errors",
+    "Reject": "application.outcomes",
+    "RemoteHttpError": "domain.errors",
+    "RetryAfter": "application.outcomes",
+    "Snooze": "application.outcomes",
+    "TenantQuota": "domain.limits",
+    "Unavailable": "domain.errors",
+    "UseCaseConfig": "domain.limits",
+    "get_ddl": "adapters.postgres.migrate",
+    "job_registry": "application.registry",
+    "run_scheduler_loop": "entrypoints.loops",
+    "run_worker_loop": "entrypoints.loops",
+}
+
+__all__ = [
+    "AsyncJobsConfig",
+    "AsyncJobsError",
+    "AuthTokenError",
+    "BackoffPolicy",
+    "ConfigurationError",
+    "EnqueueJobRequest",
+    "Enqueued",
+    "IllegalTransition",
+    "InvalidJobError",
+    "Job",
+    "JobContext",
+    "JobNotFoundError",
+    "JobRegistry",
+    "JobService",
+    "JobStatus",
+    "JobStore",
+    "LatePolicy",
+    "MemoryJobStore",
+    "PostgresJobStore",
+    "QuotaExceededError",
+    "Reject",
+    "RemoteHttpError",
+    "RetryAfter",
+    "Snooze",
+    "TenantQuota",
+    "Unavailable",
+    "UseCaseConfig",
+    "get_ddl",
+    "job_registry",
+    "run_scheduler_loop",
+    "run_worker_loop",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,32 @@
+"""Start-by times: when a job should have started, and what lateness means."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class LatePolicy(StrEnum):
+    """What a use case does with a job that was not started by its deadline."""
+
+    RUN = "run"
+    """It runs, and is simply the most urgent there is."""
+    SIDELINE = "sideline"
+    """It runs after every job that can still be on time."""
+    EXPIRE = "expire"
+    """It is not worth running any more: it becomes dead with `deadline_missed`."""
+
+
+def deadline_of(run_at: datetime, delay_tolerance: timedelta) -> datetime:
+    """Return the start-by time. It never limits how long an execution may take."""
+    return run_at + delay_tolerance
+
+
+def is_late(deadline_at: datetime, at: datetime) -> bool:
+    """Tell whether a start at `at` would be late; starting on the deadline itself is on time."""
+    return at > deadline_at
+
+
+def lateness(deadline_at: datetime, started_at: datetime) -> timedelta:
+    """Return how long after its deadline a job started; negative when it was on time."""
+    return started_at - deadline_at

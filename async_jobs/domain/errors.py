@@ -1,0 +1,99 @@
+"""Every error a caller can meet.
+
+AsyncJobsError
+├── InvalidJobError         a value at the door breaks a bound; names the field (a ValueError)
+├── QuotaExceededError      the tenant has no room for what was asked
+├── JobNotFoundError        no such job, or not this tenant's
+├── IllegalTransition       the job's state forbids what was asked of it
+├── ConfigurationError      the environment or the wiring is wrong (a ValueError)
+├── Unavailable             a component did not answer; whether a write happened is unknown
+├── AuthTokenError          the remote side refused the token
+└── RemoteHttpError         the remote side answered with something unexpected
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+
+class AsyncJobsError(Exception):
+    """The root of the tree above."""
+
+
+class InvalidJobError(AsyncJobsError, ValueError):
+    """A value breaks a bound.
+
+    Attributes:
+        field: the path of the offending value, e.g. `payload.items[3].name`.
+        problem: what is wrong with it and what is allowed. Never holds the value itself,
+            because values may be secrets.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class QuotaExceededError(AsyncJobsError):
+    """Admitting the call would take the tenant's pending jobs above its limit.
+
+    Attributes:
+        tenant_id: whose limit it is.
+        limit: how many pending jobs the tenant may have.
+        used: how many it had when it asked.
+        asked: how many new ones the call would have added (duplicates are free).
+    """
+
+    def __init__(self, *, tenant_id: str, limit: int, used: int, asked: int) -> None:
+        super().__init__(
+            f"tenant {tenant_id!r} may have {limit} pending jobs; it has {used} and asked for"
+            f" {asked} more"
+        )
+        self.tenant_id = tenant_id
+        self.limit = limit
+        self.used = used
+        self.asked = asked
+
+
+class JobNotFoundError(AsyncJobsError):
+    """No job with this id exists, or it belongs to another tenant: the two look the same."""
+
+    def __init__(self, job_id: UUID | str) -> None:
+        super().__init__(f"no job has the id {job_id}")
+        self.job_id = job_id
+
+
+class IllegalTransition(AsyncJobsError):
+    """The event cannot happen to a job in this state; the job is unchanged."""
+
+    def __init__(self, *, state: str, event: str, why: str = "") -> None:
+        super().__init__(f"{event} cannot happen to a job that is {state}{why and f': {why}'}")
+        self.state = state
+        self.event = event
+
+
+class ConfigurationError(AsyncJobsError, ValueError):
+    """The environment or the wiring is wrong; one line per problem, no secrets."""
+
+
+class Unavailable(AsyncJobsError):
+    """A component did not answer. Whether a write took effect is unknown; repeat it safely."""
+
+
+class AuthTokenError(AsyncJobsError):
+    """The remote side refused the token."""
+
+
+class RemoteHttpError(AsyncJobsError):
+    """The remote side gave an answer that is no part of the interface.
+
+    Attributes:
+        status: the HTTP status.
+        excerpt: the first characters of the body.
+    """
+
+    def __init__(self, status: int, excerpt: str) -> None:
+        super().__init__(f"the remote side answered {status}: {excerpt}")
+        self.status = status
+        self.excerpt = excerpt

@@ -1,0 +1,272 @@
+"""What happened, told after it was committed. Ids and instants, never a payload.
+
+Telemetry adapters turn facts into logs, metrics and spans.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypedDict
+from uuid import UUID
+
+from async_jobs.domain import lifecycle
+from async_jobs.domain.deadline import is_late, lateness
+from async_jobs.domain.job import Job, JobStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """Something that happened at an instant."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFact(Fact):
+    """Something that happened to one job."""
+
+    job_id: UUID
+    tenant_id: str
+    use_case: str
+    type: str
+    attempt: int
+    """How many attempts had been charged when it happened."""
+
+
+class _JobIds(TypedDict):
+    at: datetime
+    job_id: UUID
+    tenant_id: str
+    use_case: str
+    type: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEnqueued(JobFact):
+    run_at: datetime
+    deadline_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLeased(Fact):
+    """A job left the backlog. Told by the scheduler, which never reads the whole job."""
+
+    job_id: UUID
+    tenant_id: str
+    use_case: str
+    lease_seq: int
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobHandOffFailed(JobFact):
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarted(JobFact):
+    """A worker claimed the job. `start_latency` counts from `run_at`, `late_by` from the
+    deadline (negative when on time)."""
+
+    worker_id: str
+    start_latency: timedelta
+    late_by: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineMissed(JobFact):
+    """An attempt started late, or the job expired unstarted (`started` is False)."""
+
+    late_by: timedelta
+    started: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSucceeded(JobFact):
+    ran_for: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed(JobFact):
+    """An attempt failed and another one will follow at `retry_at`."""
+
+    error: str
+    retry_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDied(JobFact):
+    """The job will not be tried again unless an operator retries it."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSnoozed(JobFact):
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobReleased(JobFact):
+    """A worker that shuts down gave the job back; no attempt was charged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCancelRequested(JobFact):
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCancelled(JobFact):
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRetried(JobFact):
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseExpired(JobFact):
+    """A lease ran out: its worker died or its hand-off was lost."""
+
+    claimed: bool
+    worker_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaleOutcomeDropped(JobFact):
+    """An outcome came after its lease was lost; it changed nothing."""
+
+    event: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerMissing(JobFact):
+    """A worker has no handler for the job's type; the job waits for one that does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerStuck(JobFact):
+    """A handler did not stop when it was cancelled; it still occupies its slot."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoisonDropped(Fact):
+    """A message that is no hand-off was taken off its queue."""
+
+    queue: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowUnreadable(Fact):
+    """A stored row is no job any more; it was skipped and hides no other."""
+
+    job_id: UUID | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseCaseSkipped(Fact):
+    """Dispatching one use case failed; the others went on."""
+
+    use_case: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsPurged(Fact):
+    """Finished jobs past their retention were forgotten."""
+
+    use_case: str
+    count: int
+
+
+def tell(before: Job, event: lifecycle.JobEvent, after: Job, *, at: datetime) -> list[JobFact]:
+    """Return the facts of an event that was committed: `before` became `after`.
+
+    Renewals are no news and yield nothing.
+    """
+    about = _About(before, after, at)
+    match event:
+        case lifecycle.HandOffFailed(error):
+            told: list[JobFact] = [JobHandOffFailed(error=error, **about.ids)]
+        case lifecycle.Claimed(worker_id):
+            told = about.started(worker_id)
+        case lifecycle.Succeeded():
+            told = [JobSucceeded(ran_for=about.ran_for, **about.ids)]
+        case lifecycle.Failed() | lifecycle.Rejected():
+            told = about.failed()
+        case lifecycle.Snoozed():
+            told = [JobSnoozed(until=after.run_at, **about.ids)]
+        case lifecycle.Released():
+            told = [JobReleased(**about.ids)]
+        case lifecycle.CancelRequested():
+            told = [JobCancelRequested(**about.ids)]
+        case lifecycle.LeaseExpired():
+            claimed = before.started_at is not None
+            told = [LeaseExpired(claimed=claimed, worker_id=before.worker_id, **about.ids)]
+            told += about.failed() if claimed else []
+        case lifecycle.Expired():
+            late_by = lateness(before.deadline_at, at)
+            told = [DeadlineMissed(late_by=late_by, started=False, **about.ids), *about.failed()]
+        case lifecycle.Retried():
+            told = [JobRetried(**about.ids)]
+        case _:
+            told = []
+    if after.status is JobStatus.CANCELLED:
+        told.append(JobCancelled(**about.ids))
+    return told
+
+
+class _About:
+    """The fields that all facts about one change share."""
+
+    def __init__(self, before: Job, after: Job, at: datetime) -> None:
+        self._before = before
+        self._after = after
+        self._at = at
+        self.ids = job_ids(after, at=at)
+
+    @property
+    def ran_for(self) -> timedelta:
+        return self._at - (self._before.started_at or self._at)
+
+    def started(self, worker_id: str) -> list[JobFact]:
+        late_by = lateness(self._before.deadline_at, self._at)
+        start_latency = self._at - self._before.run_at
+        told: list[JobFact] = [
+            JobStarted(
+                worker_id=worker_id, start_latency=start_latency, late_by=late_by, **self.ids
+            )
+        ]
+        if is_late(self._before.deadline_at, self._at):
+            told.append(DeadlineMissed(late_by=late_by, started=True, **self.ids))
+        return told
+
+    def failed(self) -> list[JobFact]:
+        error = self._after.last_error or ""
+        match self._after.status:
+            case JobStatus.DEAD:
+                return [JobDied(error=error, **self.ids)]
+            case JobStatus.PENDING:
+                return [JobFailed(error=error, retry_at=self._after.run_at, **self.ids)]
+            case _:
+                return []
+
+
+def job_ids(job: Job, *, at: datetime) -> _JobIds:
+    """Return the fields that every `JobFact` about `job` shares."""
+    return {
+        "at": at,
+        "job_id": job.id,
+        "tenant_id": job.tenant_id,
+        "use_case": job.use_case,
+        "type": job.type,
+        "attempt": job.attempts,
+    }

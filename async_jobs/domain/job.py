@@ -1,0 +1,171 @@
+"""The job record and the values around it. Frozen; `lifecycle.advance` makes the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
+
+from async_jobs.domain.backoff import BackoffPolicy
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+Payload: TypeAlias = "dict[str, JsonValue]"
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. The comments name who moves it in and out."""
+
+    PENDING = "pending"
+    """Enqueued, or back for another attempt; a scheduler leases it once it is due."""
+    RUNNING = "running"
+    """Leased: handed off and waiting for a worker, or being executed by one."""
+    SUCCEEDED = "succeeded"
+    """A worker's handler returned; final."""
+    DEAD = "dead"
+    """Out of attempts, rejected, or too late; final unless an operator retries it."""
+    CANCELLED = "cancelled"
+    """Somebody asked for it not to run; final unless an operator retries it."""
+
+
+LIVE = frozenset({JobStatus.PENDING, JobStatus.RUNNING})
+TERMINAL = frozenset(JobStatus) - LIVE
+
+
+class Phase(StrEnum):
+    """The part of a job's state that a compare-and-set compares, next to `lease_seq`."""
+
+    PENDING = "pending"
+    HANDED_OFF = "handed_off"
+    CLAIMED = "claimed"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptError:
+    """One failed attempt, as kept in a job's bounded history."""
+
+    attempt: int
+    at: datetime
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as it stands. All instants are aware UTC; `deadline_at = run_at + delay_tolerance`.
+
+    The first twenty fields are the public record; the rest is what the system needs to run
+    it, kept in the same row.
+    """
+
+    id: UUID
+    tenant_id: str
+    use_case: str
+    type: str
+    queue: str
+    status: JobStatus
+    payload: Payload
+    run_at: datetime
+    delay_tolerance: timedelta
+    deadline_at: datetime
+    priority: int
+    attempts: int
+    max_attempts: int
+    backoff_policy: BackoffPolicy
+    lease_expires_at: datetime | None
+    last_error: str | None
+    dedupe_key: str | None
+    enqueue_failed: bool
+    created_at: datetime
+    updated_at: datetime
+
+    lease_seq: int = 0
+    """Grows at every lease and at an operator's retry; never reset. The fencing number."""
+    started_at: datetime | None = None
+    """Set at claim, cleared when the lease ends."""
+    worker_id: str | None = None
+    cancel_requested: bool = False
+    dispatches: int = 0
+    """Leases that ended without a claim, since the last claim."""
+    finished_at: datetime | None = None
+    errors: tuple[AttemptError, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    result: JsonValue = None
+
+    @property
+    def phase(self) -> Phase:
+        """What a compare-and-set on this job has to find."""
+        if self.status is not JobStatus.RUNNING:
+            return Phase(self.status.value)
+        if self.started_at is None:
+            return Phase.HANDED_OFF
+        return Phase.CANCELLING if self.cancel_requested else Phase.CLAIMED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnqueueJobRequest:
+    """What an application asks for. Whatever is None is taken from the use case.
+
+    Attributes:
+        tenant_id, use_case, type, queue, dedupe_key: 1-200 characters, no control characters.
+        payload: a JSON object of at most 256 KiB encoded and 32 levels.
+        id: chosen by the caller to make a repeated call harmless; else made by the service.
+        run_at: earliest start, aware, at most 366 days ahead; now when None or in the past.
+        delay_tolerance: how late after `run_at` a start is still on time, 0-30 days.
+        priority: within 16 bits; higher goes first among the tenant's own jobs.
+        headers: trace context and the like, carried along untouched.
+    """
+
+    tenant_id: str
+    use_case: str
+    type: str
+    payload: Payload
+    queue: str | None = None
+    id: UUID | None = None
+    run_at: datetime | None = None
+    delay_tolerance: timedelta | None = None
+    max_attempts: int | None = None
+    backoff_policy: BackoffPolicy | None = None
+    dedupe_key: str | None = None
+    priority: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Enqueued(NamedTuple):
+    """The answer to an enqueue: the id to ask about, and whether it was there already."""
+
+    job_id: UUID
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs to list; None means any. A tenant in the filter hides all other tenants."""
+
+    tenant_id: str | None = None
+    use_case: str | None = None
+    status: JobStatus | None = None
+
+
+class JobPage(NamedTuple):
+    """One page, newest first; `next_cursor` is None on the last one."""
+
+    jobs: tuple[Job, ...]
+    next_cursor: UUID | None
+
+
+class HandOff(NamedTuple):
+    """The message a transport carries: a hint that a lease exists, never the truth.
+
+    `lease_seq` is None for a bare job id put on the queue by hand: it stands for the job's
+    current unclaimed lease. `tenant_id` lets a fair transport group by tenant.
+    """
+
+    job_id: UUID
+    lease_seq: int | None
+    tenant_id: str

@@ -1,0 +1,450 @@
+"""The life of a job: every event, one table of transitions, one function that applies them.
+
+Everything that changes a job lives in this file. Adapters compare and set what `advance`
+computed; they decide nothing. A job's running state has two halves that the table's guards
+tell apart: *handed off* (leased, no worker has it yet) and *claimed* (a worker executes it).
+
+A lease is numbered by `lease_seq`, which only grows. A write about a lease expects the number
+it knows, so that whoever lost the lease changes nothing (see `Fence`).
+
+Two rules span events. An event that gives a running job back to `pending` ends the lease
+without ending the job. When somebody has asked for that job's cancellation meanwhile, `settle`
+lets `Cancelled` follow at once, so that a cancel request outlives the attempt it met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias, cast
+
+from async_jobs.domain.bounds import ERRORS_KEPT_MAX, RUN_AT_AHEAD_MAX, bounded_error
+from async_jobs.domain.deadline import deadline_of, is_late
+from async_jobs.domain.errors import IllegalTransition
+from async_jobs.domain.job import AttemptError, Job, JobStatus, JsonValue, Phase
+
+LEASE_EXPIRED = "lease expired"
+DEADLINE_MISSED = "deadline_missed"
+
+
+# --- Events ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A scheduler takes the job out of the backlog until `until`."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HandOffFailed:
+    """The transport did not accept the hand-off; no attempt is charged."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A worker consumes the lease and begins the attempt, which is charged here."""
+
+    worker_id: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The worker still executes the job; the lease lasts until `until`."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The handler returned `result`."""
+
+    result: JsonValue = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The handler failed. `draw` in [0, 1) is the chance that the backoff's jitter uses."""
+
+    error: str
+    retry_after: timedelta | None = None
+    draw: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The handler says that retrying is pointless."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snoozed:
+    """The handler wants to run later; the attempt is refunded."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The worker shuts down before the handler finished; the attempt is refunded."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody wants the executing job cancelled; its worker will stop it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The job will not run (any further)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseExpired:
+    """Nobody renewed or ended the lease in time. `draw` as in `Failed`."""
+
+    draw: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The deadline passed before a start, in a use case whose late policy is `expire`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """An operator gives a dead or cancelled job another life."""
+
+
+JobEvent: TypeAlias = (
+    Leased
+    | HandOffFailed
+    | Claimed
+    | Renewed
+    | Succeeded
+    | Failed
+    | Rejected
+    | Snoozed
+    | Released
+    | CancelRequested
+    | Cancelled
+    | LeaseExpired
+    | Expired
+    | Retried
+)
+EventType: TypeAlias = type[JobEvent]
+
+
+# --- The table -------------------------------------------------------------------------------
+
+_PENDING, _RUNNING = JobStatus.PENDING, JobStatus.RUNNING
+_SUCCEEDED, _DEAD, _CANCELLED = JobStatus.SUCCEEDED, JobStatus.DEAD, JobStatus.CANCELLED
+
+TRANSITIONS: Mapping[tuple[JobStatus, EventType], frozenset[JobStatus]] = {
+    (_PENDING, Leased): frozenset({_RUNNING}),
+    (_PENDING, Cancelled): frozenset({_CANCELLED}),
+    (_PENDING, Expired): frozenset({_DEAD}),
+    (_RUNNING, HandOffFailed): frozenset({_PENDING}),
+    (_RUNNING, Claimed): frozenset({_RUNNING}),
+    (_RUNNING, Renewed): frozenset({_RUNNING}),
+    (_RUNNING, Succeeded): frozenset({_SUCCEEDED}),
+    (_RUNNING, Failed): frozenset({_PENDING, _DEAD}),
+    (_RUNNING, Rejected): frozenset({_DEAD}),
+    (_RUNNING, Snoozed): frozenset({_PENDING}),
+    (_RUNNING, Released): frozenset({_PENDING}),
+    (_RUNNING, CancelRequested): frozenset({_RUNNING}),
+    (_RUNNING, Cancelled): frozenset({_CANCELLED}),
+    (_RUNNING, LeaseExpired): frozenset({_PENDING, _DEAD}),
+    (_DEAD, Retried): frozenset({_PENDING}),
+    (_CANCELLED, Retried): frozenset({_PENDING}),
+}
+"""(status, event) → the statuses that may follow. Whatever is not here cannot happen."""
+
+GUARDS: Mapping[tuple[JobStatus, EventType], str] = {
+    (_PENDING, Expired): "deadline missed",
+    (_RUNNING, HandOffFailed): "unclaimed",
+    (_RUNNING, Claimed): "unclaimed, unexpired",
+    (_RUNNING, Renewed): "unexpired",
+    (_RUNNING, Succeeded): "claimed",
+    (_RUNNING, Failed): "claimed",
+    (_RUNNING, Rejected): "claimed",
+    (_RUNNING, Snoozed): "claimed",
+    (_RUNNING, Released): "claimed",
+    (_RUNNING, CancelRequested): "claimed",
+    (_RUNNING, Cancelled): "unclaimed, or cancel requested",
+    (_RUNNING, LeaseExpired): "lease over",
+}
+"""What must hold besides the status; `advance` raises `IllegalTransition` where it does not."""
+
+_CLAIMED_ONLY = frozenset({Succeeded, Failed, Rejected, Snoozed, Released, CancelRequested})
+
+
+def advance(job: Job, event: JobEvent, *, now: datetime) -> Job:
+    """Return the job as it stands after `event`; `job` itself is untouched.
+
+    Args:
+        job: the job as it is known.
+        event: what happened.
+        now: the instant of the change, by the store's clock.
+
+    Raises:
+        IllegalTransition: `event` cannot happen to a job in this state.
+    """
+    allowed = TRANSITIONS.get((job.status, type(event)))
+    if allowed is None:
+        raise _illegal(job, event)
+    _guard(job, event, now)
+    after = _APPLY[type(event)](job, event, now)
+    assert after.status in allowed, f"{type(event).__name__} led to {after.status}"
+    return after
+
+
+def settle(job: Job, event: JobEvent, *, now: datetime) -> Job:
+    """Return the job after an event that ends its lease, honouring a cancel request.
+
+    A flagged job that would become pending again becomes cancelled instead, by `Cancelled`
+    following the event.
+    """
+    after = advance(job, event, now=now)
+    if after.status is _PENDING and after.cancel_requested:
+        return advance(after, Cancelled(), now=now)
+    return after
+
+
+def cancelling(job: Job) -> Cancelled | CancelRequested | None:
+    """Return the event that cancels a job as it stands, or None when that is under way or done.
+
+    What nobody executes ends at once; what a worker executes, its worker has to stop.
+
+    Raises:
+        IllegalTransition: the job ended otherwise.
+    """
+    match job.phase:
+        case Phase.PENDING | Phase.HANDED_OFF:
+            return Cancelled()
+        case Phase.CLAIMED:
+            return CancelRequested()
+        case Phase.CANCELLING | Phase.CANCELLED:
+            return None
+        case _:
+            raise _illegal(job, Cancelled(), "it has ended")
+
+
+def _guard(job: Job, event: JobEvent, now: datetime) -> None:
+    claimed = job.started_at is not None
+    if type(event) in _CLAIMED_ONLY and not claimed:
+        raise _illegal(job, event, "no worker has claimed it")
+    match event:
+        case HandOffFailed() | Claimed() if claimed:
+            raise _illegal(job, event, "a worker has claimed it")
+        case Claimed() | Renewed() if _lease_end(job) <= now:
+            raise _illegal(job, event, "its lease is over")
+        case LeaseExpired() if _lease_end(job) > now:
+            raise _illegal(job, event, "its lease is not over")
+        case Cancelled() if claimed and not job.cancel_requested:
+            raise _illegal(job, event, "a worker executes it; request its cancellation")
+        case Expired() if not is_late(job.deadline_at, now):
+            raise _illegal(job, event, "its deadline has not passed")
+        case _:
+            pass
+
+
+def _lease_end(job: Job) -> datetime:
+    assert job.lease_expires_at is not None, "a running job has a lease"
+    return job.lease_expires_at
+
+
+def _illegal(job: Job, event: JobEvent, why: str = "") -> IllegalTransition:
+    return IllegalTransition(state=job.phase.value, event=type(event).__name__, why=why)
+
+
+# --- What each event does --------------------------------------------------------------------
+
+
+def _leased(job: Job, event: Leased, now: datetime) -> Job:
+    return replace(
+        job,
+        status=_RUNNING,
+        lease_seq=next_lease_seq(job.lease_seq),
+        lease_expires_at=event.until,
+        started_at=None,
+        enqueue_failed=False,
+        updated_at=now,
+    )
+
+
+def next_lease_seq(lease_seq: int) -> int:
+    """Return the number of the lease that follows: the one place that counts leases."""
+    return lease_seq + 1
+
+
+def _hand_off_failed(job: Job, event: HandOffFailed, now: datetime) -> Job:
+    return _back_unstarted(job, now, enqueue_failed=True, last_error=bounded_error(event.error))
+
+
+def _back_unstarted(job: Job, now: datetime, **changes: Any) -> Job:
+    return _unleased(job, now, status=_PENDING, dispatches=job.dispatches + 1, **changes)
+
+
+def _claimed(job: Job, event: Claimed, now: datetime) -> Job:
+    return replace(
+        job,
+        started_at=now,
+        worker_id=event.worker_id,
+        attempts=job.attempts + 1,
+        dispatches=0,
+        lease_expires_at=event.until,
+        updated_at=now,
+    )
+
+
+def _renewed(job: Job, event: Renewed, now: datetime) -> Job:
+    return replace(job, lease_expires_at=event.until, updated_at=now)
+
+
+def _succeeded(job: Job, event: Succeeded, now: datetime) -> Job:
+    return _finished(job, now, _SUCCEEDED, result=event.result)
+
+
+def _failed(job: Job, event: Failed, now: datetime) -> Job:
+    error = bounded_error(event.error)
+    failure = AttemptError(attempt=job.attempts, at=now, error=error)
+    history = {"last_error": error, "errors": (*job.errors, failure)[-ERRORS_KEPT_MAX:]}
+    if job.attempts >= job.max_attempts:
+        return _finished(job, now, _DEAD, **history)
+    delay = (
+        job.backoff_policy.delay(job.attempts, event.draw)
+        if event.retry_after is None
+        else event.retry_after
+    )
+    return _due_later(job, now, now + min(delay, RUN_AT_AHEAD_MAX), **history)
+
+
+def _rejected(job: Job, event: Rejected, now: datetime) -> Job:
+    error = bounded_error(event.error)
+    failure = AttemptError(attempt=job.attempts, at=now, error=error)
+    return _finished(
+        job, now, _DEAD, last_error=error, errors=(*job.errors, failure)[-ERRORS_KEPT_MAX:]
+    )
+
+
+def _snoozed(job: Job, event: Snoozed, now: datetime) -> Job:
+    return _due_later(job, now, event.until, attempts=job.attempts - 1)
+
+
+def _released(job: Job, event: Released, now: datetime) -> Job:
+    # run_at and deadline stay: the job was due already, and its urgency is not forgiven.
+    return _unleased(job, now, status=_PENDING, attempts=job.attempts - 1)
+
+
+def _cancel_requested(job: Job, event: CancelRequested, now: datetime) -> Job:
+    return replace(job, cancel_requested=True, updated_at=now)
+
+
+def _cancelled(job: Job, event: Cancelled, now: datetime) -> Job:
+    return _finished(job, now, _CANCELLED)
+
+
+def _lease_expired(job: Job, event: LeaseExpired, now: datetime) -> Job:
+    if job.started_at is None:
+        return _back_unstarted(job, now)
+    return _failed(job, Failed(LEASE_EXPIRED, draw=event.draw), now)
+
+
+def _expired(job: Job, event: Expired, now: datetime) -> Job:
+    return _finished(job, now, _DEAD, last_error=DEADLINE_MISSED)
+
+
+def _retried(job: Job, event: Retried, now: datetime) -> Job:
+    return _due_later(
+        job,
+        now,
+        now,
+        attempts=0,
+        dispatches=0,
+        cancel_requested=False,
+        finished_at=None,
+        # A new number, so that whoever read the job in its former life writes in vain.
+        lease_seq=next_lease_seq(job.lease_seq),
+    )
+
+
+def _due_later(job: Job, now: datetime, run_at: datetime, **changes: Any) -> Job:
+    run_at = max(now, min(run_at, now + RUN_AT_AHEAD_MAX))
+    deadline_at = deadline_of(run_at, job.delay_tolerance)
+    return _unleased(job, now, status=_PENDING, run_at=run_at, deadline_at=deadline_at, **changes)
+
+
+def _finished(job: Job, now: datetime, status: JobStatus, **changes: Any) -> Job:
+    return _unleased(job, now, status=status, finished_at=now, **changes)
+
+
+def _unleased(job: Job, now: datetime, **changes: Any) -> Job:
+    return replace(
+        job, lease_expires_at=None, started_at=None, worker_id=None, updated_at=now, **changes
+    )
+
+
+_APPLY = cast(
+    "Mapping[EventType, Callable[[Job, JobEvent, datetime], Job]]",
+    {
+        Leased: _leased,
+        HandOffFailed: _hand_off_failed,
+        Claimed: _claimed,
+        Renewed: _renewed,
+        Succeeded: _succeeded,
+        Failed: _failed,
+        Rejected: _rejected,
+        Snoozed: _snoozed,
+        Released: _released,
+        CancelRequested: _cancel_requested,
+        Cancelled: _cancelled,
+        LeaseExpired: _lease_expired,
+        Expired: _expired,
+        Retried: _retried,
+    },
+)
+
+
+# --- Compare and set -------------------------------------------------------------------------
+
+# These two are about the end of the lease itself, so the end they know must still stand: a
+# renewal that was committed in between must win over the reaper that read before it.
+_FENCED_BY_LEASE_END = frozenset({Renewed, LeaseExpired})
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What a job must still look like for a change to be applied.
+
+    `lease_seq` and `phase` identify every version of a job's content, but for renewals, which
+    only move `lease_expires_at`; changes that depend on it compare it as well (else None).
+    """
+
+    lease_seq: int
+    phase: Phase
+    lease_expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One compare-and-set: `job` replaces the stored one if that still matches `fence`."""
+
+    fence: Fence
+    job: Job
+
+
+def change(job: Job, event: JobEvent, *, now: datetime) -> Change:
+    """Return the compare-and-set that carries out `event` on the job as it is known.
+
+    Raises:
+        IllegalTransition: `event` cannot happen to a job in this state.
+    """
+    lease_end = job.lease_expires_at if type(event) in _FENCED_BY_LEASE_END else None
+    return Change(Fence(job.lease_seq, job.phase, lease_end), settle(job, event, now=now))

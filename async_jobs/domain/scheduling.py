@@ -1,0 +1,318 @@
+"""Which jobs to lease next, and for every other one why not.
+
+`select` is the whole policy of one use case: capacity, tenant limits, weighted fair shares,
+earliest deadline first, and what to do with late jobs. `share_window` then cuts several use
+cases that feed one queue down to the hand-offs that queue may hold.
+
+Fairness is weighted max-min (water-filling; Bertsekas & Gallager, *Data Networks*, 6.5.2):
+capacity rises evenly, in proportion to the weights, over all tenants that still want more.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+from uuid import UUID
+
+from async_jobs.domain.deadline import LatePolicy, is_late
+from async_jobs.domain.lifecycle import next_lease_seq
+from async_jobs.domain.limits import UNLIMITED, TenantQuota, UseCaseConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What the policy needs to know of a pending job, and a lease of it has to compare."""
+
+    id: UUID
+    tenant_id: str
+    queue: str
+    priority: int
+    run_at: datetime
+    deadline_at: datetime
+    lease_seq: int
+
+
+class Reason(StrEnum):
+    """Why an eligible-looking job was not chosen."""
+
+    NOT_DUE = "not_due"
+    PAUSED = "paused"
+    TENANT_FULL = "tenant_full"
+    USE_CASE_FULL = "use_case_full"
+    WINDOW_FULL = "window_full"
+    FAIR_SHARE = "fair_share"
+    BEHIND = "behind"
+
+
+class Blocked(NamedTuple):
+    """A reason; for `BEHIND`, `ahead` jobs of the same tenant go first."""
+
+    reason: Reason
+    ahead: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectionRequest:
+    """One use case at one instant.
+
+    Attributes:
+        config: its capacity and late policy.
+        now: the instant that decides what is due and what is late.
+        running: its running jobs, by tenant.
+        tenant_running: running jobs of each limited tenant over all use cases.
+        quotas: the tenants that are limited or weighted.
+        window: how many more hand-offs its queue may hold.
+        candidates: its ready jobs as far as they are known, in any order.
+        tenants_unheld: limited tenants that another scheduler is leasing for just now.
+    """
+
+    config: UseCaseConfig
+    now: datetime
+    running: Mapping[str, int]
+    tenant_running: Mapping[str, int]
+    quotas: Mapping[str, TenantQuota]
+    window: int
+    candidates: Sequence[Candidate]
+    tenants_unheld: AbstractSet[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The answer: `chosen` to lease, in order; `expired` to bury; the rest `blocked`."""
+
+    chosen: tuple[Candidate, ...] = ()
+    expired: tuple[Candidate, ...] = ()
+    blocked: Mapping[UUID, Blocked] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGrant:
+    """A lease as a compare-and-set: the values `advance(job, Leased(until))` would give."""
+
+    job_id: UUID
+    expected_lease_seq: int
+    lease_seq: int
+    until: datetime
+    at: datetime
+
+
+def grant(candidate: Candidate, *, until: datetime, now: datetime) -> LeaseGrant:
+    """Return the lease of a chosen candidate."""
+    seq = candidate.lease_seq
+    return LeaseGrant(candidate.id, seq, next_lease_seq(seq), until, now)
+
+
+def order_within_tenant(
+    candidate: Candidate, policy: LatePolicy, now: datetime
+) -> tuple[bool, int, datetime, UUID]:
+    """Return the sort key inside a tenant: priority, then deadline, then id.
+
+    Under the policy `sideline` every late job comes after every job still on time.
+    """
+    late = policy is LatePolicy.SIDELINE and is_late(candidate.deadline_at, now)
+    return (late, -candidate.priority, candidate.deadline_at, candidate.id)
+
+
+def fair_shares(
+    capacity: int, demand: Mapping[str, int], weights: Mapping[str, float]
+) -> Mapping[str, Fraction]:
+    """Return each tenant's weighted max-min fair share of `capacity`, exactly.
+
+    A tenant that wants less than its part keeps what it wants; what it leaves is divided among
+    the others in proportion to their weights. Weights default to 1, and are taken as the
+    decimal numbers they are written as: three weights of 0.1 divide 3 into ones.
+    """
+    parts = _whole_numbers({tenant: weights.get(tenant, 1.0) for tenant in demand})
+    shares: dict[str, Fraction] = {}
+    hungry = dict(demand)
+    left, parts_left = capacity, sum(parts.values())
+    while content := [t for t, wanted in hungry.items() if wanted * parts_left <= left * parts[t]]:
+        for tenant in content:
+            shares[tenant] = Fraction(hungry.pop(tenant))
+        left -= sum(demand[tenant] for tenant in content)
+        parts_left -= sum(parts[tenant] for tenant in content)
+    return shares | {tenant: Fraction(left * parts[tenant], parts_left) for tenant in hungry}
+
+
+def _whole_numbers(weights: Mapping[str, float]) -> Mapping[str, int]:
+    """Return whole numbers in the same proportion."""
+    exact = {tenant: _decimal(weight) for tenant, weight in weights.items()}
+    scale = math.lcm(*{weight.denominator for weight in exact.values()})
+    return {tenant: int(weight * scale) for tenant, weight in exact.items()}
+
+
+@lru_cache(maxsize=4_096)
+def _decimal(weight: float) -> Fraction:
+    return Fraction(repr(weight))
+
+
+def select(request: SelectionRequest) -> Selection:
+    """Choose what to lease now. Pure and deterministic; the order of candidates is irrelevant."""
+    triage = _Triage(request)
+    free = request.config.max_concurrent - sum(request.running.values())
+    capacity = max(0, min(free, request.window))
+    eligible = [c for lane in triage.lanes.values() for c in lane]
+    if len(eligible) <= capacity:
+        chosen = sorted(eligible, key=triage.key)
+    else:
+        chosen = _contend(request, triage, capacity)
+        full = Reason.USE_CASE_FULL if free <= request.window else Reason.WINDOW_FULL
+        triage.blocked.update(_passed_over(triage, chosen, full))
+    return Selection(chosen=tuple(chosen), expired=tuple(triage.expired), blocked=triage.blocked)
+
+
+class _Triage:
+    """The candidates sorted out: eligible ones by tenant, in the tenant's own order."""
+
+    def __init__(self, request: SelectionRequest) -> None:
+        self.request = request
+        self.expired: list[Candidate] = []
+        self.blocked: dict[UUID, Blocked] = {}
+        self.lanes: dict[str, list[Candidate]] = {}
+        expire = request.config.late_policy is LatePolicy.EXPIRE
+        by_tenant: dict[str, list[Candidate]] = {}
+        for candidate in request.candidates:
+            if candidate.run_at > request.now:
+                self.blocked[candidate.id] = Blocked(Reason.NOT_DUE)
+            elif expire and is_late(candidate.deadline_at, request.now):
+                self.expired.append(candidate)
+            elif request.config.max_concurrent == 0:
+                self.blocked[candidate.id] = Blocked(Reason.PAUSED)
+            else:
+                by_tenant.setdefault(candidate.tenant_id, []).append(candidate)
+        self.expired.sort(key=self.key)
+        for tenant, lane in by_tenant.items():
+            self._limit(tenant, sorted(lane, key=self.key))
+
+    def key(self, candidate: Candidate) -> tuple[bool, int, datetime, UUID]:
+        return order_within_tenant(candidate, self.request.config.late_policy, self.request.now)
+
+    def _limit(self, tenant: str, lane: list[Candidate]) -> None:
+        limit = self.request.quotas.get(tenant, UNLIMITED).max_running
+        room, reason = len(lane), Reason.TENANT_FULL
+        if limit is not None:
+            room = max(0, limit - self.request.tenant_running.get(tenant, 0))
+            if tenant in self.request.tenants_unheld:
+                room = 0
+            if limit == 0:
+                reason = Reason.PAUSED
+        for candidate in lane[room:]:
+            self.blocked[candidate.id] = Blocked(reason)
+        if lane[:room]:
+            self.lanes[tenant] = lane[:room]
+
+
+def _contend(request: SelectionRequest, triage: _Triage, capacity: int) -> list[Candidate]:
+    """Divide `capacity` places among tenants that together want more."""
+    running = {t: request.running.get(t, 0) for t in request.running.keys() | triage.lanes.keys()}
+    demand = {tenant: n + len(triage.lanes.get(tenant, ())) for tenant, n in running.items()}
+    weights = {tenant: request.quotas.get(tenant, UNLIMITED).weight for tenant in demand}
+    shares = fair_shares(request.config.max_concurrent, demand, weights)
+    heads: list[tuple[bool, int, datetime, UUID, str, int]] = []
+
+    def push(tenant: str, index: int) -> None:
+        candidate = triage.lanes[tenant][index]
+        late = triage.key(candidate)[0]
+        claim = _claim(running[tenant], shares[tenant])
+        heapq.heappush(heads, (late, claim, candidate.deadline_at, candidate.id, tenant, index))
+
+    for tenant in triage.lanes:
+        push(tenant, 0)
+    chosen: list[Candidate] = []
+    while heads and len(chosen) < capacity:
+        *_, tenant, index = heapq.heappop(heads)
+        chosen.append(triage.lanes[tenant][index])
+        running[tenant] += 1
+        if index + 1 < len(triage.lanes[tenant]):
+            push(tenant, index + 1)
+    return chosen
+
+
+def _claim(running: int, share: Fraction) -> int:
+    """Rank a tenant's next slot: 0 wholly within its share, 1 partly, 2 beyond it.
+
+    Whole slots go first. Were a fraction as good as a whole, four tenants entitled to 1.25
+    slots each could take 2, 2, 1 and 0.
+    """
+    if running + 1 <= share:
+        return 0
+    return 1 if running < share else 2
+
+
+def _passed_over(
+    triage: _Triage, chosen: Sequence[Candidate], full: Reason
+) -> Mapping[UUID, Blocked]:
+    """Say why eligible jobs had to wait: behind their own tenant's, for fairness, or for room."""
+    taken = {candidate.id for candidate in chosen}
+    latest: dict[tuple[bool, str], datetime] = {}
+    for c in chosen:
+        lane = (triage.key(c)[0], c.tenant_id)
+        latest[lane] = max(latest.get(lane, c.deadline_at), c.deadline_at)
+    # The latest deadline that was served, and the latest of any other tenant's.
+    ranked: dict[bool, list[tuple[datetime, str]]] = {
+        late: sorted(((d, t) for (at, t), d in latest.items() if at is late), reverse=True)[:2]
+        for late in (False, True)
+    }
+    blocked: dict[UUID, Blocked] = {}
+    for tenant, candidates in triage.lanes.items():
+        waiting = [candidate for candidate in candidates if candidate.id not in taken]
+        for position, candidate in enumerate(waiting):
+            others = ranked[triage.key(candidate)[0]]
+            if position:
+                blocked[candidate.id] = Blocked(Reason.BEHIND, position)
+            elif any(t != tenant and candidate.deadline_at < d for d, t in others):
+                blocked[candidate.id] = Blocked(Reason.FAIR_SHARE)
+            else:
+                blocked[candidate.id] = Blocked(full)
+    return blocked
+
+
+def share_window(selections: Mapping[str, Selection], window: int) -> Mapping[str, Selection]:
+    """Cut the selections of use cases that feed one queue to `window` hand-offs in all.
+
+    Each use case keeps the beginning of its own order; among them the earliest deadline goes
+    first.
+    """
+    if sum(len(s.chosen) for s in selections.values()) <= window:
+        return selections
+    heads = [
+        (s.chosen[0].deadline_at, s.chosen[0].id, name)
+        for name, s in selections.items()
+        if s.chosen
+    ]
+    heapq.heapify(heads)
+    kept = dict.fromkeys(selections, 0)
+    for _ in range(max(0, window)):
+        *_, name = heapq.heappop(heads)
+        kept[name] += 1
+        if kept[name] < len(selections[name].chosen):
+            following = selections[name].chosen[kept[name]]
+            heapq.heappush(heads, (following.deadline_at, following.id, name))
+    return {name: _cut(selection, kept[name]) for name, selection in selections.items()}
+
+
+def _cut(selection: Selection, keep: int) -> Selection:
+    left_out = {c.id: Blocked(Reason.WINDOW_FULL) for c in selection.chosen[keep:]}
+    return Selection(
+        chosen=selection.chosen[:keep],
+        expired=selection.expired,
+        blocked={**selection.blocked, **left_out},
+    )
+
+
+def hand_off_window(*, unclaimed: int, live_slots: int, window_min: int) -> int:
+    """Return how many more hand-offs a queue may hold.
+
+    A deep queue destroys deadline order, because what is handed off cannot be overtaken. So
+    unclaimed hand-offs stay at or below twice the live worker slots, or a small minimum, so
+    that the first worker to come finds work.
+    """
+    return max(0, max(window_min, 2 * live_slots) - unclaimed)

@@ -1,0 +1,110 @@
+"""Candidates for the scheduling policy: one by one for examples, and drawn for properties."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.limits import TenantQuota, UseCaseConfig
+from async_jobs.domain.scheduling import Blocked, Candidate, Selection, SelectionRequest
+from tests.unit.domain.builders import NOW, after
+
+TENANTS = ["acme", "bolt", "core", "dune"]
+
+
+def waiting(
+    number: int,
+    tenant: str = "acme",
+    *,
+    deadline: float = 60,
+    priority: int = 0,
+    due: float = -3600,
+) -> Candidate:
+    """Return a candidate; `deadline` and `due` are seconds from now."""
+    return Candidate(
+        id=UUID(int=number),
+        tenant_id=tenant,
+        queue="lane",
+        priority=priority,
+        run_at=after(due),
+        deadline_at=after(deadline),
+        lease_seq=4,
+    )
+
+
+def numbers(candidates: Sequence[Candidate]) -> list[int]:
+    """Return the numbers the candidates were made with."""
+    return [candidate.id.int for candidate in candidates]
+
+
+def why_not(selection: Selection) -> dict[int, Blocked]:
+    """Return what blocks each job, by number."""
+    return {job_id.int: blocked for job_id, blocked in selection.blocked.items()}
+
+
+# --- Drawn --------------------------------------------------------------------------------------
+
+
+def candidate(job_number: int, traits: int, tenants: int = len(TENANTS)) -> Candidate:
+    """Return a job whose traits are packed into one number, because that draws quickly."""
+    traits, tenant = divmod(traits, tenants)
+    traits, priority = divmod(traits, 3)
+    traits, deadline = divmod(traits, 12)
+    return Candidate(
+        id=UUID(int=job_number),
+        tenant_id=TENANTS[tenant],
+        queue="lane",
+        priority=priority - 1,
+        # One in eight is not due yet.
+        run_at=after(1 if traits % 8 == 7 else -100),
+        deadline_at=after(10 * (deadline - 3)),
+        lease_seq=0,
+    )
+
+
+@st.composite
+def backlogs(
+    draw: st.DrawFn, tenants: int = len(TENANTS), jobs_min: int = 0, jobs_max: int = 14
+) -> list[Candidate]:
+    """Draw waiting jobs, with ids in no particular order."""
+    count = draw(st.integers(jobs_min, jobs_max))
+    drawn = draw(st.binary(min_size=2 * count, max_size=2 * count))
+    traits = [int.from_bytes(pair) for pair in zip(drawn[::2], drawn[1::2], strict=True)]
+    return [candidate(n * 5 % 17 + 1, each, tenants) for n, each in enumerate(traits)]
+
+
+running = st.dictionaries(st.sampled_from(TENANTS), st.integers(0, 3), max_size=2)
+weight = st.sampled_from([0.5, 1.0, 1.0, 2.0, 3.0])
+weighted = st.dictionaries(st.sampled_from(TENANTS), st.builds(TenantQuota, weight=weight))
+limited = st.dictionaries(
+    st.sampled_from(TENANTS),
+    st.builds(TenantQuota, max_running=st.none() | st.integers(0, 4), weight=weight),
+)
+
+# Anything at all: every rule plays a part.
+requests = st.builds(
+    SelectionRequest,
+    config=st.builds(
+        UseCaseConfig, max_concurrent=st.integers(0, 9), late_policy=st.sampled_from(LatePolicy)
+    ),
+    now=st.just(NOW),
+    running=running,
+    tenant_running=running,
+    quotas=limited,
+    window=st.sampled_from([100, 100, 100, 5, 3, 1, 0, -1]),
+    candidates=backlogs(),
+    tenants_unheld=st.frozensets(st.sampled_from(TENANTS), max_size=1),
+)
+
+# More than fits, of tenants that nothing else holds back: fairness decides.
+contended_requests = st.builds(
+    SelectionRequest,
+    config=st.builds(UseCaseConfig, max_concurrent=st.integers(2, 7)),
+    now=st.just(NOW),
+    running=running,
+    tenant_running=st.just({}),
+    quotas=weighted,
+    window=st.sampled_from([100, 100, 2]),
+    candidates=backlogs(jobs_min=9),
+)

@@ -1,0 +1,264 @@
+"""Which facts each event yields, and that none of them carries a payload."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from datetime import timedelta
+from typing import get_args
+
+import pytest
+
+from async_jobs.domain import facts, lifecycle
+from async_jobs.domain.facts import Fact, JobFact, job_ids, tell
+from async_jobs.domain.job import Job
+from async_jobs.domain.lifecycle import JobEvent, settle
+from tests.unit.domain.builders import (
+    JOB_ID,
+    NOW,
+    after,
+    cancelled,
+    claimed,
+    dead,
+    flagged,
+    handed_off,
+    pending,
+)
+
+IDS = {
+    "at": NOW,
+    "job_id": JOB_ID,
+    "tenant_id": "acme",
+    "use_case": "notifications",
+    "type": "send_email",
+}
+OVER = after(-1)
+
+
+def told_of(before: Job, event: JobEvent) -> list[JobFact]:
+    """Return what is told when the event is carried out as a store would."""
+    return tell(before, event, settle(before, event, now=NOW), at=NOW)
+
+
+def names(told: list[JobFact]) -> list[str]:
+    """Return the kinds of the facts, in order."""
+    return [type(fact).__name__ for fact in told]
+
+
+TOLD: list[tuple[str, Job, JobEvent, list[str]]] = [
+    ("a lease", pending(), lifecycle.Leased(after(60)), []),
+    ("a renewal", claimed(), lifecycle.Renewed(after(60)), []),
+    ("a refused hand-off", handed_off(), lifecycle.HandOffFailed("no"), ["JobHandOffFailed"]),
+    ("a start", handed_off(), lifecycle.Claimed("w", after(60)), ["JobStarted"]),
+    (
+        "a late start",
+        handed_off(run_at=after(-31), deadline_at=OVER),
+        lifecycle.Claimed("w", after(60)),
+        ["JobStarted", "DeadlineMissed"],
+    ),
+    ("a success", claimed(), lifecycle.Succeeded(), ["JobSucceeded"]),
+    ("a success of a flagged job", flagged(), lifecycle.Succeeded(), ["JobSucceeded"]),
+    ("a failure", claimed(), lifecycle.Failed("boom"), ["JobFailed"]),
+    ("the last failure", claimed(attempts=3), lifecycle.Failed("boom"), ["JobDied"]),
+    ("a failure of a flagged job", flagged(), lifecycle.Failed("boom"), ["JobCancelled"]),
+    ("a rejection", claimed(), lifecycle.Rejected("never"), ["JobDied"]),
+    ("a snooze", claimed(), lifecycle.Snoozed(after(60)), ["JobSnoozed"]),
+    ("a release", claimed(), lifecycle.Released(), ["JobReleased"]),
+    ("a cancel request", claimed(), lifecycle.CancelRequested(), ["JobCancelRequested"]),
+    ("a cancellation", pending(), lifecycle.Cancelled(), ["JobCancelled"]),
+    ("a stopped handler", flagged(), lifecycle.Cancelled(), ["JobCancelled"]),
+    (
+        "a lost hand-off",
+        handed_off(lease_expires_at=OVER),
+        lifecycle.LeaseExpired(),
+        ["LeaseExpired"],
+    ),
+    (
+        "a lost worker",
+        claimed(lease_expires_at=OVER),
+        lifecycle.LeaseExpired(),
+        ["LeaseExpired", "JobFailed"],
+    ),
+    (
+        "a worker lost on the last attempt",
+        claimed(lease_expires_at=OVER, attempts=3),
+        lifecycle.LeaseExpired(),
+        ["LeaseExpired", "JobDied"],
+    ),
+    (
+        "a worker lost with a flagged job",
+        flagged(lease_expires_at=OVER),
+        lifecycle.LeaseExpired(),
+        ["LeaseExpired", "JobCancelled"],
+    ),
+    (
+        "a missed deadline",
+        pending(run_at=after(-31), deadline_at=OVER),
+        lifecycle.Expired(),
+        ["DeadlineMissed", "JobDied"],
+    ),
+    ("a retry of a dead job", dead(), lifecycle.Retried(), ["JobRetried"]),
+    ("a retry of a cancelled job", cancelled(), lifecycle.Retried(), ["JobRetried"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "event", "expected"), [row[1:] for row in TOLD], ids=[row[0] for row in TOLD]
+)
+def test_each_event_is_told_as_listed(before: Job, event: JobEvent, expected: list[str]) -> None:
+    """An event yields exactly the facts that are listed for it, in that order."""
+    assert names(told_of(before, event)) == expected
+
+
+def test_the_list_holds_every_event() -> None:
+    """No event is missing above."""
+    assert {type(event) for _, _, event, _ in TOLD} == set(get_args(JobEvent))
+
+
+@pytest.mark.parametrize(
+    ("before", "event"), [row[1:3] for row in TOLD], ids=[row[0] for row in TOLD]
+)
+def test_every_fact_says_whose_it_is(before: Job, event: JobEvent) -> None:
+    """Each fact carries instant, job, tenant, use case, type, and the attempts charged."""
+    attempts = settle(before, event, now=NOW).attempts
+
+    for fact in told_of(before, event):
+        told = asdict(fact)
+        assert {name: told[name] for name in (*IDS, "attempt")} == {**IDS, "attempt": attempts}
+
+
+# --- What else a fact tells ------------------------------------------------------------------
+
+
+def test_a_start_tells_how_long_it_took_and_how_late_it_is() -> None:
+    """`start_latency` counts from `run_at`; `late_by` from the deadline, negative when on time."""
+    (started,) = told_of(handed_off(), lifecycle.Claimed("worker-2", after(60)))
+
+    assert started == facts.JobStarted(
+        **job_ids(claimed(), at=NOW),
+        worker_id="worker-2",
+        start_latency=timedelta(seconds=10),
+        late_by=timedelta(seconds=-20),
+    )
+
+
+def test_a_start_on_the_deadline_is_on_time() -> None:
+    """Only a start after the deadline misses it."""
+    on_the_deadline = handed_off(run_at=after(-30), deadline_at=NOW)
+
+    assert names(told_of(on_the_deadline, lifecycle.Claimed("w", after(60)))) == ["JobStarted"]
+
+
+def test_a_missed_deadline_tells_whether_the_job_started() -> None:
+    """A late start and an expiry differ in `started`; both say how late."""
+    late = {"run_at": after(-31), "deadline_at": OVER}
+
+    at_start = told_of(handed_off(**late), lifecycle.Claimed("w", after(60)))[1]
+    unstarted = told_of(pending(**late), lifecycle.Expired())[0]
+
+    second = timedelta(seconds=1)
+    assert at_start == facts.DeadlineMissed(
+        **job_ids(claimed(), at=NOW), late_by=second, started=True
+    )
+    assert unstarted == facts.DeadlineMissed(
+        **job_ids(pending(), at=NOW), late_by=second, started=False
+    )
+
+
+def test_a_success_tells_how_long_it_ran() -> None:
+    """`ran_for` counts from the claim."""
+    (fact,) = told_of(claimed(), lifecycle.Succeeded())
+
+    assert isinstance(fact, facts.JobSucceeded)
+    assert fact.ran_for == timedelta(seconds=3)
+
+
+def test_a_failure_tells_the_error_and_the_next_try() -> None:
+    """`retry_at` is the new `run_at`."""
+    (fact,) = told_of(claimed(), lifecycle.Failed("boom"))
+
+    assert isinstance(fact, facts.JobFailed)
+    assert (fact.error, fact.retry_at) == ("boom", after(120))
+
+
+@pytest.mark.parametrize(
+    ("before", "event", "error"),
+    [
+        (claimed(attempts=3), lifecycle.Failed("boom"), "boom"),
+        (claimed(), lifecycle.Rejected("never"), "never"),
+        (
+            pending(run_at=after(-31), deadline_at=OVER),
+            lifecycle.Expired(),
+            "deadline_missed",
+        ),
+    ],
+    ids=["failed", "rejected", "expired"],
+)
+def test_a_death_tells_why(before: Job, event: JobEvent, error: str) -> None:
+    """`JobDied` carries the error that ended the job."""
+    fact = told_of(before, event)[-1]
+
+    assert isinstance(fact, facts.JobDied)
+    assert fact.error == error
+
+
+def test_a_snooze_tells_until_when() -> None:
+    """`until` is when the job is really due, after the bounds were applied."""
+    (fact,) = told_of(claimed(), lifecycle.Snoozed(after(-60)))
+
+    assert isinstance(fact, facts.JobSnoozed)
+    assert fact.until == NOW
+
+
+@pytest.mark.parametrize(
+    ("before", "claimed_by"),
+    [(handed_off(lease_expires_at=OVER), None), (claimed(lease_expires_at=OVER), "worker-1")],
+    ids=["handed off", "claimed"],
+)
+def test_an_expired_lease_tells_who_held_it(before: Job, claimed_by: str | None) -> None:
+    """A lost hand-off has no worker; a lost attempt names it."""
+    fact = told_of(before, lifecycle.LeaseExpired())[0]
+
+    assert isinstance(fact, facts.LeaseExpired)
+    assert (fact.claimed, fact.worker_id) == (claimed_by is not None, claimed_by)
+
+
+# --- What no fact tells ----------------------------------------------------------------------
+
+
+KINDS_OF_FACTS = [
+    kind for kind in vars(facts).values() if isinstance(kind, type) and issubclass(kind, Fact)
+]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_FACTS, ids=lambda kind: kind.__name__)
+def test_no_fact_has_room_for_a_payload(kind: type[Fact]) -> None:
+    """No fact has a field for a payload, a result, headers, or a whole job."""
+    types: Mapping[str, str] = {field.name: str(field.type) for field in fields(kind)}
+
+    assert not {"payload", "result", "headers", "job"} & types.keys()
+    assert set(types.values()) <= {
+        "datetime",
+        "timedelta",
+        "UUID",
+        "UUID | None",
+        "str",
+        "str | None",
+        "int",
+        "bool",
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "event"), [row[1:3] for row in TOLD], ids=[row[0] for row in TOLD]
+)
+def test_a_payload_stays_out_of_what_is_told(before: Job, event: JobEvent) -> None:
+    """Neither payload, result, headers nor dedupe key can be found in what a fact prints."""
+    secret = "hunter2"
+    carrying = replace(
+        before,
+        payload={"k": secret},
+        headers={"k": secret},
+        dedupe_key=secret,
+        result={"k": secret},
+    )
+
+    assert secret not in repr(told_of(carrying, event))
