@@ -1,0 +1,1 @@
+"""What meets the outside world: one package per technology, each implementing ports."""

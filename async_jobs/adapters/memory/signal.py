@@ -1,0 +1,41 @@
+"""Wake-ups within one process."""
+
+from __future__ import annotations
+
+import asyncio
+
+from async_jobs.adapters.memory.waiting import woken
+from async_jobs.ports.clock import Clock
+
+
+class MemorySignal:
+    """Implements `Signal`."""
+
+    def __init__(self, *, clock: Clock) -> None:
+        self._clock = clock
+        self._waits: dict[str, set[asyncio.Event]] = {}
+        self._missed: set[str] = set()
+
+    def notify(self, topic: str) -> None:
+        """See `Signal`."""
+        waits = self._waits.get(topic)
+        if not waits:
+            self._missed.add(topic)
+            return
+        for event in waits:
+            event.set()
+
+    async def wait(self, topic: str, *, timeout_seconds: float) -> bool:
+        """See `Signal`."""
+        event = asyncio.Event()
+        if topic in self._missed:
+            self._missed.discard(topic)
+            event.set()
+        waits = self._waits.setdefault(topic, set())
+        waits.add(event)
+        try:
+            return await woken(event, self._clock, timeout_seconds)
+        finally:
+            waits.discard(event)
+            if not waits:
+                self._waits.pop(topic, None)

@@ -1,0 +1,133 @@
+"""A dispatch turn on the memory store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from async_jobs.adapters.memory.waiting import round_trip
+from async_jobs.domain.deadline import LatePolicy, is_late
+from async_jobs.domain.job import Job, JobStatus
+from async_jobs.domain.lifecycle import Leased, advance
+from async_jobs.domain.scheduling import Candidate, LeaseGrant, order_within_tenant
+from async_jobs.ports.store import Heads, HeadsQuery, RunningCount
+
+
+class MemoryTurn:
+    """Implements `DispatchTurn`. What it leases is applied by the store when it ends well."""
+
+    def __init__(
+        self,
+        *,
+        use_cases: frozenset[str],
+        tenants: frozenset[str],
+        rows: Callable[[JobStatus], list[Job]],
+        leasing: dict[UUID, asyncio.Event],
+    ) -> None:
+        self._use_cases = use_cases
+        self._tenants = tenants
+        self._rows = rows
+        self._leasing = leasing
+        self._leased: dict[UUID, Job] = {}
+        self._over = asyncio.Event()
+
+    @property
+    def use_cases(self) -> frozenset[str]:
+        """See `DispatchTurn`."""
+        return self._use_cases
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        """See `DispatchTurn`."""
+        return self._tenants
+
+    async def running(self) -> Sequence[RunningCount]:
+        """See `DispatchTurn`."""
+        await round_trip()
+        claimed: Counter[tuple[str, str, str]] = Counter()
+        unclaimed: Counter[tuple[str, str, str]] = Counter()
+        for row in [*self._rows(JobStatus.RUNNING), *self._leased.values()]:
+            counter = unclaimed if row.started_at is None else claimed
+            counter[row.use_case, row.tenant_id, row.queue] += 1
+        groups = claimed.keys() | unclaimed.keys()
+        return [RunningCount(*group, claimed[group], unclaimed[group]) for group in groups]
+
+    async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+        """See `DispatchTurn`."""
+        await round_trip()
+        ready = [
+            row
+            for row in self._rows(JobStatus.PENDING)
+            if row.run_at <= now and row.id not in self._leased
+        ]
+        return {
+            query.use_case: _heads([r for r in ready if r.use_case == query.use_case], query, now)
+            for query in queries
+            if query.use_case in self._use_cases
+        }
+
+    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
+        """See `DispatchTurn`."""
+        await round_trip()
+        pending = {row.id: row for row in self._rows(JobStatus.PENDING)}
+        leased = set()
+        for grant in grants:
+            row = pending.get(grant.job_id)
+            taken = grant.job_id in self._leasing
+            if row is None or taken or row.lease_seq != grant.expected_lease_seq:
+                continue
+            self._leased[row.id] = advance(row, Leased(grant.until), now=grant.at)
+            self._leasing[row.id] = self._over
+            leased.add(row.id)
+        return frozenset(leased)
+
+    def leased(self) -> list[Job]:
+        """Return the jobs to store when the turn ends without an error."""
+        return list(self._leased.values())
+
+    def end(self) -> None:
+        """Let go of the rows and wake whoever waits for them."""
+        for job_id in self._leased:
+            self._leasing.pop(job_id, None)
+        self._over.set()
+
+
+def _heads(ready: list[Job], query: HeadsQuery, now: datetime) -> Heads:
+    """Return a bounded view, as an adapter over a million rows has to.
+
+    The window of the `limit` most urgent jobs shows whose work presses. A walk over the
+    tenants, `limit` of them at a time, shows those whom a large backlog of others hides.
+    """
+    candidates = [_candidate(row) for row in ready]
+    sideline = query.late_policy is LatePolicy.SIDELINE
+    candidates.sort(key=lambda c: (sideline and is_late(c.deadline_at, now), c.deadline_at, c.id))
+    in_window = Counter(candidate.tenant_id for candidate in candidates[: query.limit])
+    waiting = sorted({candidate.tenant_id for candidate in candidates})
+    walk = [tenant for tenant in waiting if tenant > query.after][: query.limit]
+    shown = in_window.keys() | set(walk)
+    extra = -(-2 * query.limit // max(1, len(shown)))
+    seen: list[Candidate] = []
+    for tenant in sorted(shown):
+        lane = [candidate for candidate in candidates if candidate.tenant_id == tenant]
+        lane.sort(key=lambda c: order_within_tenant(c, query.late_policy, now))
+        seen += lane[: in_window[tenant] + extra]
+    late: list[Candidate] = []
+    if query.late_policy is LatePolicy.EXPIRE:
+        late = [c for c in candidates if is_late(c.deadline_at, now)][: query.limit]
+    resume = walk[-1] if len(walk) == query.limit else ""
+    return Heads(ready=tuple(seen), late=tuple(late), resume=resume)
+
+
+def _candidate(job: Job) -> Candidate:
+    return Candidate(
+        id=job.id,
+        tenant_id=job.tenant_id,
+        queue=job.queue,
+        priority=job.priority,
+        run_at=job.run_at,
+        deadline_at=job.deadline_at,
+        lease_seq=job.lease_seq,
+    )

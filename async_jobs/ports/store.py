@@ -1,0 +1,239 @@
+"""JobStore: the system of record, and DispatchTurn: the exclusive right to lease from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol, TypeAlias
+from uuid import UUID
+
+from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.job import Job, JobFilter, JobPage
+from async_jobs.domain.lifecycle import Change
+from async_jobs.domain.quota import Refused
+from async_jobs.domain.scheduling import Candidate, LeaseGrant
+
+
+class Added(NamedTuple):
+    """The job was admitted and is stored."""
+
+    job_id: UUID
+
+
+class Duplicate(NamedTuple):
+    """The job was there already, by id or by live dedupe key; nothing was added for it."""
+
+    of: UUID
+
+
+class Invalid(NamedTuple):
+    """The call was turned away, whole: this job's `field` cannot be accepted."""
+
+    job_id: UUID
+    field: str
+    problem: str
+
+
+AddResult: TypeAlias = Added | Duplicate | Refused | Invalid
+
+
+class Applied(NamedTuple):
+    """The answer to `save`.
+
+    Attributes:
+        ids: the jobs whose change stands; all others lost the comparison and are unchanged.
+        conflicting: among the losers, those that another live job's dedupe key kept out.
+    """
+
+    ids: frozenset[UUID]
+    conflicting: frozenset[UUID] = frozenset()
+
+
+class Upcoming(NamedTuple):
+    """The answer to `promote`: when the next scheduled job comes due, None if there is none."""
+
+    run_at: datetime | None
+
+
+class RunningCount(NamedTuple):
+    """How many jobs of a tenant run in a use case on a queue, claimed and not yet claimed."""
+
+    use_case: str
+    tenant_id: str
+    queue: str
+    claimed: int
+    unclaimed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadsQuery:
+    """Which ready jobs a scheduler wants to see of one use case.
+
+    Attributes:
+        use_case: must be one the turn holds.
+        limit: how many it could lease at most; bounds what is read, at least 1.
+        after: where the walk over the tenants goes on (`Heads.resume` of the last turn).
+        late_policy: `expire` also asks for late jobs behind others; `sideline` puts late
+            jobs behind.
+    """
+
+    use_case: str
+    limit: int
+    after: str = ""
+    late_policy: LatePolicy = LatePolicy.RUN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heads:
+    """Ready jobs of one use case.
+
+    Attributes:
+        ready: for each tenant a beginning of its ready jobs in scheduling order.
+        late: with the policy `expire`, late jobs, earliest deadline first, at most `limit`.
+        resume: pass it as `after` next time, so that every waiting tenant has its turn even
+            when there are more tenants than one turn can look at.
+    """
+
+    ready: tuple[Candidate, ...] = ()
+    late: tuple[Candidate, ...] = ()
+    resume: str = ""
+
+
+class DispatchTurn(Protocol):
+    """The exclusive right to lease jobs of `use_cases`, and of limited tenants in `tenants`.
+
+    What it leases becomes visible when the context ends without an error, and not before.
+    """
+
+    @property
+    def use_cases(self) -> frozenset[str]:
+        """The use cases of those asked for that nobody else holds."""
+        ...
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        """The tenants of those asked for that nobody else holds."""
+        ...
+
+    async def running(self) -> Sequence[RunningCount]:
+        """Count the running jobs of all use cases, held or not, in no particular order."""
+        ...
+
+    async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+        """Return the ready jobs of each queried use case; reads O(limit) rows for each."""
+        ...
+
+    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
+        """Lease jobs that are still pending under the number expected; returns which were."""
+        ...
+
+
+class JobStore(Protocol):
+    """The system of record. Rules live in the domain; a store compares and sets.
+
+    Every write is a batch of at most 1,000. An adapter takes `unreadable`, called with the id
+    (or None) and the problem of every stored row that is no job any more.
+
+    Promises:
+        JS-1 A job read back equals the job added, to the microsecond, payload included (key
+            order aside).
+        JS-2 Of several saves that expect the same state, exactly one is applied; the losers
+            change nothing and are told. Saves of different jobs do not affect each other.
+        JS-3 `add` never admits more than a tenant's limit, whatever runs beside it; a refused
+            call leaves nothing behind. Duplicates charge nothing.
+        JS-4 At most one live job per (tenant, dedupe key), whatever runs beside it, rollbacks
+            included; a finished job frees its key. A `save` that would break it is not
+            applied and is reported as conflicting.
+        JS-5 `heads` returns, for each tenant, its ready jobs in scheduling order and none that
+            is not due. It returns all ready jobs when they are at most `limit`. When there are
+            more, it shows the first jobs of `limit` tenants at a time, in the order of their
+            names from `after` on, and with `resume` comes round to every waiting tenant.
+        JS-6 No two turns ever hold the same use case, or the same tenant, at once; a turn
+            whose holder died is free again without an operator.
+        JS-7 Leases made in turns never take running above the count the holder saw plus what
+            it leased; a turn that ends in an error has leased nothing.
+        JS-8 `find` pages, newest first, neither repeat nor skip a job that existed throughout.
+        JS-9 Every read that is given a tenant sees that tenant's jobs only; a foreign id looks
+            exactly like a missing one.
+        JS-10 What a caller does to an object after handing it over, or after receiving it,
+            changes nothing in the store.
+        JS-11 One unreadable row never hides the others: it is reported and skipped.
+        JS-12 A save whose reply was lost can be repeated: the second time says applied.
+        JS-13 `purge` removes terminal jobs only, oldest first, at most `limit`.
+        JS-14 Adding an id that the same tenant already has is a `Duplicate` and changes
+            nothing; an id that another tenant has is `Invalid`, says nothing about whose it
+            is, and leaves nothing of the call behind.
+        JS-15 `expired` returns exactly the running jobs whose lease is over, longest first.
+        JS-16 `promote` returns the run_at of the next job that is not due yet; a due job is
+            visible to `heads` after a `promote` at or after its `run_at`.
+        JS-17 What is added within a caller's transaction is committed or rolled back with it.
+        JS-18 `lease` gives exactly the job that `advance` makes of it with `Leased`.
+
+    Not promised: that two reads in a row see the same state; any order of `get`.
+    """
+
+    async def add(
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+    ) -> list[AddResult]:
+        """Admit and insert, all or nothing, one result per job in order.
+
+        Args:
+            jobs: new pending jobs.
+            limits: the pending limit of each tenant in `jobs` that has one.
+            within: an open transaction of the adapter's own kind to write in; the adapter
+                then commits nothing.
+
+        A refused call answers `Refused` or `Invalid` for every job that is not a duplicate.
+        """
+        ...
+
+    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
+        """Return the jobs that exist, in no particular order."""
+        ...
+
+    async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
+        """Return one page of at most `limit` matching jobs, by descending id below `before`."""
+        ...
+
+    def turn(
+        self, use_cases: Collection[str], tenants: Collection[str] = ()
+    ) -> AbstractAsyncContextManager[DispatchTurn]:
+        """Take the right to dispatch what nobody else holds just now; never waits for it."""
+        ...
+
+    async def save(self, changes: Sequence[Change]) -> Applied:
+        """Compare and set a batch: each job replaces the stored one if its fence holds.
+
+        No two changes of a batch may name the same job.
+        """
+        ...
+
+    async def expired(self, now: datetime, *, limit: int) -> list[Job]:
+        """Return running jobs whose lease ended at or before `now`, longest first."""
+        ...
+
+    async def promote(
+        self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
+    ) -> Upcoming:
+        """Make due what was scheduled for later, at most `limit` jobs at a time.
+
+        Args:
+            now: the instant that decides.
+            limit: how many rows one call may touch; when more are due, `run_at` of the
+                answer is not after `now`.
+            sidelined: the use cases whose late jobs go behind those still on time.
+        """
+        ...
+
+    async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
+        """Forget terminal jobs that finished before an instant; returns how many."""
+        ...
+
+
+Unreadable: TypeAlias = "Callable[[UUID | None, str], None]"

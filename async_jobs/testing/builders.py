@@ -1,0 +1,162 @@
+"""Valid things with one line, and only what a test is about spelled out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID
+
+from async_jobs.domain.backoff import BackoffPolicy
+from async_jobs.domain.facts import Fact
+from async_jobs.domain.job import EnqueueJobRequest, HandOff, Job, JobStatus
+from async_jobs.domain.limits import TenantQuota, UseCaseConfig
+from async_jobs.domain.scheduling import Candidate
+from async_jobs.ports.workers import WorkerInfo
+from async_jobs.testing.clocks import NOW, ManualChance
+
+AnyFact = TypeVar("AnyFact", bound=Fact)
+
+# A seed of its own, so that these ids never meet those of a test's ManualChance().
+_chance = ManualChance(seed=0xB01DE5)
+
+
+def later(seconds: float = 1.0) -> datetime:
+    """Return an instant so many seconds after `NOW`; before it when negative."""
+    return NOW + timedelta(seconds=seconds)
+
+
+def an_id(at: datetime = NOW) -> UUID:
+    """Return a new id, greater than all before it when the instants do not go back."""
+    return _chance.uuid(at)
+
+
+def a_job(**overrides: Any) -> Job:
+    """Return a valid pending job, due when it was created unless `run_at` says otherwise.
+
+    `deadline_at` follows from `run_at` and `delay_tolerance`; given itself, it decides the
+    tolerance. The id follows `created_at`, so later jobs have greater ids.
+    """
+    created_at = overrides.get("created_at", NOW)
+    run_at = overrides.get("run_at", created_at)
+    use_case = overrides.get("use_case", "notifications")
+    tolerance = overrides.get("delay_tolerance", timedelta(seconds=60))
+    if "deadline_at" in overrides:
+        tolerance = overrides["deadline_at"] - run_at
+    defaults: dict[str, Any] = {
+        "id": an_id(created_at),
+        "tenant_id": "acme",
+        "use_case": use_case,
+        "type": "send_email",
+        "queue": use_case,
+        "status": JobStatus.PENDING,
+        "payload": {"to": "somebody@example.com"},
+        "run_at": run_at,
+        "delay_tolerance": tolerance,
+        "deadline_at": run_at + tolerance,
+        "priority": 0,
+        "attempts": 0,
+        "max_attempts": 5,
+        "backoff_policy": BackoffPolicy(),
+        "lease_expires_at": None,
+        "last_error": None,
+        "dedupe_key": None,
+        "enqueue_failed": False,
+        "created_at": created_at,
+        "updated_at": created_at,
+    }
+    return Job(**(defaults | overrides))
+
+
+def a_request(**overrides: Any) -> EnqueueJobRequest:
+    """Return a valid request."""
+    defaults: dict[str, Any] = {
+        "tenant_id": "acme",
+        "use_case": "notifications",
+        "type": "send_email",
+        "payload": {"to": "somebody@example.com"},
+    }
+    return EnqueueJobRequest(**(defaults | overrides))
+
+
+def a_use_case(**overrides: Any) -> UseCaseConfig:
+    """Return the settings of a use case: ten at once, a minute of tolerance."""
+    return UseCaseConfig(**overrides)
+
+
+def a_quota(**overrides: Any) -> TenantQuota:
+    """Return a tenant's quota: unlimited, of weight 1."""
+    return TenantQuota(**overrides)
+
+
+def a_handoff(**overrides: Any) -> HandOff:
+    """Return a hand-off of some job's first lease."""
+    defaults: dict[str, Any] = {"job_id": an_id(), "lease_seq": 1, "tenant_id": "acme"}
+    return HandOff(**(defaults | overrides))
+
+
+def a_worker(**overrides: Any) -> WorkerInfo:
+    """Return a worker that announced itself at `NOW` and counts as alive for a minute."""
+    defaults: dict[str, Any] = {
+        "worker_id": str(an_id()),
+        "queues": ("notifications",),
+        "slots": 10,
+        "busy": 0,
+        "host": "localhost",
+        "version": "0.0.0",
+        "seen_at": NOW,
+        "alive_until": later(60),
+    }
+    return WorkerInfo(**(defaults | overrides))
+
+
+def candidate_of(job: Job) -> Candidate:
+    """Return what `heads` shows of a pending job."""
+    return Candidate(
+        id=job.id,
+        tenant_id=job.tenant_id,
+        queue=job.queue,
+        priority=job.priority,
+        run_at=job.run_at,
+        deadline_at=job.deadline_at,
+        lease_seq=job.lease_seq,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SimpleLimits:
+    """Implements `Limits` by two mappings."""
+
+    use_case_configs: Mapping[str, UseCaseConfig] = field(
+        default_factory=lambda: {"notifications": UseCaseConfig()}
+    )
+    per_tenant_quotas: Mapping[str, TenantQuota] = field(default_factory=dict)
+
+
+class RecordingTelemetry:
+    """Implements `Telemetry`: keeps every fact, in order."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+
+    def record(self, fact: Fact) -> None:
+        """See `Telemetry`."""
+        self.facts.append(fact)
+
+    def of(self, kind: type[AnyFact]) -> list[AnyFact]:
+        """Return the facts of one kind."""
+        return [fact for fact in self.facts if isinstance(fact, kind)]
+
+
+class UnreadableRows:
+    """What a store reported of rows that are no jobs any more; pass it as `unreadable`."""
+
+    def __init__(self) -> None:
+        self.ids: list[UUID | None] = []
+        self.problems: list[str] = []
+
+    def __call__(self, job_id: UUID | None, problem: str) -> None:
+        """Take a report."""
+        self.ids.append(job_id)
+        self.problems.append(problem)

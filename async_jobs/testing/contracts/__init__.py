@@ -1,0 +1,36 @@
+"""One suite of behaviour per port, for every adapter of it: subclass, override the fixtures.
+
+A test's name begins with the number of the promise it holds the adapter to. Differences
+between adapters are class attributes that a suite documents, never skipped tests. The async
+tests and fixtures want pytest-asyncio with `asyncio_mode = "auto"`.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+
+import pytest
+
+# Before the suites are imported, so that their asserts explain themselves anywhere.
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
+)
+
+from async_jobs.testing.contracts.clocks import ChanceContract, ClockContract  # noqa: E402
+from async_jobs.testing.contracts.jobs import JobsContract  # noqa: E402
+from async_jobs.testing.contracts.queues import JobQueueContract  # noqa: E402
+from async_jobs.testing.contracts.signals import SignalContract  # noqa: E402
+from async_jobs.testing.contracts.stores import JobStoreContract  # noqa: E402
+from async_jobs.testing.contracts.telemetry import TelemetryContract  # noqa: E402
+from async_jobs.testing.contracts.workers import WorkersContract  # noqa: E402
+
+__all__ = [
+    "ChanceContract",
+    "ClockContract",
+    "JobQueueContract",
+    "JobStoreContract",
+    "JobsContract",
+    "SignalContract",
+    "TelemetryContract",
+    "WorkersContract",
+]

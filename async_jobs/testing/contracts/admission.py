@@ -1,0 +1,340 @@
+"""The store's contract, part one: what gets in. JS-3, JS-14, JS-17."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from async_jobs.domain.job import JobFilter, JobStatus, Phase
+from async_jobs.domain.quota import Refused
+from async_jobs.ports.store import Added, Duplicate, Invalid, JobStore
+from async_jobs.testing.builders import a_job, an_id, later
+from async_jobs.testing.contracts.scenes import (
+    PATHS,
+    RollBack,
+    Transaction,
+    added,
+    against_open,
+    all_jobs,
+    in_phase,
+    kinds,
+    race,
+    soon,
+    stored,
+    the_job,
+    told,
+)
+from async_jobs.testing.contracts.store_fixtures import StoreFixtures
+
+
+class QuotaContract(StoreFixtures):
+    """JS-3: a tenant's limit of pending jobs."""
+
+    async def test_js_3_a_call_may_fill_the_limit_and_not_pass_it(self, store: JobStore) -> None:
+        """With room for three, three are admitted, and then not one more."""
+        filled = await store.add([a_job() for _ in range(3)], {"acme": 3})
+        passed = await store.add([a_job()], {"acme": 3})
+
+        assert kinds(filled) == ["Added"] * 3
+        assert passed == [Refused(tenant_id="acme", limit=3, used=3, asked=1)]
+        assert len(await all_jobs(store)) == 3
+
+    async def test_js_3_a_limit_of_zero_admits_nothing(self, store: JobStore) -> None:
+        """A tenant may be shut out altogether."""
+        results = await store.add([a_job()], {"acme": 0})
+
+        assert results == [Refused(tenant_id="acme", limit=0, used=0, asked=1)]
+
+    async def test_js_3_one_of_64_racing_adds_gets_the_last_place(
+        self, store: JobStore, other_store: JobStore
+    ) -> None:
+        """64 callers see one free place; 63 learn that it is gone."""
+        await stored(store, a_job(), a_job())
+        calls = [(store, other_store)[i % 2].add([a_job()], {"acme": 3}) for i in range(64)]
+
+        results = [result for answer in await race(*calls) for result in answer]
+
+        assert sorted(kinds(results)) == ["Added"] + ["Refused"] * 63
+        assert len(await all_jobs(store, JobFilter(status=JobStatus.PENDING))) == 3
+
+    async def test_js_3_racing_batches_fill_the_limit_as_far_as_they_fit(
+        self, store: JobStore, other_store: JobStore
+    ) -> None:
+        """Batches of one to four race for ten places: each gets in whole or not at all."""
+        batches = [[a_job() for _ in range(i % 4 + 1)] for i in range(20)]
+        calls = [(store, other_store)[i % 2].add(b, {"acme": 10}) for i, b in enumerate(batches)]
+
+        answers = await race(*calls)
+
+        admitted = {r.job_id for answer in answers for r in answer if isinstance(r, Added)}
+        assert all(len(set(kinds(answer))) == 1 for answer in answers)
+        assert {job.id for job in await all_jobs(store)} == admitted
+        room = 10 - len(admitted)
+        assert 0 <= room < min(len(answer) for answer in answers if kinds(answer)[0] != "Added")
+
+    async def test_js_3_a_refused_call_leaves_nothing_behind(self, store: JobStore) -> None:
+        """One tenant without room keeps out the whole call, other tenants' jobs included."""
+        free = a_job(tenant_id="free")
+        full = [a_job(tenant_id="full") for _ in range(3)]
+
+        results = await store.add([full[0], free, *full[1:]], {"full": 2})
+
+        assert results == [Refused(tenant_id="full", limit=2, used=0, asked=3)] * 4
+        assert await all_jobs(store) == []
+        assert told(await store.add([free], {})) == told([Added(free.id)])
+
+    async def test_js_3_a_refused_call_frees_its_dedupe_keys(self, store: JobStore) -> None:
+        """A key in a refused call was never taken."""
+        refused = await store.add([a_job(dedupe_key="daily")], {"acme": 0})
+        again = await store.add([a_job(dedupe_key="daily")], {"acme": 1})
+
+        assert kinds(refused) == ["Refused"]
+        assert kinds(again) == ["Added"]
+
+    async def test_js_3_a_refused_call_is_no_duplicate_of_itself(self, store: JobStore) -> None:
+        """What repeats a job of the same call is refused with it: there is nothing to ask for."""
+        first = a_job(dedupe_key="daily")
+        batch = [first, a_job(dedupe_key="daily"), replace(first), a_job()]
+
+        results = await store.add(batch, {"acme": 1})
+
+        assert results == [Refused(tenant_id="acme", limit=1, used=0, asked=2)] * 4
+
+    @pytest.mark.parametrize("phase", sorted(set(Phase) - {Phase.PENDING}))
+    async def test_js_3_only_pending_jobs_count(self, store: JobStore, phase: Phase) -> None:
+        """A job that runs or has ended takes no place."""
+        await in_phase(store, phase)
+
+        assert kinds(await store.add([a_job()], {"acme": 1})) == ["Added"]
+
+    async def test_js_3_a_job_that_waits_for_later_counts(self, store: JobStore) -> None:
+        """Pending is pending, whether due or not."""
+        await added(store, run_at=later(3_600))
+
+        assert kinds(await store.add([a_job()], {"acme": 1})) == ["Refused"]
+
+    async def test_js_3_duplicates_charge_nothing(self, store: JobStore) -> None:
+        """With one free place, two duplicates and one new job fit."""
+        first = await added(store, dedupe_key="daily")
+        new = a_job()
+
+        results = await store.add([replace(first), a_job(dedupe_key="daily"), new], {"acme": 2})
+
+        assert told(results) == told([Duplicate(first.id), Duplicate(first.id), Added(new.id)])
+
+    async def test_js_3_a_refused_call_still_tells_its_duplicates(self, store: JobStore) -> None:
+        """Whoever repeats a call that had succeeded learns so, however full the tenant is."""
+        first = await added(store, dedupe_key="daily")
+
+        results = await store.add([a_job(), a_job(dedupe_key="daily")], {"acme": 1})
+
+        refused = Refused(tenant_id="acme", limit=1, used=1, asked=1)
+        assert told(results) == told([refused, Duplicate(first.id)])
+
+    async def test_js_3_tenants_are_counted_apart(self, store: JobStore) -> None:
+        """One tenant's backlog takes no place of another's."""
+        await stored(store, *(a_job(tenant_id="busy") for _ in range(5)))
+
+        results = await store.add([a_job(tenant_id="calm")], {"busy": 5, "calm": 1})
+
+        assert kinds(results) == ["Added"]
+
+    async def test_js_3_racing_calls_for_the_same_tenants_do_not_deadlock(
+        self, store: JobStore, other_store: JobStore
+    ) -> None:
+        """Calls that name the same limited tenants in opposite order all come to an end."""
+        tenants = [f"tenant-{i}" for i in range(6)]
+        limits = dict.fromkeys(tenants, 5)
+        calls = []
+        for i in range(20):
+            order = tenants if i % 2 else tenants[::-1]
+            batch = [a_job(tenant_id=tenant) for tenant in order]
+            calls.append((store, other_store)[i % 2].add(batch, {t: limits[t] for t in order}))
+
+        answers = await race(*calls)
+
+        assert sum(kinds(answer)[0] == "Added" for answer in answers) == 5
+        assert len(await all_jobs(store)) == 30
+
+    @pytest.mark.parametrize("commits", [True, False])
+    async def test_js_3_an_open_transaction_holds_its_place(
+        self, store: JobStore, transaction: Transaction, commits: bool
+    ) -> None:
+        """The last place goes to the transaction that took it first, unless it rolls back."""
+        rival = await against_open(
+            transaction,
+            store,
+            first=lambda within: store.add([a_job()], {"acme": 1}, within=within),
+            rival=lambda: store.add([a_job()], {"acme": 1}),
+            commits=commits,
+        )
+
+        assert kinds(rival) == ["Refused" if commits else "Added"]
+        assert len(await all_jobs(store)) == 1
+
+
+class IdentityContract(StoreFixtures):
+    """JS-14: an id is taken once."""
+
+    @pytest.mark.parametrize("phase", list(PATHS))
+    async def test_js_14_a_known_id_is_a_duplicate_and_changes_nothing(
+        self, store: JobStore, phase: Phase
+    ) -> None:
+        """Whatever became of the job, and whatever the repetition says."""
+        job = await in_phase(store, phase)
+        again = a_job(id=job.id, payload={"to": "somebody else"}, use_case="reports")
+
+        assert told(await store.add([again], {"acme": 0})) == told([Duplicate(job.id)])
+        assert await the_job(store, job.id) == job
+
+    async def test_js_14_a_call_may_name_an_id_twice(self, store: JobStore) -> None:
+        """The second is a duplicate of the first."""
+        job = a_job()
+
+        results = await store.add([job, replace(job)], {"acme": 1})
+
+        assert told(results) == told([Added(job.id), Duplicate(job.id)])
+
+    async def test_js_14_racing_adds_of_an_id_add_it_once(
+        self, store: JobStore, other_store: JobStore
+    ) -> None:
+        """A client that repeats itself before the first answer creates one job."""
+        job = a_job()
+        calls = [(store, other_store)[i % 2].add([replace(job)], {"acme": 1}) for i in range(16)]
+
+        results = [result for answer in await race(*calls) for result in answer]
+
+        assert sorted(kinds(results)) == ["Added"] + ["Duplicate"] * 15
+        assert await all_jobs(store) == [job]
+
+    async def test_js_14_a_foreign_id_is_invalid_and_tells_nothing(self, store: JobStore) -> None:
+        """The answer names the field, not the owner, and nothing of the call is added."""
+        theirs = await added(store, tenant_id="secretive")
+        mine = a_job()
+
+        results = await store.add([mine, a_job(id=theirs.id)], {})
+
+        assert kinds(results) == ["Invalid", "Invalid"]
+        assert {(r.job_id, r.field) for r in results if isinstance(r, Invalid)} == {
+            (theirs.id, "id")
+        }
+        assert "secretive" not in str(results)
+        assert await all_jobs(store) == [theirs]
+
+    async def test_js_14_one_of_two_tenants_gets_an_id_they_race_for(
+        self, store: JobStore, other_store: JobStore
+    ) -> None:
+        """Eight calls of each tenant: one adds, its tenant's are duplicates, others invalid."""
+        job_id = an_id()
+        tenants = ["one", "two"] * 8
+        calls = [
+            (store, other_store)[i // 2 % 2].add([a_job(id=job_id, tenant_id=tenant)], {})
+            for i, tenant in enumerate(tenants)
+        ]
+
+        results = [result for answer in await race(*calls) for result in answer]
+
+        owner = (await the_job(store, job_id)).tenant_id
+        by_tenant = {
+            t: kinds(r for u, r in zip(tenants, results, strict=True) if u == t) for t in tenants
+        }
+        assert sorted(by_tenant.pop(owner)) == ["Added"] + ["Duplicate"] * 7
+        assert [*by_tenant.values()] == [["Invalid"] * 8]
+
+    @pytest.mark.parametrize("commits", [True, False])
+    async def test_js_14_an_open_transaction_holds_its_id(
+        self, store: JobStore, transaction: Transaction, commits: bool
+    ) -> None:
+        """A repetition waits for the first call's transaction."""
+        job = a_job()
+
+        repetition = await against_open(
+            transaction,
+            store,
+            first=lambda within: store.add([job], {}, within=within),
+            rival=lambda: store.add([replace(job)], {}),
+            commits=commits,
+        )
+
+        assert kinds(repetition) == ["Duplicate" if commits else "Added"]
+        assert await all_jobs(store) == [job]
+
+
+class TransactionContract(StoreFixtures):
+    """JS-17: adding within the caller's transaction."""
+
+    async def test_js_17_a_commit_makes_the_job_visible(
+        self, store: JobStore, other_store: JobStore, transaction: Transaction
+    ) -> None:
+        """Nobody sees the job before the caller's own work is committed."""
+        job = a_job()
+        async with transaction() as within:
+            assert kinds(await store.add([job], {}, within=within)) == ["Added"]
+            assert await other_store.get([job.id]) == []
+            assert await all_jobs(other_store) == []
+
+        assert await other_store.get([job.id]) == [job]
+
+    async def test_js_17_a_rollback_takes_the_job_back(
+        self, store: JobStore, transaction: Transaction
+    ) -> None:
+        """The caller's work failed, so there is nothing to run, and its key is free."""
+        job = a_job(dedupe_key="daily")
+        with contextlib.suppress(RollBack):
+            async with transaction() as within:
+                await store.add([job], {}, within=within)
+                raise RollBack
+
+        assert await all_jobs(store) == []
+        assert kinds(await store.add([a_job(dedupe_key="daily")], {"acme": 1})) == ["Added"]
+
+    async def test_js_17_a_transaction_sees_what_it_added(
+        self, store: JobStore, transaction: Transaction
+    ) -> None:
+        """Its own jobs count against the limit, hold their keys, and are known by id."""
+        first = a_job(dedupe_key="daily")
+        async with transaction() as within:
+            await store.add([first], {"acme": 1}, within=within)
+            repeated = await store.add([replace(first)], {"acme": 1}, within=within)
+            twin = await store.add([a_job(dedupe_key="daily")], {"acme": 1}, within=within)
+            more = await store.add([a_job()], {"acme": 1}, within=within)
+
+        assert told(repeated) == told(twin) == told([Duplicate(first.id)])
+        assert more == [Refused(tenant_id="acme", limit=1, used=1, asked=1)]
+        assert await all_jobs(store) == [first]
+
+    async def test_js_17_a_call_turned_away_leaves_the_transaction_usable(
+        self, store: JobStore, transaction: Transaction
+    ) -> None:
+        """Refused, invalid and duplicate are answers: what else it did is still committed."""
+        theirs = await added(store, tenant_id="other")
+        first, last = a_job(), a_job()
+        async with transaction() as within:
+            await store.add([first], {}, within=within)
+            refused = await store.add([a_job()], {"acme": 0}, within=within)
+            invalid = await store.add([a_job(), a_job(id=theirs.id)], {}, within=within)
+            await store.add([last], {}, within=within)
+
+        assert kinds([*refused, *invalid]) == ["Refused", "Invalid", "Invalid"]
+        assert await all_jobs(store) == [last, first, theirs]
+
+    async def test_js_17_open_transactions_do_not_disturb_each_other(
+        self, store: JobStore, transaction: Transaction
+    ) -> None:
+        """Interleaved, for different tenants and keys: each ends in its own way."""
+        jobs = [a_job(tenant_id=f"tenant-{i % 2}", dedupe_key=f"key-{i}") for i in range(4)]
+        limits = {"tenant-0": 2, "tenant-1": 2}
+        async with transaction() as first:
+            await soon(store.add(jobs[:1], {"tenant-0": 2}, within=first))
+            with contextlib.suppress(RollBack):
+                async with transaction() as second:
+                    await soon(store.add(jobs[1:2], {"tenant-1": 2}, within=second))
+                    await soon(store.add(jobs[2:3], {"tenant-0": 2}, within=first))
+                    await soon(store.add(jobs[3:], {"tenant-1": 2}, within=second))
+                    raise RollBack
+
+        assert await all_jobs(store) == [jobs[2], jobs[0]]
+        new = [a_job(tenant_id="tenant-1", dedupe_key=key) for key in ("key-1", "key-3")]
+        assert kinds(await store.add(new, limits)) == ["Added", "Added"]

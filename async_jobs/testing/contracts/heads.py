@@ -1,0 +1,352 @@
+"""The store's contract, part six: what a scheduler is shown. JS-5, JS-16."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from async_jobs.domain.deadline import LatePolicy, is_late
+from async_jobs.domain.job import Job, Phase
+from async_jobs.domain.lifecycle import (
+    Cancelled,
+    Claimed,
+    Failed,
+    Leased,
+    Released,
+    Retried,
+    Snoozed,
+)
+from async_jobs.domain.scheduling import Candidate, grant, order_within_tenant
+from async_jobs.ports.store import Heads, HeadsQuery, JobStore
+from async_jobs.testing.builders import a_job, candidate_of, later
+from async_jobs.testing.clocks import NOW
+from async_jobs.testing.contracts.scenes import (
+    PATHS,
+    UNTIL,
+    added,
+    happened,
+    heads_of,
+    in_phase,
+    leased,
+    stored,
+)
+from async_jobs.testing.contracts.store_fixtures import StoreFixtures
+
+every_policy = pytest.mark.parametrize("policy", list(LatePolicy))
+
+
+def a_backlog(size: int, *, tenants: int) -> list[Job]:
+    """Return due jobs of several tenants, half of them late at `later(100)`, in a mixed order."""
+    return [
+        a_job(
+            tenant_id=f"tenant-{i % tenants}",
+            priority=i * 5 % 3,
+            deadline_at=later(100 + (i * 37 % 101) - 50),
+        )
+        for i in range(size)
+    ]
+
+
+def lanes(candidates: Sequence[Candidate]) -> dict[str, list[Candidate]]:
+    """Return the candidates of each tenant, in the order given."""
+    by_tenant: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        by_tenant.setdefault(candidate.tenant_id, []).append(candidate)
+    return by_tenant
+
+
+def lanes_of(jobs: Sequence[Job], policy: LatePolicy, now: datetime) -> dict[str, list[Candidate]]:
+    """Return each tenant's jobs in scheduling order."""
+    candidates = [candidate_of(job) for job in jobs]
+    return lanes(sorted(candidates, key=lambda c: order_within_tenant(c, policy, now)))
+
+
+class HeadsContract(StoreFixtures):
+    """JS-5: ready jobs, in order, none of them early."""
+
+    @every_policy
+    async def test_js_5_a_small_backlog_is_shown_whole_and_in_order(
+        self, store: JobStore, policy: LatePolicy
+    ) -> None:
+        """Within each tenant by priority, deadline and id; late ones where the policy says."""
+        jobs, now = a_backlog(60, tenants=4), later(100)
+        await stored(store, *jobs)
+
+        heads = await heads_of(store, now=now, limit=60, late_policy=policy)
+
+        assert lanes(heads.ready) == lanes_of(jobs, policy, now)
+        assert len(heads.ready) == 60
+
+    @every_policy
+    @pytest.mark.parametrize("limit", [1, 3, 7, 20])
+    async def test_js_5_of_a_large_backlog_the_beginning_of_each_lane_is_shown(
+        self, store: JobStore, policy: LatePolicy, limit: int
+    ) -> None:
+        """Never a job whose tenant has a better one that is not shown."""
+        jobs, now = a_backlog(90, tenants=6), later(100)
+        await stored(store, *jobs)
+
+        heads = await heads_of(store, now=now, limit=limit, late_policy=policy)
+
+        shown, whole = lanes(heads.ready), lanes_of(jobs, policy, now)
+        assert all(lane == whole[tenant][: len(lane)] for tenant, lane in shown.items())
+        assert set(shown) >= set(sorted(whole)[:limit])
+
+    async def test_js_5_a_tie_is_broken_by_the_id(self, store: JobStore) -> None:
+        """Of equals the older job goes first, whatever the order in which they were added."""
+        jobs = [a_job() for _ in range(20)]
+        await stored(store, *jobs[10:])
+        await stored(store, *jobs[:10])
+
+        heads = await heads_of(store)
+
+        assert heads.ready == tuple(candidate_of(job) for job in jobs)
+
+    @pytest.mark.parametrize("phase", sorted(set(PATHS) - {Phase.PENDING}))
+    async def test_js_5_only_pending_jobs_are_shown(self, store: JobStore, phase: Phase) -> None:
+        """Whatever runs or has ended is not ready."""
+        await in_phase(store, phase)
+
+        assert await heads_of(store) == Heads()
+
+    async def test_js_5_nothing_is_shown_early(self, store: JobStore) -> None:
+        """A job is due at its run_at, and not a microsecond before."""
+        jobs = [await added(store, run_at=later(10 + i / 1_000_000)) for i in range(-1, 2)]
+
+        heads = await heads_of(store, now=later(10))
+
+        assert heads.ready == tuple(candidate_of(job) for job in jobs[:2])
+
+    async def test_js_5_a_scheduler_whose_clock_is_behind_is_shown_nothing_early(
+        self, store: JobStore
+    ) -> None:
+        """Due is decided by the instant asked about, whoever has promoted the job already."""
+        job = await added(store, run_at=later(10))
+        await store.promote(later(20), limit=10)
+
+        assert (await heads_of(store, now=later(9))).ready == ()
+        assert (await heads_of(store, now=later(10))).ready == (candidate_of(job),)
+
+    async def test_js_5_each_use_case_has_its_own(self, store: JobStore) -> None:
+        """One question for several use cases; none sees another's jobs."""
+        mail = await added(store, use_case="notifications", queue="shared")
+        report = await added(store, use_case="reports", queue="shared", priority=5)
+        await added(store, use_case="other", queue="shared")
+        queries = [HeadsQuery(use_case=u, limit=10) for u in ("reports", "notifications", "idle")]
+        await store.promote(NOW, limit=10)
+
+        async with store.turn(["notifications", "reports", "idle"]) as turn:
+            heads = await turn.heads(queries, NOW)
+
+        assert heads.keys() == {"notifications", "reports", "idle"}
+        assert heads["notifications"].ready == (candidate_of(mail),)
+        assert heads["reports"].ready == (candidate_of(report),)
+        assert heads["idle"] == Heads()
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
+    async def test_js_5_the_walk_comes_round_to_every_tenant(
+        self, store: JobStore, limit: int
+    ) -> None:
+        """`limit` tenants at a time by name, beside one whose jobs are all more urgent."""
+        names = [f"tenant-{i}" for i in range(7)]
+        urgent = [a_job(tenant_id="zealous", deadline_at=later(1)) for _ in range(30)]
+        calm = [a_job(tenant_id=name, deadline_at=later(100)) for name in names for _ in range(3)]
+        await stored(store, *urgent, *calm)
+        first_jobs = [candidate_of(job) for job in (*calm[::3], urgent[0])]
+
+        after, met = "", []
+        for _ in range(8):
+            heads = await heads_of(store, limit=limit, after=after)
+            page = [c for c in first_jobs if c.tenant_id > after][:limit]
+            assert set(page) <= set(heads.ready)
+            met += page
+            after = heads.resume
+            if not after:
+                break
+        assert after == "" or limit == 1
+        assert met == first_jobs
+
+    async def test_js_5_the_walk_starts_again_after_the_last_tenant(self, store: JobStore) -> None:
+        """Resumed behind everybody, it shows the first ones next."""
+        await stored(store, *(a_job(tenant_id=f"tenant-{i}") for i in range(4)))
+
+        after, met = "zzz", set()
+        for _ in range(4):
+            heads = await heads_of(store, limit=2, after=after)
+            met |= {candidate.tenant_id for candidate in heads.ready}
+            after = heads.resume
+
+        assert met == {f"tenant-{i}" for i in range(4)}
+
+    async def test_js_5_what_is_shown_does_not_grow_with_the_backlog(self, store: JobStore) -> None:
+        """However many jobs wait, a scheduler reads about as many as it asked for."""
+        await stored(store, *a_backlog(100, tenants=4))
+        small = await heads_of(store, now=later(100), limit=5)
+        await stored(store, *a_backlog(900, tenants=4))
+        large = await heads_of(store, now=later(100), limit=5)
+
+        assert len(large.ready) <= max(len(small.ready), 4 * 5)
+
+    async def test_js_5_a_leased_job_is_shown_no_more_until_it_comes_back(
+        self, store: JobStore
+    ) -> None:
+        """Under its new number, with the deadline it then has."""
+        job = await leased(store, await added(store))
+        assert (await heads_of(store)).ready == ()
+
+        back = await happened(store, job, Claimed("w", UNTIL), Released())
+
+        assert (await heads_of(store)).ready == (candidate_of(back),)
+
+    async def test_js_5_what_a_turn_has_leased_it_is_not_shown_again(self, store: JobStore) -> None:
+        """Even before its leases are visible to others."""
+        jobs = [await added(store) for _ in range(3)]
+        await store.promote(NOW, limit=10)
+        query = HeadsQuery(use_case="notifications", limit=10)
+
+        async with store.turn(["notifications"]) as turn:
+            await turn.lease([grant(candidate_of(jobs[1]), until=UNTIL, now=NOW)])
+            heads = (await turn.heads([query], NOW))["notifications"]
+
+        assert heads.ready == (candidate_of(jobs[0]), candidate_of(jobs[2]))
+
+    @pytest.mark.parametrize("limit", [1, 5, 100])
+    async def test_js_5_late_jobs_are_listed_where_they_expire(
+        self, store: JobStore, limit: int
+    ) -> None:
+        """Earliest deadline first, across tenants, wherever they stand in their lanes."""
+        jobs, now = a_backlog(60, tenants=4), later(100)
+        await stored(store, *jobs)
+
+        heads = await heads_of(store, now=now, limit=limit, late_policy=LatePolicy.EXPIRE)
+
+        late = sorted((j.deadline_at, j.id) for j in jobs if is_late(j.deadline_at, now))
+        assert [candidate.id for candidate in heads.late] == [id for _, id in late][:limit]
+        by_id = {job.id: candidate_of(job) for job in jobs}
+        assert all(by_id[candidate.id] == candidate for candidate in heads.late)
+
+    @pytest.mark.parametrize("policy", [LatePolicy.RUN, LatePolicy.SIDELINE])
+    async def test_js_5_late_jobs_are_listed_nowhere_else(
+        self, store: JobStore, policy: LatePolicy
+    ) -> None:
+        """Other policies run late jobs, so they are ready like any."""
+        await added(store, deadline_at=later(1))
+
+        heads = await heads_of(store, now=later(100), late_policy=policy)
+
+        assert (len(heads.ready), heads.late) == (1, ())
+
+    async def test_js_5_a_job_on_its_deadline_is_not_late(self, store: JobStore) -> None:
+        """Late begins a microsecond after it."""
+        jobs = {}
+        for policy in LatePolicy:
+            on_time = await added(store, use_case=policy, deadline_at=later(10), priority=-1)
+            late = await added(store, use_case=policy, deadline_at=later(9.999_999), priority=1)
+            jobs[policy] = (candidate_of(on_time), candidate_of(late))
+
+        heads = {p: await heads_of(store, p, now=later(10), late_policy=p) for p in LatePolicy}
+
+        assert heads[LatePolicy.RUN].ready == jobs[LatePolicy.RUN][::-1]
+        assert heads[LatePolicy.SIDELINE].ready == jobs[LatePolicy.SIDELINE]
+        assert heads[LatePolicy.EXPIRE].late == jobs[LatePolicy.EXPIRE][1:]
+
+
+class PromotionContract(StoreFixtures):
+    """JS-16: from later to now."""
+
+    async def test_js_16_promote_tells_when_the_next_job_comes_due(self, store: JobStore) -> None:
+        """Of any tenant and use case; None when nothing waits for its time."""
+        assert (await store.promote(NOW, limit=10)).run_at is None
+        await added(store)
+        assert (await store.promote(NOW, limit=10)).run_at is None
+
+        for seconds in (30, 10.000_001, 20):
+            await added(store, run_at=later(seconds), tenant_id=f"t{seconds}", use_case="reports")
+
+        assert (await store.promote(NOW, limit=10)).run_at == later(10.000_001)
+        assert (await store.promote(later(10), limit=10)).run_at == later(10.000_001)
+        assert (await store.promote(later(10.000_001), limit=10)).run_at == later(20)
+        assert (await store.promote(later(29), limit=10)).run_at == later(30)
+        assert (await store.promote(later(30), limit=10)).run_at is None
+
+    async def test_js_16_a_due_job_is_shown_after_a_promote(self, store: JobStore) -> None:
+        """At its run_at exactly, or whenever after it somebody comes to promote."""
+        soon_due = await added(store, run_at=later(10))
+        later_due = await added(store, run_at=later(20))
+
+        assert (await heads_of(store, now=later(10))).ready == (candidate_of(soon_due),)
+        assert len((await heads_of(store, now=later(500))).ready) == 2
+        assert later_due.run_at == later(20)
+
+    async def test_js_16_a_limited_promote_says_that_more_is_due(self, store: JobStore) -> None:
+        """Repeated until its answer lies ahead, it has made everything due visible."""
+        due = [await added(store, run_at=later(i)) for i in range(1, 11)]
+        ahead = await added(store, run_at=later(100))
+
+        next_run_at = None
+        for _ in range(len(due)):
+            next_run_at = (await store.promote(later(50), limit=3)).run_at
+            assert next_run_at is not None
+            if next_run_at > later(50):
+                break
+        assert next_run_at == ahead.run_at
+        async with store.turn(["notifications"]) as turn:
+            query = HeadsQuery(use_case="notifications", limit=100)
+            heads = await turn.heads([query], later(50))
+        assert heads["notifications"].ready == tuple(candidate_of(job) for job in due)
+
+    async def test_js_16_a_job_that_comes_back_for_later_waits_again(self, store: JobStore) -> None:
+        """After a failure with backoff, a snooze: not before its new run_at."""
+        failed = await in_phase(store, Phase.CLAIMED)
+        failed = await happened(store, failed, Failed("x", retry_after=timedelta(seconds=30)))
+        snoozed = await in_phase(store, Phase.CLAIMED)
+        snoozed = await happened(store, snoozed, Snoozed(later(40)))
+
+        assert (await heads_of(store, now=later(29))).ready == ()
+        assert (await store.promote(later(29), limit=10)).run_at == later(30)
+        assert (await heads_of(store, now=later(30))).ready == (candidate_of(failed),)
+        assert len((await heads_of(store, now=later(40))).ready) == 2
+        assert snoozed.run_at == later(40)
+
+    async def test_js_16_a_job_that_ended_while_waiting_is_not_upcoming(
+        self, store: JobStore
+    ) -> None:
+        """Nobody needs to wake for what was cancelled; a retry makes it due at once."""
+        job = await added(store, run_at=later(10))
+        job = await happened(store, job, Cancelled())
+        assert (await store.promote(NOW, limit=10)).run_at is None
+        assert (await heads_of(store, now=later(10))).ready == ()
+
+        job = await happened(store, job, Retried(), now=later(5))
+        assert (await heads_of(store, now=later(5))).ready == (candidate_of(job),)
+
+    async def test_js_16_a_promoted_job_is_the_same_job(self, store: JobStore) -> None:
+        """Becoming due changes nothing that can be read, and no lease expects otherwise."""
+        job = await added(store, run_at=later(10))
+        await store.promote(later(10), limit=10, sidelined=["notifications"])
+        await store.promote(later(5_000), limit=10, sidelined=["notifications"])
+
+        assert await store.get([job.id]) == [job]
+        assert replace(job, lease_seq=1).lease_seq == (await leased(store, job)).lease_seq
+
+    async def test_js_16_jobs_may_run_out_of_time_while_they_wait(self, store: JobStore) -> None:
+        """Sidelined step by step: those whose deadline has passed go behind."""
+        slack = await added(store, deadline_at=later(1_000))
+        tight = await added(store, deadline_at=later(100), priority=1)
+
+        on_time = await heads_of(store, now=later(100), late_policy=LatePolicy.SIDELINE)
+        late = await heads_of(store, now=later(101), late_policy=LatePolicy.SIDELINE)
+
+        assert on_time.ready == (candidate_of(tight), candidate_of(slack))
+        assert late.ready == (candidate_of(slack), candidate_of(tight))
+
+    async def test_js_16_a_lease_taken_of_a_job_not_promoted_stands(self, store: JobStore) -> None:
+        """Saved by someone who knew the job otherwise: it runs, and is promoted no more."""
+        job = await added(store, run_at=later(10))
+        running = await happened(store, job, Leased(later(300)))
+
+        assert (await store.promote(later(20), limit=10)).run_at is None
+        assert await store.get([job.id]) == [running]

@@ -1,0 +1,45 @@
+"""The contract of `JobStore`, whole."""
+
+from __future__ import annotations
+
+from async_jobs.testing.contracts.admission import (
+    IdentityContract,
+    QuotaContract,
+    TransactionContract,
+)
+from async_jobs.testing.contracts.dedupe import DedupeContract
+from async_jobs.testing.contracts.heads import HeadsContract, PromotionContract
+from async_jobs.testing.contracts.housekeeping import HouseKeepingContract
+from async_jobs.testing.contracts.reading import (
+    IsolationContract,
+    PagesContract,
+    RoundTripContract,
+    TenantsContract,
+    UnreadableContract,
+)
+from async_jobs.testing.contracts.saving import SavingContract
+from async_jobs.testing.contracts.turns import LeasesContract, TurnsContract
+
+
+class JobStoreContract(
+    RoundTripContract,
+    SavingContract,
+    QuotaContract,
+    DedupeContract,
+    HeadsContract,
+    TurnsContract,
+    LeasesContract,
+    PagesContract,
+    TenantsContract,
+    IsolationContract,
+    UnreadableContract,
+    HouseKeepingContract,
+    IdentityContract,
+    PromotionContract,
+    TransactionContract,
+):
+    """Everything `JobStore` promises, JS-1 to JS-18.
+
+    Subclass it as `TestMyStore` and override the fixtures `store`, `other_store`,
+    `transaction` and `corrupt`; see `StoreFixtures` for what each has to give.
+    """

@@ -1,0 +1,158 @@
+"""memory_system: the whole of async_jobs inside a unit test, in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from async_jobs.adapters.memory.queue import MemoryJobQueue
+from async_jobs.adapters.memory.signal import MemorySignal
+from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.application.registry import JobRegistry, job_registry
+from async_jobs.application.scheduler import Scheduler
+from async_jobs.application.service import JobService
+from async_jobs.application.settings import SchedulerSettings, WorkerSettings
+from async_jobs.application.worker import Identity, Worker
+from async_jobs.domain.facts import Fact, RowUnreadable
+from async_jobs.domain.job import Job, JobStatus
+from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig, queue_of
+from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits
+from async_jobs.testing.clocks import ManualChance, ManualClock
+
+AnyFact = TypeVar("AnyFact", bound=Fact)
+
+ROUNDS_MAX = 100_000
+
+
+class MemorySystem:
+    """A service, a scheduler and a worker on memory adapters and a clock that the test owns.
+
+    Nothing runs by itself: `run_until_idle` does what is due, `clock.advance` makes more due.
+
+    Attributes:
+        service: what the application under test calls.
+        clock: stands still until it is advanced.
+        store: the system of record; `store.transaction()` stands in for a database
+            transaction to pass as `connection`.
+        registry: the handlers.
+        telemetry: every fact told so far.
+    """
+
+    def __init__(
+        self, config: Limits, *, registry: JobRegistry, clock: ManualClock, chance: ManualChance
+    ) -> None:
+        self.config = config
+        self.registry = registry
+        self.clock = clock
+        self.telemetry = RecordingTelemetry()
+        self.store = MemoryJobStore(
+            unreadable=lambda job_id, problem: self.telemetry.record(
+                RowUnreadable(at=clock.now(), job_id=job_id, problem=problem)
+            )
+        )
+        self._queues: dict[str, MemoryJobQueue] = {}
+        signal, workers = MemorySignal(clock=clock), MemoryWorkers()
+        self.service = JobService(
+            config,
+            self.store,
+            clock=clock,
+            chance=chance,
+            signal=signal,
+            telemetry=self.telemetry,
+        )
+        self.scheduler = Scheduler(
+            config,
+            self.store,
+            self.queue,
+            clock=clock,
+            chance=chance,
+            signal=signal,
+            workers=workers,
+            telemetry=self.telemetry,
+            settings=SchedulerSettings(window_min=1_000),
+        )
+        names = {queue_of(name, each) for name, each in config.use_case_configs.items()}
+        self.worker = Worker(
+            Identity(worker_id="worker-1"),
+            self.store,
+            [self.queue(name) for name in sorted(names)],
+            registry,
+            clock=clock,
+            chance=chance,
+            signal=signal,
+            workers=workers,
+            telemetry=self.telemetry,
+            settings=WorkerSettings(slots=100),
+        )
+
+    def queue(self, name: str) -> MemoryJobQueue:
+        """Return the transport lane of that name."""
+        if name not in self._queues:
+            self._queues[name] = MemoryJobQueue(name, clock=self.clock)
+        return self._queues[name]
+
+    async def run_until_idle(self) -> int:
+        """Schedule and execute until nothing more is due; returns how many attempts ran.
+
+        The clock does not move. A job that waits for its backoff or its `run_at` is not due:
+        advance the clock and call this again.
+
+        Raises:
+            RuntimeError: the jobs never come to rest, e.g. one snoozes for zero seconds.
+        """
+        ran = 0
+        for _ in range(ROUNDS_MAX):
+            tick = await self.scheduler.tick()
+            ran_now = await self.worker.step()
+            ran += ran_now
+            if tick.idle and not ran_now:
+                return ran
+        raise RuntimeError(f"the jobs did not come to rest within {ROUNDS_MAX} rounds")
+
+    async def jobs(
+        self,
+        *,
+        tenant_id: str | None = None,
+        use_case: str | None = None,
+        status: JobStatus | None = None,
+    ) -> list[Job]:
+        """Return every matching job, oldest first."""
+        jobs: list[Job] = []
+        cursor = None
+        while True:
+            page = await self.service.list_jobs(
+                tenant_id=tenant_id, use_case=use_case, status=status, limit=1_000, cursor=cursor
+            )
+            jobs += page.jobs
+            cursor = page.next_cursor
+            if cursor is None:
+                return jobs[::-1]
+
+
+def memory_system(
+    config: Limits | None = None,
+    *,
+    use_cases: Mapping[str, UseCaseConfig] | Iterable[str] = ("default",),
+    per_tenant_quotas: Mapping[str, TenantQuota] | None = None,
+    registry: JobRegistry = job_registry,
+    seed: int = 0,
+) -> MemorySystem:
+    """Return async_jobs in memory.
+
+    Args:
+        config: an `AsyncJobsConfig`, or anything with its `use_case_configs` and
+            `per_tenant_quotas`; instead of the next two arguments.
+        use_cases: the known use cases, with their settings or by name alone.
+        per_tenant_quotas: limits and weights of tenants.
+        registry: the handlers; by default those that `@job_registry.handler` registered.
+        seed: the seed of ids and jitter; the same seed gives the same run.
+    """
+    if config is None:
+        named = (
+            use_cases
+            if isinstance(use_cases, Mapping)
+            else {name: UseCaseConfig() for name in use_cases}
+        )
+        config = SimpleLimits(use_case_configs=named, per_tenant_quotas=per_tenant_quotas or {})
+    return MemorySystem(config, registry=registry, clock=ManualClock(), chance=ManualChance(seed))
