@@ -1,0 +1,1 @@
+"""The ports on Postgres: the system of record, and a transport that needs nothing else."""

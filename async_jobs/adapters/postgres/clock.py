@@ -1,0 +1,83 @@
+"""The database's time, so that hosts whose clocks differ agree."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timedelta
+from typing import cast
+
+import asyncpg
+
+from async_jobs.adapters.postgres.errors import translated
+from async_jobs.adapters.postgres.statements import sql
+from async_jobs.ports.clock import Clock
+
+REFRESH_SECONDS = 30.0
+SAMPLES = 3
+
+
+class PostgresClock:
+    """Implements `Clock`: `now` is the database's, measured against `host.monotonic`.
+
+    Call `refresh` (or `sync`) once before the first `now`. Between measurements time runs on
+    by the host's monotonic clock; the error is at most half a round trip plus the drift of 30
+    seconds.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, *, host: Clock) -> None:
+        self._pool = pool
+        self._host = host
+        self._lock = threading.Lock()
+        self._origin: datetime | None = None
+        self._origin_monotonic = 0.0
+        self._measured_monotonic = 0.0
+        self._latest: datetime | None = None
+
+    def now(self) -> datetime:
+        """See `Clock`.
+
+        Raises:
+            RuntimeError: the database's time has never been measured.
+        """
+        with self._lock:
+            if self._origin is None:
+                raise RuntimeError("call refresh() before now()")
+            passed = timedelta(seconds=self._host.monotonic() - self._origin_monotonic)
+            now = self._origin + passed
+            # A new measurement may lie behind the last answer; time then stands still a while.
+            self._latest = now if self._latest is None else max(self._latest, now)
+            return self._latest
+
+    def monotonic(self) -> float:
+        """See `Clock`."""
+        return self._host.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """See `Clock`."""
+        await self._host.sleep(seconds)
+
+    async def sync(self) -> None:
+        """See `Clock`. Measures when the last measurement is 30 seconds old."""
+        fresh = self.monotonic() - self._measured_monotonic < REFRESH_SECONDS
+        if self._origin is None or not fresh:
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Measure the database's time: the sample with the shortest round trip counts.
+
+        Raises:
+            Unavailable: the database does not answer; the last measurement stays in force.
+        """
+        best: tuple[float, float, datetime] | None = None
+        async with translated(self._pool), self._pool.acquire() as connection:
+            for _ in range(SAMPLES):
+                sent = self.monotonic()
+                time = cast("datetime", await connection.fetchval(sql("database_time")))
+                trip = self.monotonic() - sent
+                best = min(best or (trip, sent, time), (trip, sent, time))
+        assert best is not None
+        trip, sent, time = best
+        with self._lock:
+            self._origin = time
+            self._origin_monotonic = sent + trip / 2
+            self._measured_monotonic = self.monotonic()

@@ -1,0 +1,191 @@
+"""Between rows and jobs. Writing is by column, because statements take arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from async_jobs.domain.backoff import BackoffPolicy, BackoffType
+from async_jobs.domain.job import AttemptError, Job, JobStatus, JsonValue, Phase
+from async_jobs.domain.lifecycle import Change
+from async_jobs.domain.scheduling import Candidate
+from async_jobs.ports.store import Unreadable
+
+READY = 0
+
+
+def jobs_of(rows: Sequence[asyncpg.Record], unreadable: Unreadable) -> Iterator[Job]:
+    """Yield the jobs of the rows; a row that is no job is reported and left out."""
+    for row in rows:
+        try:
+            yield _job(row)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            unreadable(row.get("id"), type(error).__name__)
+
+
+def _job(row: asyncpg.Record) -> Job:
+    payload = json.loads(row["payload"])
+    if type(payload) is not dict:
+        raise TypeError("the payload is no object")
+    errors, headers, result = row["errors"], row["headers"], row["result"]
+    return Job(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        use_case=row["use_case"],
+        type=row["type"],
+        queue=row["queue"],
+        status=JobStatus(row["status"]),
+        payload=payload,
+        run_at=row["run_at"],
+        delay_tolerance=row["delay_tolerance"],
+        deadline_at=row["deadline_at"],
+        priority=row["priority"],
+        attempts=row["attempts"],
+        max_attempts=row["max_attempts"],
+        backoff_policy=_backoff(row["backoff_policy"]),
+        lease_expires_at=row["lease_expires_at"],
+        last_error=row["last_error"],
+        dedupe_key=row["dedupe_key"],
+        enqueue_failed=row["enqueue_failed"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        lease_seq=row["lease_seq"],
+        started_at=row["started_at"],
+        worker_id=row["worker_id"],
+        cancel_requested=row["cancel_requested"],
+        dispatches=row["dispatches"],
+        finished_at=row["finished_at"],
+        errors=() if errors is None else _errors(errors),
+        headers={} if headers is None else json.loads(headers),
+        result=None if result is None else json.loads(result),
+    )
+
+
+def candidates_of(rows: Sequence[asyncpg.Record]) -> Iterator[Candidate]:
+    """Yield what the scheduling policy needs of the rows."""
+    for row in rows:
+        yield Candidate(
+            id=row["id"],
+            tenant_id=row["tenant_id"],
+            queue=row["queue"],
+            priority=row["priority"],
+            run_at=row["run_at"],
+            deadline_at=row["deadline_at"],
+            lease_seq=row["lease_seq"],
+        )
+
+
+def new_columns(jobs: Sequence[Job]) -> tuple[list[Any], ...]:
+    """Return the arguments of `add_jobs`."""
+    return (
+        [job.id for job in jobs],
+        [job.tenant_id for job in jobs],
+        [job.use_case for job in jobs],
+        [job.type for job in jobs],
+        [job.queue for job in jobs],
+        [_encoded(job.payload) for job in jobs],
+        [job.run_at for job in jobs],
+        [job.delay_tolerance for job in jobs],
+        [job.deadline_at for job in jobs],
+        [job.priority for job in jobs],
+        [job.max_attempts for job in jobs],
+        [_backoff_json(job.backoff_policy) for job in jobs],
+        [job.dedupe_key for job in jobs],
+        [job.created_at for job in jobs],
+        [_encoded(dict(job.headers)) if job.headers else None for job in jobs],
+        [_lane(job) for job in jobs],
+    )
+
+
+_STATUS_OF_PHASE: Mapping[Phase, str] = {
+    Phase.HANDED_OFF: "running",
+    Phase.CLAIMED: "running",
+    Phase.CANCELLING: "running",
+}
+
+
+def save_columns(changes: Sequence[Change]) -> tuple[list[Any], ...]:
+    """Return the arguments of `save_jobs`."""
+    fences = [change.fence for change in changes]
+    jobs = [change.job for change in changes]
+    return (
+        [job.id for job in jobs],
+        [fence.lease_seq for fence in fences],
+        [_STATUS_OF_PHASE.get(fence.phase, fence.phase.value) for fence in fences],
+        [fence.phase in (Phase.CLAIMED, Phase.CANCELLING) for fence in fences],
+        [_flagged(fence.phase) for fence in fences],
+        [fence.lease_expires_at for fence in fences],
+        [job.status.value for job in jobs],
+        [job.run_at for job in jobs],
+        [job.deadline_at for job in jobs],
+        [job.attempts for job in jobs],
+        [job.lease_expires_at for job in jobs],
+        [job.last_error for job in jobs],
+        [job.enqueue_failed for job in jobs],
+        [job.updated_at for job in jobs],
+        [job.lease_seq for job in jobs],
+        [job.started_at for job in jobs],
+        [job.worker_id for job in jobs],
+        [job.cancel_requested for job in jobs],
+        [job.dispatches for job in jobs],
+        [job.finished_at for job in jobs],
+        [_errors_json(job.errors) if job.errors else None for job in jobs],
+        [None if job.result is None else _encoded(job.result) for job in jobs],
+        [_lane(job) for job in jobs],
+    )
+
+
+def _flagged(phase: Phase) -> bool | None:
+    if phase in (Phase.CLAIMED, Phase.CANCELLING):
+        return phase is Phase.CANCELLING
+    return None
+
+
+def _lane(job: Job) -> int | None:
+    """Return which ready index a job belongs in: due ones at once, others once promoted."""
+    due = job.status is JobStatus.PENDING and job.run_at <= job.updated_at
+    return READY if due else None
+
+
+def _encoded(value: JsonValue | Mapping[str, object]) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _backoff_json(policy: BackoffPolicy) -> str:
+    return _encoded(
+        {
+            "type": policy.type.value,
+            "base_delay_seconds": policy.base_delay_seconds,
+            "max_delay_seconds": policy.max_delay_seconds,
+            "jitter": policy.jitter,
+        }
+    )
+
+
+def _backoff(text: str) -> BackoffPolicy:
+    fields = json.loads(text)
+    return BackoffPolicy(
+        type=BackoffType(fields["type"]),
+        base_delay_seconds=fields["base_delay_seconds"],
+        max_delay_seconds=fields["max_delay_seconds"],
+        jitter=fields["jitter"],
+    )
+
+
+def _errors_json(errors: Sequence[AttemptError]) -> str:
+    return _encoded(
+        [{"attempt": e.attempt, "at": e.at.isoformat(), "error": e.error} for e in errors]
+    )
+
+
+def _errors(text: str) -> tuple[AttemptError, ...]:
+    return tuple(
+        AttemptError(
+            attempt=each["attempt"], at=datetime.fromisoformat(each["at"]), error=each["error"]
+        )
+        for each in json.loads(text)
+    )

@@ -1,0 +1,109 @@
+-- The jobs table. One row a job; the row is the truth about it.
+--
+-- `lane` places a pending job in the ready indexes: NULL while it is not due yet, so that a
+-- million jobs scheduled for tomorrow cost today's tick nothing; 0 once it is due; 1 when it is
+-- late in a use case that sidelines late jobs. Names compare by bytes ("C"), as Python does.
+-- JSON columns are `json`, not `jsonb`: what is read back is what was written.
+CREATE TABLE jobs (
+    id               uuid        PRIMARY KEY,
+    tenant_id        text        NOT NULL COLLATE "C",
+    use_case         text        NOT NULL COLLATE "C",
+    type             text        NOT NULL COLLATE "C",
+    queue            text        NOT NULL COLLATE "C",
+    status           text        NOT NULL COLLATE "C" DEFAULT 'pending'
+        CHECK (status IN ('pending', 'running', 'succeeded', 'dead', 'cancelled')),
+    payload          json        NOT NULL,
+    run_at           timestamptz NOT NULL,
+    delay_tolerance  interval    NOT NULL,
+    deadline_at      timestamptz NOT NULL,
+    priority         smallint    NOT NULL DEFAULT 0,
+    attempts         smallint    NOT NULL DEFAULT 0,
+    max_attempts     smallint    NOT NULL,
+    backoff_policy   json        NOT NULL,
+    lease_expires_at timestamptz,
+    last_error       text,
+    dedupe_key       text        COLLATE "C",
+    enqueue_failed   boolean     NOT NULL DEFAULT false,
+    created_at       timestamptz NOT NULL,
+    updated_at       timestamptz NOT NULL,
+    lease_seq        bigint      NOT NULL DEFAULT 0,
+    started_at       timestamptz,
+    worker_id        text        COLLATE "C",
+    cancel_requested boolean     NOT NULL DEFAULT false,
+    dispatches       integer     NOT NULL DEFAULT 0,
+    finished_at      timestamptz,
+    errors           json,
+    headers          json,
+    result           json,
+    lane             smallint,
+    CHECK ((status = 'running') = (lease_expires_at IS NOT NULL))
+) WITH (
+    -- A claim and a renewal change no indexed column: with room on the page they are HOT.
+    fillfactor = 85,
+    -- Every job leaves dead row versions behind; clean up by count, not by share of history.
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_insert_scale_factor = 0.05,
+    autovacuum_analyze_scale_factor = 0.02,
+    autovacuum_vacuum_cost_delay = 0
+);
+
+-- Whose work presses: the most urgent ready jobs of a use case, across tenants.
+CREATE INDEX idx_jobs_pending_deadline ON jobs (use_case, lane, deadline_at, id)
+    INCLUDE (tenant_id) WHERE status = 'pending' AND lane IS NOT NULL;
+
+-- Each tenant's ready jobs in scheduling order, and the walk over the tenants. Every queue has a
+-- name; only a query that says so uses this index, so that a plan made while the table is small
+-- does not take it for the most urgent jobs, and then sort all that are ready.
+CREATE INDEX idx_jobs_pending_tenant
+    ON jobs (use_case, tenant_id, lane, priority DESC, deadline_at, id)
+    WHERE status = 'pending' AND lane IS NOT NULL AND queue > '';
+
+-- What comes due next.
+CREATE INDEX idx_jobs_pending_run_at ON jobs (run_at)
+    WHERE status = 'pending' AND lane IS NULL;
+
+-- Pending counts for quotas, and the pages of one tenant's jobs.
+CREATE INDEX idx_jobs_tenant_status ON jobs (tenant_id, status, id);
+
+-- What runs now: counted at every turn and searched by the reaper; as small as the caps.
+CREATE INDEX idx_jobs_use_case_status ON jobs (use_case, tenant_id)
+    WHERE status = 'running';
+
+-- One live job per key. It covers every live status, so no live-to-live change can violate it.
+CREATE UNIQUE INDEX idx_jobs_dedupe_key ON jobs (tenant_id, dedupe_key)
+    WHERE dedupe_key IS NOT NULL AND status IN ('pending', 'running');
+
+-- Retention.
+CREATE INDEX idx_jobs_finished ON jobs (use_case, finished_at)
+    WHERE finished_at IS NOT NULL;
+
+-- Hand-offs on their way to workers. Unlogged, because losing one is mended by the expiry of
+-- the lease it tells of. A row without a job is poison.
+CREATE UNLOGGED TABLE handoffs (
+    queue      text        NOT NULL COLLATE "C",
+    id         bigint      NOT NULL GENERATED ALWAYS AS IDENTITY,
+    job_id     uuid,
+    lease_seq  bigint,
+    tenant_id  text        NOT NULL DEFAULT '' COLLATE "C",
+    visible_at timestamptz NOT NULL,
+    receipts   integer     NOT NULL DEFAULT 0,
+    PRIMARY KEY (queue, id)
+) WITH (
+    fillfactor = 70,
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
+);
+
+-- Workers that are alive. Unlogged, because they announce themselves again within seconds.
+CREATE UNLOGGED TABLE workers (
+    worker_id   text        PRIMARY KEY COLLATE "C",
+    queues      text[]      NOT NULL,
+    slots       integer     NOT NULL,
+    busy        integer     NOT NULL,
+    host        text        NOT NULL,
+    version     text        NOT NULL,
+    seen_at     timestamptz NOT NULL,
+    alive_until timestamptz NOT NULL
+);

@@ -1,0 +1,144 @@
+"""Wake-ups by LISTEN and NOTIFY."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import suppress
+
+import asyncpg
+
+from async_jobs.adapters.postgres.errors import translated
+from async_jobs.adapters.postgres.statements import sql
+from async_jobs.domain.errors import AsyncJobsError
+from async_jobs.ports.clock import Clock
+
+SEND_PAUSE_SECONDS = 0.005
+RECONNECT_SECONDS = 1.0
+
+
+class PostgresSignal:
+    """Implements `Signal`.
+
+    NOTIFY takes a lock that all of the database's commits queue for, so a process sends at
+    most one every 5 ms, each for all topics that gathered meanwhile, on a connection of its
+    own and never within anybody's transaction.
+
+    Args:
+        pool: one of its connections is kept for listening once somebody waits.
+        clock: what timeouts are measured by.
+        listen: False behind PgBouncer in transaction mode, where LISTEN hears nothing; every
+            wait then lasts to its timeout, and polling bounds apply.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, *, clock: Clock, listen: bool = True) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._listen = listen
+        self._waits: dict[str, set[asyncio.Event]] = {}
+        self._missed: set[str] = set()
+        self._to_send: set[str] = set()
+        self._sender: asyncio.Task[None] | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Event()
+        self._topics: dict[str, str] = {}
+
+    def notify(self, topic: str) -> None:
+        """See `Signal`."""
+        if not self._listen:
+            # Nobody else can hear it, but this process may wait for itself.
+            self._wake(topic)
+        self._to_send.add(_channel(topic))
+        if self._sender is None or self._sender.done():
+            with suppress(RuntimeError):
+                self._sender = asyncio.get_running_loop().create_task(self._send())
+
+    async def _send(self) -> None:
+        while self._to_send:
+            channels, self._to_send = sorted(self._to_send), set()
+            with suppress(AsyncJobsError):
+                async with translated(self._pool):
+                    await self._pool.execute(sql("notify_topics"), channels)
+            await self._clock.sleep(SEND_PAUSE_SECONDS)
+
+    async def wait(self, topic: str, *, timeout_seconds: float) -> bool:
+        """See `Signal`."""
+        self._subscribe(topic)
+        event = asyncio.Event()
+        if topic in self._missed:
+            self._missed.discard(topic)
+            return True
+        waits = self._waits.setdefault(topic, set())
+        waits.add(event)
+        waiting = asyncio.ensure_future(event.wait())
+        sleeping = asyncio.ensure_future(self._clock.sleep(timeout_seconds))
+        try:
+            await asyncio.wait((waiting, sleeping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waits.discard(event)
+            waiting.cancel()
+            sleeping.cancel()
+            await asyncio.gather(waiting, sleeping, return_exceptions=True)
+        return event.is_set()
+
+    def _wake(self, topic: str) -> None:
+        if waits := self._waits.get(topic):
+            for event in waits:
+                event.set()
+        elif topic in self._topics.values():
+            self._missed.add(topic)
+
+    def _subscribe(self, topic: str) -> None:
+        if _channel(topic) in self._topics:
+            return
+        self._topics[_channel(topic)] = topic
+        self._wanted.set()
+        if self._listen and self._listener is None:
+            self._listener = asyncio.create_task(self._keep_listening())
+
+    async def _keep_listening(self) -> None:
+        """Listen for as long as the process lives, on a new connection after each loss."""
+        while True:
+            with suppress(AsyncJobsError):
+                async with translated(self._pool):
+                    await self._listen_until_lost()
+            await self._clock.sleep(RECONNECT_SECONDS)
+
+    async def _listen_until_lost(self) -> None:
+        connection = await self._pool.acquire()
+        try:
+            connection.add_termination_listener(self._lost)
+            listening: set[str] = set()
+            while not connection.is_closed():
+                self._wanted.clear()
+                for channel in self._topics.keys() - listening:
+                    await connection.add_listener(channel, self._heard)
+                    listening.add(channel)
+                    # Whatever was told before anybody listened is missed: look once.
+                    self._wake(self._topics[channel])
+                await self._wanted.wait()
+        finally:
+            # Never given back alive: its LISTENs would go on in somebody else's hands.
+            connection.terminate()
+            await self._pool.release(connection)
+
+    def _lost(self, connection: object) -> None:
+        self._wanted.set()
+
+    def _heard(self, connection: object, pid: int, channel: str, payload: object) -> None:
+        if channel in self._topics:
+            self._wake(self._topics[channel])
+
+    async def close(self) -> None:
+        """Send what gathered, then let go of the listening connection."""
+        if self._sender is not None:
+            await asyncio.wait((self._sender,), timeout=RECONNECT_SECONDS)
+        tasks = [task for task in (self._sender, self._listener) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _channel(topic: str) -> str:
+    """Return the topic's channel: channel names are short, topics hold names of any length."""
+    return "async_jobs_" + hashlib.blake2b(topic.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,3 @@
+-- database_time: the time by the database's clock, not the transaction's start.
+--   no parameters
+SELECT clock_timestamp()

@@ -1,0 +1,15 @@
+-- purge_jobs: forget terminal jobs that finished long ago, oldest first.
+--   $1 use_case  $2 before timestamptz  $3 limit
+WITH gone AS (
+    DELETE FROM jobs
+    WHERE id = ANY(ARRAY(
+        SELECT id FROM jobs
+        WHERE use_case = $1 AND finished_at < $2
+            AND status IN ('succeeded', 'dead', 'cancelled')
+        ORDER BY finished_at
+        LIMIT $3
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING 1
+)
+SELECT count(*) AS purged FROM gone

@@ -1,0 +1,42 @@
+-- ready_heads: a bounded view of the ready jobs of some use cases, in scheduling order.
+--   $1 use_cases text[]  $2 limits int[]  $3 afters text[], side by side  $4 now timestamptz
+-- `pressing`: whose jobs are among the most urgent. `walk`: the next tenants by name, one index
+-- probe each, where the urgent ones do not show everybody. Reads O(limit) rows a use case.
+WITH RECURSIVE query AS MATERIALIZED (
+    SELECT * FROM unnest($1::text[], $2::int[], $3::text[]) AS q (use_case, max_rows, after)
+), pressing AS MATERIALIZED (
+    SELECT q.use_case, q.max_rows, w.tenant_id, count(*) AS n
+    FROM query AS q CROSS JOIN LATERAL (
+        SELECT j.tenant_id FROM jobs AS j
+        WHERE j.use_case = q.use_case AND j.status = 'pending' AND j.lane IS NOT NULL
+        ORDER BY j.lane, j.deadline_at, j.id LIMIT q.max_rows
+    ) AS w GROUP BY q.use_case, q.max_rows, w.tenant_id
+), walk AS (
+    SELECT q.use_case, q.max_rows, q.after COLLATE "C" AS tenant_id, 0 AS step
+    FROM query AS q WHERE q.use_case IN (
+        SELECT use_case FROM pressing GROUP BY use_case, max_rows HAVING sum(n) >= max_rows
+    )
+    UNION ALL
+    SELECT w.use_case, w.max_rows, t.tenant_id, w.step + 1 FROM walk AS w CROSS JOIN LATERAL (
+        SELECT j.tenant_id FROM jobs AS j
+        WHERE j.use_case = w.use_case AND j.tenant_id > w.tenant_id
+            AND j.status = 'pending' AND j.lane IS NOT NULL AND j.queue > ''
+        ORDER BY j.tenant_id LIMIT 1
+    ) AS t WHERE w.step < w.max_rows
+), shown AS (
+    SELECT use_case, tenant_id, sum(n) AS n, max(step) AS step,
+        count(*) OVER (PARTITION BY use_case) AS tenants
+    FROM (
+        SELECT use_case, tenant_id, n, 0 AS step FROM pressing
+        UNION ALL SELECT use_case, tenant_id, 0, step FROM walk WHERE step > 0
+    ) AS seen GROUP BY use_case, tenant_id
+)
+SELECT s.use_case, s.step, head.* FROM shown AS s JOIN query AS q USING (use_case)
+CROSS JOIN LATERAL (
+    SELECT j.id, j.tenant_id, j.queue, j.priority, j.run_at, j.deadline_at, j.lease_seq
+    FROM jobs AS j
+    WHERE j.use_case = s.use_case AND j.tenant_id = s.tenant_id AND j.status = 'pending'
+        AND j.lane IS NOT NULL AND j.queue > '' AND j.run_at <= $4
+    ORDER BY j.lane, j.priority DESC, j.deadline_at, j.id
+    LIMIT s.n + ceil(2.0 * q.max_rows / s.tenants)
+) AS head

@@ -1,0 +1,15 @@
+-- sideline_late: move late jobs behind those still on time.
+--   $1 now timestamptz  $2 use_cases text[]  $3 limit for each use case
+UPDATE jobs SET lane = 1
+WHERE id = ANY(ARRAY(
+    SELECT late.id
+    FROM unnest($2::text[]) AS wanted (use_case)
+    CROSS JOIN LATERAL (
+        SELECT j.id FROM jobs AS j
+        WHERE j.use_case = wanted.use_case AND j.status = 'pending'
+            AND j.lane = 0 AND j.deadline_at < $1
+        ORDER BY j.deadline_at
+        LIMIT $3
+        FOR UPDATE SKIP LOCKED
+    ) AS late
+))

@@ -1,0 +1,54 @@
+"""The register of live workers on Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from async_jobs.adapters.postgres.errors import retried, translated
+from async_jobs.adapters.postgres.statements import sql
+from async_jobs.ports.clock import Clock
+from async_jobs.ports.workers import WorkerInfo
+
+FORGET_AFTER = timedelta(hours=1)
+
+
+class PostgresWorkers:
+    """Implements `Workers` on the table `workers`."""
+
+    def __init__(self, pool: asyncpg.Pool, *, clock: Clock | None = None) -> None:
+        self._pool = pool
+        self._clock = clock
+
+    async def announce(self, worker: WorkerInfo) -> None:
+        """See `Workers`."""
+        await self._fetch(
+            "announce_worker",
+            worker.worker_id,
+            list(worker.queues),
+            worker.slots,
+            worker.busy,
+            worker.host,
+            worker.version,
+            worker.seen_at,
+            worker.alive_until,
+        )
+
+    async def live(self, now: datetime) -> Sequence[WorkerInfo]:
+        """See `Workers`."""
+        rows = await self._fetch("live_workers", now)
+        return [WorkerInfo(**{**row, "queues": tuple(row["queues"])}) for row in rows]
+
+    async def withdraw(self, worker_id: str) -> None:
+        """See `Workers`. Forgets those as well that fell silent an hour ago."""
+        long_ago = None if self._clock is None else self._clock.now() - FORGET_AFTER
+        await self._fetch("withdraw_worker", worker_id, long_ago)
+
+    async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
+        async def once() -> list[asyncpg.Record]:
+            return await self._pool.fetch(sql(statement), *arguments)
+
+        async with translated(self._pool):
+            return await retried(once)
