@@ -1,0 +1,74 @@
+"""Facts as structured log records."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import fields
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from async_jobs.domain import facts
+
+ERROR_KIND_CHARACTERS_MAX = 80
+
+_LEVELS: Mapping[type[facts.Fact], int] = {
+    facts.JobsPurged: logging.INFO,
+    facts.JobFailed: logging.INFO,
+    facts.JobCancelled: logging.INFO,
+    facts.JobRetried: logging.INFO,
+    facts.DeadlineMissed: logging.INFO,
+    facts.StaleOutcomeDropped: logging.INFO,
+    facts.JobDied: logging.WARNING,
+    facts.JobHandOffFailed: logging.WARNING,
+    facts.LeaseExpired: logging.WARNING,
+    facts.PoisonDropped: logging.WARNING,
+    facts.HandlerMissing: logging.WARNING,
+    facts.HandlerStuck: logging.ERROR,
+    facts.RowUnreadable: logging.ERROR,
+    facts.UseCaseSkipped: logging.ERROR,
+}
+"""What is not here is a job's ordinary life and logged at DEBUG."""
+
+
+class LogTelemetry:
+    """Implements `Telemetry`: one record a fact, its name as the message, its fields as extras.
+
+    Of an error only the kind is logged. Its text comes from a handler and may quote the
+    payload; it is kept with the job, where access is controlled.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def record(self, fact: facts.Fact) -> None:
+        """See `Telemetry`."""
+        # Telling must never break what is told about, whatever a logging handler does.
+        with suppress(Exception):
+            level = _LEVELS.get(type(fact), logging.DEBUG)
+            if self._logger.isEnabledFor(level):
+                self._logger.log(level, _snake(type(fact).__name__), extra=_extras(fact))
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _extras(fact: facts.Fact) -> dict[str, object]:
+    return {each.name: _told(each.name, getattr(fact, each.name)) for each in fields(fact)}
+
+
+def _told(name: str, value: object) -> object:
+    match value:
+        case datetime():
+            return value.isoformat()
+        case timedelta():
+            return round(value.total_seconds(), 6)
+        case UUID():
+            return str(value)
+        case str() if name == "error":
+            return value.partition(":")[0][:ERROR_KIND_CHARACTERS_MAX]
+        case _:
+            return value

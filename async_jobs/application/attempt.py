@@ -1,0 +1,152 @@
+"""One claimed attempt: the handler that runs it, and how it may be made to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from copy import deepcopy
+from enum import StrEnum
+from typing import Any, cast
+
+from async_jobs.application.outcomes import StopRequested, event_of
+from async_jobs.application.registry import Handler, JobContext
+from async_jobs.domain import lifecycle
+from async_jobs.domain.bounds import check_result
+from async_jobs.domain.errors import InvalidJobError
+from async_jobs.domain.job import Job, JsonValue
+from async_jobs.ports.clock import Chance, Clock
+
+
+class StopReason(StrEnum):
+    """Why a running handler is made to stop."""
+
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed out"
+    LEASE_LOST = "lease lost"
+    SHUTDOWN = "shutdown"
+
+
+class Attempt:
+    """A claimed job on its way through a handler.
+
+    `handler` is None when this process has none for the job's type.
+    `job` is the job as this worker last knew it. Renewals replace it from another thread, by a
+    single assignment; everything else belongs to the event loop's thread.
+    """
+
+    def __init__(self, job: Job, handler: Handler | None, *, timeout_seconds: float) -> None:
+        self.job = job
+        self.handler = handler
+        self.timeout_seconds = timeout_seconds
+        self.began_at: float | None = None
+        self.stopped_at: float | None = None
+        self.stop_reason: StopReason | None = None
+        self.settled = False
+        self._cancellation = threading.Event()
+        self._task: asyncio.Task[object] | None = None  # the handler, when it is async
+
+    def stop(self, reason: StopReason, *, at: float) -> None:
+        """Make the handler stop: cancel it when it is async, tell it when it is not.
+
+        Only the first reason counts. `at` is the monotonic time.
+        """
+        if self.stop_reason is not None:
+            return
+        self.stop_reason = reason
+        self.stopped_at = at
+        self._cancellation.set()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def run(
+        self, clock: Clock, chance: Chance, threads: Executor
+    ) -> lifecycle.JobEvent | None:
+        """Run the handler to its end; returns the event to settle, None when there is none.
+
+        A cancellation of the task that calls this is not the attempt's own and goes through.
+        """
+        self.began_at = clock.monotonic()
+        if self._cancellation.is_set():
+            return self.stop_event()
+        slot = asyncio.current_task()
+        cancellations = 0 if slot is None else slot.cancelling()
+        try:
+            result = await self._call(threads)
+            if isinstance(result, SystemExit):
+                raise result
+            return self._succeeded(result)
+        except asyncio.CancelledError:
+            if slot is not None and slot.cancelling() > cancellations:
+                raise
+            if self._cancellation.is_set():
+                return self.stop_event()
+            return lifecycle.Failed("the handler cancelled itself", draw=chance.uniform())
+        except StopRequested:
+            if self._cancellation.is_set():
+                return self.stop_event()
+            return lifecycle.Failed("the handler stopped unasked", draw=chance.uniform())
+        except (Exception, SystemExit, BaseExceptionGroup) as error:
+            if self.stop_reason in (StopReason.CANCELLED, StopReason.LEASE_LOST):
+                return self.stop_event()
+            return event_of(error, now=clock.now(), draw=chance.uniform())
+
+    async def _call(self, threads: Executor) -> object:
+        """Call the handler where it can do no harm: in a task of its own, or in a thread.
+
+        Both have a context of their own, so that nothing is left behind for the next job.
+        """
+        assert self.handler is not None, "an attempt without a handler is never run"
+        function = self.handler.function
+        context = JobContext.of(self.job, self._cancellation)
+        # The handler may change what it is given; the job keeps what it was enqueued with.
+        payload = self.handler.load(deepcopy(self.job.payload))
+        if self.handler.is_async:
+            self._task = asyncio.create_task(_awaited(function, context, payload))
+            return await self._task
+        variables = contextvars.copy_context()
+
+        def call() -> object:
+            try:
+                return variables.run(function, context, payload)
+            except StopIteration as error:
+                # A future cannot hold it, so nobody would ever learn of the end.
+                raise RuntimeError("the handler raised StopIteration") from error
+
+        # A thread cannot be cancelled: its slot stays taken until the function returns.
+        return await asyncio.get_running_loop().run_in_executor(threads, call)
+
+    def _succeeded(self, result: object) -> lifecycle.JobEvent:
+        if inspect.isawaitable(result):
+            return lifecycle.Rejected("the handler returned an awaitable; declare it async")
+        try:
+            return lifecycle.Succeeded(check_result(result))
+        except InvalidJobError as error:
+            # The work is done; doing it again would bring the same result.
+            return lifecycle.Rejected(f"invalid {error}")
+
+    def stop_event(self) -> lifecycle.JobEvent | None:
+        """Return what a stop means for the job; None when the lease is somebody else's."""
+        match self.stop_reason:
+            case StopReason.CANCELLED:
+                return lifecycle.Cancelled()
+            case StopReason.TIMED_OUT:
+                return lifecycle.Failed(f"timed out after {self.timeout_seconds:g} s")
+            case StopReason.SHUTDOWN:
+                return lifecycle.Released()
+            case _:
+                return None
+
+
+async def _awaited(
+    function: Callable[[JobContext, Any], Awaitable[JsonValue] | JsonValue],
+    context: JobContext,
+    payload: Any,
+) -> object:
+    try:
+        return await cast("Awaitable[JsonValue]", function(context, payload))
+    except SystemExit as error:
+        return error  # raised out of a task, it would end the event loop

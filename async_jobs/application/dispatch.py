@@ -1,0 +1,269 @@
+"""One dispatch turn: count, look, select, lease. Shared by the scheduler and own loops."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TypeAlias
+from uuid import UUID
+
+from async_jobs.domain.deadline import LatePolicy, is_late
+from async_jobs.domain.errors import AsyncJobsError
+from async_jobs.domain.facts import JobLeased, UseCaseSkipped
+from async_jobs.domain.job import HandOff
+from async_jobs.domain.limits import UNLIMITED, Limits
+from async_jobs.domain.scheduling import (
+    Candidate,
+    Selection,
+    SelectionRequest,
+    grant,
+    select,
+    share_window,
+)
+from async_jobs.ports.clock import Clock
+from async_jobs.ports.store import DispatchTurn, Heads, HeadsQuery, JobStore, RunningCount
+from async_jobs.ports.telemetry import Telemetry
+
+WindowOf: TypeAlias = Callable[[str, int], int]
+"""(queue, its unclaimed hand-offs) → how many more it may hold."""
+
+# Looking at fewer jobs than this would blind the policy to tenants when few places are free.
+HEADS_MIN = 64
+LEASES_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatched:
+    """What a turn did: hand-offs to send, by queue, and late jobs to bury."""
+
+    by_queue: Mapping[str, Sequence[HandOff]] = field(default_factory=dict)
+    expired: Sequence[Candidate] = ()
+
+    @property
+    def handoffs(self) -> list[HandOff]:
+        """The hand-offs of all queues."""
+        return [handoff for handoffs in self.by_queue.values() for handoff in handoffs]
+
+
+class Dispatcher:
+    """Leases by the scheduling policy. Remembers only where its walks over tenants stand."""
+
+    def __init__(
+        self,
+        config: Limits,
+        store: JobStore,
+        clock: Clock,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._clock = clock
+        self._telemetry = telemetry
+        self._resume: dict[str, str] = {}
+
+    async def dispatch(
+        self,
+        use_cases: Collection[str],
+        window_of: WindowOf,
+        lease_for: timedelta,
+        *,
+        limit: int = LEASES_MAX,
+    ) -> Dispatched:
+        """Lease what may run of the use cases that no other scheduler holds just now.
+
+        A use case whose dispatch fails is told of and skipped; it never stops the others.
+
+        Args:
+            use_cases: names, each configured.
+            window_of: how many more hand-offs a queue may hold.
+            lease_for: how long the leases last unless a worker claims them.
+            limit: how many jobs to lease at most, at most 1,000.
+
+        Raises:
+            AsyncJobsError: the store is unavailable or set up wrongly.
+        """
+        try:
+            return await self._turn(use_cases, window_of, lease_for, limit)
+        except AsyncJobsError:
+            raise
+        except Exception as error:
+            if len(use_cases) == 1:
+                self._skip(next(iter(use_cases)), error)
+                return Dispatched()
+        parts: list[Dispatched] = []
+        for name in use_cases:
+            left = limit - sum(len(part.handoffs) for part in parts)
+            parts.append(await self.dispatch([name], window_of, lease_for, limit=left))
+        return _merged(parts)
+
+    async def _turn(
+        self, use_cases: Collection[str], window_of: WindowOf, lease_for: timedelta, limit: int
+    ) -> Dispatched:
+        await self._clock.sync()
+        limited = [
+            tenant
+            for tenant, quota in self._config.per_tenant_quotas.items()
+            if quota.max_running is not None
+        ]
+        async with self._store.turn(use_cases, limited) as turn:
+            if not turn.use_cases:
+                return Dispatched()
+            now = self._clock.now()
+            view = _View(self._config, await turn.running(), window_of, turn.tenants)
+            queries = self._queries(turn, view)
+            heads = await turn.heads(queries, now) if queries else {}
+            self._resume |= {name: each.resume for name, each in heads.items()}
+            selections = view.selections(heads, now)
+            chosen = [c for selection in selections.values() for c in selection.chosen]
+            grants = [grant(c, until=now + lease_for, now=now) for c in chosen[: max(0, limit)]]
+            leased = await turn.lease(grants)
+        seqs = {each.job_id: each.lease_seq for each in grants if each.job_id in leased}
+        return self._dispatched(selections, seqs, now)
+
+    def _queries(self, turn: DispatchTurn, view: _View) -> list[HeadsQuery]:
+        queries = []
+        for name in sorted(turn.use_cases):
+            policy = self._config.use_case_configs[name].late_policy
+            free = view.free(name)
+            # Without room there is nothing to look for, but late jobs still have to be buried.
+            if free > 0 or policy is LatePolicy.EXPIRE:
+                limit = min(max(free, HEADS_MIN), LEASES_MAX)
+                after = self._resume.get(name, "")
+                queries.append(
+                    HeadsQuery(use_case=name, limit=limit, after=after, late_policy=policy)
+                )
+        return queries
+
+    def _dispatched(
+        self, selections: Mapping[str, Selection], seqs: Mapping[UUID, int], now: datetime
+    ) -> Dispatched:
+        by_queue: dict[str, list[HandOff]] = {}
+        for use_case, selection in selections.items():
+            for c in selection.chosen:
+                seq = seqs.get(c.id)
+                if seq is None:
+                    continue
+                by_queue.setdefault(c.queue, []).append(HandOff(c.id, seq, c.tenant_id))
+                if self._telemetry is not None:
+                    self._telemetry.record(
+                        JobLeased(
+                            at=now,
+                            job_id=c.id,
+                            tenant_id=c.tenant_id,
+                            use_case=use_case,
+                            lease_seq=seq,
+                            queue=c.queue,
+                        )
+                    )
+        expired = [c for selection in selections.values() for c in selection.expired]
+        return Dispatched(by_queue=by_queue, expired=expired)
+
+    def _skip(self, use_case: str, error: Exception) -> None:
+        if self._telemetry is not None:
+            at = self._clock.now()
+            told = f"{type(error).__name__}: {error}"
+            self._telemetry.record(UseCaseSkipped(at=at, use_case=use_case, error=told))
+
+
+class _View:
+    """What a turn saw, and the policy applied to it, use case by use case."""
+
+    def __init__(
+        self,
+        config: Limits,
+        counts: Sequence[RunningCount],
+        window_of: WindowOf,
+        tenants_held: frozenset[str],
+    ) -> None:
+        self._config = config
+        self._window_of = window_of
+        self._tenants_held = tenants_held
+        self._running: dict[str, Counter[str]] = {}
+        self._tenant_running: Counter[str] = Counter()
+        self._unclaimed: Counter[str] = Counter()
+        self._windows: dict[str, int] = {}
+        for count in counts:
+            running = count.claimed + count.unclaimed
+            self._running.setdefault(count.use_case, Counter())[count.tenant_id] += running
+            self._tenant_running[count.tenant_id] += running
+            self._unclaimed[count.queue] += count.unclaimed
+
+    def free(self, use_case: str) -> int:
+        """Return how many more jobs of the use case may run."""
+        running = self._running.get(use_case, Counter())
+        return self._config.use_case_configs[use_case].max_concurrent - running.total()
+
+    def window(self, queue: str) -> int:
+        """Return how many more hand-offs a queue may hold in this turn."""
+        if queue not in self._windows:
+            self._windows[queue] = max(0, self._window_of(queue, self._unclaimed[queue]))
+        return self._windows[queue]
+
+    def selections(self, heads: Mapping[str, Heads], now: datetime) -> Mapping[str, Selection]:
+        """Select in each use case, the most pressing one first, then share the windows."""
+        selections: dict[str, Selection] = {}
+        for use_case in sorted(heads, key=lambda name: (_most_urgent(heads[name], now), name)):
+            selection = self._select(use_case, heads[use_case], now)
+            selections[use_case] = selection
+            # Tenants are limited over all use cases: the next one sees what this one took.
+            self._tenant_running.update(candidate.tenant_id for candidate in selection.chosen)
+        return self._within_windows(selections)
+
+    def _select(self, use_case: str, heads: Heads, now: datetime) -> Selection:
+        known = {c.id: c for c in (*heads.ready, *heads.late)}.values()
+        queues = {c.queue for c in known}
+        quotas = self._config.per_tenant_quotas
+        config = self._config.use_case_configs[use_case]
+        expires = config.late_policy is LatePolicy.EXPIRE
+        return select(
+            SelectionRequest(
+                config=config,
+                now=now,
+                running=self._running.get(use_case, {}),
+                tenant_running=self._tenant_running,
+                quotas=quotas,
+                window=sum(self.window(queue) for queue in queues),
+                # What waits for a full queue must not stand before what waits for another one;
+                # only what is to be buried needs no room.
+                candidates=[
+                    c
+                    for c in known
+                    if self.window(c.queue) > 0 or (expires and is_late(c.deadline_at, now))
+                ],
+                tenants_unheld={
+                    c.tenant_id
+                    for c in known
+                    if quotas.get(c.tenant_id, UNLIMITED).max_running is not None
+                    and c.tenant_id not in self._tenants_held
+                },
+            )
+        )
+
+    def _within_windows(self, selections: Mapping[str, Selection]) -> Mapping[str, Selection]:
+        queues = {c.queue for selection in selections.values() for c in selection.chosen}
+        kept: set[object] = set()
+        for queue in queues:
+            of_queue = {
+                name: replace(s, chosen=tuple(c for c in s.chosen if c.queue == queue))
+                for name, s in selections.items()
+            }
+            shared = share_window(of_queue, self.window(queue))
+            kept |= {c.id for selection in shared.values() for c in selection.chosen}
+        return {
+            name: replace(s, chosen=tuple(c for c in s.chosen if c.id in kept))
+            for name, s in selections.items()
+        }
+
+
+def _most_urgent(heads: Heads, now: datetime) -> datetime:
+    return min((candidate.deadline_at for candidate in heads.ready), default=now)
+
+
+def _merged(parts: Sequence[Dispatched]) -> Dispatched:
+    by_queue: dict[str, list[HandOff]] = {}
+    for part in parts:
+        for queue, handoffs in part.by_queue.items():
+            by_queue.setdefault(queue, []).extend(handoffs)
+    return Dispatched(by_queue=by_queue, expired=[c for part in parts for c in part.expired])

@@ -1,0 +1,236 @@
+"""Renewals: all running leases of a process, extended in one batch, away from the event loop.
+
+A handler that blocks the event loop must not lose its lease for that. So in production the
+renewals run in a thread with an event loop and a connection of its own (`RenewalThread`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from datetime import timedelta
+from typing import TypeAlias
+from uuid import UUID
+
+from async_jobs.application.attempt import Attempt, StopReason
+from async_jobs.domain import lifecycle
+from async_jobs.domain.errors import AsyncJobsError, IllegalTransition
+from async_jobs.domain.job import Job, Phase
+from async_jobs.ports.clock import Clock
+from async_jobs.ports.store import JobStore
+
+BATCH_MAX = 1_000
+
+OpenStore: TypeAlias = Callable[[], AbstractAsyncContextManager[tuple[JobStore, Clock]]]
+"""Opens a store and its clock on the event loop that calls it."""
+
+
+class Renewals:
+    """The leases this process holds, and what to do with them. Safe to share between threads.
+
+    Args:
+        lease_seconds: how long a renewed lease lasts.
+        stop: called with an attempt and the reason when its handler has to stop.
+    """
+
+    def __init__(
+        self, *, lease_seconds: float, stop: Callable[[Attempt, StopReason], None]
+    ) -> None:
+        self._lease_for = timedelta(seconds=lease_seconds)
+        self._stop = stop
+        self._attempts: dict[UUID, Attempt] = {}
+
+    def add(self, attempts: Iterable[Attempt]) -> None:
+        """Begin to hold the leases of attempts."""
+        for attempt in attempts:
+            self._attempts[attempt.job.id] = attempt
+
+    def discard(self, attempt: Attempt) -> None:
+        """Cease to hold a lease."""
+        if self._attempts.get(attempt.job.id) is attempt:
+            self._attempts.pop(attempt.job.id, None)
+
+    @property
+    def held(self) -> list[Attempt]:
+        """The attempts whose leases are held, as of now."""
+        return list(self._attempts.values())
+
+    def holds(self, job_id: UUID) -> bool:
+        """Tell whether this process holds a lease of the job."""
+        return job_id in self._attempts
+
+    async def renew(self, store: JobStore, clock: Clock) -> None:
+        """Extend every lease held; learn which were lost and which jobs are to be cancelled.
+
+        Raises:
+            Unavailable: the store did not answer; the leases run on towards their end.
+        """
+        await clock.sync()
+        attempts = self.held
+        for start in range(0, len(attempts), BATCH_MAX):
+            lost = await self._renew(store, clock, attempts[start : start + BATCH_MAX])
+            if lost:
+                await self._look_why(store, clock, lost)
+
+    async def _renew(
+        self, store: JobStore, clock: Clock, attempts: Sequence[Attempt]
+    ) -> list[Attempt]:
+        """Extend leases; returns the attempts for which that failed."""
+        now = clock.now()
+        changes = {}
+        for attempt in attempts:
+            with suppress(IllegalTransition):
+                renewed = lifecycle.Renewed(now + self._lease_for)
+                changes[attempt.job.id] = lifecycle.change(attempt.job, renewed, now=now)
+        applied = await store.save(list(changes.values()))
+        lost = []
+        for attempt in attempts:
+            if attempt.job.id in applied.ids:
+                attempt.job = changes[attempt.job.id].job
+            else:
+                lost.append(attempt)
+        return lost
+
+    async def _look_why(self, store: JobStore, clock: Clock, lost: Sequence[Attempt]) -> None:
+        stored = {job.id: job for job in await store.get([a.job.id for a in lost])}
+        again = []
+        for attempt in lost:
+            job = stored.get(attempt.job.id)
+            if job is None or not _same_lease(job, attempt.job):
+                if not attempt.settled:
+                    self._stop(attempt, StopReason.LEASE_LOST)
+                continue
+            # Ours still: a cancellation was asked for, or an earlier renewal went unheard.
+            attempt.job = job
+            again.append(attempt)
+            if job.phase is Phase.CANCELLING:
+                self._stop(attempt, StopReason.CANCELLED)
+        for attempt in await self._renew(store, clock, again):
+            if not attempt.settled:
+                self._stop(attempt, StopReason.LEASE_LOST)
+
+
+def _same_lease(stored: Job, known: Job) -> bool:
+    return stored.lease_seq == known.lease_seq and stored.phase in (
+        Phase.CLAIMED,
+        Phase.CANCELLING,
+    )
+
+
+async def keep_renewing(
+    renewals: Renewals,
+    store: JobStore,
+    clock: Clock,
+    *,
+    every_seconds: float,
+    wanted: asyncio.Event,
+    on_error: Callable[[Exception], None],
+) -> None:
+    """Renew at intervals, and at once whenever `wanted` is set, until cancelled.
+
+    Args:
+        renewals: the leases.
+        store: where to renew them.
+        clock: the store's time.
+        every_seconds: the interval; a third of the lease leaves room for two failures.
+        wanted: set when a cancellation may have been asked for.
+        on_error: told when a pass failed; the next one comes sooner.
+    """
+    pause = every_seconds
+    while True:
+        waiting = asyncio.ensure_future(wanted.wait())
+        sleeping = asyncio.ensure_future(clock.sleep(pause))
+        try:
+            await asyncio.wait((waiting, sleeping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            sleeping.cancel()
+        wanted.clear()
+        try:
+            await renewals.renew(store, clock)
+            pause = every_seconds
+        except AsyncJobsError as error:
+            on_error(error)
+            pause = every_seconds / 8
+
+
+class RenewalThread:
+    """Runs `keep_renewing` in a thread with its own event loop and its own store.
+
+    Args:
+        open_store: opens the store on the thread's loop.
+        every_seconds: the interval of the renewals.
+        on_error: told, in that thread, when a pass failed.
+    """
+
+    def __init__(
+        self,
+        renewals: Renewals,
+        open_store: OpenStore,
+        *,
+        every_seconds: float,
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._renewals = renewals
+        self._open_store = open_store
+        self._every_seconds = every_seconds
+        self._on_error = on_error
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._wanted: asyncio.Event | None = None
+        self._thread = threading.Thread(target=self._main, name="lease-renewal", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def want(self) -> None:
+        """Let it renew at once; from any thread."""
+        self._call(self._set_wanted)
+
+    def stop(self) -> None:
+        """Let the thread end; from any thread. It does not wait for that."""
+        self._call(lambda: self._task and self._task.cancel())
+
+    def _set_wanted(self) -> None:
+        if self._wanted is not None:
+            self._wanted.set()
+
+    @property
+    def alive(self) -> bool:
+        """True while leases are being renewed."""
+        return self._thread.is_alive()
+
+    def _call(self, what: Callable[[], object]) -> None:
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: the thread has ended
+                loop.call_soon_threadsafe(what)
+
+    def _main(self) -> None:
+        with suppress(asyncio.CancelledError):
+            asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        self._wanted = asyncio.Event()
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        while True:
+            try:
+                async with self._open_store() as (store, clock):
+                    await keep_renewing(
+                        self._renewals,
+                        store,
+                        clock,
+                        every_seconds=self._every_seconds,
+                        wanted=self._wanted,
+                        on_error=self._on_error,
+                    )
+            except AsyncJobsError as error:
+                # Not even a connection: leases may still be saved if the next try succeeds.
+                self._on_error(error)
+                await asyncio.wait(
+                    (asyncio.ensure_future(self._wanted.wait()),), timeout=self._every_seconds / 8
+                )

@@ -1,0 +1,326 @@
+"""Scheduler: one tick reaps, promotes and dispatches; a loop of ticks runs the system."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from async_jobs.application import failpoints
+from async_jobs.application.dispatch import Dispatcher
+from async_jobs.application.settings import SchedulerSettings
+from async_jobs.domain import lifecycle
+from async_jobs.domain.backoff import BackoffPolicy
+from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.errors import IllegalTransition, Unavailable
+from async_jobs.domain.facts import Fact, JobsPurged, tell
+from async_jobs.domain.job import HandOff, Job, Phase
+from async_jobs.domain.limits import Limits
+from async_jobs.domain.scheduling import Candidate, hand_off_window
+from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.queue import JobQueue, Sent
+from async_jobs.ports.signal import DISPATCH, Signal
+from async_jobs.ports.store import JobStore
+from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.workers import Workers
+
+BATCH_MAX = 1_000
+_SEND_BACKOFF = BackoffPolicy(base_delay_seconds=1.0, max_delay_seconds=30.0, jitter=0.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """What one tick did.
+
+    Attributes:
+        leased: jobs handed off; `unsent` of them were taken back at once.
+        reaped: leases that were over.
+        expired: late jobs that became dead.
+        next_run_at: when the next scheduled job comes due.
+        more: a bound was met or late jobs made way, so that another tick should follow at once.
+    """
+
+    leased: int = 0
+    unsent: int = 0
+    reaped: int = 0
+    expired: int = 0
+    next_run_at: datetime | None = None
+    more: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """True when nothing happened and nothing is known to be left to do."""
+        return not (self.leased or self.reaped or self.expired or self.more)
+
+
+class _Chore:
+    """Something to do at the first opportunity and then at intervals."""
+
+    def __init__(self, interval_seconds: float) -> None:
+        self._interval_seconds = interval_seconds
+        self._due_at = float("-inf")
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether the interval is over, and begin the next one if so."""
+        if now < self._due_at:
+            return False
+        self._due_at = now + self._interval_seconds
+        return True
+
+    def repeat(self) -> None:
+        """Make it due at once: there is more to do."""
+        self._due_at = float("-inf")
+
+
+class Scheduler:
+    """Runs what is due, within every limit. Any number may run side by side."""
+
+    def __init__(
+        self,
+        config: Limits,
+        store: JobStore,
+        queue_of: Callable[[str], JobQueue],
+        *,
+        clock: Clock,
+        chance: Chance,
+        signal: Signal,
+        workers: Workers,
+        telemetry: Telemetry,
+        settings: SchedulerSettings | None = None,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._queue_of = queue_of
+        self._clock = clock
+        self._chance = chance
+        self._signal = signal
+        self._workers = workers
+        self._telemetry = telemetry
+        self._settings = settings or SchedulerSettings()
+        self._dispatcher = Dispatcher(config, store, clock, telemetry)
+        self._slots: Mapping[str, int] = {}
+        self._send_failures: dict[str, tuple[int, float]] = {}
+        self._reaping = _Chore(self._settings.interval_seconds)
+        self._counting_slots = _Chore(self._settings.interval_seconds)
+        self._purging = _Chore(self._settings.purge_interval_seconds)
+        self._ticked_at: float | None = None
+
+    def ready(self) -> bool:
+        """Tell whether a tick succeeded lately."""
+        silent_max = max(10.0, 5 * self._settings.interval_seconds)
+        at = self._ticked_at
+        return at is not None and self._clock.monotonic() - at < silent_max
+
+    # --- the loop ---
+
+    async def run(self, stop: asyncio.Event, on_error: Callable[[Exception], None]) -> None:
+        """Tick until `stop` is set: when woken, when something comes due, and at intervals.
+
+        Args:
+            stop: set it to end after the tick under way.
+            on_error: told of ticks that failed because something was unavailable.
+        """
+        stopping = asyncio.ensure_future(stop.wait())
+        failures = 0
+        try:
+            while not stop.is_set():
+                try:
+                    tick = await self.tick()
+                    failures = 0
+                except Unavailable as error:
+                    on_error(error)
+                    failures += 1
+                    await self._until(stopping, self._pause_after(failures))
+                    continue
+                if not (tick.leased > tick.unsent or tick.more):
+                    await self._until(stopping, self._pause_seconds(tick))
+        finally:
+            stopping.cancel()
+
+    def _pause_after(self, failures: int) -> float:
+        policy = BackoffPolicy(
+            base_delay_seconds=self._settings.interval_seconds, max_delay_seconds=15.0, jitter=0.5
+        )
+        return policy.delay(failures, self._chance.uniform()).total_seconds()
+
+    def _pause_seconds(self, tick: Tick) -> float:
+        pause = self._settings.interval_seconds
+        if tick.next_run_at is None:
+            return pause
+        until_due = (tick.next_run_at - self._clock.now()).total_seconds()
+        return min(pause, max(0.0, until_due))
+
+    async def _until(self, stopping: asyncio.Future[Any], seconds: float) -> None:
+        woken = asyncio.ensure_future(self._signal.wait(DISPATCH, timeout_seconds=seconds))
+        try:
+            await asyncio.wait((woken, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+            with suppress(asyncio.CancelledError):
+                await woken
+
+    # --- one tick ---
+
+    async def tick(self) -> Tick:
+        """Reap, promote and dispatch once.
+
+        Raises:
+            Unavailable: the store did not answer; what was done stays done, the rest waits.
+        """
+        await self._clock.sync()
+        at = self._clock.monotonic()
+        reaped, reaping = await self._reap() if self._reaping.is_due(at) else (0, False)
+        now = self._clock.now()
+        upcoming = await self._store.promote(
+            now,
+            limit=self._settings.promote_limit,
+            sidelined=self._with_policy(LatePolicy.SIDELINE),
+        )
+        if self._counting_slots.is_due(at):
+            await self._count_slots()
+        dispatched = await self._dispatcher.dispatch(
+            list(self._config.use_case_configs),
+            self._window,
+            timedelta(seconds=self._settings.dispatch_timeout_seconds),
+        )
+        await failpoints.reached(failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND)
+        unsent = await self._send(dispatched.by_queue)
+        expired = await self._bury(dispatched.expired)
+        purging = await self._purge() if self._purging.is_due(at) else False
+        self._ticked_at = self._clock.monotonic()
+        return Tick(
+            leased=len(dispatched.handoffs),
+            unsent=unsent,
+            reaped=reaped,
+            expired=expired,
+            next_run_at=upcoming.run_at,
+            more=(
+                reaping
+                or purging
+                # Late jobs stand before others in what a dispatch sees, up to its bound.
+                or expired > 0
+                or (upcoming.run_at is not None and upcoming.run_at <= now)
+            ),
+        )
+
+    def _with_policy(self, policy: LatePolicy) -> list[str]:
+        configs = self._config.use_case_configs
+        return [name for name, config in configs.items() if config.late_policy is policy]
+
+    async def _reap(self) -> tuple[int, bool]:
+        """End leases that are over; returns how many, and whether more may be left."""
+        now = self._clock.now()
+        over = await self._store.expired(now, limit=self._settings.reap_limit)
+        if over:
+            await failpoints.reached(failpoints.REAPER_BETWEEN_READ_AND_SAVE)
+        events = [(job, lifecycle.LeaseExpired(self._chance.uniform())) for job in over]
+        reaped = await self._apply(events, now)
+        more = len(over) == self._settings.reap_limit
+        if more:
+            self._reaping.repeat()
+        return reaped, more
+
+    async def _count_slots(self) -> None:
+        slots: dict[str, int] = {}
+        for worker in await self._workers.live(self._clock.now()):
+            for queue in worker.queues:
+                slots[queue] = slots.get(queue, 0) + worker.slots
+        self._slots = slots
+
+    def _window(self, queue: str, unclaimed: int) -> int:
+        _, closed_until = self._send_failures.get(queue, (0, 0.0))
+        if self._clock.monotonic() < closed_until:
+            return 0
+        return hand_off_window(
+            unclaimed=unclaimed,
+            live_slots=self._slots.get(queue, 0),
+            window_min=self._settings.window_min,
+        )
+
+    async def _send(self, by_queue: Mapping[str, Sequence[HandOff]]) -> int:
+        """Send to all queues at once; takes back what a transport did not accept."""
+        answers = await asyncio.gather(
+            *(self._send_to(queue, handoffs) for queue, handoffs in by_queue.items())
+        )
+        failed = [sent for sents in answers for sent in sents if sent.error is not None]
+        if by_queue:
+            await failpoints.reached(failpoints.SCHEDULER_AFTER_SEND_BEFORE_MARK)
+        if failed:
+            await self._take_back(failed)
+        return len(failed)
+
+    async def _send_to(self, name: str, handoffs: Sequence[HandOff]) -> Sequence[Sent]:
+        try:
+            answers = await self._queue_of(name).send(handoffs)
+        except Exception as error:  # whatever a transport raises, the jobs must come back
+            answers = [Sent(handoff, f"{type(error).__name__}: {error}") for handoff in handoffs]
+        answered = {sent.handoff: sent for sent in answers}
+        # Reconciled against what was submitted: a transport may forget to answer for some.
+        sents = [answered.get(h, Sent(h, "the transport gave no answer")) for h in handoffs]
+        self._note_send(name, failed=all(sent.error is not None for sent in sents))
+        return sents
+
+    def _note_send(self, queue: str, *, failed: bool) -> None:
+        """Leave a queue alone for a while when it accepts nothing, longer each time."""
+        if not failed:
+            self._send_failures.pop(queue, None)
+            return
+        failures = self._send_failures.get(queue, (0, 0.0))[0] + 1
+        pause = _SEND_BACKOFF.delay(failures, self._chance.uniform()).total_seconds()
+        self._send_failures[queue] = (failures, self._clock.monotonic() + pause)
+
+    async def _take_back(self, failed: Iterable[Sent]) -> None:
+        errors = {sent.handoff.job_id: sent for sent in failed}
+        jobs = await self._store.get(list(errors))
+        events = [
+            (job, lifecycle.HandOffFailed(errors[job.id].error or ""))
+            for job in jobs
+            if job.phase is Phase.HANDED_OFF and job.lease_seq == errors[job.id].handoff.lease_seq
+        ]
+        await self._apply(events, self._clock.now())
+
+    async def _bury(self, late: Sequence[Candidate]) -> int:
+        buried = 0
+        for start in range(0, len(late), BATCH_MAX):
+            ids = [candidate.id for candidate in late[start : start + BATCH_MAX]]
+            events = [(job, lifecycle.Expired()) for job in await self._store.get(ids)]
+            buried += await self._apply(events, self._clock.now())
+        return buried
+
+    async def _purge(self) -> bool:
+        """Forget finished jobs past their retention; returns whether more are left."""
+        more = False
+        for name, config in self._config.use_case_configs.items():
+            retention = self._settings.retention_of(config)
+            if retention <= 0:
+                continue
+            before = self._clock.now() - timedelta(seconds=retention)
+            limit = self._settings.purge_limit
+            count = await self._store.purge(name, before=before, limit=limit)
+            if count:
+                self._record([JobsPurged(at=self._clock.now(), use_case=name, count=count)])
+            more = more or count == limit
+        if more:
+            self._purging.repeat()
+        return more
+
+    async def _apply(self, events: Sequence[tuple[Job, lifecycle.JobEvent]], now: datetime) -> int:
+        """Carry out events on jobs as they were read; whoever changed meanwhile is left alone."""
+        changes = {}
+        for job, event in events:
+            with suppress(IllegalTransition):
+                changes[job.id] = (job, event, lifecycle.change(job, event, now=now))
+        if not changes:
+            return 0
+        applied = await self._store.save([change for *_, change in changes.values()])
+        for job_id in applied.ids:
+            job, event, change = changes[job_id]
+            self._record(tell(job, event, change.job, at=now))
+        return len(applied.ids)
+
+    def _record(self, facts: Iterable[Fact]) -> None:
+        for fact in facts:
+            self._telemetry.record(fact)

@@ -1,0 +1,300 @@
+"""JobService: the driving port `Jobs`, over a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID
+
+from async_jobs.application import failpoints
+from async_jobs.application.dispatch import Dispatcher
+from async_jobs.domain import lifecycle
+from async_jobs.domain.bounds import bounded_error, check_result
+from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.enqueue import new_job
+from async_jobs.domain.errors import (
+    IllegalTransition,
+    InvalidJobError,
+    JobNotFoundError,
+    QuotaExceededError,
+    Unavailable,
+)
+from async_jobs.domain.facts import Fact, JobEnqueued, job_ids, tell
+from async_jobs.domain.job import (
+    Enqueued,
+    EnqueueJobRequest,
+    Job,
+    JobFilter,
+    JobPage,
+    JobStatus,
+    JsonValue,
+)
+from async_jobs.domain.limits import Limits
+from async_jobs.domain.quota import Refused, limited_tenants
+from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.signal import DISPATCH, Signal, cancellation
+from async_jobs.ports.store import AddResult, Duplicate, Invalid, JobStore
+from async_jobs.ports.telemetry import Telemetry
+
+BATCH_MAX = 1_000
+PAGE_MAX = 1_000
+TRIES_MAX = 10
+# A job due this soon is told to the schedulers; what is due later, they find in time anyhow.
+SOON = timedelta(seconds=5)
+
+
+class JobService:
+    """Implements `Jobs`; see there for what each call promises.
+
+    Args:
+        config: the known use cases and the tenants' quotas, nothing else of a configuration.
+        store: the system of record.
+        clock: the store's time.
+        chance: makes ids.
+        signal: wakes schedulers and workers; None leaves them to their polling.
+        telemetry: is told what happened.
+    """
+
+    def __init__(
+        self,
+        config: Limits,
+        store: JobStore,
+        *,
+        clock: Clock,
+        chance: Chance,
+        signal: Signal | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._clock = clock
+        self._chance = chance
+        self._signal = signal
+        self._telemetry = telemetry
+
+    # --- Jobs ---
+
+    async def enqueue(
+        self, request: EnqueueJobRequest, *, connection: object | None = None
+    ) -> Enqueued:
+        """See `Jobs`.
+
+        Args:
+            request: what to run, for whom, and how late it may start.
+            connection: the caller's own connection with an open transaction (asyncpg, for a
+                store on Postgres). The job is committed or rolled back with it; schedulers
+                are not woken and find the job by their polling.
+        """
+        (enqueued,) = await self._enqueue([request], connection)
+        return enqueued
+
+    async def enqueue_many(
+        self, requests: Sequence[EnqueueJobRequest], *, connection: object | None = None
+    ) -> list[Enqueued]:
+        """See `Jobs`; `connection` as in `enqueue`."""
+        if len(requests) > BATCH_MAX:
+            raise InvalidJobError("jobs", f"must be at most {BATCH_MAX}; got {len(requests)}")
+        return await self._enqueue(requests, connection, name_index=True)
+
+    async def _enqueue(
+        self,
+        requests: Sequence[EnqueueJobRequest],
+        connection: object | None,
+        *,
+        name_index: bool = False,
+    ) -> list[Enqueued]:
+        await self._clock.sync()
+        jobs = []
+        for index, request in enumerate(requests):
+            try:
+                jobs.append(self._new_job(request))
+            except InvalidJobError as error:
+                field = f"jobs[{index}].{error.field}" if name_index else error.field
+                raise InvalidJobError(field, error.problem) from None
+        limits = limited_tenants((job.tenant_id for job in jobs), self._config.per_tenant_quotas)
+        results = await self._store.add(jobs, limits, within=connection)
+        enqueued = [_enqueued(job, result) for job, result in zip(jobs, results, strict=True)]
+        await failpoints.reached(failpoints.API_AFTER_COMMIT_BEFORE_REPLY)
+        added = [job for job, each in zip(jobs, enqueued, strict=True) if not each.duplicate]
+        if connection is None:
+            self._announce(added)
+        return enqueued
+
+    def _new_job(self, request: EnqueueJobRequest) -> Job:
+        now = self._clock.now()
+        return new_job(request, self._config, now=now, id=self._chance.uuid(now))
+
+    def _announce(self, added: Sequence[Job]) -> None:
+        soon = self._clock.now() + SOON
+        if any(job.run_at <= soon for job in added):
+            self._notify(DISPATCH)
+        self._record(
+            JobEnqueued(
+                run_at=job.run_at, deadline_at=job.deadline_at, **job_ids(job, at=job.created_at)
+            )
+            for job in added
+        )
+
+    async def get_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
+        """See `Jobs`."""
+        jobs = await self._store.get([job_id], tenant_id=tenant_id)
+        if not jobs:
+            raise JobNotFoundError(job_id)
+        return jobs[0]
+
+    async def list_jobs(
+        self,
+        *,
+        tenant_id: str | None = None,
+        use_case: str | None = None,
+        status: JobStatus | None = None,
+        limit: int = 100,
+        cursor: UUID | None = None,
+    ) -> JobPage:
+        """See `Jobs`."""
+        if not 1 <= limit <= PAGE_MAX:
+            raise InvalidJobError("limit", f"must be from 1 to {PAGE_MAX}")
+        criteria = JobFilter(tenant_id=tenant_id, use_case=use_case, status=status)
+        return await self._store.find(criteria, limit=limit, before=cursor)
+
+    async def cancel_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
+        """See `Jobs`."""
+        for _ in range(TRIES_MAX):
+            job = await self.get_job(job_id, tenant_id=tenant_id)
+            event = lifecycle.cancelling(job)
+            if event is None:
+                return job
+            after = await self._apply(job, event)
+            if after is not None:
+                if job.worker_id is not None:
+                    self._notify(cancellation(job.worker_id))
+                return after
+        raise Unavailable(f"job {job_id} changed hands too often to be cancelled; try again")
+
+    async def retry_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
+        """See `Jobs`. A retry is an operator's decision and asks for no quota."""
+        for _ in range(TRIES_MAX):
+            job = await self.get_job(job_id, tenant_id=tenant_id)
+            after = await self._apply(job, lifecycle.Retried())
+            if after is not None:
+                return after
+        raise Unavailable(f"job {job_id} changed hands too often to be retried; try again")
+
+    # --- for teams with loops of their own ---
+
+    async def lease_jobs_for_use_case(
+        self, use_case: str, *, worker_id: str, limit: int = 10, lease_seconds: float = 60.0
+    ) -> list[Job]:
+        """Lease and claim up to `limit` jobs by the scheduling policy, charging an attempt each.
+
+        The caller executes them and tells the outcome by one of the `mark_job_…` calls, within
+        `lease_seconds`; after that the job belongs to somebody else and the call fails.
+
+        Raises:
+            InvalidJobError: the use case is unknown.
+        """
+        if use_case not in self._config.use_case_configs:
+            raise InvalidJobError("use_case", f"{use_case!r} is not configured")
+        await self._promote()
+        dispatcher = Dispatcher(self._config, self._store, self._clock, self._telemetry)
+        until = timedelta(seconds=lease_seconds)
+        dispatched = await dispatcher.dispatch(
+            [use_case], lambda queue, unclaimed: limit, until, limit=limit
+        )
+        seqs = {handoff.job_id: handoff.lease_seq for handoff in dispatched.handoffs}
+        leased = [job for job in await self._store.get(list(seqs)) if job.lease_seq == seqs[job.id]]
+        return await self._claim(leased, lifecycle.Claimed(worker_id, self._clock.now() + until))
+
+    async def _promote(self) -> None:
+        """Make due jobs visible: there may be no scheduler that does it."""
+        configs = self._config.use_case_configs
+        sidelined = [n for n, each in configs.items() if each.late_policy is LatePolicy.SIDELINE]
+        await self._clock.sync()
+        await self._store.promote(self._clock.now(), limit=BATCH_MAX, sidelined=sidelined)
+
+    async def _claim(self, jobs: Sequence[Job], event: lifecycle.Claimed) -> list[Job]:
+        """Claim what was leased; leaves out what was cancelled in between."""
+        now = self._clock.now()
+        changes = {}
+        for job in jobs:
+            with suppress(IllegalTransition):
+                changes[job.id] = (job, lifecycle.change(job, event, now=now))
+        applied = await self._store.save([change for _, change in changes.values()])
+        mine = [each for job_id, each in changes.items() if job_id in applied.ids]
+        for job, change in mine:
+            self._record(tell(job, event, change.job, at=now))
+        return [change.job for _, change in mine]
+
+    async def mark_job_succeeded(self, job: Job, result: JsonValue = None) -> Job:
+        """Tell that a leased job succeeded.
+
+        Raises:
+            IllegalTransition: the lease was lost; the outcome changed nothing.
+        """
+        return await self._conclude(job, lifecycle.Succeeded(check_result(result)))
+
+    async def mark_job_retry(
+        self, job: Job, error: str, *, retry_after: timedelta | None = None
+    ) -> Job:
+        """Tell that a leased job failed; it is tried again while it has attempts left."""
+        draw = self._chance.uniform()
+        return await self._conclude(job, lifecycle.Failed(error, retry_after, draw))
+
+    async def mark_job_dead(self, job: Job, error: str) -> Job:
+        """Tell that a leased job failed for good."""
+        return await self._conclude(job, lifecycle.Rejected(bounded_error(error)))
+
+    async def _conclude(self, job: Job, event: lifecycle.JobEvent) -> Job:
+        known = job
+        for _ in range(TRIES_MAX):
+            after = await self._apply(known, event)
+            if after is not None:
+                return after
+            known = await self.get_job(job.id)
+            if known.lease_seq != job.lease_seq or known.started_at is None:
+                break
+        raise IllegalTransition(
+            state=known.phase.value, event=type(event).__name__, why="the lease was lost"
+        )
+
+    # --- shared ---
+
+    async def _apply(self, job: Job, event: lifecycle.JobEvent) -> Job | None:
+        """Carry out one event; None when the job is no longer what it was thought to be."""
+        await self._clock.sync()
+        now = self._clock.now()
+        change = lifecycle.change(job, event, now=now)
+        applied = await self._store.save([change])
+        if job.id in applied.conflicting:
+            raise IllegalTransition(
+                state=job.phase.value,
+                event=type(event).__name__,
+                why="another live job has its dedupe key",
+            )
+        if job.id not in applied.ids:
+            return None
+        self._record(tell(job, event, change.job, at=now))
+        self._notify(DISPATCH)
+        return change.job
+
+    def _notify(self, topic: str) -> None:
+        if self._signal is not None:
+            self._signal.notify(topic)
+
+    def _record(self, facts: Iterable[Fact]) -> None:
+        if self._telemetry is not None:
+            for fact in facts:
+                self._telemetry.record(fact)
+
+
+def _enqueued(job: Job, result: AddResult) -> Enqueued:
+    match result:
+        case Refused(tenant_id=tenant_id, limit=limit, used=used, asked=asked):
+            raise QuotaExceededError(tenant_id=tenant_id, limit=limit, used=used, asked=asked)
+        case Invalid(field=field, problem=problem):
+            raise InvalidJobError(field, problem)
+        case Duplicate(of=job_id):
+            return Enqueued(job_id, duplicate=True)
+        case _:
+            return Enqueued(job.id)

@@ -1,0 +1,75 @@
+"""How schedulers and workers behave in time. All durations are in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from async_jobs.domain.limits import UseCaseConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerSettings:
+    """Attributes:
+    interval_seconds: the longest pause between two ticks; signals shorten it.
+    dispatch_timeout_seconds: the life of a lease that no worker has claimed.
+    window_min: the hand-offs a queue may hold while no worker is known to be alive.
+    reap_limit, promote_limit, purge_limit: rows one tick may touch for each.
+    purge_interval_seconds: how often finished jobs past their retention are looked for.
+    retention_seconds: how long finished jobs are kept where the use case says nothing;
+        0 keeps them for ever.
+    """
+
+    interval_seconds: float = 1.0
+    dispatch_timeout_seconds: float = 60.0
+    window_min: int = 10
+    reap_limit: int = 500
+    promote_limit: int = 1_000
+    purge_limit: int = 1_000
+    purge_interval_seconds: float = 60.0
+    retention_seconds: float = 7 * 24 * 3600.0
+
+    def retention_of(self, config: UseCaseConfig) -> float:
+        """Return how long a use case's finished jobs are kept; 0 for ever."""
+        own = config.retention_seconds
+        return self.retention_seconds if own is None else own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """Attributes:
+    slots: how many jobs are executed at once.
+    prefetch: how many claimed jobs may wait for a slot.
+    poll_interval_seconds: how long one receive waits for work.
+    lease_seconds: the life of a claimed lease; renewed every third of it.
+    margin_seconds: a handler whose lease could not be renewed is stopped this long before
+        the lease ends.
+    job_timeout_seconds: the longest run of an attempt whose handler sets none of its own.
+    drain_timeout_seconds: what handlers get to finish when the worker shuts down.
+    cancel_grace_seconds: what a cancelled handler gets to stop before it counts as stuck.
+    missing_handler_delay_seconds: how long a job of an unknown type waits for a worker that
+        knows it.
+    heartbeat_seconds: how often the worker announces itself.
+    stall_seconds: without one successful receive for so long the worker gives up.
+    """
+
+    slots: int = 10
+    prefetch: int = 0
+    poll_interval_seconds: float = 1.0
+    lease_seconds: float = 60.0
+    margin_seconds: float = 5.0
+    job_timeout_seconds: float = 900.0
+    drain_timeout_seconds: float = 25.0
+    cancel_grace_seconds: float = 2.0
+    missing_handler_delay_seconds: float = 30.0
+    heartbeat_seconds: float = 5.0
+    stall_seconds: float = 120.0
+
+    @property
+    def renewal_seconds(self) -> float:
+        """How often leases are renewed."""
+        return self.lease_seconds / 3
+
+    @property
+    def lost_margin_seconds(self) -> float:
+        """How long before its lease ends an unrenewed handler is stopped."""
+        return min(self.margin_seconds, self.lease_seconds / 4)

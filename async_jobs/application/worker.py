@@ -1,0 +1,442 @@
+"""Worker: receive, claim, run, settle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from async_jobs.application import failpoints
+from async_jobs.application.attempt import Attempt, StopReason
+from async_jobs.application.claiming import Claimer
+from async_jobs.application.registry import JobRegistry
+from async_jobs.application.renewal import Renewals, keep_renewing
+from async_jobs.application.settings import WorkerSettings
+from async_jobs.application.settlement import Settler
+from async_jobs.domain import lifecycle
+from async_jobs.domain.backoff import BackoffPolicy
+from async_jobs.domain.errors import AsyncJobsError
+from async_jobs.domain.facts import HandlerMissing, HandlerStuck, StaleOutcomeDropped, job_ids
+from async_jobs.domain.job import Job
+from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.queue import RECEIVE_MAX, Delivery, JobQueue
+from async_jobs.ports.signal import Signal, cancellation
+from async_jobs.ports.store import JobStore
+from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.workers import WorkerInfo, Workers
+
+WATCH_SECONDS = 0.5
+_RECEIVE_RETRY = BackoffPolicy(base_delay_seconds=0.5, max_delay_seconds=15.0, jitter=0.5)
+
+
+class RenewalHost(Protocol):
+    """Where the renewals run: a thread in production."""
+
+    def start(self) -> None:
+        """Begin to renew."""
+        ...
+
+    def want(self) -> None:
+        """Renew at once."""
+        ...
+
+    def stop(self) -> None:
+        """Cease to renew."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a worker is: a fresh id for every start, and what it tells of itself."""
+
+    worker_id: str
+    host: str = "unknown"
+    version: str = "unknown"
+
+
+class WorkerStalledError(AsyncJobsError):
+    """No receive has succeeded for too long; the process should end and be replaced."""
+
+
+class Worker:
+    """Executes jobs of some queues, at most `settings.slots` at once.
+
+    Args:
+        queues: the lanes to receive from.
+        registry: the handlers.
+        make_renewal_host: makes the thread that renews the leases; None renews on the same
+            event loop, which is right for adapters in memory.
+        on_error: told of passing failures.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        store: JobStore,
+        queues: Sequence[JobQueue],
+        registry: JobRegistry,
+        *,
+        clock: Clock,
+        chance: Chance,
+        signal: Signal,
+        workers: Workers,
+        telemetry: Telemetry,
+        settings: WorkerSettings | None = None,
+        make_renewal_host: Callable[[Renewals], RenewalHost] | None = None,
+        on_error: Callable[[Exception], None] = lambda error: None,
+    ) -> None:
+        self._identity = identity
+        self._store = store
+        self._queues = queues
+        self._registry = registry
+        self._clock = clock
+        self._chance = chance
+        self._signal = signal
+        self._workers = workers
+        self._telemetry = telemetry
+        self._settings = settings or WorkerSettings()
+        self._on_error = on_error
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._renewals = Renewals(
+            lease_seconds=self._settings.lease_seconds, stop=self._stop_from_any_thread
+        )
+        self._renewal_host = make_renewal_host(self._renewals) if make_renewal_host else None
+        self._renewal_wanted = asyncio.Event()
+        self._claimer = Claimer(
+            identity.worker_id,
+            store,
+            clock=clock,
+            chance=chance,
+            telemetry=telemetry,
+            lease_seconds=self._settings.lease_seconds,
+        )
+        self._settler = Settler(
+            store,
+            clock=clock,
+            chance=chance,
+            signal=signal,
+            telemetry=telemetry,
+            on_settled=self._settled,
+        )
+        self._threads = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="handler")
+        self._inbox: asyncio.Queue[Attempt] = asyncio.Queue()
+        self._running: set[Attempt] = set()
+        self._reserved = 0
+        self._room = asyncio.Event()
+        self._received_at: float | None = None
+        self._draining = False
+
+    def ready(self) -> bool:
+        """Tell whether work could be received lately, or all slots are busy."""
+        if self._received_at is None or self._draining:
+            return False
+        silent_for = self._clock.monotonic() - self._received_at
+        return silent_for < self._settings.stall_seconds / 4 or not self._has_room
+
+    # --- one round, for tests and teams with loops of their own ---
+
+    async def step(self) -> int:
+        """Receive what is there, run it to the end, settle it; returns how many jobs ran."""
+        attempts: list[Attempt] = []
+        for queue in self._queues:
+            deliveries = await queue.receive(max_messages=self._settings.slots, wait_seconds=0)
+            attempts += await self._claim(queue, deliveries)
+            await queue.ack(deliveries)
+        await asyncio.gather(*(self._execute(attempt) for attempt in attempts))
+        await self._settler.settle_group()
+        return len(attempts)
+
+    # --- the loop ---
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Execute jobs until `stop` is set, then drain.
+
+        Draining: no more receiving; what is unclaimed is given back; handlers get
+        `drain_timeout_seconds` to finish; what still runs is cancelled and released.
+
+        Raises:
+            WorkerStalledError: nothing could be received for `stall_seconds`.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._received_at = self._clock.monotonic()
+        settling = asyncio.create_task(self._settler.run())
+        slots = [asyncio.create_task(self._slot()) for _ in range(self._settings.slots)]
+        helpers = [
+            asyncio.create_task(self._watch()),
+            asyncio.create_task(self._announce()),
+            asyncio.create_task(self._hear_cancellations()),
+            *self._start_renewals(),
+        ]
+        receivers = [asyncio.create_task(self._receive(queue, stop)) for queue in self._queues]
+        try:
+            await self._until_stopped(stop, [settling, *slots, *helpers, *receivers])
+        finally:
+            stop.set()
+            self._draining = True
+            self._room.set()
+            await self._drain(receivers)
+            self._settler.close()
+            await asyncio.wait((settling,), timeout=self._settings.cancel_grace_seconds + 1)
+            await _end([settling, *slots, *helpers, *receivers])
+            if self._renewal_host is not None:
+                self._renewal_host.stop()
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            with suppress(AsyncJobsError):
+                await self._workers.withdraw(self._identity.worker_id)
+
+    async def _until_stopped(
+        self, stop: asyncio.Event, tasks: Iterable[asyncio.Task[None]]
+    ) -> None:
+        """Wait for `stop`, or for a task that fails: none of them may end by itself."""
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        for task in done - {stopping}:
+            task.result()
+
+    def _start_renewals(self) -> list[asyncio.Task[None]]:
+        if self._renewal_host is not None:
+            self._renewal_host.start()
+            return []
+        return [
+            asyncio.create_task(
+                keep_renewing(
+                    self._renewals,
+                    self._store,
+                    self._clock,
+                    every_seconds=self._settings.renewal_seconds,
+                    wanted=self._renewal_wanted,
+                    on_error=self._on_error,
+                )
+            )
+        ]
+
+    # --- receiving and claiming ---
+
+    async def _receive(self, queue: JobQueue, stop: asyncio.Event) -> None:
+        failures = 0
+        while not stop.is_set():
+            room = await self._reserve()
+            if stop.is_set():
+                return
+            try:
+                deliveries = await queue.receive(
+                    max_messages=room, wait_seconds=self._settings.poll_interval_seconds
+                )
+                if stop.is_set():
+                    await queue.release(deliveries)
+                    return
+                for attempt in await self._claim(queue, deliveries):
+                    self._inbox.put_nowait(attempt)
+                # From here on the lease in the database is the only truth.
+                await queue.ack(deliveries)
+                self._received_at = self._clock.monotonic()
+                failures = 0
+            except AsyncJobsError as error:
+                self._on_error(error)
+                failures += 1
+                pause = _RECEIVE_RETRY.delay(failures, self._chance.uniform())
+                await self._clock.sleep(pause.total_seconds())
+            finally:
+                self._reserved -= room
+
+    async def _reserve(self) -> int:
+        """Wait for room and reserve this queue's part of it; returns how much."""
+        while True:
+            limit = self._settings.slots + self._settings.prefetch
+            free = limit - self._in_hand - self._reserved
+            if free > 0 or self._draining:
+                room = min(max(1, free // len(self._queues)), RECEIVE_MAX)
+                self._reserved += room
+                return room
+            self._room.clear()
+            await self._room.wait()
+            # The time without room does not count as time without a receive.
+            self._received_at = self._clock.monotonic()
+
+    @property
+    def _in_hand(self) -> int:
+        return self._inbox.qsize() + len(self._running)
+
+    @property
+    def _has_room(self) -> bool:
+        return self._in_hand < self._settings.slots
+
+    async def _claim(self, queue: JobQueue, deliveries: Sequence[Delivery]) -> list[Attempt]:
+        """Claim a batch of deliveries; gives them back when the store does not answer."""
+        if not deliveries:
+            return []
+        await failpoints.reached(failpoints.WORKER_AFTER_RECEIVE_BEFORE_CLAIM)
+        try:
+            jobs = await self._claimer.claim(queue.name, deliveries)
+        except AsyncJobsError:
+            await queue.release(deliveries)
+            raise
+        attempts = self._attempts(jobs)
+        self._renewals.add(attempts)
+        await failpoints.reached(failpoints.WORKER_AFTER_CLAIM_BEFORE_HANDLER)
+        return attempts
+
+    def _attempts(self, jobs: Iterable[Job]) -> list[Attempt]:
+        attempts = []
+        for job in jobs:
+            handler = self._registry.get(job.type)
+            own = None if handler is None else handler.timeout_seconds
+            timeout = self._settings.job_timeout_seconds if own is None else own
+            attempts.append(Attempt(job, handler, timeout_seconds=timeout))
+        return attempts
+
+    # --- running and settling ---
+
+    async def _slot(self) -> None:
+        while True:
+            await self._execute(await self._inbox.get())
+
+    async def _execute(self, attempt: Attempt) -> None:
+        if attempt.handler is None:
+            self._postpone(attempt)
+            return
+        self._running.add(attempt)
+        try:
+            event = await attempt.run(self._clock, self._chance, self._threads)
+        finally:
+            self._running.discard(attempt)
+            self._room.set()
+        self._conclude(attempt, event)
+
+    def _postpone(self, attempt: Attempt) -> None:
+        """Leave a job of an unknown type to a worker that knows it; never end it here."""
+        now = self._clock.now()
+        self._telemetry.record(HandlerMissing(**job_ids(attempt.job, at=now)))
+        delay = timedelta(seconds=self._settings.missing_handler_delay_seconds)
+        self._room.set()
+        self._settler.add(attempt, lifecycle.Snoozed(now + delay))
+
+    def _conclude(self, attempt: Attempt, event: lifecycle.JobEvent | None) -> None:
+        if event is not None:
+            self._settler.add(attempt, event)
+        elif not attempt.settled:
+            attempt.settled = True
+            self._renewals.discard(attempt)
+            ids = job_ids(attempt.job, at=self._clock.now())
+            self._telemetry.record(StaleOutcomeDropped(event="none", **ids))
+
+    def _settled(self, attempt: Attempt) -> None:
+        self._renewals.discard(attempt)
+
+    # --- stopping handlers ---
+
+    def _stop_from_any_thread(self, attempt: Attempt, reason: StopReason) -> None:
+        def stop() -> None:
+            attempt.stop(reason, at=self._clock.monotonic())
+
+        if self._loop is None:
+            stop()
+            return
+        with suppress(RuntimeError):  # the loop is closed: nothing runs any more
+            self._loop.call_soon_threadsafe(stop)
+
+    async def _watch(self) -> None:
+        """Stop what ran too long or lost its lease; give up when nothing can be received."""
+        while True:
+            await self._clock.sleep(WATCH_SECONDS)
+            now = self._clock.monotonic()
+            for attempt in list(self._running):
+                self._look_at(attempt, now)
+            silent_for = now - (now if self._received_at is None else self._received_at)
+            if self._has_room and silent_for > self._settings.stall_seconds:
+                raise WorkerStalledError(f"no receive has succeeded for {silent_for:.0f} s")
+
+    def _look_at(self, attempt: Attempt, now: float) -> None:
+        if attempt.stopped_at is not None:
+            if now - attempt.stopped_at > self._settings.cancel_grace_seconds:
+                self._abandon(attempt)
+            return
+        if attempt.began_at is not None and now - attempt.began_at > attempt.timeout_seconds:
+            attempt.stop(StopReason.TIMED_OUT, at=now)
+        lease_end = attempt.job.lease_expires_at
+        margin = timedelta(seconds=self._settings.lost_margin_seconds)
+        if lease_end is not None and lease_end - margin <= self._clock.now():
+            attempt.stop(StopReason.LEASE_LOST, at=now)
+
+    def _abandon(self, attempt: Attempt) -> None:
+        """Settle for a handler that does not stop. It keeps its slot until it returns."""
+        if attempt.settled:
+            return
+        ids = job_ids(attempt.job, at=self._clock.now())
+        reason = str(attempt.stop_reason)
+        self._telemetry.record(HandlerStuck(reason=reason, **ids))
+        self._conclude(attempt, attempt.stop_event())
+
+    async def _drain(self, receivers: Sequence[asyncio.Task[None]]) -> None:
+        settings = self._settings
+        # An open receive is never cancelled: that could strand what it was about to bring.
+        await asyncio.wait(receivers, timeout=settings.poll_interval_seconds + 5)
+        while not self._inbox.empty():
+            self._settler.add(self._inbox.get_nowait(), lifecycle.Released())
+        await self._until_idle(settings.drain_timeout_seconds)
+        now = self._clock.monotonic()
+        for attempt in list(self._running):
+            attempt.stop(StopReason.SHUTDOWN, at=now)
+        await self._until_idle(settings.cancel_grace_seconds)
+        for attempt in list(self._running):
+            self._abandon(attempt)
+
+    async def _until_idle(self, seconds: float) -> None:
+        until = self._clock.monotonic() + seconds
+        while self._running and (left := until - self._clock.monotonic()) > 0:
+            self._room.clear()
+            waiting = asyncio.ensure_future(self._room.wait())
+            sleeping = asyncio.ensure_future(self._clock.sleep(left))
+            await asyncio.wait((waiting, sleeping), return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            sleeping.cancel()
+
+    # --- telling others ---
+
+    async def _announce(self) -> None:
+        ttl = timedelta(seconds=3 * self._settings.heartbeat_seconds)
+        while True:
+            try:
+                await self._clock.sync()
+                now = self._clock.now()
+                await self._workers.announce(
+                    WorkerInfo(
+                        worker_id=self._identity.worker_id,
+                        queues=tuple(queue.name for queue in self._queues),
+                        slots=self._settings.slots,
+                        busy=len(self._running),
+                        host=self._identity.host,
+                        version=self._identity.version,
+                        seen_at=now,
+                        alive_until=now + ttl,
+                    )
+                )
+            except AsyncJobsError as error:
+                self._on_error(error)
+            await self._clock.sleep(self._settings.heartbeat_seconds)
+
+    async def _hear_cancellations(self) -> None:
+        """Renew at once when a cancellation was asked for: renewing is how it is learned."""
+        topic = cancellation(self._identity.worker_id)
+        while True:
+            seconds = self._settings.renewal_seconds
+            if await self._signal.wait(topic, timeout_seconds=seconds):
+                self._renewal_wanted.set()
+                if self._renewal_host is not None:
+                    self._renewal_host.want()
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    pending = [task for task in tasks if not task.done()]
+    for task in pending:
+        task.cancel()
+    # A handler that swallows its cancellation must not keep the process from ending.
+    if pending:
+        await asyncio.wait(pending, timeout=1)
