@@ -1,0 +1,1 @@
+"""How the system is started and reached: environment, wiring, command line."""

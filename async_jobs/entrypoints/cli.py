@@ -1,0 +1,202 @@
+"""async-jobs: the command line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from async_jobs import __version__
+from async_jobs.entrypoints.cli_jobs import jobs_app
+from async_jobs.entrypoints.cli_options import (
+    HealthHost,
+    HealthPort,
+    InitDb,
+    LogFormatOption,
+    LogLevelOption,
+    reporting,
+)
+from async_jobs.entrypoints.config import AsyncJobsConfig
+from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
+from async_jobs.entrypoints.programs import (
+    LOOPBACK,
+    run_async,
+    run_migrate,
+    run_scheduler,
+    run_worker,
+)
+
+app = typer.Typer(
+    name="async-jobs",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Runs jobs, earliest deadline first. Settings come from ASYNC_JOBS_… variables.",
+)
+app.add_typer(jobs_app, name="jobs")
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def scheduler(
+    init_db: InitDb = False,
+    health_port: HealthPort = None,
+    health_host: HealthHost = LOOPBACK,
+    log_level: LogLevelOption = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Hand out what is due, until SIGTERM. Any number may run side by side.
+
+    Example: `ASYNC_JOBS_DB_DSN=postgresql://… async-jobs scheduler --init-db`
+    """
+    logger = set_up_logging(log_level, log_format)
+    with reporting(log_level):
+        config = AsyncJobsConfig.from_env()
+        run_async(
+            run_scheduler(
+                config, logger, init_db=init_db, health_host=health_host, health_port=health_port
+            )
+        )
+
+
+def worker(
+    queue: Annotated[
+        list[str], typer.Option("--queue", help="A queue to receive from; repeatable.")
+    ],
+    concurrency: Annotated[
+        Optional[int],  # noqa: UP045 - typer reads the annotation at run time
+        typer.Option(
+            "--concurrency", min=1, max=10_000, help="Slots; else ASYNC_JOBS_WORKER_CONCURRENCY."
+        ),
+    ] = None,
+    handlers: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--handlers", help="A module to import; repeatable; else ASYNC_JOBS_HANDLERS_MODULE."
+        ),
+    ] = None,
+    init_db: InitDb = False,
+    health_port: HealthPort = None,
+    health_host: HealthHost = LOOPBACK,
+    log_level: LogLevelOption = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Execute the jobs of some queues, until SIGTERM; then let handlers finish.
+
+    Example: `async-jobs worker --queue notifications --handlers async_jobs.handlers.notifications`
+    """
+    logger = set_up_logging(log_level, log_format)
+    with reporting(log_level):
+        config = AsyncJobsConfig.from_env(
+            os.environ
+            | ({"ASYNC_JOBS_WORKER_CONCURRENCY": str(concurrency)} if concurrency else {})
+            | ({"ASYNC_JOBS_HANDLERS_MODULE": ",".join(handlers)} if handlers else {})
+        )
+        run_async(
+            run_worker(
+                config,
+                logger,
+                queues=queue,
+                init_db=init_db,
+                health_host=health_host,
+                health_port=health_port,
+            )
+        )
+
+
+app.command()(scheduler)
+app.command()(worker)
+
+
+@app.command()
+def migrate(
+    print_ddl: Annotated[
+        bool, typer.Option("--print", help="Print the whole schema instead of applying it.")
+    ] = False,
+    log_level: LogLevelOption = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Bring the database's schema up to date; safe to run at any time, from anywhere.
+
+    Example: `ASYNC_JOBS_DB_DSN=postgresql://… async-jobs migrate`
+    """
+    if print_ddl:
+        from async_jobs import get_ddl
+
+        typer.echo(get_ddl(), nl=False)
+        return
+    logger = set_up_logging(log_level, log_format)
+    with reporting(log_level):
+        applied = run_async(run_migrate(AsyncJobsConfig.from_env(), logger))
+        typer.echo("\n".join(applied) or "nothing to do")
+
+
+@app.command()
+def dev(
+    memory: Annotated[bool, typer.Option("--memory", help="Keep nothing; no Postgres.")] = False,
+    data_dir: Annotated[
+        Path, typer.Option("--data-dir", help="Where the embedded Postgres keeps its data.")
+    ] = Path(".async_jobs"),
+    log_level: LogLevelOption = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Run all parts in one process, on an embedded Postgres, with the example handlers.
+
+    Example: `async-jobs dev`, then the line it prints.
+    """
+    from async_jobs.entrypoints.dev import run_dev
+
+    logger = set_up_logging(log_level, log_format)
+    with reporting(log_level):
+        run_async(run_dev(logger, data_dir=None if memory else data_dir))
+
+
+@app.command()
+def demo(
+    jobs: Annotated[int, typer.Option("--jobs", min=100, max=100_000)] = 6_000,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Start a whole system, run thousands of jobs through it, and tell how it went.
+
+    Exits 0 when every job ended as it should. Example: `async-jobs demo --jobs 10000`
+    """
+    from async_jobs.entrypoints.demo import run_demo
+
+    set_up_logging(log_level, LogFormat.TEXT)
+    with reporting(log_level):
+        if not run_async(run_demo(jobs)):
+            raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run `async-jobs`."""
+    app()
+
+
+def scheduler_main() -> None:
+    """Run `async-jobs-scheduler`, the same as `async-jobs scheduler`."""
+    _run_alone(scheduler, "async-jobs-scheduler")
+
+
+def worker_main() -> None:
+    """Run `async-jobs-worker`, the same as `async-jobs worker`."""
+    _run_alone(worker, "async-jobs-worker")
+
+
+def _run_alone(command: object, name: str) -> None:
+    alone = typer.Typer(name=name, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+    alone.command(name=name)(command)  # type: ignore[type-var]
+    alone()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""async-jobs jobs …: look at jobs, add, cancel and retry them, in a database."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Optional, TypeAlias
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from async_jobs.application.service import JobService
+from async_jobs.domain.errors import InvalidJobError
+from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus
+from async_jobs.entrypoints.cli_options import LogLevelOption, reporting
+from async_jobs.entrypoints.config import AsyncJobsConfig
+from async_jobs.entrypoints.container import opened
+from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
+from async_jobs.entrypoints.programs import run_async
+from async_jobs.entrypoints.records import record_of
+
+jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs, add, cancel and retry them.")
+
+Dsn: TypeAlias = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads the annotation at run time
+    typer.Option("--dsn", help="The database; else ASYNC_JOBS_DB_DSN."),
+]
+Tenant: TypeAlias = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--tenant", help="Only this tenant's jobs."),
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+JobId: TypeAlias = Annotated[UUID, typer.Argument(help="The job's id.")]
+
+
+def _with_service(
+    dsn: str | None, level: LogLevel, call: Callable[[JobService], Awaitable[Any]]
+) -> Any:
+    """Run one call on a service over the database."""
+    logger = set_up_logging(level, LogFormat.TEXT)
+
+    async def run() -> Any:
+        config = AsyncJobsConfig.from_env(os.environ | ({"ASYNC_JOBS_DB_DSN": dsn} if dsn else {}))
+        async with opened(config, logger, application_name="async_jobs cli") as container:
+            return await call(container.service())
+
+    with reporting(level):
+        return run_async(run())
+
+
+@jobs_app.command("list")
+def list_jobs(
+    tenant: Tenant = None,
+    use_case: Annotated[Optional[str], typer.Option("--use-case")] = None,  # noqa: UP045
+    status: Annotated[Optional[JobStatus], typer.Option("--status")] = None,  # noqa: UP045
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1_000)] = 20,
+    cursor: Annotated[
+        Optional[UUID],  # noqa: UP045
+        typer.Option("--cursor", help="Where the last page ended."),
+    ] = None,
+    as_json: AsJson = False,
+    dsn: Dsn = None,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """List jobs, newest first. Example: `async-jobs jobs list --tenant acme --status dead`"""
+    page = _with_service(
+        dsn,
+        log_level,
+        lambda service: service.list_jobs(
+            tenant_id=tenant, use_case=use_case, status=status, limit=limit, cursor=cursor
+        ),
+    )
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    "jobs": [record_of(job) for job in page.jobs],
+                    "next_cursor": None if page.next_cursor is None else str(page.next_cursor),
+                }
+            )
+        )
+        return
+    _print_table(page.jobs)
+    if page.next_cursor is not None:
+        typer.echo(f"more: --cursor {page.next_cursor}")
+
+
+def _print_table(jobs: tuple[Job, ...]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("id", "tenant", "use case", "type", "status", "attempts", "deadline", "error"):
+        table.add_column(heading, no_wrap=heading == "id")
+    for job in jobs:
+        table.add_row(
+            str(job.id),
+            job.tenant_id,
+            job.use_case,
+            job.type,
+            job.status.value,
+            f"{job.attempts}/{job.max_attempts}",
+            f"{job.deadline_at:%Y-%m-%d %H:%M:%S}",
+            (job.last_error or "")[:60],
+        )
+    Console(soft_wrap=True).print(table)
+
+
+@jobs_app.command()
+def show(
+    job_id: JobId,
+    tenant: Tenant = None,
+    dsn: Dsn = None,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Print one job as JSON. Example: `async-jobs jobs show 0193…`"""
+    job = _with_service(dsn, log_level, lambda s: s.get_job(job_id, tenant_id=tenant))
+    _print_job(job)
+
+
+@jobs_app.command()
+def enqueue(
+    tenant: Annotated[str, typer.Option("--tenant")],
+    use_case: Annotated[str, typer.Option("--use-case")],
+    type: Annotated[str, typer.Option("--type")],
+    payload: Annotated[str, typer.Option("--payload", help="A JSON object.")] = "{}",
+    dedupe_key: Annotated[Optional[str], typer.Option("--dedupe-key")] = None,  # noqa: UP045
+    priority: Annotated[int, typer.Option("--priority")] = 0,
+    dsn: Dsn = None,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Enqueue one job and print its id.
+
+    Example: `async-jobs jobs enqueue --tenant acme --use-case notifications --type send_email
+    --payload '{"to": "a@b.example"}'`
+    """
+    with reporting(log_level):
+        request = EnqueueJobRequest(
+            tenant_id=tenant,
+            use_case=use_case,
+            type=type,
+            payload=_object(payload),
+            dedupe_key=dedupe_key,
+            priority=priority,
+        )
+    enqueued = _with_service(dsn, log_level, lambda service: service.enqueue(request))
+    typer.echo(enqueued.job_id)
+
+
+def _object(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidJobError("--payload", f"must be a JSON object: {error}") from None
+
+
+@jobs_app.command()
+def cancel(
+    job_id: JobId,
+    tenant: Tenant = None,
+    dsn: Dsn = None,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Cancel a job, or ask its worker to, and print it. Example: `async-jobs jobs cancel 0193…`"""
+    _print_job(_with_service(dsn, log_level, lambda s: s.cancel_job(job_id, tenant_id=tenant)))
+
+
+@jobs_app.command()
+def retry(
+    job_id: JobId,
+    tenant: Tenant = None,
+    dsn: Dsn = None,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Give a dead or cancelled job another life. Example: `async-jobs jobs retry 0193…`"""
+    _print_job(_with_service(dsn, log_level, lambda s: s.retry_job(job_id, tenant_id=tenant)))
+
+
+def _print_job(job: Job) -> None:
+    typer.echo(json.dumps(record_of(job), indent=2, ensure_ascii=False))

@@ -1,0 +1,266 @@
+"""The environment, read once. Every bad value is reported at once, by name, without secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from async_jobs.domain.errors import ConfigurationError
+from async_jobs.domain.limits import TenantQuota, UseCaseConfig, queue_of
+
+QueueBackend = Literal["sqs", "postgres", "memory"]
+
+PREFIX: Final = "ASYNC_JOBS_"
+ROUNDS_MAX = 10
+_QUEUE_PREFIX: Final = "ASYNC_JOBS_SQS_QUEUE_"
+_SCALARS: Final[Mapping[str, str]] = {
+    "ASYNC_JOBS_DB_DSN": "db_dsn",
+    "ASYNC_JOBS_DB_POOL_MAX_SIZE": "db_pool_max_size",
+    "ASYNC_JOBS_DB_STATEMENT_CACHE_SIZE": "db_statement_cache_size",
+    "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN": "enqueue_auth_token",
+    "ASYNC_JOBS_SCHEDULER_INTERVAL_SECONDS": "scheduler_interval_seconds",
+    "ASYNC_JOBS_DISPATCH_TIMEOUT_SECONDS": "dispatch_timeout_seconds",
+    "ASYNC_JOBS_RETENTION_SECONDS": "retention_seconds",
+    "ASYNC_JOBS_WORKER_POLL_INTERVAL_SECONDS": "worker_poll_interval_seconds",
+    "ASYNC_JOBS_WORKER_VISIBILITY_TIMEOUT_SECONDS": "worker_visibility_timeout_seconds",
+    "ASYNC_JOBS_WORKER_CONCURRENCY": "worker_concurrency",
+    "ASYNC_JOBS_LEASE_DURATION_SECONDS": "lease_duration_seconds",
+    "ASYNC_JOBS_DRAIN_TIMEOUT_SECONDS": "drain_timeout_seconds",
+    "ASYNC_JOBS_JOB_TIMEOUT_SECONDS": "job_timeout_seconds",
+    "ASYNC_JOBS_HANDLERS_MODULE": "handlers_module",
+    "ASYNC_JOBS_QUEUE_BACKEND": "queue_backend",
+}
+_JSON_OBJECTS: Final[Mapping[str, str]] = {
+    "ASYNC_JOBS_USE_CASES": "use_case_configs",
+    "ASYNC_JOBS_PER_TENANT_QUOTAS": "per_tenant_quotas",
+}
+_USE_CASE_SUFFIXES: Final[Mapping[str, str]] = {
+    "_MAX_CONCURRENT": "max_concurrent",
+    "_DEFAULT_DELAY_TOLERANCE_SECONDS": "default_delay_tolerance_seconds",
+    "_LATE_POLICY": "late_policy",
+}
+# Read elsewhere: by the example handlers, the embedded Postgres and the tests.
+_OTHERS: Final = frozenset(
+    {
+        "ASYNC_JOBS_DELIVERY_FILE",
+        "ASYNC_JOBS_DEMO_FAILURE_SHARE",
+        "ASYNC_JOBS_POSTGRES_BIN",
+        "ASYNC_JOBS_TEST_DSN",
+        "ASYNC_JOBS_REQUIRE_SERVICES",
+    }
+)
+
+
+class AsyncJobsConfig(BaseModel):
+    """Everything that can be set. Durations are in seconds.
+
+    Attributes:
+        db_dsn: Postgres, as a libpq URL.
+        use_case_configs: the known use cases; `max_concurrent` is the capacity of each.
+        per_tenant_quotas: limits and weights of tenants; all others are unlimited.
+        sqs_queue_urls: the URL of each queue that SQS carries, by its name.
+        queue_backend: what carries hand-offs.
+        enqueue_auth_token: the shared token of the HTTP API.
+        scheduler_interval_seconds: the longest pause between ticks; signals shorten it.
+        dispatch_timeout_seconds: the life of a lease that no worker has claimed.
+        retention_seconds: how long finished jobs are kept; 0 keeps them for ever.
+        worker_poll_interval_seconds: how long one receive waits for work.
+        worker_visibility_timeout_seconds: from receive to claim; need not cover a handler.
+        worker_concurrency: how many jobs one worker process executes at once.
+        lease_duration_seconds: the life of a claimed lease, renewed every third of it; the
+            time a dead worker's job takes to come back.
+        drain_timeout_seconds: what handlers get to finish after SIGTERM.
+        job_timeout_seconds: one attempt's longest run, unless its handler says otherwise.
+        handlers_module: module or modules, separated by commas, that a worker imports.
+        db_pool_max_size: the most connections of one process.
+        db_statement_cache_size: None for asyncpg's own; 0 behind PgBouncer.
+        unknown_variables: names that begin with ASYNC_JOBS_ and mean nothing here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    db_dsn: str = Field(min_length=1, repr=False)
+    use_case_configs: Mapping[str, UseCaseConfig] = Field(default_factory=dict)
+    per_tenant_quotas: Mapping[str, TenantQuota] = Field(default_factory=dict)
+    sqs_queue_urls: Mapping[str, str] = Field(default_factory=dict)
+    queue_backend: QueueBackend = "postgres"
+    enqueue_auth_token: str | None = Field(default=None, min_length=1, repr=False)
+    scheduler_interval_seconds: float = Field(default=1.0, gt=0, le=3600)
+    dispatch_timeout_seconds: float = Field(default=60.0, ge=1, le=86_400)
+    retention_seconds: float = Field(default=604_800.0, ge=0)
+    worker_poll_interval_seconds: float = Field(default=1.0, gt=0, le=20)
+    worker_visibility_timeout_seconds: float = Field(default=60.0, ge=1, le=43_200)
+    worker_concurrency: int = Field(default=10, ge=1, le=10_000)
+    lease_duration_seconds: float = Field(default=60.0, ge=1, le=86_400)
+    drain_timeout_seconds: float = Field(default=25.0, ge=0, le=86_400)
+    job_timeout_seconds: float = Field(default=900.0, gt=0, le=30 * 86_400)
+    handlers_module: str | None = None
+    db_pool_max_size: int = Field(default=10, ge=2, le=1_000)
+    db_statement_cache_size: int | None = Field(default=None, ge=0)
+    unknown_variables: tuple[str, ...] = ()
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> AsyncJobsConfig:
+        """Read the environment (or `environ`).
+
+        Raises:
+            ConfigurationError: a `ValueError` with one line for every variable that is missing
+                or wrong, each naming the variable and what is allowed.
+        """
+        environ = os.environ if environ is None else environ
+        reader = _Reader({name: value for name, value in environ.items() if value.strip()})
+        values, problems = reader.values(), reader.problems
+        config: AsyncJobsConfig | None = None
+        # What is wrong is told and taken out, so that the next round sees what it had hidden.
+        for _ in range(ROUNDS_MAX):
+            try:
+                config = cls(**values)
+                break
+            except ValidationError as error:
+                problems += reader.told(error)
+                for problem in error.errors():
+                    _take_out(values, problem["loc"])
+        if problems or config is None:
+            raise ConfigurationError("\n".join(dict.fromkeys(problems)))
+        return config
+
+    @property
+    def queue_names(self) -> tuple[str, ...]:
+        """Every queue that a use case feeds, sorted."""
+        return tuple(sorted({queue_of(n, each) for n, each in self.use_case_configs.items()}))
+
+    @property
+    def handler_modules(self) -> tuple[str, ...]:
+        """The modules to import for their handlers."""
+        names = (self.handlers_module or "").split(",")
+        return tuple(name.strip() for name in names if name.strip())
+
+
+class _Reader:
+    """Turns variables into fields, remembering which variable each value came from."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = {k: v for k, v in environ.items() if k.startswith(PREFIX)}
+        self._used: set[str] = set()
+        self._origin: dict[tuple[str, ...], str] = {}
+        self.problems: list[str] = []
+
+    def values(self) -> dict[str, Any]:
+        """Return the fields that the environment sets, as text where pydantic converts it."""
+        values: dict[str, Any] = {}
+        for variable, field in _SCALARS.items():
+            if (text := self._take(variable)) is not None:
+                values[field] = text
+            self._origin[field,] = variable
+        objects = {field: self._object(name) for name, field in _JSON_OBJECTS.items()}
+        use_cases = objects["use_case_configs"]
+        values["sqs_queue_urls"] = self._queues(use_cases)
+        for name in use_cases:
+            self._settings_of(name, use_cases[name])
+        self._check_keys("ASYNC_JOBS_USE_CASES", use_cases, UseCaseConfig)
+        tenants = objects["per_tenant_quotas"]
+        self._check_keys("ASYNC_JOBS_PER_TENANT_QUOTAS", tenants, TenantQuota)
+        values |= {"use_case_configs": use_cases, "per_tenant_quotas": tenants}
+        if values["sqs_queue_urls"]:
+            values.setdefault("queue_backend", "sqs")
+        values["unknown_variables"] = tuple(self._unknown(use_cases))
+        return values
+
+    def _take(self, variable: str) -> str | None:
+        self._used.add(variable)
+        text = self._environ.get(variable)
+        return None if text is None else text.strip()
+
+    def _object(self, variable: str) -> dict[str, dict[str, Any]]:
+        text = self._take(variable)
+        if text is None:
+            return {}
+        try:
+            value = json.loads(text)
+        except ValueError:
+            self.problems.append(f"{variable}: must be JSON")
+            return {}
+        if isinstance(value, dict) and all(isinstance(each, dict) for each in value.values()):
+            return value
+        self.problems.append(f"{variable}: must be a JSON object of objects, by name")
+        return {}
+
+    def _queues(self, use_cases: dict[str, dict[str, Any]]) -> dict[str, str]:
+        """Declare the use cases that have an SQS queue; returns the URLs by queue name."""
+        urls: dict[str, str] = {}
+        by_variable = {_upper(name): name for name in use_cases}
+        for variable in sorted(self._environ):
+            if variable.startswith(_QUEUE_PREFIX):
+                suffix = variable.removeprefix(_QUEUE_PREFIX)
+                name = by_variable.get(suffix, suffix.lower())
+                settings = use_cases.setdefault(name, {})
+                urls[str(settings.get("queue") or name)] = self._take(variable) or ""
+        return urls
+
+    def _settings_of(self, use_case: str, settings: dict[str, Any]) -> None:
+        for suffix, field in _USE_CASE_SUFFIXES.items():
+            variable = f"{PREFIX}{_upper(use_case)}{suffix}"
+            if (text := self._take(variable)) is not None:
+                settings[field] = text
+                self._origin["use_case_configs", use_case, field] = variable
+
+    def _check_keys(
+        self, variable: str, objects: Mapping[str, Mapping[str, Any]], of: type
+    ) -> None:
+        allowed = {each.name for each in fields(of)}
+        for name, settings in objects.items():
+            for key in sorted(settings.keys() - allowed):
+                known = ", ".join(sorted(allowed))
+                self.problems.append(f"{variable}: {name}.{key} is unknown; known: {known}")
+
+    def _unknown(self, use_cases: Mapping[str, object]) -> Iterator[str]:
+        declared = ", ".join(sorted(use_cases)) or "none"
+        for variable in sorted(self._environ.keys() - self._used - _OTHERS):
+            if variable.endswith(tuple(_USE_CASE_SUFFIXES)):
+                self.problems.append(
+                    f"{variable}: names no declared use case; declared: {declared}"
+                )
+            else:
+                yield variable
+
+    def told(self, error: ValidationError) -> Iterator[str]:
+        """Yield one line for each problem, naming the variable it came from."""
+        for problem in error.errors(include_url=False, include_input=False, include_context=False):
+            if problem["type"] == "unexpected_keyword_argument":
+                continue  # told already, together with the known ones
+            path = tuple(str(part) for part in problem["loc"])
+            if path == ("db_dsn",) and problem["type"] == "missing":
+                yield "ASYNC_JOBS_DB_DSN: is required (a Postgres URL)"
+                continue
+            variable = self._origin.get(path) or self._origin.get(path[:1])
+            message = problem["msg"].removeprefix("Value error, ")
+            if variable is not None:
+                yield f"{variable}: {message}"
+            else:
+                json_variable = next(
+                    name for name, field in _JSON_OBJECTS.items() if field == path[0]
+                )
+                yield f"{json_variable}: {'.'.join(path[1:])}: {message}"
+
+
+def _take_out(values: dict[str, Any], path: tuple[int | str, ...]) -> None:
+    """Remove what `path` names, or the innermost part of it that exists."""
+    if path == ("db_dsn",):
+        values["db_dsn"] = "missing"
+        return
+    holder: Any = values
+    for part in path[:-1]:
+        if not isinstance(holder.get(part), dict):
+            holder.pop(part, None)
+            return
+        holder = holder[part]
+    holder.pop(path[-1], None)
+
+
+def _upper(use_case: str) -> str:
+    return use_case.upper().replace("-", "_").replace(".", "_").replace(" ", "_")

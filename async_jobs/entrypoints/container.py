@@ -1,0 +1,289 @@
+"""The wiring: the only file that names concrete adapters, and dependency-injector."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from dependency_injector import containers, providers
+
+from async_jobs import __version__
+from async_jobs.adapters.memory.queue import MemoryJobQueue
+from async_jobs.adapters.memory.signal import MemorySignal
+from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
+from async_jobs.adapters.postgres.migrate import migrate
+from async_jobs.adapters.postgres.pool import create_pool
+from async_jobs.adapters.postgres.queue import PostgresJobQueue
+from async_jobs.adapters.postgres.signal import PostgresSignal
+from async_jobs.adapters.postgres.store import PostgresJobStore
+from async_jobs.adapters.postgres.workers import PostgresWorkers
+from async_jobs.adapters.system import SystemChance, SystemClock
+from async_jobs.adapters.telemetry.logs import LogTelemetry
+from async_jobs.application.renewal import OpenStore, Renewals, RenewalThread
+from async_jobs.application.scheduler import Scheduler
+from async_jobs.application.service import JobService
+from async_jobs.application.settings import SchedulerSettings, WorkerSettings
+from async_jobs.application.worker import Identity, RenewalHost, Worker
+from async_jobs.domain.errors import ConfigurationError
+from async_jobs.domain.facts import RowUnreadable
+from async_jobs.entrypoints.config import AsyncJobsConfig
+from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.queue import JobQueue
+from async_jobs.ports.signal import Signal
+from async_jobs.ports.store import JobStore, Unreadable
+from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.workers import Workers
+
+__all__ = ["Container", "EmbeddedPostgres", "memory_container", "migrate", "opened", "ports_beside"]
+
+RENEWAL_POOL_MAX_SIZE = 2
+CLOSE_TIMEOUT_SECONDS = 5.0
+
+
+def _unreadable(telemetry: Telemetry, clock: Clock) -> Unreadable:
+    def tell(job_id: UUID | None, problem: str) -> None:
+        telemetry.record(RowUnreadable(at=clock.now(), job_id=job_id, problem=problem))
+
+    return tell
+
+
+def _scheduler_settings(config: AsyncJobsConfig) -> SchedulerSettings:
+    return SchedulerSettings(
+        interval_seconds=config.scheduler_interval_seconds,
+        dispatch_timeout_seconds=config.dispatch_timeout_seconds,
+        retention_seconds=config.retention_seconds,
+    )
+
+
+def _worker_settings(config: AsyncJobsConfig) -> WorkerSettings:
+    return WorkerSettings(
+        slots=config.worker_concurrency,
+        poll_interval_seconds=config.worker_poll_interval_seconds,
+        lease_seconds=config.lease_duration_seconds,
+        job_timeout_seconds=config.job_timeout_seconds,
+        drain_timeout_seconds=config.drain_timeout_seconds,
+    )
+
+
+def _postgres_queues(
+    config: AsyncJobsConfig, pool: asyncpg.Pool, clock: Clock, signal: Signal
+) -> Callable[[str], JobQueue]:
+    if config.queue_backend != "postgres":
+        raise ConfigurationError(
+            f"ASYNC_JOBS_QUEUE_BACKEND: {config.queue_backend!r} cannot carry hand-offs here;"
+            " this version carries them on Postgres: set it to postgres"
+        )
+
+    def queue_of(name: str) -> JobQueue:
+        return PostgresJobQueue(
+            pool,
+            name,
+            clock=clock,
+            signal=signal,
+            visibility_timeout_seconds=config.worker_visibility_timeout_seconds,
+        )
+
+    return queue_of
+
+
+def _memory_queues(clock: Clock) -> Callable[[str], JobQueue]:
+    lanes: dict[str, MemoryJobQueue] = {}
+
+    def queue_of(name: str) -> JobQueue:
+        return lanes.setdefault(name, MemoryJobQueue(name, clock=clock))
+
+    return queue_of
+
+
+def _renewal_thread(
+    config: AsyncJobsConfig, open_store: OpenStore, logger: logging.Logger
+) -> Callable[[Renewals], RenewalHost]:
+    def make(renewals: Renewals) -> RenewalHost:
+        return RenewalThread(
+            renewals,
+            open_store,
+            every_seconds=config.lease_duration_seconds / 3,
+            on_error=error_logger(logger, "lease_renewal_failed"),
+        )
+
+    return make
+
+
+def _open_renewal_store(config: AsyncJobsConfig, host_clock: Clock) -> OpenStore:
+    """Return what opens a store on the renewal thread: connections are bound to their loop."""
+
+    @asynccontextmanager
+    async def open_store() -> AsyncIterator[tuple[JobStore, Clock]]:
+        pool = await create_pool(
+            config.db_dsn,
+            max_size=RENEWAL_POOL_MAX_SIZE,
+            statement_cache_size=config.db_statement_cache_size,
+            application_name="async_jobs renewals",
+        )
+        try:
+            yield PostgresJobStore(pool), PostgresClock(pool, host=host_clock)
+        finally:
+            pool.terminate()
+
+    return open_store
+
+
+def error_logger(logger: logging.Logger, event: str) -> Callable[[Exception], None]:
+    """Return a function that logs a passing failure as `event`."""
+
+    def tell(error: Exception) -> None:
+        logger.warning(event, extra={"problem": str(error)})
+
+    return tell
+
+
+def _signal(config: AsyncJobsConfig, pool: asyncpg.Pool, clock: Clock) -> PostgresSignal:
+    # Behind PgBouncer in transaction mode, which wants no statement cache, LISTEN hears nothing.
+    return PostgresSignal(pool, clock=clock, listen=config.db_statement_cache_size != 0)
+
+
+def _worker(
+    config: AsyncJobsConfig,
+    queue_of: Callable[[str], JobQueue],
+    chance: Chance,
+    host_clock: Clock,
+    logger: logging.Logger,
+    *,
+    queue_names: Sequence[str],
+    **ports: Any,
+) -> Worker:
+    worker_id = str(chance.uuid(host_clock.now()))
+    return Worker(
+        Identity(worker_id=worker_id, host=socket.gethostname(), version=__version__),
+        queues=[queue_of(name) for name in queue_names],
+        chance=chance,
+        settings=_worker_settings(config),
+        on_error=error_logger(logger, "worker_degraded"),
+        **ports,
+    )
+
+
+class Container(containers.DeclarativeContainer):
+    """One process on Postgres. Everything is made once, on first use."""
+
+    config = providers.Dependency(instance_of=AsyncJobsConfig)
+    logger = providers.Dependency(instance_of=logging.Logger)
+    pool: providers.Dependency[asyncpg.Pool] = providers.Dependency(instance_of=asyncpg.Pool)
+
+    chance = providers.Singleton(SystemChance)
+    host_clock = providers.Singleton(SystemClock)
+    telemetry = providers.Singleton(LogTelemetry, logger)
+    clock: providers.Provider[Clock] = providers.Singleton(PostgresClock, pool, host=host_clock)
+    signal: providers.Provider[Signal] = providers.Singleton(_signal, config, pool, clock)
+    unreadable = providers.Singleton(_unreadable, telemetry, clock)
+    store: providers.Provider[JobStore] = providers.Singleton(
+        PostgresJobStore, pool, unreadable=unreadable
+    )
+    workers: providers.Provider[Workers] = providers.Singleton(PostgresWorkers, pool, clock=clock)
+    queue_of = providers.Singleton(_postgres_queues, config, pool, clock, signal)
+    make_renewal_host = providers.Singleton(
+        _renewal_thread,
+        config,
+        providers.Singleton(_open_renewal_store, config, host_clock),
+        logger,
+    )
+    service = providers.Singleton(
+        JobService,
+        config,
+        store,
+        clock=clock,
+        chance=chance,
+        signal=signal,
+        telemetry=telemetry,
+    )
+    scheduler = providers.Singleton(
+        Scheduler,
+        config,
+        store,
+        queue_of,
+        clock=clock,
+        chance=chance,
+        signal=signal,
+        workers=workers,
+        telemetry=telemetry,
+        settings=providers.Callable(_scheduler_settings, config),
+    )
+    worker = providers.Factory(
+        _worker,
+        config,
+        queue_of,
+        chance,
+        host_clock,
+        logger,
+        store=store,
+        clock=clock,
+        signal=signal,
+        workers=workers,
+        telemetry=telemetry,
+        make_renewal_host=make_renewal_host,
+    )
+
+
+def memory_container(config: AsyncJobsConfig, logger: logging.Logger) -> Container:
+    """Return one process in memory, for `dev --memory`: nothing is kept, nothing is needed."""
+    container = Container(config=config, logger=logger)
+    clock = container.host_clock
+    container.clock.override(clock)
+    container.signal.override(providers.Singleton(MemorySignal, clock=clock))
+    container.store.override(providers.Singleton(MemoryJobStore, unreadable=container.unreadable))
+    container.workers.override(providers.Singleton(MemoryWorkers))
+    container.queue_of.override(providers.Singleton(_memory_queues, clock))
+    container.make_renewal_host.override(providers.Object(None))
+    return container
+
+
+@asynccontextmanager
+async def opened(
+    config: AsyncJobsConfig, logger: logging.Logger, *, application_name: str
+) -> AsyncIterator[Container]:
+    """Open the process's pool, wire everything to it, and close it all on the way out.
+
+    Raises:
+        Unavailable: the database does not answer.
+        ConfigurationError: it refuses the credentials.
+    """
+    pool = await create_pool(
+        config.db_dsn,
+        max_size=config.db_pool_max_size,
+        statement_cache_size=config.db_statement_cache_size,
+        application_name=application_name,
+    )
+    container = Container(config=config, logger=logger, pool=pool)
+    try:
+        yield container
+    finally:
+        await close_signal(container)
+        try:
+            await asyncio.wait_for(pool.close(), CLOSE_TIMEOUT_SECONDS)
+        except TimeoutError:
+            pool.terminate()
+
+
+async def close_signal(container: Container) -> None:
+    """End the signal's tasks, where it has any."""
+    signal = container.signal()
+    if isinstance(signal, PostgresSignal):
+        await signal.close()
+
+
+def ports_beside(store: JobStore) -> tuple[Clock, Chance, Signal | None]:
+    """Return the clock, the chance and the signal that belong to a store made by itself."""
+    host, chance = SystemClock(), SystemChance()
+    if not isinstance(store, PostgresJobStore):
+        return host, chance, None
+    clock = PostgresClock(store.pool, host=host)
+    return clock, chance, PostgresSignal(store.pool, clock=clock)

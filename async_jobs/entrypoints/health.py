@@ -1,0 +1,90 @@
+"""Liveness and readiness of a scheduler or worker, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias
+
+from async_jobs.domain.errors import ConfigurationError
+
+Message: TypeAlias = MutableMapping[str, Any]
+SHUTDOWN_SECONDS = 1.0
+
+
+def health_app(
+    ready: Callable[[], bool],
+) -> Callable[[Message, object, Callable[[Message], Awaitable[None]]], Awaitable[None]]:
+    """Return an ASGI application: `/health/live` is always 200, `/health/ready` 200 or 503."""
+
+    async def app(
+        scope: Message, receive: object, send: Callable[[Message], Awaitable[None]]
+    ) -> None:
+        match scope.get("path"):
+            case "/health/live":
+                status, body = 200, {"status": "live"}
+            case "/health/ready" if ready():
+                status, body = 200, {"status": "ready"}
+            case "/health/ready":
+                status, body = 503, {"status": "not ready"}
+            case _:
+                status, body = 404, {"status": "not found"}
+        headers = [(b"content-type", b"application/json")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+
+    return app
+
+
+@asynccontextmanager
+async def serving_health(
+    ready: Callable[[], bool], *, host: str, port: int | None
+) -> AsyncIterator[None]:
+    """Serve the health of this process for the length of a block.
+
+    Args:
+        ready: asked at each request.
+        host: the address to listen on.
+        port: None serves nothing.
+
+    Raises:
+        ConfigurationError: uvicorn is not installed, or the port is taken.
+    """
+    if port is None:
+        yield
+        return
+    try:
+        import uvicorn
+    except ModuleNotFoundError:
+        raise ConfigurationError("--health-port needs uvicorn: install async-jobs[api]") from None
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # The program itself decides what SIGTERM means.
+            yield
+
+    settings = uvicorn.Config(
+        health_app(ready), host=host, port=port, log_config=None, lifespan="off"
+    )
+    server = Server(settings)
+    task = asyncio.create_task(_serve(server))
+    while not (server.started or task.done()):
+        await asyncio.wait((task,), timeout=0.01)
+    if task.done():
+        raise ConfigurationError(f"--health-port: nothing can listen on {host}:{port}")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.wait((task,), timeout=SHUTDOWN_SECONDS)
+        task.cancel()
+
+
+async def _serve(server: Any) -> None:
+    try:
+        await server.serve()
+    except SystemExit:
+        return  # uvicorn's way to say that the port is taken

@@ -1,0 +1,154 @@
+"""The programs: scheduler, worker, migrate. What the command line starts."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from async_jobs.application.registry import JobRegistry, job_registry
+from async_jobs.domain.errors import ConfigurationError
+from async_jobs.entrypoints.config import AsyncJobsConfig
+from async_jobs.entrypoints.container import migrate, opened
+from async_jobs.entrypoints.health import serving_health
+from async_jobs.entrypoints.loops import schedule
+
+T = TypeVar("T")
+
+LOOPBACK = "127.0.0.1"
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """Run a program on uvloop where it is installed, else on asyncio's own loop."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+@contextmanager
+def stopping_on_signals(logger: logging.Logger) -> Iterator[asyncio.Event]:
+    """Yield an event that the first SIGTERM or SIGINT sets; a second one exits at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def received(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        logger.info("stopping", extra={"signal": number.name})
+        stop.set()
+
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, received, number)
+    try:
+        yield stop
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def run_scheduler(
+    config: AsyncJobsConfig,
+    logger: logging.Logger,
+    *,
+    init_db: bool = False,
+    health_host: str = LOOPBACK,
+    health_port: int | None = None,
+) -> None:
+    """Schedule until SIGTERM."""
+    await _prepare(config, logger, init_db=init_db)
+    with stopping_on_signals(logger) as stop:
+        async with opened(config, logger, application_name="async_jobs scheduler") as container:
+            scheduler = container.scheduler()
+            async with serving_health(scheduler.ready, host=health_host, port=health_port):
+                logger.info("scheduler_started", extra={"use_cases": list(config.use_case_configs)})
+                await schedule(container, stop)
+    logger.info("scheduler_stopped")
+
+
+async def run_worker(
+    config: AsyncJobsConfig,
+    logger: logging.Logger,
+    *,
+    queues: Iterable[str],
+    init_db: bool = False,
+    health_host: str = LOOPBACK,
+    health_port: int | None = None,
+) -> None:
+    """Execute the jobs of `queues` until SIGTERM, then drain."""
+    names = _known_queues(config, queues)
+    registry = load_handlers(config.handler_modules)
+    await _prepare(config, logger, init_db=init_db)
+    with stopping_on_signals(logger) as stop:
+        async with opened(config, logger, application_name="async_jobs worker") as container:
+            worker = container.worker(registry=registry, queue_names=names)
+            async with serving_health(worker.ready, host=health_host, port=health_port):
+                logger.info("worker_started", extra={"queues": names, "types": registry.types})
+                await worker.run(stop)
+    logger.info("worker_stopped")
+
+
+async def _prepare(config: AsyncJobsConfig, logger: logging.Logger, *, init_db: bool) -> None:
+    if config.unknown_variables:
+        logger.warning("unknown_variables", extra={"names": list(config.unknown_variables)})
+    if init_db:
+        await run_migrate(config, logger)
+
+
+async def run_migrate(config: AsyncJobsConfig, logger: logging.Logger) -> list[str]:
+    """Bring the schema up to date; returns the migrations applied."""
+    applied = await migrate(config.db_dsn)
+    logger.info("migrated", extra={"applied": applied})
+    return applied
+
+
+def _known_queues(config: AsyncJobsConfig, queues: Iterable[str]) -> list[str]:
+    names = list(dict.fromkeys(queues))
+    known = config.queue_names
+    for name in names:
+        if known and name not in known:
+            raise ConfigurationError(
+                f"--queue: {name!r} is fed by no use case; known: {', '.join(known)}"
+            )
+    return names
+
+
+def load_handlers(modules: Iterable[str]) -> JobRegistry:
+    """Import the modules; returns the registry that their decorators filled.
+
+    Raises:
+        ConfigurationError: a module cannot be imported, or nothing was registered.
+    """
+    names = list(modules)
+    if not names:
+        raise ConfigurationError(
+            "no handlers: set ASYNC_JOBS_HANDLERS_MODULE or --handlers to a module that"
+            " registers some, for example async_jobs.handlers.notifications"
+        )
+    if str(Path.cwd()) not in sys.path:
+        # As `python -m` has it, so that an application's own modules are found.
+        sys.path.insert(0, str(Path.cwd()))
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise ConfigurationError(
+                f"ASYNC_JOBS_HANDLERS_MODULE: {name!r} cannot be imported:"
+                f" {type(error).__name__}: {error}"
+            ) from error
+    if not job_registry.types:
+        raise ConfigurationError(
+            f"no handlers: importing {', '.join(names)} registered none; decorate them with"
+            ' @job_registry.handler("…")'
+        )
+    return job_registry
