@@ -1,0 +1,70 @@
+"""The documentation tells the truth: its examples run, its tables are whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from async_jobs.entrypoints import config as config_module
+from async_jobs.entrypoints.config import AsyncJobsConfig
+
+ROOT = Path(__file__).parent.parent
+_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def _examples() -> list[pytest.ParameterSet]:
+    """Every complete program in the pages that readers are told to copy from."""
+    pages = [ROOT / "README.md", ROOT / "docs" / "testing-your-application.md"]
+    return [
+        pytest.param(block, id=f"{page.name}-{number}")
+        for page in pages
+        for number, block in enumerate(_BLOCK.findall(page.read_text("utf-8")), start=1)
+    ]
+
+
+@pytest.mark.parametrize("program", _examples())
+def test_the_examples_run(program: str) -> None:
+    """Each Python block is a program that runs as it stands."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-"],
+        input=program,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link names a file that exists."""
+    links = [link for link in _LINK.findall(page.read_text("utf-8")) if "://" not in link]
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["docs/configuration.md", "examples/.env.example"])
+def test_every_variable_is_documented(page: str) -> None:
+    """A setting that the code reads is in the table and in the file to copy."""
+    text = (ROOT / page).read_text("utf-8")
+    variables = [*config_module._SCALARS, *config_module._JSON_OBJECTS]
+
+    assert [variable for variable in variables if variable not in text] == []
+
+
+def test_the_example_environment_is_valid() -> None:
+    """The file to copy can be read as it stands."""
+    lines = (ROOT / "examples" / ".env.example").read_text("utf-8").splitlines()
+    pairs = (line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+    config = AsyncJobsConfig.from_env(dict(pairs))
+
+    assert config.queue_names == ("notifications",)
+    assert config.unknown_variables == ()
