@@ -16,19 +16,22 @@ from async_jobs.domain.quota import Refused
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
 
 
-class Added(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Added:
     """The job was admitted and is stored."""
 
     job_id: UUID
 
 
-class Duplicate(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Duplicate:
     """The job was there already, by id or by live dedupe key; nothing was added for it."""
 
     of: UUID
 
 
-class Invalid(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Invalid:
     """The call was turned away, whole: this job's `field` cannot be accepted."""
 
     job_id: UUID

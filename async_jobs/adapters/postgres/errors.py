@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -60,20 +61,34 @@ async def translated(pool: asyncpg.Pool | None = None) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def connecting() -> AsyncIterator[None]:
-    """As `translated`, around what reads an address: a malformed one is nobody's absence."""
-    async with translated():
-        try:
+async def connecting(dsn: str) -> AsyncIterator[None]:
+    """As `translated`, around what connects: tells where nobody answered, and a malformed DSN."""
+    try:
+        async with translated():
             yield
-        except OSError:
-            raise  # some TLS failures are ValueErrors as well
-        except (ValueError, OverflowError):
-            # The driver's own words may quote the address, and with it the password.
-            raise ConfigurationError(
-                "the database's address is malformed: it must look like"
-                " postgresql://user:password@host:5432/database?sslmode=require, with special"
-                " characters in the password percent-encoded"
-            ) from None
+    except Unavailable as error:
+        if isinstance(error.__cause__, asyncpg.ClientConfigurationError):
+            raise ConfigurationError(_MALFORMED) from None
+        raise Unavailable(f"{error}{_told_where(dsn)}") from error.__cause__
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, ConfigurationError):
+            raise
+        raise ConfigurationError(_MALFORMED) from None
+
+
+# The driver's own words may quote the DSN, and with it the password.
+_MALFORMED: Final = (
+    "the database's address is malformed: it must look like"
+    " postgresql://user:password@host:5432/database?sslmode=require, with special characters in"
+    " the password percent-encoded"
+)
+
+
+def _told_where(dsn: str) -> str:
+    address = urlsplit(dsn).netloc
+    # Without a @ before the path, what looks like the address may be part of a password.
+    is_told = bool(address) and ("@" in address or "@" not in dsn)
+    return f" (at {address.rpartition('@')[2]})" if is_told else ""
 
 
 async def retried(write: Callable[[], Awaitable[T]]) -> T:

@@ -66,7 +66,7 @@ async def _connected(database: str | asyncpg.Connection) -> AsyncIterator[asyncp
     if not isinstance(database, str):
         yield database
         return
-    async with connecting():
+    async with connecting(database):
         connection = await asyncpg.connect(
             database, timeout=CONNECT_TIMEOUT_SECONDS, statement_cache_size=0
         )

@@ -51,7 +51,7 @@ async def create_pool(
             # it has grown. Every statement has an index to go by.
             "enable_seqscan": "off",
         }
-    async with connecting():
+    async with connecting(dsn):
         return await asyncpg.create_pool(
             dsn,
             min_size=1,

@@ -109,9 +109,12 @@ class PostgresTurn:
             [query.limit for query in queries],
             now,
         )
+        late: dict[str, list[Candidate]] = {query.use_case: [] for query in queries}
+        for row, candidate in zip(rows, candidates_of(rows), strict=True):
+            late[row["use_case"]].append(candidate)
         return {
             query.use_case: tuple(
-                candidates_of([row for row in rows if row["use_case"] == query.use_case])
+                sorted(late[query.use_case], key=lambda c: (c.deadline_at, c.id))[: query.limit]
             )
             for query in queries
         }

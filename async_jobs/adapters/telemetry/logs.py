@@ -12,7 +12,8 @@ from uuid import UUID
 
 from async_jobs.domain import facts
 
-ERROR_KIND_CHARACTERS_MAX = 80
+# An exception's type before its text, or words of our own; a handler's own words are left out.
+_KIND = re.compile(r"[A-Za-z_][\w.]{0,79}(?=: )|lease expired|deadline_missed|timed out after .*")
 
 _LEVELS: Mapping[type[facts.Fact], int] = {
     facts.JobsPurged: logging.INFO,
@@ -60,6 +61,11 @@ def _extras(fact: facts.Fact) -> dict[str, object]:
     return {each.name: _told(each.name, getattr(fact, each.name)) for each in fields(fact)}
 
 
+def _kind(error: str) -> str:
+    found = _KIND.match(error)
+    return found[0] if found else "see the job"
+
+
 def _told(name: str, value: object) -> object:
     match value:
         case datetime():
@@ -69,6 +75,6 @@ def _told(name: str, value: object) -> object:
         case UUID():
             return str(value)
         case str() if name == "error":
-            return value.partition(":")[0][:ERROR_KIND_CHARACTERS_MAX]
+            return _kind(value)
         case _:
             return value

@@ -30,7 +30,6 @@ from async_jobs.testing.contracts.scenes import (
     race,
     soon,
     the_job,
-    told,
 )
 from async_jobs.testing.contracts.store_fixtures import StoreFixtures
 
@@ -46,7 +45,7 @@ class DedupeContract(StoreFixtures):
         first = await added(store, dedupe_key="daily")
         second = a_job(dedupe_key="daily")
 
-        assert told(await store.add([second], {})) == told([Duplicate(first.id)])
+        assert await store.add([second], {}) == [Duplicate(first.id)]
         assert await store.get([second.id]) == []
 
     async def test_js_4_a_call_may_hold_its_own_duplicate(self, store: JobStore) -> None:
@@ -55,7 +54,7 @@ class DedupeContract(StoreFixtures):
 
         results = await store.add([first, second], {"acme": 1})
 
-        assert told(results) == told([Added(first.id), Duplicate(first.id)])
+        assert results == [Added(first.id), Duplicate(first.id)]
         assert await all_jobs(store) == [first]
 
     async def test_js_4_one_of_32_racing_duplicates_is_added(
@@ -69,8 +68,8 @@ class DedupeContract(StoreFixtures):
         results = [result for answer in await race(*calls) for result in answer]
 
         (winner,) = await all_jobs(store)
-        assert told(results).count(*told([Added(winner.id)])) == 1
-        assert told(results).count(*told([Duplicate(winner.id)])) == 31
+        assert results.count(Added(winner.id)) == 1
+        assert results.count(Duplicate(winner.id)) == 31
 
     async def test_js_4_racing_batches_agree_on_every_key(
         self, store: JobStore, other_store: JobStore
@@ -86,9 +85,9 @@ class DedupeContract(StoreFixtures):
         assert sorted(key for key in live if key) == keys
         for batch, answer in zip(batches, answers, strict=True):
             holders = [(job.id, live[job.dedupe_key]) for job in batch]
-            assert told(answer) == told(
+            assert answer == [
                 Added(mine) if mine == holder else Duplicate(holder) for mine, holder in holders
-            )
+            ]
 
     async def test_js_4_tenants_have_keys_of_their_own(self, store: JobStore) -> None:
         """The same key of another tenant is another key."""
@@ -103,7 +102,7 @@ class DedupeContract(StoreFixtures):
         """Waiting, handed off, executing or about to be cancelled: the key is taken."""
         job = await in_phase(store, phase, dedupe_key="daily")
 
-        assert told(await store.add([a_job(dedupe_key="daily")], {})) == told([Duplicate(job.id)])
+        assert await store.add([a_job(dedupe_key="daily")], {}) == [Duplicate(job.id)]
 
     @pytest.mark.parametrize("phase", TERMINAL_PHASES)
     async def test_js_4_a_finished_job_frees_its_key(self, store: JobStore, phase: Phase) -> None:
@@ -111,8 +110,8 @@ class DedupeContract(StoreFixtures):
         await in_phase(store, phase, dedupe_key="daily")
         heir = a_job(dedupe_key="daily")
 
-        assert told(await store.add([heir], {})) == told([Added(heir.id)])
-        assert told(await store.add([a_job(dedupe_key="daily")], {})) == told([Duplicate(heir.id)])
+        assert await store.add([heir], {}) == [Added(heir.id)]
+        assert await store.add([a_job(dedupe_key="daily")], {}) == [Duplicate(heir.id)]
 
     @pytest.mark.parametrize("commits", [True, False])
     async def test_js_4_an_open_transaction_holds_its_key(
@@ -133,7 +132,8 @@ class DedupeContract(StoreFixtures):
         assert (live.id == first.id) == commits
         expected = ["Duplicate"] * 4 if commits else ["Added"] + ["Duplicate"] * 3
         assert sorted(kind for answer in answers for kind in kinds(answer)) == expected
-        assert {r for answer in answers for r in answer} == {Duplicate(live.id)}
+        heirs = {Added(live.id)} if not commits else set()
+        assert {r for answer in answers for r in answer} == {Duplicate(live.id)} | heirs
 
     async def test_js_4_a_key_may_come_free_while_others_ask_for_it(
         self, store: JobStore, other_store: JobStore
@@ -153,9 +153,8 @@ class DedupeContract(StoreFixtures):
             heirs = [job for job in await all_jobs(store) if job.status in LIVE]
             heir_ids = {heir.id for heir in heirs}
             assert kinds(r for answer in answers for r in answer).count("Added") == len(heirs) <= 1
-            assert {r for answer in answers for r in answer} <= {
-                Duplicate(known) for known in (holder.id, *heir_ids)
-            }
+            known = {Duplicate(each) for each in (holder.id, *heir_ids)}
+            assert {r for a in answers for r in a} <= known | {Added(heir) for heir in heir_ids}
             await store.save([change(heir, Cancelled(), now=later(1)) for heir in heirs])
 
     async def test_js_4_a_save_that_revives_a_taken_key_conflicts(self, store: JobStore) -> None:
@@ -178,9 +177,7 @@ class DedupeContract(StoreFixtures):
 
         revived = await happened(store, old, Retried(), now=later(1))
 
-        assert told(await store.add([a_job(dedupe_key="daily")], {})) == told(
-            [Duplicate(revived.id)]
-        )
+        assert await store.add([a_job(dedupe_key="daily")], {}) == [Duplicate(revived.id)]
 
     async def test_js_4_one_of_racing_retries_takes_the_key(
         self, store: JobStore, other_store: JobStore
@@ -236,7 +233,7 @@ class DedupeContract(StoreFixtures):
         for event in (Leased(UNTIL), Claimed("worker-1", UNTIL), Rejected("no"), Retried()):
             job = await happened(store, job, event)
             if job.status in LIVE:
-                assert told(await store.add(twin, {})) == told([Duplicate(job.id)])
+                assert await store.add(twin, {}) == [Duplicate(job.id)]
 
         job = await happened(store, job, Leased(UNTIL), Claimed("worker-1", UNTIL), Succeeded())
-        assert told(await store.add(twin, {})) == told([Added(twin[0].id)])
+        assert await store.add(twin, {}) == [Added(twin[0].id)]

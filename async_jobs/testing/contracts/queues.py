@@ -142,9 +142,7 @@ class JobQueueContract:
         assert results == [(handoff, None) for handoff in handoffs]
         assert hints(await received(queue, elapse, count)) == hints_of(handoffs)
 
-    async def test_jq_4_receive_returns_at_most_what_was_asked_for(
-        self, queue: JobQueue, elapse: Elapse
-    ) -> None:
+    async def test_jq_4_receive_returns_at_most_what_was_asked_for(self, queue: JobQueue) -> None:
         """One, a few, and more than the transport gives in one answer."""
         await queue.send([a_handoff() for _ in range(30)])
 
@@ -287,9 +285,7 @@ class JobQueueContract:
         assert await until_done(waiting, elapse, 0.5) <= 2 * self.notices_within_seconds
         assert hints(await waiting) == hints_of([handoff])
 
-    async def test_jq_8_a_receive_does_not_wait_for_more(
-        self, queue: JobQueue, elapse: Elapse
-    ) -> None:
+    async def test_jq_8_a_receive_does_not_wait_for_more(self, queue: JobQueue) -> None:
         """One message is reason enough to return."""
         await queue.send([a_handoff()])
 

@@ -318,9 +318,7 @@ class UnreadableContract(StoreFixtures):
         assert sorted(job.id for job in expired) == [jobs[0].id, jobs[2].id]
         assert unreadable.ids == [jobs[1].id]
 
-    async def test_js_11_expired_looks_behind_it(
-        self, store: JobStore, corrupt: Corrupt, unreadable: UnreadableRows
-    ) -> None:
+    async def test_js_11_expired_looks_behind_it(self, store: JobStore, corrupt: Corrupt) -> None:
         """A row that stays unreadable does not use up the limit for ever."""
         first = await added(store)
         first = await happened(store, first, Leased(later(10)))
@@ -329,9 +327,7 @@ class UnreadableContract(StoreFixtures):
 
         assert await store.expired(UNTIL, limit=1) == [second]
 
-    async def test_js_11_writes_go_on_beside_it(
-        self, store: JobStore, corrupt: Corrupt, unreadable: UnreadableRows
-    ) -> None:
+    async def test_js_11_writes_go_on_beside_it(self, store: JobStore, corrupt: Corrupt) -> None:
         """Adding, saving, promoting, leasing and purging others do not mind it."""
         bad = [await in_phase(store, phase) for phase in (Phase.PENDING, Phase.CLAIMED, Phase.DEAD)]
         for job in bad:

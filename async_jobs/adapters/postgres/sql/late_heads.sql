@@ -1,12 +1,14 @@
--- late_heads: ready jobs whose deadline has passed, most overdue first.
+-- late_heads: ready jobs whose deadline has passed, the most overdue of each lane.
 --   $1 use_cases text[]  $2 limits int[], side by side  $3 now timestamptz
+-- A job is in lane 1 when its use case sidelined late jobs before it came to expire them.
 SELECT q.use_case, head.*
 FROM unnest($1::text[], $2::int[]) AS q (use_case, max_rows)
+CROSS JOIN (VALUES (0), (1)) AS ready (lane)
 CROSS JOIN LATERAL (
     SELECT j.id, j.tenant_id, j.queue, j.priority, j.run_at, j.deadline_at, j.lease_seq
     FROM jobs AS j
     WHERE j.use_case = q.use_case AND j.status = 'pending' AND j.lane IS NOT NULL
-        AND j.lane = 0 AND j.deadline_at < $3
+        AND j.lane = ready.lane AND j.deadline_at < $3
     ORDER BY j.deadline_at, j.id
     LIMIT q.max_rows
 ) AS head

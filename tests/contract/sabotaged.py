@@ -1,0 +1,88 @@
+"""The contracts, bound to every saboteur. Collected by `test_sabotage.py` only: all fail."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import ClassVar
+
+import pytest
+
+from async_jobs.ports.queue import JobQueue
+from async_jobs.ports.store import JobStore
+from async_jobs.testing.builders import UnreadableRows
+from async_jobs.testing.clocks import ManualClock, let_others_run
+from async_jobs.testing.contracts import JobQueueContract, JobStoreContract
+from async_jobs.testing.contracts.queues import PutBody
+from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Transaction
+from tests.contract import saboteurs, saboteurs_of_queues, saboteurs_of_turns
+from tests.contract.saboteurs import Untouched
+from tests.contract.saboteurs_of_queues import UntouchedLane
+
+
+class SabotagedStore(JobStoreContract):
+    saboteur: ClassVar[type[Untouched]]
+
+    @pytest.fixture
+    async def store(self, unreadable: UnreadableRows) -> JobStore:
+        return self.saboteur(unreadable)
+
+    @pytest.fixture
+    async def other_store(self, store: JobStore) -> JobStore:
+        return store
+
+    @pytest.fixture
+    async def transaction(self, store: Untouched) -> Transaction:
+        return store.transaction
+
+    @pytest.fixture
+    async def corrupt(self, store: Untouched) -> Corrupt:
+        return store.corrupt
+
+
+class SabotagedQueue(JobQueueContract):
+    saboteur: ClassVar[type[UntouchedLane]]
+
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        return ManualClock()
+
+    @pytest.fixture
+    async def queue(self, clock: ManualClock) -> JobQueue:
+        return self.saboteur("lane", clock)
+
+    @pytest.fixture
+    async def other_lane(self, clock: ManualClock) -> JobQueue:
+        return self.saboteur("other", clock)
+
+    @pytest.fixture
+    async def elapse(self, clock: ManualClock) -> Elapse:
+        async def elapse(seconds: float) -> None:
+            clock.advance(seconds)
+            await let_others_run(10)
+
+        return elapse
+
+    @pytest.fixture
+    async def poison(self, queue: UntouchedLane) -> PutBody:
+        async def poison(body: str) -> None:
+            queue.put(body)
+
+        return poison
+
+
+Saboteur = type[Untouched] | type[UntouchedLane]
+
+
+def bound(binding: type, module: ModuleType, root: Saboteur) -> dict[str, type]:
+    """Return a test class for every saboteur that a module defines, and for its root."""
+    found = [each for each in vars(module).values() if isinstance(each, type)]
+    saboteurs = [each for each in found if issubclass(each, root) and each.breaks]
+    return {
+        f"Test{each.__name__}": type(f"Test{each.__name__}", (binding,), {"saboteur": each})
+        for each in (root, *saboteurs)
+    }
+
+
+globals().update(bound(SabotagedStore, saboteurs, Untouched))
+globals().update(bound(SabotagedStore, saboteurs_of_turns, Untouched))
+globals().update(bound(SabotagedQueue, saboteurs_of_queues, UntouchedLane))

@@ -1,0 +1,68 @@
+"""The store's contract on Postgres, each time with one statement spoiled.
+
+Collected by `test_sabotage.py` only: all fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from async_jobs.adapters.postgres import store, turn
+from async_jobs.adapters.postgres.statements import sql
+from tests.contract import test_postgres
+from tests.contract.test_postgres import other_pool, pool, pools, pytestmark
+
+__all__ = ["other_pool", "pool", "pools", "pytestmark"]
+
+
+@dataclass(frozen=True)
+class Spoiled:
+    """A statement in which `what` stands `instead` of what should."""
+
+    breaks: str
+    statement: str
+    what: str
+    instead: str
+
+    def sql(self, name: str) -> str:
+        """Return the text of a statement, spoiled if it is this one."""
+        if name != self.statement:
+            return sql(name)
+        assert self.what in sql(name), f"there is nothing to spoil in {name}"
+        return sql(name).replace(self.what, self.instead)
+
+
+SPOILED = {
+    "SavesByPhaseAlone": Spoiled("JS-2", "save_jobs", "j.lease_seq = c.fence_seq AND ", ""),
+    "SavesByNumberAlone": Spoiled(
+        "JS-2", "save_jobs", "(j.started_at IS NOT NULL) = c.fence_claimed", "true"
+    ),
+    "AdmitsWithoutALock": Spoiled("JS-3", "lock_tenants", "pg_advisory_xact_lock(key)", "1"),
+    "ShowsBeforeTheTime": Spoiled("JS-5", "ready_heads", "j.run_at <= $4", "$4 IS NOT NULL"),
+    "TakesEveryTurn": Spoiled("JS-6", "take_turns", "pg_try_advisory_xact_lock(key)", "true"),
+    "LeasesByStatusAlone": Spoiled(
+        "JS-7", "lease_jobs", "j.lease_seq = g.expected_lease_seq", "true"
+    ),
+    "RepeatsTheLastOfAPage": Spoiled("JS-8", "find_jobs", "id < $1", "id <= $1"),
+    "ReadsForeignJobs": Spoiled("JS-9", "get_jobs", "tenant_id = $2", "true"),
+}
+
+
+class SpoiledStore(test_postgres.TestPostgresJobStore):
+    saboteur: ClassVar[Spoiled]
+
+    @pytest.fixture(autouse=True)
+    def _spoil(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for module in (store, turn):
+            monkeypatch.setattr(module, "sql", self.saboteur.sql)
+
+
+globals().update(
+    {
+        f"Test{name}": type(f"Test{name}", (SpoiledStore,), {"saboteur": spoiled})
+        for name, spoiled in SPOILED.items()
+    }
+)

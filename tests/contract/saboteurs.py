@@ -1,0 +1,389 @@
+"""Stores that break one promise each: a thin layer of malice over the memory store.
+
+`test_sabotage.py` binds the contract to every one of them and expects it to turn red.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.domain.job import Job, JobFilter, JobPage, JobStatus, Payload
+from async_jobs.domain.lifecycle import Cancelled, Change, Fence, change
+from async_jobs.domain.quota import Refused
+from async_jobs.ports.store import (
+    Added,
+    AddResult,
+    Applied,
+    DispatchTurn,
+    Invalid,
+    Upcoming,
+)
+from async_jobs.testing.builders import UnreadableRows
+from async_jobs.testing.clocks import let_others_run
+
+HOUR = timedelta(hours=1)
+
+
+class Untouched:
+    """Hands every call on: what the saboteurs are before they break something."""
+
+    breaks = ""
+
+    def __init__(self, unreadable: UnreadableRows) -> None:
+        self.inner = MemoryJobStore(unreadable=unreadable)
+
+    @property
+    def transaction(self) -> Callable[[], AbstractAsyncContextManager[object]]:
+        return self.inner.transaction
+
+    async def corrupt(self, job_id: UUID) -> None:
+        self.inner.corrupt(job_id)
+
+    async def add(
+        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+    ) -> list[AddResult]:
+        return await self.inner.add(jobs, limits, within=within)
+
+    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
+        return await self.inner.get(ids, tenant_id=tenant_id)
+
+    async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
+        return await self.inner.find(criteria, limit=limit, before=before)
+
+    @asynccontextmanager
+    async def turn(
+        self, use_cases: Collection[str], tenants: Collection[str] = ()
+    ) -> AsyncIterator[DispatchTurn]:
+        async with self.inner.turn(use_cases, tenants) as turn:
+            yield turn
+
+    async def save(self, changes: Sequence[Change]) -> Applied:
+        return await self.inner.save(changes)
+
+    async def expired(self, now: datetime, *, limit: int) -> list[Job]:
+        return await self.inner.expired(now, limit=limit)
+
+    async def promote(
+        self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
+    ) -> Upcoming:
+        return await self.inner.promote(now, limit=limit, sidelined=sidelined)
+
+    async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
+        return await self.inner.purge(use_case, before=before, limit=limit)
+
+    async def all(self, criteria: JobFilter) -> list[Job]:
+        return list((await self.inner.find(criteria, limit=10_000)).jobs)
+
+    async def fence_of(self, job_id: UUID) -> Fence | None:
+        """Return what a change of the job, as it stands, would have to expect."""
+        for job in await self.inner.get([job_id]):
+            return Fence(job.lease_seq, job.phase, job.lease_expires_at)
+        return None
+
+
+# --- what is read ---
+
+
+class Rounds(Untouched):
+    """Keeps instants to the millisecond."""
+
+    breaks = "JS-1"
+
+    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
+        jobs = await super().get(ids, tenant_id=tenant_id)
+        return [replace(job, run_at=job.run_at.replace(microsecond=0)) for job in jobs]
+
+
+class SkipsAtBorders(Untouched):
+    """Leaves out the last job of every page but the last."""
+
+    breaks = "JS-8"
+
+    async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
+        jobs, cursor = await super().find(criteria, limit=limit, before=before)
+        return JobPage(jobs[:-1] if cursor else jobs, cursor)
+
+
+class RepeatsAtBorders(Untouched):
+    """Begins a page with the job that ended the one before."""
+
+    breaks = "JS-8"
+
+    async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
+        after = UUID(int=before.int + 1) if before else None
+        return await super().find(criteria, limit=limit + bool(before), before=after)
+
+
+class ForgetsTenants(Untouched):
+    """Gives any job to anybody who knows its id."""
+
+    breaks = "JS-9"
+
+    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
+        return await super().get(ids)
+
+
+class KeepsObjects(Untouched):
+    """Returns the payload that it was handed, instead of a copy."""
+
+    breaks = "JS-10"
+
+    def __init__(self, unreadable: UnreadableRows) -> None:
+        super().__init__(unreadable)
+        self.payloads: dict[UUID, Payload] = {}
+
+    async def add(
+        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+    ) -> list[AddResult]:
+        self.payloads |= {job.id: job.payload for job in jobs}
+        return await super().add(jobs, limits, within=within)
+
+    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
+        jobs = await super().get(ids, tenant_id=tenant_id)
+        return [replace(job, payload=self.payloads[job.id]) for job in jobs]
+
+
+class ChokesOnBadRows(Untouched):
+    """Fails as a whole when one row is unreadable."""
+
+    breaks = "JS-11"
+
+    def __init__(self, unreadable: UnreadableRows) -> None:
+        super().__init__(unreadable)
+        self.inner = MemoryJobStore(unreadable=self.choke)
+
+    def choke(self, job_id: UUID | None, problem: str) -> None:
+        raise ValueError(problem)
+
+
+class ReapsEarly(Untouched):
+    """Takes leases for over that are not."""
+
+    breaks = "JS-15"
+
+    async def expired(self, now: datetime, *, limit: int) -> list[Job]:
+        return await super().expired(now + HOUR, limit=limit)
+
+
+# --- what is written ---
+
+
+class IgnoresFences(Untouched):
+    """Overwrites whatever is there."""
+
+    breaks = "JS-2"
+
+    async def save(self, changes: Sequence[Change]) -> Applied:
+        fences = [await self.fence_of(change.job.id) or change.fence for change in changes]
+        return await super().save(
+            [
+                replace(c, fence=self.loosened(c.fence, f))
+                for c, f in zip(changes, fences, strict=True)
+            ]
+        )
+
+    def loosened(self, expected: Fence, found: Fence) -> Fence:
+        return found
+
+
+class IgnoresLeaseNumbers(IgnoresFences):
+    """Compares the phase only."""
+
+    def loosened(self, expected: Fence, found: Fence) -> Fence:
+        return replace(expected, lease_seq=found.lease_seq)
+
+
+class IgnoresPhases(IgnoresFences):
+    """Compares the lease number only."""
+
+    def loosened(self, expected: Fence, found: Fence) -> Fence:
+        return replace(expected, phase=found.phase)
+
+
+class IgnoresRenewals(IgnoresFences):
+    """Does not compare the end of the lease."""
+
+    def loosened(self, expected: Fence, found: Fence) -> Fence:
+        return replace(expected, lease_expires_at=None)
+
+
+class TellsAllTheyWon(Untouched):
+    """Keeps the losers out, and does not say so."""
+
+    breaks = "JS-2"
+
+    async def save(self, changes: Sequence[Change]) -> Applied:
+        await super().save(changes)
+        return Applied(frozenset(change.job.id for change in changes))
+
+
+class StopsAtTheFirstLoser(Untouched):
+    """Applies a batch up to the first change that loses."""
+
+    breaks = "JS-2"
+
+    async def save(self, changes: Sequence[Change]) -> Applied:
+        applied = Applied(frozenset())
+        for each in changes:
+            one = await super().save([each])
+            applied = Applied(applied.ids | one.ids, applied.conflicting | one.conflicting)
+            if not one.ids:
+                break
+        return applied
+
+
+class CannotBeRepeated(Untouched):
+    """Says that a change lost because it was applied before."""
+
+    breaks = "JS-12"
+
+    async def save(self, changes: Sequence[Change]) -> Applied:
+        found = {change.job.id: await self.fence_of(change.job.id) for change in changes}
+        applied = await super().save(changes)
+        seqs = {c.job.id: (c.fence.lease_seq, c.fence.phase) for c in changes}
+        fresh = {i for i, f in found.items() if f and (f.lease_seq, f.phase) == seqs[i]}
+        return Applied(applied.ids & fresh, applied.conflicting)
+
+
+class PurgesTheLiving(Untouched):
+    """Takes pending jobs for finished ones."""
+
+    breaks = "JS-13"
+
+    async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
+        pending = await self.all(JobFilter(use_case=use_case, status=JobStatus.PENDING))
+        long_ago = before - HOUR
+        await super().save([change(job, Cancelled(), now=long_ago) for job in pending])
+        return await super().purge(use_case, before=before, limit=limit)
+
+
+class PurgesWithoutEnd(Untouched):
+    """Ignores how much it may purge at a time."""
+
+    breaks = "JS-13"
+
+    async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
+        return await super().purge(use_case, before=before, limit=10_000)
+
+
+# --- what is admitted ---
+
+
+class CountsOutsideTheLock(Untouched):
+    """Counts, lets others run, and inserts by what it had counted."""
+
+    breaks = "JS-3"
+
+    async def add(
+        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+    ) -> list[AddResult]:
+        pending = await self.all(JobFilter(status=JobStatus.PENDING))
+        used = {t: sum(job.tenant_id == t for job in pending) for t in limits}
+        asked = {t: sum(job.tenant_id == t for job in jobs) for t in limits}
+        await let_others_run()
+        for tenant, limit in sorted(limits.items()):
+            if used[tenant] + asked[tenant] > limit:
+                refused = Refused(
+                    tenant_id=tenant, limit=limit, used=used[tenant], asked=asked[tenant]
+                )
+                return [refused] * len(jobs)
+        return await super().add(jobs, {}, within=within)
+
+
+class LeavesPartsBehind(Untouched):
+    """Adds the jobs of a call one by one, until one is refused."""
+
+    breaks = "JS-3"
+
+    async def add(
+        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+    ) -> list[AddResult]:
+        results: list[AddResult] = []
+        for job in jobs:
+            results += await super().add([job], limits, within=within)
+        return results
+
+
+class ForgetsKeysOfRunningJobs(Untouched):
+    """Looks for a dedupe key among pending jobs only."""
+
+    breaks = "JS-4"
+
+    async def add(
+        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+    ) -> list[AddResult]:
+        running = await self.all(JobFilter(status=JobStatus.RUNNING))
+        free = {job.dedupe_key for job in running}
+        jobs = [replace(job, dedupe_key=None) if job.dedupe_key in free else job for job in jobs]
+        return await super().add(jobs, limits, within=within)
+
+
+class LooksForKeysOutsideTheLock(Untouched):
+    """Looks, lets others run, and inserts by what it had seen."""
+
+    breaks = "JS-4"
+
+    async def add(
+        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+    ) -> list[AddResult]:
+        seen = {(job.tenant_id, job.dedupe_key) for job in await self.all(JobFilter())}
+        await let_others_run()
+        free = [(job.tenant_id, job.dedupe_key) not in seen for job in jobs]
+        loose = [replace(j, dedupe_key=None) if f else j for j, f in zip(jobs, free, strict=True)]
+        return await super().add(loose, limits, within=within)
+
+
+class RevivesInConflict(Untouched):
+    """Lets a retry through though its key is taken."""
+
+    breaks = "JS-4"
+
+    async def save(self, changes: Sequence[Change]) -> Applied:
+        applied = await super().save(changes)
+        kept_out = [c for c in changes if c.job.id in applied.conflicting]
+        loose = [replace(c, job=replace(c.job, dedupe_key=None)) for c in kept_out]
+        return Applied(applied.ids | (await super().save(loose)).ids)
+
+
+class TellsWhoseItIs(Untouched):
+    """Names the owner of an id that is taken."""
+
+    breaks = "JS-14"
+
+    async def add(
+        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+    ) -> list[AddResult]:
+        results = await super().add(jobs, limits, within=within)
+        owners = {job.id: job.tenant_id for job in await self.all(JobFilter())}
+        return [
+            replace(r, problem=f"is {owners[r.job_id]}'s") if isinstance(r, Invalid) else r
+            for r in results
+        ]
+
+
+class CommitsAtOnce(Untouched):
+    """Adds outside of the transaction it was given."""
+
+    breaks = "JS-17"
+
+    async def add(
+        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+    ) -> list[AddResult]:
+        return await super().add(jobs, limits)
+
+
+class AddsTwice(Untouched):
+    """Takes a repeated id for a new job."""
+
+    breaks = "JS-14"
+
+    async def add(
+        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+    ) -> list[AddResult]:
+        await super().add(jobs, limits, within=within)
+        return [Added(job.id) for job in jobs]

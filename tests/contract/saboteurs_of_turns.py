@@ -1,0 +1,194 @@
+"""Stores whose turns break one promise each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from async_jobs.domain.lifecycle import Leased, change
+from async_jobs.domain.scheduling import LeaseGrant
+from async_jobs.ports.store import DispatchTurn, Heads, HeadsQuery, RunningCount, Upcoming
+from async_jobs.testing.builders import UnreadableRows
+from async_jobs.testing.clocks import NOW
+from tests.contract.saboteurs import HOUR, Untouched
+
+
+class Turn:
+    """Hands every question on; the saboteurs change one."""
+
+    def __init__(self, inner: DispatchTurn, store: Untouched) -> None:
+        self.inner = inner
+        self.store = store
+
+    @property
+    def use_cases(self) -> frozenset[str]:
+        return self.inner.use_cases
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        return self.inner.tenants
+
+    async def running(self) -> Sequence[RunningCount]:
+        return await self.inner.running()
+
+    async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+        return await self.inner.heads(queries, now)
+
+    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
+        return await self.inner.lease(grants)
+
+
+class InTurns(Untouched):
+    """A store whose turns are of another kind."""
+
+    class Kind(Turn):
+        """What the saboteurs replace."""
+
+    @asynccontextmanager
+    async def turn(
+        self, use_cases: Collection[str], tenants: Collection[str] = ()
+    ) -> AsyncIterator[DispatchTurn]:
+        async with super().turn(use_cases, tenants) as turn:
+            yield self.Kind(turn, self)
+
+
+class ShowsEarly(InTurns):
+    """Shows jobs that are not due."""
+
+    breaks = "JS-5"
+
+    class Kind(Turn):
+        async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+            return await super().heads(queries, now + HOUR)
+
+
+class ShowsInDisorder(InTurns):
+    """Shows each lane from its end."""
+
+    breaks = "JS-5"
+
+    class Kind(Turn):
+        async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+            heads = await super().heads(queries, now)
+            return {name: replace(each, ready=each.ready[::-1]) for name, each in heads.items()}
+
+
+class ShowsTheLoudOnly(InTurns):
+    """Shows the most urgent jobs, so that a large backlog hides the tenants behind it."""
+
+    breaks = "JS-5"
+
+    class Kind(Turn):
+        async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+            heads = await super().heads(queries, now)
+            limits = {query.use_case: query.limit for query in queries}
+            return {
+                name: Heads(
+                    ready=tuple(sorted(each.ready, key=lambda c: c.deadline_at)[: limits[name]]),
+                    late=each.late,
+                )
+                for name, each in heads.items()
+            }
+
+
+class Overlaps(InTurns):
+    """Gives everybody whatever they ask for."""
+
+    breaks = "JS-6"
+
+    @asynccontextmanager
+    async def turn(
+        self, use_cases: Collection[str], tenants: Collection[str] = ()
+    ) -> AsyncIterator[DispatchTurn]:
+        class Everything(Turn):
+            use_cases = frozenset(use_cases)
+            tenants = frozenset(tenants)
+
+        async with super().turn(use_cases, tenants) as turn:
+            yield Everything(turn, self)
+
+
+class NeverLetsGo(InTurns):
+    """Keeps a turn whose holder broke off."""
+
+    breaks = "JS-6"
+
+    def __init__(self, unreadable: UnreadableRows) -> None:
+        super().__init__(unreadable)
+        self.stuck: set[str] = set()
+
+    @asynccontextmanager
+    async def turn(
+        self, use_cases: Collection[str], tenants: Collection[str] = ()
+    ) -> AsyncIterator[DispatchTurn]:
+        free = [name for name in use_cases if name not in self.stuck]
+        async with super().turn(free, tenants) as turn:
+            try:
+                yield turn
+            except BaseException:
+                self.stuck |= turn.use_cases
+                raise
+
+
+class LeasesAtOnce(InTurns):
+    """Leases for everybody to see, and for good, before the turn has ended."""
+
+    breaks = "JS-7"
+
+    class Kind(Turn):
+        async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
+            by_id = {grant.job_id: grant for grant in grants}
+            jobs = await self.store.get(by_id)
+            known = [job for job in jobs if job.lease_seq == by_id[job.id].expected_lease_seq]
+            leases = [
+                change(job, Leased(by_id[job.id].until), now=by_id[job.id].at) for job in known
+            ]
+            return (await self.store.save(leases)).ids
+
+
+class LeasesByIdAlone(InTurns):
+    """Ignores the lease number that a grant expects."""
+
+    breaks = "JS-7"
+
+    class Kind(Turn):
+        async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
+            jobs = await self.store.get([grant.job_id for grant in grants])
+            seqs = {job.id: job.lease_seq for job in jobs}
+            found = [replace(g, expected_lease_seq=seqs.get(g.job_id, 0)) for g in grants]
+            return await super().lease(found)
+
+
+class CountsTooFew(InTurns):
+    """Counts claimed jobs only, so that hand-offs under way break the cap."""
+
+    breaks = "JS-7"
+
+    class Kind(Turn):
+        async def running(self) -> Sequence[RunningCount]:
+            return [count._replace(unclaimed=0) for count in await super().running()]
+
+
+class KnowsNoTomorrow(Untouched):
+    """Cannot tell when the next job comes due."""
+
+    breaks = "JS-16"
+
+    async def promote(
+        self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
+    ) -> Upcoming:
+        await super().promote(now, limit=limit, sidelined=sidelined)
+        return Upcoming(None)
+
+
+class LeasesByItsOwnClock(InTurns):
+    """Puts an instant of its own into what it leases."""
+
+    breaks = "JS-18"
+
+    class Kind(Turn):
+        async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
+            return await super().lease([replace(grant, at=NOW) for grant in grants])

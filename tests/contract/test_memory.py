@@ -1,0 +1,115 @@
+"""The memory adapters keep the ports' promises."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from async_jobs.adapters.memory.queue import MemoryJobQueue
+from async_jobs.adapters.memory.signal import MemorySignal
+from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.application.service import JobService
+from async_jobs.ports.jobs import Jobs
+from async_jobs.ports.queue import JobQueue
+from async_jobs.ports.signal import Signal
+from async_jobs.ports.store import JobStore
+from async_jobs.ports.workers import Workers
+from async_jobs.testing.builders import UnreadableRows
+from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
+from async_jobs.testing.contracts import (
+    JobQueueContract,
+    JobsContract,
+    JobStoreContract,
+    SignalContract,
+    WorkersContract,
+)
+from async_jobs.testing.contracts.jobs import KIT_LIMITS
+from async_jobs.testing.contracts.queues import PutBody
+from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Transaction
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+def elapsing(clock: ManualClock) -> Elapse:
+    async def elapse(seconds: float) -> None:
+        clock.advance(seconds)
+        await let_others_run(10)
+
+    return elapse
+
+
+class TestMemoryJobStore(JobStoreContract):
+    @pytest.fixture
+    async def store(self, unreadable: UnreadableRows) -> JobStore:
+        return MemoryJobStore(unreadable=unreadable)
+
+    @pytest.fixture
+    async def other_store(self, store: JobStore) -> JobStore:
+        return store  # it lives in one process
+
+    @pytest.fixture
+    async def transaction(self, store: MemoryJobStore) -> Transaction:
+        return store.transaction
+
+    @pytest.fixture
+    async def corrupt(self, store: MemoryJobStore) -> Corrupt:
+        async def corrupt(job_id: UUID) -> None:
+            store.corrupt(job_id)
+
+        return corrupt
+
+
+class TestMemoryJobQueue(JobQueueContract):
+    @pytest.fixture
+    async def queue(self, clock: ManualClock) -> JobQueue:
+        return MemoryJobQueue("lane", clock=clock)
+
+    @pytest.fixture
+    async def other_lane(self, clock: ManualClock) -> JobQueue:
+        return MemoryJobQueue("other", clock=clock)
+
+    @pytest.fixture
+    async def elapse(self, clock: ManualClock) -> Elapse:
+        return elapsing(clock)
+
+    @pytest.fixture
+    async def poison(self, queue: MemoryJobQueue) -> PutBody:
+        async def poison(body: str) -> None:
+            queue.put(body)
+
+        return poison
+
+
+class TestMemorySignal(SignalContract):
+    @pytest.fixture
+    async def signal(self, clock: ManualClock) -> Signal:
+        return MemorySignal(clock=clock)
+
+    @pytest.fixture
+    async def other_signal(self, signal: Signal) -> Signal:
+        return signal  # it lives in one process
+
+    @pytest.fixture
+    async def elapse(self, clock: ManualClock) -> Elapse:
+        return elapsing(clock)
+
+
+class TestMemoryWorkers(WorkersContract):
+    @pytest.fixture
+    async def workers(self) -> Workers:
+        return MemoryWorkers()
+
+
+class TestJobServiceOnMemory(JobsContract):
+    @pytest.fixture
+    async def store(self) -> JobStore:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def jobs(self, store: JobStore, clock: ManualClock) -> Jobs:
+        return JobService(KIT_LIMITS, store, clock=clock, chance=ManualChance())

@@ -1,0 +1,224 @@
+"""The Postgres adapters keep the ports' promises."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+from uuid import UUID
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.adapters.postgres.pool import create_pool
+from async_jobs.adapters.postgres.queue import PostgresJobQueue
+from async_jobs.adapters.postgres.signal import PostgresSignal
+from async_jobs.adapters.postgres.store import PostgresJobStore
+from async_jobs.adapters.postgres.workers import PostgresWorkers
+from async_jobs.adapters.system import SystemClock
+from async_jobs.application.service import JobService
+from async_jobs.domain.errors import Unavailable
+from async_jobs.ports.clock import Clock
+from async_jobs.ports.jobs import Jobs
+from async_jobs.ports.queue import JobQueue
+from async_jobs.ports.signal import Signal
+from async_jobs.ports.store import JobStore
+from async_jobs.ports.workers import Workers
+from async_jobs.testing.builders import UnreadableRows
+from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
+from async_jobs.testing.contracts import (
+    ClockContract,
+    JobQueueContract,
+    JobsContract,
+    JobStoreContract,
+    SignalContract,
+    WorkersContract,
+)
+from async_jobs.testing.contracts.jobs import KIT_LIMITS
+from async_jobs.testing.contracts.queues import PutBody
+from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Transaction
+from tests import services
+
+# One loop and one set of connections for the whole module: half the time of a test would
+# otherwise go into connecting.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+module_fixture = pytest_asyncio.fixture(scope="module", loop_scope="module")
+# Typed so loosely because what overrides a fixture made by pytest has to look like one.
+fixture = cast("Callable[[Callable[..., Any]], Any]", pytest_asyncio.fixture(loop_scope="module"))
+
+
+@module_fixture
+async def pools(
+    postgres_dsn: str, template_database: str
+) -> AsyncIterator[tuple[asyncpg.Pool, asyncpg.Pool]]:
+    """The connections that two processes would have, to a database of this module's own."""
+    async with services.database(postgres_dsn, template_dsn=template_database) as dsn:
+        pools = await create_pool(dsn, max_size=8), await create_pool(dsn, max_size=8)
+        yield pools
+        for pool in pools:
+            pool.terminate()
+
+
+@fixture
+async def pool(pools: tuple[asyncpg.Pool, asyncpg.Pool]) -> AsyncIterator[asyncpg.Pool]:
+    """Connections to an empty database; a test that keeps one of them fails."""
+    await pools[0].execute("DELETE FROM jobs; DELETE FROM handoffs; DELETE FROM workers")
+    yield pools[0]
+    for pool in pools:
+        assert pool.get_idle_size() == pool.get_size(), "a connection was not given back"
+
+
+@fixture
+async def other_pool(pool: asyncpg.Pool, pools: tuple[asyncpg.Pool, asyncpg.Pool]) -> asyncpg.Pool:
+    """What another process would have."""
+    return pools[1]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@fixture
+async def elapse(clock: ManualClock, pool: asyncpg.Pool) -> Elapse:
+    """Moves the clock, and waits until the database has answered what was under way."""
+
+    async def elapse(seconds: float) -> None:
+        clock.advance(seconds)
+        await let_others_run(10)
+        while pool.get_idle_size() < pool.get_size():
+            await pool.fetchval("SELECT 1")
+            await let_others_run(10)
+
+    return elapse
+
+
+class TestPostgresJobStore(JobStoreContract):
+    @fixture
+    async def store(self, pool: asyncpg.Pool, unreadable: UnreadableRows) -> JobStore:
+        return PostgresJobStore(pool, unreadable=unreadable)
+
+    @fixture
+    async def other_store(self, other_pool: asyncpg.Pool) -> JobStore:
+        return PostgresJobStore(other_pool)
+
+    @fixture
+    async def transaction(self, other_pool: asyncpg.Pool) -> Transaction:
+        @asynccontextmanager
+        async def transaction() -> AsyncIterator[object]:
+            async with other_pool.acquire() as connection, connection.transaction():
+                yield connection
+
+        return transaction
+
+    @fixture
+    async def corrupt(self, pool: asyncpg.Pool) -> Corrupt:
+        async def corrupt(job_id: UUID) -> None:
+            statement = "UPDATE jobs SET backoff_policy = '\"unheard of\"' WHERE id = $1"
+            await pool.execute(statement, job_id)
+
+        return corrupt
+
+    async def test_js_6_a_turn_whose_connection_died_is_free_again(
+        self, store: JobStore, other_store: JobStore, pool: asyncpg.Pool
+    ) -> None:
+        """The server lets go of it with the session; the holder learns on its way out."""
+
+        async def holder() -> None:
+            async with store.turn(["notifications"]) as turn:
+                assert turn.use_cases
+                await pool.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks"
+                    " WHERE locktype = 'advisory' AND database ="
+                    " (SELECT oid FROM pg_database WHERE datname = current_database())"
+                )
+                async with other_store.turn(["notifications"]) as other:
+                    assert other.use_cases == {"notifications"}
+                await turn.running()
+
+        with pytest.raises(Unavailable):
+            await holder()
+
+
+class TestPostgresJobQueue(JobQueueContract):
+    @fixture
+    async def queue(self, pool: asyncpg.Pool, clock: ManualClock) -> JobQueue:
+        return PostgresJobQueue(pool, "lane", clock=clock)
+
+    @fixture
+    async def other_lane(self, pool: asyncpg.Pool, clock: ManualClock) -> JobQueue:
+        return PostgresJobQueue(pool, "other", clock=clock)
+
+    @fixture
+    async def elapse(self, elapse: Elapse) -> Elapse:
+        return elapse
+
+    @fixture
+    async def poison(self, pool: asyncpg.Pool, clock: ManualClock) -> PutBody:
+        async def poison(body: str) -> None:
+            statement = "INSERT INTO handoffs (queue, visible_at) VALUES ('lane', $1)"
+            await pool.execute(statement, clock.now())
+
+        return poison
+
+
+class TestPostgresSignal(SignalContract):
+    @fixture
+    async def signal(self, pool: asyncpg.Pool, clock: ManualClock) -> AsyncIterator[Signal]:
+        signal = PostgresSignal(pool, clock=clock)
+        yield signal
+        clock.advance(1)  # past the pause between two sends
+        await signal.close()
+
+    @fixture
+    async def other_signal(
+        self, other_pool: asyncpg.Pool, clock: ManualClock
+    ) -> AsyncIterator[Signal]:
+        signal = PostgresSignal(other_pool, clock=clock)
+        yield signal
+        clock.advance(1)
+        await signal.close()
+
+    @fixture
+    async def elapse(self, clock: ManualClock, pool: asyncpg.Pool) -> Elapse:
+        async def elapse(seconds: float) -> None:
+            clock.advance(seconds)
+            for _ in range(5):  # what is notified comes by a way of its own
+                await let_others_run()
+                await pool.fetchval("SELECT 1")
+
+        return elapse
+
+
+class TestPostgresWorkers(WorkersContract):
+    @fixture
+    async def workers(self, pool: asyncpg.Pool) -> Workers:
+        return PostgresWorkers(pool)
+
+
+class TestPostgresClock(ClockContract):
+    @fixture
+    async def clock(self, pool: asyncpg.Pool) -> Clock:
+        clock = PostgresClock(pool, host=SystemClock())
+        await clock.refresh()
+        return clock
+
+    @fixture
+    async def elapse(self, clock: PostgresClock) -> Elapse:
+        async def elapse(seconds: float) -> None:
+            await clock.sleep(seconds)
+            await clock.refresh()
+
+        return elapse
+
+
+class TestJobServiceOnPostgres(JobsContract):
+    @fixture
+    async def store(self, pool: asyncpg.Pool) -> JobStore:
+        return PostgresJobStore(pool)
+
+    @fixture
+    async def jobs(self, store: JobStore, clock: ManualClock) -> Jobs:
+        return JobService(KIT_LIMITS, store, clock=clock, chance=ManualChance())
