@@ -34,8 +34,8 @@ class Attempt:
     """A claimed job on its way through a handler.
 
     `handler` is None when this process has none for the job's type.
-    `job` is the job as this worker last knew it. Renewals replace it from another thread, by a
-    single assignment; everything else belongs to the event loop's thread.
+    `job` is the job as this worker last knew it. Renewals replace it, from another thread, as
+    does its settlement, by a single assignment; everything else belongs to the event loop's.
     """
 
     def __init__(self, job: Job, handler: Handler | None, *, timeout_seconds: float) -> None:

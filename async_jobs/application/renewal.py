@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from async_jobs.application.attempt import Attempt, StopReason
@@ -156,6 +156,27 @@ async def keep_renewing(
             pause = every_seconds / 8
 
 
+class RenewalHost(Protocol):
+    """Where the renewals run: a thread in production."""
+
+    @property
+    def alive(self) -> bool:
+        """True while leases are being renewed."""
+        ...
+
+    def start(self) -> None:
+        """Begin to renew."""
+        ...
+
+    def want(self) -> None:
+        """Renew at once."""
+        ...
+
+    def stop(self) -> None:
+        """Cease to renew."""
+        ...
+
+
 class RenewalThread:
     """Runs `keep_renewing` in a thread with its own event loop and its own store.
 
@@ -180,6 +201,7 @@ class RenewalThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._wanted: asyncio.Event | None = None
+        self._stopped = False
         self._thread = threading.Thread(target=self._main, name="lease-renewal", daemon=True)
 
     def start(self) -> None:
@@ -192,6 +214,7 @@ class RenewalThread:
 
     def stop(self) -> None:
         """Let the thread end; from any thread. It does not wait for that."""
+        self._stopped = True
         self._call(lambda: self._task and self._task.cancel())
 
     def _set_wanted(self) -> None:
@@ -217,7 +240,8 @@ class RenewalThread:
         self._wanted = asyncio.Event()
         self._task = asyncio.current_task()
         self._loop = asyncio.get_running_loop()
-        while True:
+        # A stop that came before there was a loop to tell left this mark.
+        while not self._stopped:
             try:
                 async with self._open_store() as (store, clock):
                     await keep_renewing(
@@ -231,6 +255,6 @@ class RenewalThread:
             except AsyncJobsError as error:
                 # Not even a connection: leases may still be saved if the next try succeeds.
                 self._on_error(error)
-                await asyncio.wait(
-                    (asyncio.ensure_future(self._wanted.wait()),), timeout=self._every_seconds / 8
-                )
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), timeout=self._every_seconds / 8)
+                self._wanted.clear()

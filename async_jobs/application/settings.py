@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from async_jobs.domain.limits import UseCaseConfig
 
+# A century: before long, such an instant would lie before the beginning of the calendar.
+FOR_EVER_SECONDS = 100 * 366 * 24 * 3600.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerSettings:
@@ -31,7 +34,8 @@ class SchedulerSettings:
     def retention_of(self, config: UseCaseConfig) -> float:
         """Return how long a use case's finished jobs are kept; 0 for ever."""
         own = config.retention_seconds
-        return self.retention_seconds if own is None else own
+        seconds = self.retention_seconds if own is None else own
+        return seconds if seconds < FOR_EVER_SECONDS else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

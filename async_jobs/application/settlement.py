@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias, TypeVar
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from async_jobs.ports.store import JobStore
 from async_jobs.ports.telemetry import Telemetry
 
 T = TypeVar("T")
-_Outcomes: TypeAlias = Mapping[UUID, tuple[Job, lifecycle.JobEvent]]
+_Outcomes: TypeAlias = Mapping[UUID, tuple[Attempt, lifecycle.JobEvent]]
 
 GROUP_MAX = 1_000
 ROUNDS_MAX = 3
@@ -79,43 +79,60 @@ class Settler:
 
     async def settle_group(self) -> None:
         """Settle what has been handed in, at most 1,000 outcomes; returns when it is done."""
-        group, self._waiting = self._waiting[:GROUP_MAX], self._waiting[GROUP_MAX:]
+        group = self._next_group()
         if not group:
             return
         await failpoints.reached(failpoints.WORKER_AFTER_HANDLER_BEFORE_OUTCOME)
         try:
             await self._settle(group)
         finally:
-            for attempt, _ in group:
+            for attempt, _ in group.values():
                 self._on_settled(attempt)
         self._signal.notify(DISPATCH)
         await failpoints.reached(failpoints.WORKER_AFTER_OUTCOME)
 
-    async def _settle(self, group: Sequence[tuple[Attempt, lifecycle.JobEvent]]) -> None:
-        left: _Outcomes = {attempt.job.id: (attempt.job, event) for attempt, event in group}
+    def _next_group(self) -> _Outcomes:
+        """Take what may be saved together: no save names a job twice.
+
+        A job is there twice when its first lease was lost and this worker claimed it again.
+        """
+        group: dict[UUID, tuple[Attempt, lifecycle.JobEvent]] = {}
+        left = []
+        for attempt, event in self._waiting:
+            if len(group) < GROUP_MAX and attempt.job.id not in group:
+                group[attempt.job.id] = (attempt, event)
+            else:
+                left.append((attempt, event))
+        self._waiting = left
+        return group
+
+    async def _settle(self, group: _Outcomes) -> None:
+        left = group
         for _ in range(ROUNDS_MAX):
             left = await self._save(left)
+            if left:
+                left = await self._still_ours(left)
             if not left:
                 return
-            left = await self._still_ours(left)
-        for job, event in left.values():
-            self._drop(job, event)
+        for attempt, event in left.values():
+            self._drop(attempt.job, event)
 
     async def _save(self, outcomes: _Outcomes) -> _Outcomes:
         """Save what can be saved; returns what lost its comparison."""
         await self._clock.sync()
         now = self._clock.now()
+        known = {job_id: attempt.job for job_id, (attempt, _) in outcomes.items()}
         changes = {}
-        for job, event in outcomes.values():
+        for job_id, (_, event) in outcomes.items():
             try:
-                changes[job.id] = lifecycle.change(job, event, now=now)
+                changes[job_id] = lifecycle.change(known[job_id], event, now=now)
             except IllegalTransition:
-                self._drop(job, event)
+                self._drop(known[job_id], event)
         applied = await self._patiently(lambda: self._store.save(list(changes.values())), outcomes)
         saved = frozenset[UUID]() if applied is None else applied.ids
         for job_id in saved:
-            job, event = outcomes[job_id]
-            for fact in tell(job, event, changes[job_id].job, at=now):
+            _, event = outcomes[job_id]
+            for fact in tell(known[job_id], event, changes[job_id].job, at=now):
                 self._telemetry.record(fact)
         return {job_id: outcomes[job_id] for job_id in changes.keys() - saved}
 
@@ -123,17 +140,18 @@ class Settler:
         """Look why outcomes lost: a cancel request came in between, or the lease is gone."""
         jobs = await self._patiently(lambda: self._store.get(list(lost)), lost)
         stored = {job.id: job for job in jobs or ()}
-        ours: dict[UUID, tuple[Job, lifecycle.JobEvent]] = {}
-        for job_id, (job, event) in lost.items():
-            now_stored = stored.get(job_id)
+        ours = {}
+        for job_id, (attempt, event) in lost.items():
+            job = stored.get(job_id)
             if (
-                now_stored is not None
-                and now_stored.lease_seq == job.lease_seq
-                and now_stored.started_at is not None
+                job is not None
+                and job.lease_seq == attempt.job.lease_seq
+                and job.started_at is not None
             ):
-                ours[job_id] = (now_stored, event)
+                attempt.job = job
+                ours[job_id] = (attempt, event)
             else:
-                self._drop(job, event)
+                self._drop(attempt.job, event)
         return ours
 
     async def _patiently(self, call: Callable[[], Awaitable[T]], about: _Outcomes) -> T | None:
@@ -147,7 +165,8 @@ class Settler:
                 return await call()
             except Unavailable:
                 failures += 1
-                if not any(_holds_lease(job, self._clock) for job, _ in about.values()):
+                # Asked anew each time, for renewals may get through all the while.
+                if not any(_holds_lease(attempt.job, self._clock) for attempt, _ in about.values()):
                     return None
                 pause = _RETRY.delay(failures, self._chance.uniform())
                 await self._clock.sleep(pause.total_seconds())

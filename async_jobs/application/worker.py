@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Protocol
+from datetime import datetime, timedelta
 
 from async_jobs.application import failpoints
 from async_jobs.application.attempt import Attempt, StopReason
 from async_jobs.application.claiming import Claimer
+from async_jobs.application.presence import keep_announcing
 from async_jobs.application.registry import JobRegistry
-from async_jobs.application.renewal import Renewals, keep_renewing
+from async_jobs.application.renewal import RenewalHost, Renewals, keep_renewing
+from async_jobs.application.room import Room
 from async_jobs.application.settings import WorkerSettings
 from async_jobs.application.settlement import Settler
+from async_jobs.application.waiting import all_done, end, is_set
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
-from async_jobs.domain.errors import AsyncJobsError
+from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.facts import HandlerMissing, HandlerStuck, StaleOutcomeDropped, job_ids
 from async_jobs.domain.job import Job
 from async_jobs.ports.clock import Chance, Clock
@@ -30,23 +32,9 @@ from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import WorkerInfo, Workers
 
 WATCH_SECONDS = 0.5
+# What the parts of a shutdown may take at most beyond the drain timeout, once each.
+RECEIVE_GRACE_SECONDS, SETTLE_SECONDS, END_SECONDS = 5.0, 2.0, 1.0
 _RECEIVE_RETRY = BackoffPolicy(base_delay_seconds=0.5, max_delay_seconds=15.0, jitter=0.5)
-
-
-class RenewalHost(Protocol):
-    """Where the renewals run: a thread in production."""
-
-    def start(self) -> None:
-        """Begin to renew."""
-        ...
-
-    def want(self) -> None:
-        """Renew at once."""
-        ...
-
-    def stop(self) -> None:
-        """Cease to renew."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +47,7 @@ class Identity:
 
 
 class WorkerStalledError(AsyncJobsError):
-    """No receive has succeeded for too long; the process should end and be replaced."""
+    """Nothing can be received or renewed any more; the process should end and be replaced."""
 
 
 class Worker:
@@ -125,17 +113,24 @@ class Worker:
         self._threads = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="handler")
         self._inbox: asyncio.Queue[Attempt] = asyncio.Queue()
         self._running: set[Attempt] = set()
-        self._reserved = 0
-        self._room = asyncio.Event()
-        self._received_at: float | None = None
-        self._draining = False
+        self._room = Room(
+            self._settings.slots + self._settings.prefetch,
+            in_hand=self._in_hand,
+            lanes=len(queues),
+        )
+        self._received_at: dict[str, float] = {}
+        self._draining = asyncio.Event()
 
     def ready(self) -> bool:
         """Tell whether work could be received lately, or all slots are busy."""
-        if self._received_at is None or self._draining:
+        if not self._received_at or self._draining.is_set():
             return False
-        silent_for = self._clock.monotonic() - self._received_at
-        return silent_for < self._settings.stall_seconds / 4 or not self._has_room
+        return self._silent_seconds < self._settings.stall_seconds / 4 or not self._has_room
+
+    @property
+    def stuck(self) -> bool:
+        """True when a handler still runs after `run` has ended: it would not stop."""
+        return bool(self._running)
 
     # --- one round, for tests and teams with loops of their own ---
 
@@ -143,9 +138,13 @@ class Worker:
         """Receive what is there, run it to the end, settle it; returns how many jobs ran."""
         attempts: list[Attempt] = []
         for queue in self._queues:
-            deliveries = await queue.receive(max_messages=self._settings.slots, wait_seconds=0)
-            attempts += await self._claim(queue, deliveries)
-            await queue.ack(deliveries)
+            room = min(self._settings.slots - len(attempts), RECEIVE_MAX)
+            if room > 0:
+                deliveries = await queue.receive(max_messages=room, wait_seconds=0)
+                attempts += await self._claim(queue, deliveries)
+                await queue.ack(deliveries)
+        # Another lane is the first one next time.
+        self._queues = [*self._queues[1:], *self._queues[:1]]
         await asyncio.gather(*(self._execute(attempt) for attempt in attempts))
         await self._settler.settle_group()
         return len(attempts)
@@ -162,12 +161,12 @@ class Worker:
             WorkerStalledError: nothing could be received for `stall_seconds`.
         """
         self._loop = asyncio.get_running_loop()
-        self._received_at = self._clock.monotonic()
+        self._received_at = {queue.name: self._clock.monotonic() for queue in self._queues}
         settling = asyncio.create_task(self._settler.run())
         slots = [asyncio.create_task(self._slot()) for _ in range(self._settings.slots)]
         helpers = [
             asyncio.create_task(self._watch()),
-            asyncio.create_task(self._announce()),
+            asyncio.create_task(self._keep_announcing()),
             asyncio.create_task(self._hear_cancellations()),
             *self._start_renewals(),
         ]
@@ -176,12 +175,14 @@ class Worker:
             await self._until_stopped(stop, [settling, *slots, *helpers, *receivers])
         finally:
             stop.set()
-            self._draining = True
-            self._room.set()
+            self._draining.set()
+            self._room.close()
             await self._drain(receivers)
             self._settler.close()
-            await asyncio.wait((settling,), timeout=self._settings.cancel_grace_seconds + 1)
-            await _end([settling, *slots, *helpers, *receivers])
+            await all_done([settling], self._clock, seconds=SETTLE_SECONDS)
+            # A handler that swallows its cancellation must not keep the process from ending.
+            everything = [settling, *slots, *helpers, *receivers]
+            await end(everything, self._clock, seconds=END_SECONDS)
             if self._renewal_host is not None:
                 self._renewal_host.stop()
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -222,51 +223,39 @@ class Worker:
     async def _receive(self, queue: JobQueue, stop: asyncio.Event) -> None:
         failures = 0
         while not stop.is_set():
-            room = await self._reserve()
-            if stop.is_set():
-                return
             try:
-                deliveries = await queue.receive(
-                    max_messages=room, wait_seconds=self._settings.poll_interval_seconds
-                )
-                if stop.is_set():
-                    await queue.release(deliveries)
-                    return
-                for attempt in await self._claim(queue, deliveries):
-                    self._inbox.put_nowait(attempt)
-                # From here on the lease in the database is the only truth.
-                await queue.ack(deliveries)
-                self._received_at = self._clock.monotonic()
+                await self._receive_once(queue, stop)
                 failures = 0
+            except ConfigurationError:
+                raise  # waiting would not mend it
             except AsyncJobsError as error:
                 self._on_error(error)
                 failures += 1
                 pause = _RECEIVE_RETRY.delay(failures, self._chance.uniform())
-                await self._clock.sleep(pause.total_seconds())
-            finally:
-                self._reserved -= room
+                await is_set(stop, self._clock, seconds=pause.total_seconds())
 
-    async def _reserve(self) -> int:
-        """Wait for room and reserve this queue's part of it; returns how much."""
-        while True:
-            limit = self._settings.slots + self._settings.prefetch
-            free = limit - self._in_hand - self._reserved
-            if free > 0 or self._draining:
-                room = min(max(1, free // len(self._queues)), RECEIVE_MAX)
-                self._reserved += room
-                return room
-            self._room.clear()
-            await self._room.wait()
-            # The time without room does not count as time without a receive.
-            self._received_at = self._clock.monotonic()
+    async def _receive_once(self, queue: JobQueue, stop: asyncio.Event) -> None:
+        async with self._room.reserved() as room:
+            if stop.is_set():
+                return
+            deliveries = await queue.receive(
+                max_messages=room, wait_seconds=self._settings.poll_interval_seconds
+            )
+            if stop.is_set():
+                await queue.release(deliveries)
+                return
+            for attempt in await self._claim(queue, deliveries):
+                self._inbox.put_nowait(attempt)
+            # From here on the lease in the database is the only truth.
+            await queue.ack(deliveries)
+            self._received_at[queue.name] = self._clock.monotonic()
 
-    @property
     def _in_hand(self) -> int:
         return self._inbox.qsize() + len(self._running)
 
     @property
     def _has_room(self) -> bool:
-        return self._in_hand < self._settings.slots
+        return self._in_hand() < self._settings.slots
 
     async def _claim(self, queue: JobQueue, deliveries: Sequence[Delivery]) -> list[Attempt]:
         """Claim a batch of deliveries; gives them back when the store does not answer."""
@@ -295,19 +284,25 @@ class Worker:
     # --- running and settling ---
 
     async def _slot(self) -> None:
-        while True:
-            await self._execute(await self._inbox.get())
+        while not self._draining.is_set():
+            attempt = await self._inbox.get()
+            if self._draining.is_set():
+                self._settler.add(attempt, lifecycle.Released())
+            else:
+                await self._execute(attempt)
 
     async def _execute(self, attempt: Attempt) -> None:
         if attempt.handler is None:
             self._postpone(attempt)
             return
+        # It may have waited for its slot until its lease was over.
+        self._stop_if_lost(attempt)
         self._running.add(attempt)
         try:
             event = await attempt.run(self._clock, self._chance, self._threads)
         finally:
             self._running.discard(attempt)
-            self._room.set()
+            self._room.changed.set()
         self._conclude(attempt, event)
 
     def _postpone(self, attempt: Attempt) -> None:
@@ -315,7 +310,7 @@ class Worker:
         now = self._clock.now()
         self._telemetry.record(HandlerMissing(**job_ids(attempt.job, at=now)))
         delay = timedelta(seconds=self._settings.missing_handler_delay_seconds)
-        self._room.set()
+        self._room.changed.set()
         self._settler.add(attempt, lifecycle.Snoozed(now + delay))
 
     def _conclude(self, attempt: Attempt, event: lifecycle.JobEvent | None) -> None:
@@ -349,9 +344,23 @@ class Worker:
             now = self._clock.monotonic()
             for attempt in list(self._running):
                 self._look_at(attempt, now)
-            silent_for = now - (now if self._received_at is None else self._received_at)
-            if self._has_room and silent_for > self._settings.stall_seconds:
-                raise WorkerStalledError(f"no receive has succeeded for {silent_for:.0f} s")
+            if not self._has_room:
+                # The time without room does not count as time without a receive.
+                self._received_at = dict.fromkeys(self._received_at, now)
+            if not self._draining.is_set():
+                self._give_up_if_stalled()
+
+    def _give_up_if_stalled(self) -> None:
+        silent_for = self._silent_seconds
+        if silent_for > self._settings.stall_seconds:
+            raise WorkerStalledError(f"no receive has succeeded for {silent_for:.0f} s")
+        if self._renewal_host is not None and not self._renewal_host.alive:
+            raise WorkerStalledError("leases are no longer renewed")
+
+    @property
+    def _silent_seconds(self) -> float:
+        """For how long nothing could be received from the lane that was heard of least lately."""
+        return self._clock.monotonic() - min(self._received_at.values())
 
     def _look_at(self, attempt: Attempt, now: float) -> None:
         if attempt.stopped_at is not None:
@@ -360,10 +369,14 @@ class Worker:
             return
         if attempt.began_at is not None and now - attempt.began_at > attempt.timeout_seconds:
             attempt.stop(StopReason.TIMED_OUT, at=now)
+        self._stop_if_lost(attempt)
+
+    def _stop_if_lost(self, attempt: Attempt) -> None:
+        """Stop what could not be renewed in time, before somebody else may execute it."""
         lease_end = attempt.job.lease_expires_at
         margin = timedelta(seconds=self._settings.lost_margin_seconds)
         if lease_end is not None and lease_end - margin <= self._clock.now():
-            attempt.stop(StopReason.LEASE_LOST, at=now)
+            attempt.stop(StopReason.LEASE_LOST, at=self._clock.monotonic())
 
     def _abandon(self, attempt: Attempt) -> None:
         """Settle for a handler that does not stop. It keeps its slot until it returns."""
@@ -376,11 +389,13 @@ class Worker:
 
     async def _drain(self, receivers: Sequence[asyncio.Task[None]]) -> None:
         settings = self._settings
-        # An open receive is never cancelled: that could strand what it was about to bring.
-        await asyncio.wait(receivers, timeout=settings.poll_interval_seconds + 5)
+        until = self._clock.monotonic() + settings.drain_timeout_seconds
+        # An open receive is not cancelled: that could strand what it was about to bring.
+        seconds = settings.poll_interval_seconds + RECEIVE_GRACE_SECONDS
+        await all_done(receivers, self._clock, seconds=seconds)
         while not self._inbox.empty():
             self._settler.add(self._inbox.get_nowait(), lifecycle.Released())
-        await self._until_idle(settings.drain_timeout_seconds)
+        await self._until_idle(until - self._clock.monotonic())
         now = self._clock.monotonic()
         for attempt in list(self._running):
             attempt.stop(StopReason.SHUTDOWN, at=now)
@@ -391,36 +406,31 @@ class Worker:
     async def _until_idle(self, seconds: float) -> None:
         until = self._clock.monotonic() + seconds
         while self._running and (left := until - self._clock.monotonic()) > 0:
-            self._room.clear()
-            waiting = asyncio.ensure_future(self._room.wait())
-            sleeping = asyncio.ensure_future(self._clock.sleep(left))
-            await asyncio.wait((waiting, sleeping), return_when=asyncio.FIRST_COMPLETED)
-            waiting.cancel()
-            sleeping.cancel()
+            self._room.changed.clear()
+            await is_set(self._room.changed, self._clock, seconds=left)
 
     # --- telling others ---
 
-    async def _announce(self) -> None:
-        ttl = timedelta(seconds=3 * self._settings.heartbeat_seconds)
-        while True:
-            try:
-                await self._clock.sync()
-                now = self._clock.now()
-                await self._workers.announce(
-                    WorkerInfo(
-                        worker_id=self._identity.worker_id,
-                        queues=tuple(queue.name for queue in self._queues),
-                        slots=self._settings.slots,
-                        busy=len(self._running),
-                        host=self._identity.host,
-                        version=self._identity.version,
-                        seen_at=now,
-                        alive_until=now + ttl,
-                    )
-                )
-            except AsyncJobsError as error:
-                self._on_error(error)
-            await self._clock.sleep(self._settings.heartbeat_seconds)
+    def _describe(self, now: datetime) -> WorkerInfo:
+        return WorkerInfo(
+            worker_id=self._identity.worker_id,
+            queues=tuple(queue.name for queue in self._queues),
+            slots=self._settings.slots,
+            busy=len(self._running),
+            host=self._identity.host,
+            version=self._identity.version,
+            seen_at=now,
+            alive_until=now + timedelta(seconds=3 * self._settings.heartbeat_seconds),
+        )
+
+    def _keep_announcing(self) -> Coroutine[None, None, None]:
+        return keep_announcing(
+            self._workers,
+            self._clock,
+            self._describe,
+            every_seconds=self._settings.heartbeat_seconds,
+            on_error=self._on_error,
+        )
 
     async def _hear_cancellations(self) -> None:
         """Renew at once when a cancellation was asked for: renewing is how it is learned."""
@@ -431,12 +441,3 @@ class Worker:
                 self._renewal_wanted.set()
                 if self._renewal_host is not None:
                     self._renewal_host.want()
-
-
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    pending = [task for task in tasks if not task.done()]
-    for task in pending:
-        task.cancel()
-    # A handler that swallows its cancellation must not keep the process from ending.
-    if pending:
-        await asyncio.wait(pending, timeout=1)

@@ -22,6 +22,9 @@ from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
 from async_jobs.entrypoints.programs import run_async
 from async_jobs.entrypoints.records import record_of
 
+ERROR_CHARACTERS = 60
+PIPE_CHARACTERS = 2_000
+
 jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs, add, cancel and retry them.")
 
 Dsn: TypeAlias = Annotated[
@@ -101,9 +104,14 @@ def _print_table(jobs: tuple[Job, ...]) -> None:
             job.status.value,
             f"{job.attempts}/{job.max_attempts}",
             f"{job.deadline_at:%Y-%m-%d %H:%M:%S}",
-            (job.last_error or "")[:60],
+            (job.last_error or "").partition("\n")[0][:ERROR_CHARACTERS],
         )
-    Console(soft_wrap=True).print(table)
+    # What jobs hold is text, whatever markup it looks like.
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        # A pipe has no width: nothing is cut off for scripts.
+        console.width = PIPE_CHARACTERS
+    console.print(table)
 
 
 @jobs_app.command()

@@ -237,15 +237,21 @@ class _Reader:
             if path == ("db_dsn",) and problem["type"] == "missing":
                 yield "ASYNC_JOBS_DB_DSN: is required (a Postgres URL)"
                 continue
-            variable = self._origin.get(path) or self._origin.get(path[:1])
             message = problem["msg"].removeprefix("Value error, ")
-            if variable is not None:
-                yield f"{variable}: {message}"
+            if len(path) == 2 and problem["type"] == "value_error":
+                # A rule of the domain speaks: each part names its field first.
+                for part in message.split("; "):
+                    field, _, told = part.partition(" ")
+                    yield f"{self._name_of((*path, field))}: {told}"
             else:
-                json_variable = next(
-                    name for name, field in _JSON_OBJECTS.items() if field == path[0]
-                )
-                yield f"{json_variable}: {'.'.join(path[1:])}: {message}"
+                yield f"{self._name_of(path)}: {message}"
+
+    def _name_of(self, path: tuple[str, ...]) -> str:
+        """Return the variable a value came from, with the path inside it where it is JSON."""
+        if (variable := self._origin.get(path) or self._origin.get(path[:1])) is not None:
+            return variable
+        holder = next(name for name, field in _JSON_OBJECTS.items() if field == path[0])
+        return f"{holder}: {'.'.join(path[1:])}"
 
 
 def _take_out(values: dict[str, Any], path: tuple[int | str, ...]) -> None:

@@ -28,11 +28,11 @@ from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.adapters.telemetry.logs import LogTelemetry
-from async_jobs.application.renewal import OpenStore, Renewals, RenewalThread
+from async_jobs.application.renewal import OpenStore, RenewalHost, Renewals, RenewalThread
 from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
-from async_jobs.application.worker import Identity, RenewalHost, Worker
+from async_jobs.application.worker import Identity, Worker
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.facts import RowUnreadable
 from async_jobs.entrypoints.config import AsyncJobsConfig

@@ -26,7 +26,11 @@ class LogLevel(StrEnum):
 
 
 def set_up_logging(level: LogLevel, log_format: LogFormat) -> logging.Logger:
-    """Send all logging to standard error in one format; returns the package's logger."""
+    """Send all logging to standard error in one format; returns the package's logger.
+
+    Stack traces, our own and those of other packages, are for the level debug; above it an
+    exception is told in one line.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -39,7 +43,16 @@ def set_up_logging(level: LogLevel, log_format: LogFormat) -> logging.Logger:
             structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
         ]
     else:
-        rendering = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)]
+        # The default formatter of exceptions shows local variables, and secrets among them.
+        rendering = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(),
+                pad_event_to=24,
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
+    if level is not LogLevel.DEBUG:
+        rendering.insert(0, _without_stack_trace)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -53,3 +66,13 @@ def set_up_logging(level: LogLevel, log_format: LogFormat) -> logging.Logger:
     logger = logging.getLogger("async_jobs")
     logger.setLevel(level.upper())
     return logger
+
+
+def _without_stack_trace(
+    logger: object, name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Replace an exception's stack trace by its kind and its text."""
+    match event.pop("exc_info", None):
+        case (_, BaseException() as error, _):
+            event["problem"] = f"{type(error).__name__}: {error}"
+    return event

@@ -23,6 +23,7 @@ from async_jobs.entrypoints.loops import schedule
 T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
+EXIT_STOPPED = 0
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
@@ -96,6 +97,11 @@ async def run_worker(
                 logger.info("worker_started", extra={"queues": names, "types": registry.types})
                 await worker.run(stop)
     logger.info("worker_stopped")
+    if worker.stuck:
+        # Python would wait for it for ever, and the deployment only until it kills.
+        logger.error("exiting_beside_a_stuck_handler")
+        logging.shutdown()
+        os._exit(EXIT_STOPPED)
 
 
 async def _prepare(config: AsyncJobsConfig, logger: logging.Logger, *, init_db: bool) -> None:

@@ -1,0 +1,36 @@
+"""Telling others that a worker is alive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from async_jobs.domain.errors import AsyncJobsError
+from async_jobs.ports.clock import Clock
+from async_jobs.ports.workers import WorkerInfo, Workers
+
+
+async def keep_announcing(
+    workers: Workers,
+    clock: Clock,
+    describe: Callable[[datetime], WorkerInfo],
+    *,
+    every_seconds: float,
+    on_error: Callable[[Exception], None],
+) -> None:
+    """Announce a worker at intervals, until cancelled.
+
+    Args:
+        workers: the register.
+        clock: the register's time.
+        describe: tells of the worker as it is at an instant.
+        every_seconds: the interval.
+        on_error: told when the register did not answer; the next announcement makes it good.
+    """
+    while True:
+        try:
+            await clock.sync()
+            await workers.announce(describe(clock.now()))
+        except AsyncJobsError as error:
+            on_error(error)
+        await clock.sleep(every_seconds)

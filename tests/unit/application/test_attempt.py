@@ -1,0 +1,543 @@
+"""One attempt: what a handler is given, what its end becomes, and how it is made to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from async_jobs.application.attempt import Attempt, StopReason
+from async_jobs.application.outcomes import Reject, RetryAfter, Snooze, StopRequested
+from async_jobs.application.registry import JobContext, JobRegistry
+from async_jobs.domain.job import Job
+from async_jobs.domain.lifecycle import (
+    Cancelled,
+    Claimed,
+    Failed,
+    JobEvent,
+    Leased,
+    Rejected,
+    Released,
+    Snoozed,
+    Succeeded,
+    advance,
+)
+from async_jobs.testing.builders import a_job, later
+from async_jobs.testing.clocks import NOW, ManualChance, ManualClock, let_others_run
+from tests.unit.application.stage import until
+
+tenant = contextvars.ContextVar("tenant", default="nobody")
+
+
+class Letter(BaseModel):
+    to: str
+    copies: int = 1
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
+
+
+def claimed(**overrides: Any) -> Job:
+    """Return a job that a worker has just claimed."""
+    job = advance(a_job(**overrides), Leased(later(60)), now=NOW)
+    return advance(job, Claimed("worker-1", later(60)), now=NOW)
+
+
+def attempt_of(function: Callable[..., Any], job: Job | None = None) -> Attempt:
+    """Return an attempt of a job by a handler."""
+    job = job or claimed()
+    registry = JobRegistry()
+    registry.register(job.type, function)
+    return Attempt(job, registry.get(job.type), timeout_seconds=900)
+
+
+class Attempts:
+    """Runs attempts on one clock."""
+
+    def __init__(self, clock: ManualClock, threads: ThreadPoolExecutor) -> None:
+        self._clock = clock
+        self._threads = threads
+
+    async def __call__(self, attempt: Attempt) -> JobEvent | None:
+        return await attempt.run(self._clock, ManualChance(), self._threads)
+
+    async def of(self, function: Callable[..., Any], job: Job | None = None) -> JobEvent | None:
+        """Run an attempt by a handler."""
+        return await self(attempt_of(function, job))
+
+
+@pytest.fixture
+def run(clock: ManualClock, threads: ThreadPoolExecutor) -> Attempts:
+    return Attempts(clock, threads)
+
+
+# --- What a handler is given -----------------------------------------------------------------
+
+
+async def test_a_handler_is_given_its_job(run: Attempts) -> None:
+    """Who it is for, which attempt it is, and the payload."""
+    job = claimed(payload={"n": 1}, headers={"trace": "1"})
+    given: list[tuple[JobContext, Any]] = []
+
+    async def handler(ctx: JobContext, payload: Any) -> None:
+        given.append((ctx, payload))
+
+    await run.of(handler, job)
+
+    ((ctx, payload),) = given
+    assert (ctx.job_id, ctx.tenant_id, ctx.attempt, ctx.lease_seq) == (job.id, "acme", 1, 1)
+    assert (payload, ctx.headers) == ({"n": 1}, {"trace": "1"})
+    assert not ctx.cancelled
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_typed_payload_is_validated_first(run: Attempts, is_async: bool) -> None:
+    """The handler works with its own type."""
+
+    async def handler(ctx: JobContext, letter: Letter) -> str:
+        return letter.to * letter.copies
+
+    def sync_handler(ctx: JobContext, letter: Letter) -> str:
+        return letter.to * letter.copies
+
+    event = await run.of(
+        handler if is_async else sync_handler, claimed(payload={"to": "ab", "copies": 2})
+    )
+
+    assert event == Succeeded("abab")
+
+
+async def test_a_payload_of_another_shape_is_rejected(run: Attempts) -> None:
+    """No retry would change it; the field is named, its value is not."""
+    ran = []
+
+    async def handler(ctx: JobContext, letter: Letter) -> None:
+        ran.append(letter)
+
+    event = await run.of(handler, claimed(payload={"to": "a", "copies": "hunter2"}))
+
+    assert isinstance(event, Rejected)
+    assert "payload.copies" in event.error
+    assert "hunter2" not in event.error
+    assert ran == []
+
+
+async def test_a_handler_may_do_with_its_payload_what_it_likes(run: Attempts) -> None:
+    """The job keeps the one it was enqueued with, for the next attempt."""
+    job = claimed(payload={"items": [1, 2, 3]})
+
+    async def handler(ctx: JobContext, payload: Any) -> None:
+        payload["items"].clear()
+        raise ValueError("boom")
+
+    await run.of(handler, job)
+
+    assert job.payload == {"items": [1, 2, 3]}
+
+
+async def test_a_sync_handler_runs_in_a_thread(run: Attempts) -> None:
+    """With the context variables of its worker, and without holding up the event loop."""
+    tenant.set("acme")
+    seen: list[tuple[str, bool]] = []
+
+    def handler(ctx: JobContext, payload: Any) -> None:
+        seen.append((tenant.get(), threading.current_thread() is threading.main_thread()))
+
+    await run.of(handler)
+
+    assert seen == [("acme", False)]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_handler_leaves_no_context_behind(run: Attempts, is_async: bool) -> None:
+    """What one tenant's job sets, the next job in the same slot must not see."""
+    seen: list[str] = []
+
+    async def handler(ctx: JobContext, payload: Any) -> None:
+        seen.append(tenant.get())
+        tenant.set(ctx.tenant_id)
+
+    def sync_handler(ctx: JobContext, payload: Any) -> None:
+        seen.append(tenant.get())
+        tenant.set(ctx.tenant_id)
+
+    for _ in range(2):
+        await run.of(handler if is_async else sync_handler)
+
+    assert seen == ["nobody", "nobody"]
+
+
+# --- What its end becomes --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("result", [None, True, 7, "done", {"sent": [1, 2.5, None]}])
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_what_a_handler_returns_is_the_result(
+    run: Attempts, result: Any, is_async: bool
+) -> None:
+    """Any JSON within the bounds."""
+
+    async def handler(ctx: JobContext, payload: Any) -> Any:
+        return result
+
+    def sync_handler(ctx: JobContext, payload: Any) -> Any:
+        return result
+
+    assert await run.of(handler if is_async else sync_handler) == Succeeded(result)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [NOW, {"at": NOW}, float("nan"), {1: "one"}, ("a", "tuple"), "x" * 100_000, "\ud800"],
+    ids=["a datetime", "inside", "NaN", "a key", "a tuple", "too long", "a surrogate"],
+)
+async def test_a_result_that_is_no_json_ends_the_job(run: Attempts, result: Any) -> None:
+    """The work is done; doing it again would bring the same result."""
+
+    async def handler(ctx: JobContext, payload: Any) -> Any:
+        return result
+
+    event = await run.of(handler)
+
+    assert isinstance(event, Rejected)
+    assert event.error.startswith("invalid result")
+
+
+async def test_an_awaitable_is_no_result(run: Attempts) -> None:
+    """The handler forgot to say `async`: its work was never done."""
+    forgotten = asyncio.get_running_loop().create_future()
+
+    def handler(ctx: JobContext, payload: Any) -> Any:
+        return forgotten
+
+    event = await run.of(handler)
+
+    assert isinstance(event, Rejected)
+    assert "declare it async" in event.error
+
+
+def boom(error: BaseException) -> Callable[[JobContext, Any], None]:
+    """Return a sync handler that raises."""
+
+    def handler(ctx: JobContext, payload: Any) -> None:
+        raise error
+
+    return handler
+
+
+def async_boom(error: BaseException) -> Callable[[JobContext, Any], Any]:
+    """Return an async handler that raises."""
+
+    async def handler(ctx: JobContext, payload: Any) -> None:
+        await let_others_run()
+        raise error
+
+    return handler
+
+
+class Wordless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text for you")
+
+
+each_kind = pytest.mark.parametrize("kind", [boom, async_boom], ids=["sync", "async"])
+ENDS: list[tuple[BaseException, type[JobEvent], str]] = [
+    (ValueError("boom"), Failed, "ValueError: boom"),
+    (TimeoutError(), Failed, "TimeoutError"),
+    (Reject("no such address"), Rejected, "no such address"),
+    (RetryAfter(7, "busy"), Failed, "busy"),
+    (StopRequested(), Failed, "the handler stopped unasked"),
+    (asyncio.CancelledError(), Failed, "the handler cancelled itself"),
+    (SystemExit(3), Failed, "SystemExit: 3"),
+    (Wordless(), Failed, "Wordless"),
+    (StopIteration("no more"), Failed, "StopIteration"),
+    (ExceptionGroup("two", [OSError(), OSError()]), Failed, "ExceptionGroup: two"),
+    (BaseExceptionGroup("one", [SystemExit(3)]), Failed, "BaseExceptionGroup: one"),
+    (Reject(ValueError("bad")), Rejected, "bad"),  # type: ignore[arg-type]
+    (RetryAfter(7, ValueError("bad")), Failed, "bad"),  # type: ignore[arg-type]
+]
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("error", "event_type", "text"),
+    ENDS,
+    ids=[f"{type(end[0]).__name__}-{i}" for i, end in enumerate(ENDS)],
+)
+async def test_whatever_a_handler_raises_is_an_outcome(
+    run: Attempts,
+    kind: Callable[[BaseException], Callable[..., Any]],
+    error: BaseException,
+    event_type: type[Failed | Rejected],
+    text: str,
+) -> None:
+    """And none of it ends the worker."""
+    async with asyncio.timeout(30):
+        event = await run.of(kind(error))
+
+    assert isinstance(event, event_type)
+    assert isinstance(event.error, str)
+    assert text in event.error
+
+
+@each_kind
+async def test_a_snooze_counts_from_the_end_of_the_attempt(
+    run: Attempts, clock: ManualClock, kind: Callable[[BaseException], Callable[..., Any]]
+) -> None:
+    """However long the handler took to find out that it was too early."""
+    clock.advance(5)
+
+    assert await run.of(kind(Snooze(10))) == Snoozed(later(15))
+
+
+async def test_a_retry_after_names_its_own_delay(run: Attempts) -> None:
+    """Instead of the backoff's."""
+    event = await run.of(boom(RetryAfter(7, "busy")))
+
+    assert isinstance(event, Failed)
+    assert event.retry_after is not None
+    assert event.retry_after.total_seconds() == 7
+
+
+async def test_a_failure_draws_its_jitter(run: Attempts) -> None:
+    """So that jobs that failed together do not come back together."""
+    event = await run.of(boom(ValueError("boom")))
+
+    assert isinstance(event, Failed)
+    assert 0 < event.draw < 1
+
+
+async def test_a_handler_that_cancels_its_own_task_has_failed(run: Attempts) -> None:
+    """It is not the slot that was cancelled."""
+
+    async def handler(ctx: JobContext, payload: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await let_others_run()
+
+    event = await run.of(handler)
+
+    assert isinstance(event, Failed)
+    assert event.error == "the handler cancelled itself"
+
+
+async def test_a_cancellation_that_a_handler_swallowed_does_not_meet_the_next_job(
+    run: Attempts,
+) -> None:
+    """A library that cancels and forgets to take it back leaves the slot as it was."""
+
+    async def handler(ctx: JobContext, payload: Any) -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await let_others_run()
+        return "done"
+
+    assert await run.of(handler) == Succeeded("done")
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_cancelled_slot_passes_its_cancellation_on(run: Attempts) -> None:
+    """Nobody asked this attempt to stop: whoever cancelled the slot wants it gone."""
+    stopped = asyncio.Event()
+
+    async def handler(ctx: JobContext, payload: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    slot = asyncio.create_task(run.of(handler))
+    await let_others_run(5)
+    slot.cancel()
+    with suppress(asyncio.CancelledError):
+        await slot
+
+    assert slot.cancelled()
+    assert stopped.is_set()
+
+
+# --- How it is made to stop ------------------------------------------------------------------
+
+STOPS: list[tuple[StopReason, JobEvent | None]] = [
+    (StopReason.CANCELLED, Cancelled()),
+    (StopReason.TIMED_OUT, Failed("timed out after 900 s")),
+    (StopReason.SHUTDOWN, Released()),
+    (StopReason.LEASE_LOST, None),
+]
+each_stop = pytest.mark.parametrize(("reason", "event"), STOPS, ids=[str(r) for r, _ in STOPS])
+
+
+@each_stop
+async def test_an_async_handler_is_cancelled(
+    run: Attempts, reason: StopReason, event: JobEvent | None
+) -> None:
+    """Each reason means something else for the job; a lost lease means nothing any more."""
+    cancelled: list[bool] = []
+
+    async def handler(ctx: JobContext, payload: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(ctx.cancelled)
+
+    attempt = attempt_of(handler)
+    running = asyncio.create_task(run(attempt))
+    await let_others_run(5)
+    attempt.stop(reason, at=1.0)
+
+    assert await running == event
+    assert cancelled == [True]
+    assert (attempt.stop_reason, attempt.stopped_at) == (reason, 1.0)
+
+
+@each_stop
+async def test_a_sync_handler_is_told_and_stops_itself(
+    run: Attempts, reason: StopReason, event: JobEvent | None
+) -> None:
+    """A thread cannot be cancelled."""
+    started = threading.Event()
+
+    def handler(ctx: JobContext, payload: Any) -> None:
+        started.set()
+        while True:
+            ctx.check_cancelled()
+
+    attempt = attempt_of(handler)
+    running = asyncio.create_task(run(attempt))
+    await until(started.is_set)
+    attempt.stop(reason, at=1.0)
+
+    assert await running == event
+
+
+@each_stop
+async def test_an_attempt_stopped_before_its_start_never_starts(
+    run: Attempts, reason: StopReason, event: JobEvent | None
+) -> None:
+    """It waited for a slot when it was told."""
+    ran: list[JobContext] = []
+
+    async def handler(ctx: JobContext, payload: Any) -> None:
+        ran.append(ctx)
+
+    attempt = attempt_of(handler)
+    attempt.stop(reason, at=1.0)
+
+    assert await run(attempt) == event
+    assert ran == []
+
+
+async def test_only_the_first_reason_counts(run: Attempts) -> None:
+    """A handler that timed out and does not stop is not released by a shutdown."""
+    attempt = attempt_of(boom(ValueError()))
+
+    attempt.stop(StopReason.TIMED_OUT, at=1.0)
+    attempt.stop(StopReason.SHUTDOWN, at=2.0)
+
+    assert (attempt.stop_reason, attempt.stopped_at) == (StopReason.TIMED_OUT, 1.0)
+    assert await run(attempt) == Failed("timed out after 900 s")
+
+
+@pytest.mark.parametrize("reason", list(StopReason))
+async def test_a_handler_that_finishes_all_the_same_has_succeeded(
+    run: Attempts, reason: StopReason
+) -> None:
+    """The work is done; whether it still counts, the fence decides."""
+
+    async def handler(ctx: JobContext, payload: Any) -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return "done"
+
+    attempt = attempt_of(handler)
+    running = asyncio.create_task(run(attempt))
+    await let_others_run(5)
+    attempt.stop(reason, at=1.0)
+
+    assert await running == Succeeded("done")
+
+
+@pytest.mark.parametrize(
+    ("reason", "event"),
+    [(StopReason.CANCELLED, Cancelled()), (StopReason.LEASE_LOST, None)],
+)
+async def test_a_handler_that_breaks_while_it_stops_has_stopped(
+    run: Attempts, reason: StopReason, event: JobEvent | None
+) -> None:
+    """Its error is about the stop, not about the job."""
+
+    async def handler(ctx: JobContext, payload: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise OSError("the connection broke") from None
+
+    attempt = attempt_of(handler)
+    running = asyncio.create_task(run(attempt))
+    await let_others_run(5)
+    attempt.stop(reason, at=1.0)
+
+    assert await running == event
+
+
+async def test_a_stopped_slot_is_good_for_the_next_job(run: Attempts) -> None:
+    """The cancellation was the attempt's, not the slot's."""
+    ended: list[JobEvent | None] = []
+
+    async def endless(ctx: JobContext, payload: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def brief(ctx: JobContext, payload: Any) -> str:
+        await let_others_run(3)
+        async with asyncio.timeout(30):
+            await let_others_run(3)
+        return "done"
+
+    attempt = attempt_of(endless)
+
+    async def slot() -> None:
+        ended.append(await run(attempt))
+        ended.append(await run.of(brief))
+
+    task = asyncio.create_task(slot())
+    await let_others_run(5)
+    attempt.stop(StopReason.CANCELLED, at=1.0)
+    await task
+
+    assert ended == [Cancelled(), Succeeded("done")]
+    assert task.cancelling() == 0
+
+
+async def test_a_stop_after_the_end_cancels_nobody(run: Attempts) -> None:
+    """The slot is at work on something else by then."""
+
+    async def handler(ctx: JobContext, payload: Any) -> str:
+        return "done"
+
+    attempt = attempt_of(handler)
+    event = await run(attempt)
+
+    attempt.stop(StopReason.CANCELLED, at=1.0)
+    await let_others_run(3)
+
+    assert event == Succeeded("done")

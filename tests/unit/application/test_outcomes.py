@@ -1,0 +1,149 @@
+"""What an exception out of a handler becomes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from async_jobs.application.outcomes import (
+    HandlerOutcome,
+    Reject,
+    RetryAfter,
+    Snooze,
+    describe,
+    event_of,
+)
+from async_jobs.domain.lifecycle import Failed, JobEvent, Rejected, Snoozed
+
+NOW = datetime(2030, 5, 17, 12, 0, tzinfo=UTC)
+YEAR_SECONDS = 366 * 24 * 3600
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text for you")
+
+
+@pytest.mark.parametrize(
+    ("error", "event"),
+    [
+        (Snooze(90), Snoozed(NOW + timedelta(seconds=90))),
+        (Reject("no such address"), Rejected("no such address")),
+        (
+            RetryAfter(7, "busy"),
+            Failed("busy", retry_after=timedelta(seconds=7), draw=0.25),
+        ),
+        (ValueError("boom"), Failed("ValueError: boom", draw=0.25)),
+        (TimeoutError(), Failed("TimeoutError", draw=0.25)),
+    ],
+    ids=["Snooze", "Reject", "RetryAfter", "an error", "an error without text"],
+)
+def test_each_exception_has_its_event(error: Exception, event: JobEvent) -> None:
+    """What handlers raise on purpose says what follows; anything else is a failed attempt."""
+    assert event_of(error, now=NOW, draw=0.25) == event
+
+
+def test_a_subclass_of_an_outcome_is_that_outcome() -> None:
+    """Applications may name their own reasons to give up."""
+
+    class NoSuchAddress(Reject):
+        pass
+
+    assert event_of(NoSuchAddress("bounced"), now=NOW, draw=0.0) == Rejected("bounced")
+
+
+def test_a_retry_without_a_reason_says_that_it_was_asked_for() -> None:
+    """The history is never empty."""
+    event = event_of(RetryAfter(7), now=NOW, draw=0.0)
+
+    assert isinstance(event, Failed)
+    assert event.error == "the handler asked for a retry"
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5, YEAR_SECONDS])
+@pytest.mark.parametrize("outcome", [Snooze, RetryAfter])
+def test_a_wait_from_nothing_to_366_days_is_allowed(
+    outcome: type[Snooze | RetryAfter], seconds: float
+) -> None:
+    """Both ends are inside the bound."""
+    assert outcome(seconds).seconds == seconds
+
+
+@pytest.mark.parametrize(
+    "seconds", [-0.001, YEAR_SECONDS + 1, float("nan"), float("inf"), float("-inf")]
+)
+@pytest.mark.parametrize("outcome", [Snooze, RetryAfter])
+def test_any_other_wait_is_refused_where_it_is_made(
+    outcome: type[Snooze | RetryAfter], seconds: float
+) -> None:
+    """The handler's own line raises, so that the mistake is found there."""
+    with pytest.raises(ValueError, match="seconds must be from 0 to 366 days"):
+        outcome(seconds)
+
+
+def test_every_outcome_has_one_root() -> None:
+    """A handler that catches `HandlerOutcome` to re-raise it catches them all."""
+    assert {Snooze, Reject, RetryAfter} <= set(HandlerOutcome.__subclasses__())
+
+
+# --- Outcomes are exceptions like any other --------------------------------------------------
+
+OUTCOMES = [Snooze(90), Reject("never"), RetryAfter(7, "busy")]
+each_outcome = pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda each: type(each).__name__)
+
+
+@contextmanager
+def transaction() -> Iterator[None]:
+    """Stand for any context manager that a handler works in."""
+    yield
+
+
+@each_outcome
+def test_an_outcome_passes_through_context_managers(outcome: HandlerOutcome) -> None:
+    """`contextlib` sets the traceback of what passes, so an outcome has to let it."""
+    with pytest.raises(type(outcome)) as caught, transaction():
+        raise outcome
+
+    assert caught.value is outcome
+
+
+@each_outcome
+def test_an_outcome_can_be_raised_from_another_error(outcome: HandlerOutcome) -> None:
+    """The cause stays with it for the logs."""
+    cause = OSError("the mail server is gone")
+
+    with pytest.raises(type(outcome)) as caught:
+        raise outcome from cause
+
+    assert caught.value.__cause__ is cause
+
+
+@each_outcome
+def test_an_outcome_can_be_hashed(outcome: HandlerOutcome) -> None:
+    """Tools that follow a chain of exceptions keep those they have seen in a set."""
+    assert {outcome} == {outcome}
+
+
+# --- describe --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("boom"), "ValueError: boom"),
+        (ValueError(), "ValueError"),
+        (KeyError("name"), "KeyError: 'name'"),
+        (ExceptionGroup("two", [OSError(), OSError()]), "ExceptionGroup: two (2 sub-exceptions)"),
+        (SystemExit(3), "SystemExit: 3"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_an_error_is_described_by_type_and_message(error: BaseException, text: str) -> None:
+    """The history shows what a traceback ends with."""
+    assert describe(error) == text
+
+
+def test_an_error_that_cannot_be_printed_is_described_by_its_type() -> None:
+    """A broken `__str__` must not cost the outcome of the attempt."""
+    assert "Unprintable" in describe(Unprintable())

@@ -1,0 +1,391 @@
+"""The environment becomes a configuration, or an error that names everything wrong at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
+from async_jobs.domain.limits import TenantQuota, UseCaseConfig
+from async_jobs.entrypoints.config import AsyncJobsConfig
+
+DSN = "postgresql://app:hunter2@db.internal/app"
+TOKEN = "s3cret-t0ken"
+URL = "https://sqs.eu-central-1.amazonaws.com/123/notifications"
+
+
+def configured(**variables: str) -> AsyncJobsConfig:
+    """Return the configuration of an environment: a DSN, and variables without their prefix."""
+    prefixed = {f"ASYNC_JOBS_{name}": value for name, value in variables.items()}
+    return AsyncJobsConfig.from_env({"ASYNC_JOBS_DB_DSN": DSN, **prefixed})
+
+
+def problems(**variables: str) -> list[str]:
+    """Return the lines of the error that an environment is refused with."""
+    with pytest.raises(ConfigurationError) as caught:
+        configured(**variables)
+    return str(caught.value).splitlines()
+
+
+# --- Defaults and values ---------------------------------------------------------------------
+
+DEFAULTS: dict[str, Any] = {
+    "db_dsn": DSN,
+    "use_case_configs": {},
+    "per_tenant_quotas": {},
+    "sqs_queue_urls": {},
+    "queue_backend": "postgres",
+    "enqueue_auth_token": None,
+    "scheduler_interval_seconds": 1,
+    "dispatch_timeout_seconds": 60,
+    "retention_seconds": 604_800,
+    "worker_poll_interval_seconds": 1,
+    "worker_visibility_timeout_seconds": 60,
+    "worker_concurrency": 10,
+    "lease_duration_seconds": 60,
+    "drain_timeout_seconds": 25,
+    "job_timeout_seconds": 900,
+    "handlers_module": None,
+    "db_pool_max_size": 10,
+    "db_statement_cache_size": None,
+    "unknown_variables": (),
+}
+
+VALUES: list[tuple[str, str, str, Any]] = [
+    ("DB_DSN", "postgresql:///other", "db_dsn", "postgresql:///other"),
+    ("ENQUEUE_AUTH_TOKEN", TOKEN, "enqueue_auth_token", TOKEN),
+    ("SCHEDULER_INTERVAL_SECONDS", "0.25", "scheduler_interval_seconds", 0.25),
+    ("WORKER_POLL_INTERVAL_SECONDS", "20", "worker_poll_interval_seconds", 20),
+    ("WORKER_VISIBILITY_TIMEOUT_SECONDS", "30", "worker_visibility_timeout_seconds", 30),
+    ("LEASE_DURATION_SECONDS", "15", "lease_duration_seconds", 15),
+    ("HANDLERS_MODULE", "app.handlers", "handlers_module", "app.handlers"),
+    ("QUEUE_BACKEND", "memory", "queue_backend", "memory"),
+    ("DISPATCH_TIMEOUT_SECONDS", "20", "dispatch_timeout_seconds", 20),
+    ("WORKER_CONCURRENCY", "40", "worker_concurrency", 40),
+    ("DRAIN_TIMEOUT_SECONDS", "0", "drain_timeout_seconds", 0),
+    ("JOB_TIMEOUT_SECONDS", "30", "job_timeout_seconds", 30),
+    ("RETENTION_SECONDS", "0", "retention_seconds", 0),
+    ("DB_POOL_MAX_SIZE", "4", "db_pool_max_size", 4),
+    ("DB_STATEMENT_CACHE_SIZE", "0", "db_statement_cache_size", 0),
+]
+
+
+def test_everything_but_the_database_has_a_default() -> None:
+    """As the documentation says."""
+    assert configured().model_dump() == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"), VALUES, ids=[variable for variable, *_ in VALUES]
+)
+def test_each_variable_sets_its_field(variable: str, text: str, field: str, value: Any) -> None:
+    """And no other."""
+    config = configured(**{variable: f" {text} "})
+
+    assert config.model_dump() == DEFAULTS | {field: value}
+
+
+def test_an_empty_variable_is_as_good_as_none() -> None:
+    """Deployment templates leave such behind."""
+    config = configured(
+        ENQUEUE_AUTH_TOKEN="", WORKER_CONCURRENCY=" ", USE_CASES="", SQS_QUEUE_MAILS=""
+    )
+
+    assert config.model_dump() == DEFAULTS
+
+
+def test_the_environment_of_the_process_is_read_when_none_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once, at that moment."""
+    monkeypatch.setenv("ASYNC_JOBS_DB_DSN", DSN)
+    monkeypatch.setenv("ASYNC_JOBS_WORKER_CONCURRENCY", "7")
+
+    config = AsyncJobsConfig.from_env()
+    monkeypatch.setenv("ASYNC_JOBS_WORKER_CONCURRENCY", "8")
+
+    assert (config.db_dsn, config.worker_concurrency) == (DSN, 7)
+
+
+def test_an_empty_environment_is_not_the_process_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is given counts, even if it is nothing."""
+    monkeypatch.setenv("ASYNC_JOBS_DB_DSN", DSN)
+
+    with pytest.raises(ConfigurationError):
+        AsyncJobsConfig.from_env({})
+
+
+def test_several_handler_modules_may_be_named() -> None:
+    """Separated by commas."""
+    assert configured(HANDLERS_MODULE="app.mails, app.labels,").handler_modules == (
+        "app.mails",
+        "app.labels",
+    )
+    assert configured().handler_modules == ()
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    """It is read once."""
+    with pytest.raises(ValidationError):
+        configured().worker_concurrency = 1  # type: ignore[misc]
+
+
+# --- Use cases and tenants -------------------------------------------------------------------
+
+
+def test_use_cases_are_declared_as_json() -> None:
+    """With all the settings that a use case has."""
+    config = configured(
+        USE_CASES='{"mails": {"max_concurrent": 8, "queue": "slow", "retention_seconds": 60,'
+        ' "late_policy": "expire", "default_backoff_policy": {"type": "constant"}}, "labels": {}}'
+    )
+
+    mails = config.use_case_configs["mails"]
+    assert (mails.max_concurrent, mails.queue, mails.retention_seconds) == (8, "slow", 60)
+    assert mails.late_policy is LatePolicy.EXPIRE
+    assert mails.default_backoff_policy.type == "constant"
+    assert config.use_case_configs["labels"] == UseCaseConfig()
+    assert config.queue_names == ("labels", "slow")
+
+
+def test_a_queue_url_declares_its_use_case() -> None:
+    """In lower case, with the documented defaults; and it selects SQS."""
+    config = configured(SQS_QUEUE_MESSAGE_LABELING=URL)
+
+    labeling = config.use_case_configs["message_labeling"]
+    assert (labeling.max_concurrent, labeling.default_delay_tolerance_seconds) == (10, 60)
+    assert labeling.late_policy is LatePolicy.RUN
+    assert config.sqs_queue_urls == {"message_labeling": URL}
+    assert config.queue_backend == "sqs"
+
+
+def test_a_backend_that_was_chosen_stays() -> None:
+    """A queue URL selects SQS only when nothing else is said."""
+    assert configured(SQS_QUEUE_MAILS=URL, QUEUE_BACKEND="memory").queue_backend == "memory"
+
+
+def test_a_queue_url_belongs_to_the_queue_of_its_use_case() -> None:
+    """A use case that was declared with another queue, or with a name of several words."""
+    config = configured(
+        USE_CASES='{"mails": {"queue": "slow"}, "message-labeling": {}}',
+        SQS_QUEUE_MAILS=URL,
+        SQS_QUEUE_MESSAGE_LABELING=f"{URL}-2",
+    )
+
+    assert config.sqs_queue_urls == {"slow": URL, "message-labeling": f"{URL}-2"}
+    assert set(config.use_case_configs) == {"mails", "message-labeling"}
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [{"USE_CASES": '{"notifications": {}}'}, {"SQS_QUEUE_NOTIFICATIONS": URL}],
+    ids=["as JSON", "by a queue URL"],
+)
+def test_a_use_case_has_variables_of_its_own(declared: Mapping[str, str]) -> None:
+    """However it was declared."""
+    config = configured(
+        **declared,
+        NOTIFICATIONS_MAX_CONCURRENT="20",
+        NOTIFICATIONS_DEFAULT_DELAY_TOLERANCE_SECONDS="5.5",
+        NOTIFICATIONS_LATE_POLICY="sideline",
+    )
+
+    assert config.use_case_configs["notifications"] == UseCaseConfig(
+        max_concurrent=20,
+        default_delay_tolerance_seconds=5.5,
+        late_policy=LatePolicy.SIDELINE,
+    )
+
+
+def test_a_use_cases_own_variable_wins_over_the_json() -> None:
+    """It is the more special one."""
+    config = configured(USE_CASES='{"mails": {"max_concurrent": 8}}', MAILS_MAX_CONCURRENT="9")
+
+    assert config.use_case_configs["mails"].max_concurrent == 9
+
+
+def test_tenants_have_quotas() -> None:
+    """All of them or some; everybody else is unlimited."""
+    config = configured(
+        PER_TENANT_QUOTAS='{"tenant1": {"max_pending_jobs": 100, "max_running": 20, "weight": 2},'
+        ' "tenant2": {"max_running": 0}}'
+    )
+
+    assert config.per_tenant_quotas == {
+        "tenant1": TenantQuota(max_pending_jobs=100, max_running=20, weight=2),
+        "tenant2": TenantQuota(max_running=0),
+    }
+
+
+# --- What is wrong ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("environ", [{}, {"ASYNC_JOBS_DB_DSN": "  "}], ids=["missing", "blank"])
+def test_a_missing_database_is_an_error_that_names_it(environ: dict[str, str]) -> None:
+    """A `ValueError`, as promised, and an error of this package."""
+    with pytest.raises(ValueError, match="ASYNC_JOBS_DB_DSN") as caught:
+        AsyncJobsConfig.from_env(environ)
+
+    assert isinstance(caught.value, AsyncJobsError)
+
+
+BAD: list[tuple[str, str]] = [
+    ("SCHEDULER_INTERVAL_SECONDS", "0"),
+    ("SCHEDULER_INTERVAL_SECONDS", "often"),
+    ("SCHEDULER_INTERVAL_SECONDS", "nan"),
+    ("WORKER_POLL_INTERVAL_SECONDS", "21"),
+    ("WORKER_VISIBILITY_TIMEOUT_SECONDS", "-1"),
+    ("LEASE_DURATION_SECONDS", "0.5"),
+    ("LEASE_DURATION_SECONDS", "inf"),
+    ("QUEUE_BACKEND", "kafka"),
+    ("DISPATCH_TIMEOUT_SECONDS", "0"),
+    ("WORKER_CONCURRENCY", "0"),
+    ("WORKER_CONCURRENCY", "3.5"),
+    ("DRAIN_TIMEOUT_SECONDS", "-0.1"),
+    ("JOB_TIMEOUT_SECONDS", "0"),
+    ("RETENTION_SECONDS", "-1"),
+    ("DB_POOL_MAX_SIZE", "1"),
+    ("DB_STATEMENT_CACHE_SIZE", "-1"),
+    ("USE_CASES", "mails"),
+    ("USE_CASES", "[]"),
+    ("USE_CASES", '{"mails": 8}'),
+    ("USE_CASES", '{"mails": {"max_concurrent": -1}}'),
+    ("USE_CASES", '{"mails": {"max_concurrently": 8}}'),
+    ("USE_CASES", '{"mails": {"late_policy": "never"}}'),
+    ("USE_CASES", '{"mails": {"default_backoff_policy": {"jitter": 2}}}'),
+    ("PER_TENANT_QUOTAS", "{"),
+    ("PER_TENANT_QUOTAS", '{"acme": {"weight": 0}}'),
+    ("PER_TENANT_QUOTAS", '{"acme": {"max_runing": 1}}'),
+    ("MAILS_MAX_CONCURRENT", "8"),
+    ("MAILS_LATE_POLICY", "run"),
+]
+
+
+@pytest.mark.parametrize(("variable", "text"), BAD, ids=[f"{v}={t}" for v, t in BAD])
+def test_a_bad_value_is_refused_by_name(variable: str, text: str) -> None:
+    """One line, about that variable and no other."""
+    (problem,) = problems(**{variable: text})
+
+    assert problem.startswith(f"ASYNC_JOBS_{variable}: ")
+    assert len(problem) > len(f"ASYNC_JOBS_{variable}: ")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        ("MAX_CONCURRENT", "-1"),
+        ("MAX_CONCURRENT", "many"),
+        ("DEFAULT_DELAY_TOLERANCE_SECONDS", "2592001"),
+        ("DEFAULT_DELAY_TOLERANCE_SECONDS", "nan"),
+        ("LATE_POLICY", "never"),
+    ],
+)
+def test_a_bad_value_of_a_use_case_is_refused_by_its_variable(suffix: str, text: str) -> None:
+    """Not by one that was never set."""
+    (problem,) = problems(SQS_QUEUE_MAILS=URL, **{f"MAILS_{suffix}": text})
+
+    assert problem.startswith(f"ASYNC_JOBS_MAILS_{suffix}: ")
+
+
+def test_a_bad_value_inside_json_is_named_by_its_path() -> None:
+    """The variable holds many values."""
+    (problem,) = problems(USE_CASES='{"mails": {"max_concurrent": "many"}}')
+
+    assert problem.startswith("ASYNC_JOBS_USE_CASES: mails.max_concurrent: ")
+
+
+def test_every_bad_value_is_told_at_once() -> None:
+    """One deployment shows all that is wrong."""
+    told = "\n".join(
+        problems(
+            DB_DSN=" ",
+            LEASE_DURATION_SECONDS="0",
+            WORKER_CONCURRENCY="none",
+            QUEUE_BACKEND="kafka",
+            USE_CASES='{"mails": {"max_concurrent": -1}, "labels": {"colour": "red"}}',
+            MAILS_LATE_POLICY="never",
+            LETTERS_MAX_CONCURRENT="8",
+            PER_TENANT_QUOTAS="{",
+        )
+    )
+
+    for variable in (
+        "ASYNC_JOBS_DB_DSN",
+        "ASYNC_JOBS_LEASE_DURATION_SECONDS",
+        "ASYNC_JOBS_WORKER_CONCURRENCY",
+        "ASYNC_JOBS_QUEUE_BACKEND",
+        "mails.max_concurrent: ",
+        "labels.colour",
+        "ASYNC_JOBS_MAILS_LATE_POLICY",
+        "ASYNC_JOBS_LETTERS_MAX_CONCURRENT",
+        "ASYNC_JOBS_PER_TENANT_QUOTAS",
+    ):
+        assert variable in told
+
+
+def test_a_misspelled_use_case_is_answered_with_the_declared_ones() -> None:
+    """So that the mistake is found."""
+    (problem,) = problems(USE_CASES='{"mails": {}, "labels": {}}', MAIL_MAX_CONCURRENT="8")
+
+    assert problem.startswith("ASYNC_JOBS_MAIL_MAX_CONCURRENT")
+    assert "labels, mails" in problem
+
+
+def test_a_variable_that_means_nothing_is_kept_to_be_warned_of() -> None:
+    """It may be from another version, so it is no error."""
+    config = configured(LEASE_DURATION="5", WORKERS="3")
+
+    assert config.unknown_variables == ("ASYNC_JOBS_LEASE_DURATION", "ASYNC_JOBS_WORKERS")
+
+
+def test_other_peoples_variables_are_nobodys_business() -> None:
+    """Only those with the prefix are looked at."""
+    config = AsyncJobsConfig.from_env({"ASYNC_JOBS_DB_DSN": DSN, "PATH": "/bin", "JOBS_X": "1"})
+
+    assert config.unknown_variables == ()
+
+
+# --- Secrets ---------------------------------------------------------------------------------
+
+
+def test_a_configuration_shows_no_secret() -> None:
+    """Not when it is printed, formatted or logged."""
+    config = configured(ENQUEUE_AUTH_TOKEN=TOKEN)
+
+    for shown in (repr(config), str(config), f"{config}"):
+        assert "hunter2" not in shown
+        assert TOKEN not in shown
+
+
+@pytest.mark.parametrize(("variable", "text"), BAD, ids=[f"{v}={t}" for v, t in BAD])
+def test_an_error_shows_no_secret(variable: str, text: str) -> None:
+    """Whatever is wrong beside them; nor do the errors behind it."""
+    with pytest.raises(ConfigurationError) as caught:
+        configured(ENQUEUE_AUTH_TOKEN=TOKEN, **{variable: text})
+
+    shown = f"{caught.value!s} {caught.value!r} {caught.value.__cause__} {caught.value.__context__}"
+    assert "hunter2" not in shown
+    assert TOKEN not in shown
+
+
+@pytest.mark.parametrize("variable", ["WORKER_CONCURRENCY", "QUEUE_BACKEND", "USE_CASES"])
+def test_a_secret_in_the_wrong_variable_is_not_repeated(variable: str) -> None:
+    """The lines were swapped."""
+    (problem,) = problems(**{variable: TOKEN})
+
+    assert TOKEN not in problem
+
+
+def test_a_configuration_made_by_hand_shows_no_secret_either() -> None:
+    """Pydantic's own error is what the caller sees."""
+    with pytest.raises(ValidationError) as caught:
+        AsyncJobsConfig(db_dsn=DSN, enqueue_auth_token=TOKEN, worker_concurrency=0)
+
+    assert "hunter2" not in str(caught.value)
+    assert TOKEN not in str(caught.value)

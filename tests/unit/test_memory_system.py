@@ -1,0 +1,371 @@
+"""The whole system in a unit test, as applications use it for theirs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from async_jobs.application.outcomes import RetryAfter, Snooze
+from async_jobs.application.registry import JobContext, JobRegistry, job_registry
+from async_jobs.domain.backoff import BackoffPolicy
+from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.errors import InvalidJobError, QuotaExceededError
+from async_jobs.domain.facts import JobEnqueued, JobStarted, JobSucceeded, RowUnreadable
+from async_jobs.domain.job import EnqueueJobRequest, JobStatus
+from async_jobs.domain.limits import TenantQuota, UseCaseConfig
+from async_jobs.testing import MemorySystem, SimpleLimits, memory_system
+from async_jobs.testing.contracts.scenes import RollBack
+
+DELAYS = BackoffPolicy(base_delay_seconds=30)
+
+
+@pytest.fixture
+def async_jobs_registry() -> JobRegistry:
+    """The handlers of these tests instead of everybody's."""
+    return JobRegistry()
+
+
+def request(**overrides: Any) -> EnqueueJobRequest:
+    """Return a request for the use case that is there by default."""
+    given = {"tenant_id": "acme", "use_case": "default", "type": "greet", "payload": {"to": "Ada"}}
+    return EnqueueJobRequest(**(given | overrides))
+
+
+def greeting(registry: JobRegistry) -> list[str]:
+    """Register a handler for `greet`; returns whom it will have greeted."""
+    greeted: list[str] = []
+
+    @registry.handler("greet")
+    async def greet(ctx: JobContext, payload: dict[str, Any]) -> dict[str, Any]:
+        greeted.append(payload["to"])
+        return {"greeted": payload["to"]}
+
+    return greeted
+
+
+# --- Running ---------------------------------------------------------------------------------
+
+
+async def test_what_was_enqueued_runs(async_jobs: MemorySystem) -> None:
+    """Through the fixture, with the handlers of this module."""
+    greeted = greeting(async_jobs.registry)
+    enqueued = await async_jobs.service.enqueue(request())
+
+    ran = await async_jobs.run_until_idle()
+
+    job = await async_jobs.service.get_job(enqueued.job_id)
+    assert (ran, greeted) == (1, ["Ada"])
+    assert (job.status, job.result) == (JobStatus.SUCCEEDED, {"greeted": "Ada"})
+
+
+async def test_nothing_runs_by_itself(async_jobs: MemorySystem) -> None:
+    """The test decides when."""
+    greeted = greeting(async_jobs.registry)
+
+    await async_jobs.service.enqueue(request())
+    async_jobs.clock.advance(seconds=600)
+
+    assert greeted == []
+    assert [job.status for job in await async_jobs.jobs()] == [JobStatus.PENDING]
+
+
+async def test_an_idle_system_is_idle(async_jobs: MemorySystem) -> None:
+    """There is nothing to run, and the clock has not moved."""
+    before = async_jobs.clock.now()
+
+    assert await async_jobs.run_until_idle() == 0
+    assert async_jobs.clock.now() == before
+
+
+async def test_a_job_that_failed_runs_again_once_its_backoff_is_over(
+    async_jobs: MemorySystem,
+) -> None:
+    """Idle means that nothing is due; advancing the clock makes it due."""
+    attempts: list[int] = []
+
+    @async_jobs.registry.handler("greet")
+    async def greet(ctx: JobContext, payload: dict[str, Any]) -> None:
+        attempts.append(ctx.attempt)
+        if ctx.attempt == 1:
+            raise ConnectionError("the mail server is away")
+
+    enqueued = await async_jobs.service.enqueue(request(backoff_policy=DELAYS))
+    first = await async_jobs.run_until_idle()
+    async_jobs.clock.advance(seconds=29)
+    early = await async_jobs.run_until_idle()
+    async_jobs.clock.advance(seconds=1)
+    second = await async_jobs.run_until_idle()
+
+    job = await async_jobs.service.get_job(enqueued.job_id)
+    assert (first, early, second, attempts) == (1, 0, 1, [1, 2])
+    assert (job.status, len(job.errors)) == (JobStatus.SUCCEEDED, 1)
+
+
+async def test_a_job_for_later_runs_later(async_jobs: MemorySystem) -> None:
+    """Once its `run_at` has come."""
+    greeted = greeting(async_jobs.registry)
+    in_a_day = async_jobs.clock.now().replace(day=2)
+    await async_jobs.service.enqueue(request(run_at=in_a_day))
+
+    early = await async_jobs.run_until_idle()
+    async_jobs.clock.advance(seconds=24 * 3600)
+    due = await async_jobs.run_until_idle()
+
+    assert (early, due, greeted) == (0, 1, ["Ada"])
+
+
+async def test_what_handlers_enqueue_runs_too(async_jobs: MemorySystem) -> None:
+    """Idle is when all that follows has run as well."""
+    greeted = greeting(async_jobs.registry)
+
+    @async_jobs.registry.handler("greet_all")
+    async def greet_all(ctx: JobContext, payload: dict[str, Any]) -> None:
+        for name in payload["names"]:
+            await async_jobs.service.enqueue(request(payload={"to": name}))
+
+    await async_jobs.service.enqueue(request(type="greet_all", payload={"names": ["Ada", "Bob"]}))
+
+    assert await async_jobs.run_until_idle() == 3
+    assert sorted(greeted) == ["Ada", "Bob"]
+
+
+async def test_sync_handlers_run_too(async_jobs: MemorySystem) -> None:
+    """In a thread, as in production."""
+    greeted: list[str] = []
+
+    @async_jobs.registry.handler("greet")
+    def greet(ctx: JobContext, payload: dict[str, Any]) -> None:
+        greeted.append(payload["to"])
+
+    await async_jobs.service.enqueue(request())
+
+    assert await async_jobs.run_until_idle() == 1
+    assert greeted == ["Ada"]
+
+
+async def test_more_jobs_than_slots_all_run(async_jobs: MemorySystem) -> None:
+    """Capacity is a matter of rounds."""
+    greeted = greeting(async_jobs.registry)
+    await async_jobs.service.enqueue_many([request() for _ in range(45)])
+
+    assert await async_jobs.run_until_idle() == 45
+    assert len(greeted) == 45
+
+
+async def test_a_job_that_never_rests_is_an_error(
+    async_jobs: MemorySystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rather than a test that never ends."""
+    monkeypatch.setattr("async_jobs.testing.system.ROUNDS_MAX", 50)
+
+    @async_jobs.registry.handler("greet")
+    async def greet(ctx: JobContext, payload: dict[str, Any]) -> None:
+        raise Snooze(0)
+
+    await async_jobs.service.enqueue(request())
+
+    with pytest.raises(RuntimeError, match="did not come to rest"):
+        await async_jobs.run_until_idle()
+
+
+async def test_a_failing_handler_is_an_outcome_not_an_error(async_jobs: MemorySystem) -> None:
+    """The test looks at the job."""
+
+    @async_jobs.registry.handler("greet")
+    async def greet(ctx: JobContext, payload: dict[str, Any]) -> None:
+        raise RetryAfter(5, "busy")
+
+    enqueued = await async_jobs.service.enqueue(request(max_attempts=2))
+
+    for _ in range(2):
+        await async_jobs.run_until_idle()
+        async_jobs.clock.advance(seconds=5)
+
+    job = await async_jobs.service.get_job(enqueued.job_id)
+    assert (job.status, job.last_error, job.attempts) == (JobStatus.DEAD, "busy", 2)
+
+
+# --- A transaction of one's own --------------------------------------------------------------
+
+
+async def test_a_committed_transaction_enqueues(async_jobs: MemorySystem) -> None:
+    """`store.transaction()` stands in for the connection that an application has open."""
+    greeted = greeting(async_jobs.registry)
+
+    async with async_jobs.store.transaction() as connection:
+        await async_jobs.service.enqueue(request(), connection=connection)
+        within = await async_jobs.run_until_idle()
+    after = await async_jobs.run_until_idle()
+
+    assert (within, after, greeted) == (0, 1, ["Ada"])
+
+
+async def test_a_transaction_that_is_rolled_back_enqueues_nothing(
+    async_jobs: MemorySystem,
+) -> None:
+    """Like everything else in it."""
+    greeted = greeting(async_jobs.registry)
+
+    with suppress(RollBack):
+        async with async_jobs.store.transaction() as connection:
+            await async_jobs.service.enqueue(request(), connection=connection)
+            raise RollBack
+    ran = await async_jobs.run_until_idle()
+
+    assert (ran, greeted, await async_jobs.jobs()) == (0, [], [])
+
+
+# --- Looking at it ---------------------------------------------------------------------------
+
+
+async def test_jobs_are_listed_oldest_first(async_jobs: MemorySystem) -> None:
+    """All of them or those that match."""
+    enqueued = [
+        await async_jobs.service.enqueue(request(tenant_id=tenant)) for tenant in ("a", "b", "a")
+    ]
+    await async_jobs.service.cancel_job(enqueued[0].job_id)
+
+    everything = await async_jobs.jobs()
+    pending_of_a = await async_jobs.jobs(tenant_id="a", status=JobStatus.PENDING)
+
+    assert [job.id for job in everything] == [each.job_id for each in enqueued]
+    assert [job.id for job in pending_of_a] == [enqueued[2].job_id]
+
+
+async def test_more_jobs_than_a_page_are_listed(async_jobs: MemorySystem) -> None:
+    """All of them all the same."""
+    for _ in range(2):
+        await async_jobs.service.enqueue_many([request(payload={})] * 600)
+
+    assert len(await async_jobs.jobs()) == 1_200
+
+
+async def test_what_happened_can_be_asked_for(async_jobs: MemorySystem) -> None:
+    """Every fact is kept, in order."""
+    greeting(async_jobs.registry)
+    await async_jobs.service.enqueue(request())
+    await async_jobs.run_until_idle()
+
+    facts = [type(fact) for fact in async_jobs.telemetry.facts]
+    assert [fact for fact in facts if fact in (JobEnqueued, JobStarted, JobSucceeded)] == [
+        JobEnqueued,
+        JobStarted,
+        JobSucceeded,
+    ]
+
+
+async def test_an_unreadable_job_is_told_and_hides_no_other(async_jobs: MemorySystem) -> None:
+    """The row is skipped."""
+    greeted = greeting(async_jobs.registry)
+    bad = await async_jobs.service.enqueue(request(payload={"to": "nobody"}))
+    await async_jobs.service.enqueue(request())
+    async_jobs.store.corrupt(bad.job_id)
+
+    await async_jobs.run_until_idle()
+
+    assert greeted == ["Ada"]
+    assert {fact.job_id for fact in async_jobs.telemetry.of(RowUnreadable)} == {bad.job_id}
+
+
+# --- Configuring it --------------------------------------------------------------------------
+
+
+async def test_use_cases_may_be_named_or_set_up() -> None:
+    """By name alone, with settings, or as an application's own configuration."""
+    config = SimpleLimits(use_case_configs={"mails": UseCaseConfig(default_max_attempts=9)})
+    systems = [
+        memory_system(use_cases=["mails", "labels"], registry=JobRegistry()),
+        memory_system(use_cases={"mails": UseCaseConfig(default_max_attempts=9)}),
+        memory_system(config),
+    ]
+
+    attempts = []
+    for system in systems:
+        enqueued = await system.service.enqueue(request(use_case="mails"))
+        attempts.append((await system.service.get_job(enqueued.job_id)).max_attempts)
+
+    assert attempts == [5, 9, 9]
+
+
+async def test_an_unknown_use_case_is_refused_as_in_production(async_jobs: MemorySystem) -> None:
+    """A typing error is found by the unit test."""
+    with pytest.raises(InvalidJobError, match="default"):
+        await async_jobs.service.enqueue(request(use_case="defualt"))
+
+
+async def test_quotas_hold_as_in_production() -> None:
+    """Pending jobs and running ones."""
+    system = memory_system(per_tenant_quotas={"acme": TenantQuota(max_pending_jobs=1)})
+    await system.service.enqueue(request())
+
+    with pytest.raises(QuotaExceededError):
+        await system.service.enqueue(request())
+
+
+async def test_late_policies_hold_as_in_production() -> None:
+    """The clock is the test's."""
+    registry = JobRegistry()
+    greeted = greeting(registry)
+    system = memory_system(
+        use_cases={"default": UseCaseConfig(late_policy=LatePolicy.EXPIRE)}, registry=registry
+    )
+    await system.service.enqueue(request())
+    system.clock.advance(seconds=61)
+
+    ran = await system.run_until_idle()
+
+    (job,) = await system.jobs()
+    assert (ran, greeted, job.last_error) == (0, [], "deadline_missed")
+
+
+async def test_several_queues_are_all_served() -> None:
+    """Each use case's own one, and those that jobs name."""
+    registry = JobRegistry()
+    greeted = greeting(registry)
+    system = memory_system(
+        use_cases={
+            "default": UseCaseConfig(),
+            "mails": UseCaseConfig(queue="slow"),
+            "labels": UseCaseConfig(),
+        },
+        registry=registry,
+    )
+    await system.service.enqueue(request(payload={"to": "default"}))
+    await system.service.enqueue(request(use_case="mails", payload={"to": "mails"}))
+    await system.service.enqueue(request(queue="labels", payload={"to": "labels"}))
+
+    await system.run_until_idle()
+
+    assert sorted(greeted) == ["default", "labels", "mails"]
+
+
+async def test_the_same_seed_gives_the_same_run() -> None:
+    """Ids included; another seed gives others."""
+    ids = []
+    for seed in (1, 1, 2):
+        system = memory_system(seed=seed)
+        ids.append((await system.service.enqueue(request())).job_id)
+
+    assert ids[0] == ids[1] != ids[2]
+
+
+async def test_two_systems_share_nothing() -> None:
+    """A test begins with an empty one."""
+    one, other = memory_system(), memory_system()
+    await one.service.enqueue(request())
+
+    assert (len(await one.jobs()), await other.jobs()) == (1, [])
+
+
+def test_the_handlers_are_everybodys_unless_others_are_given() -> None:
+    """Those that `@job_registry.handler` registered."""
+    assert memory_system().registry is job_registry
+
+
+def test_a_module_may_bring_its_own_handlers(
+    async_jobs: MemorySystem, async_jobs_registry: JobRegistry
+) -> None:
+    """By overriding the fixture."""
+    assert async_jobs.registry is async_jobs_registry

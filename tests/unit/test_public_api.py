@@ -1,0 +1,90 @@
+"""The public names: importable, complete, and cheap until they are used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import async_jobs
+
+PROMISED = {
+    "AsyncJobsConfig",
+    "AsyncJobsError",
+    "AuthTokenError",
+    "BackoffPolicy",
+    "EnqueueJobRequest",
+    "IllegalTransition",
+    "InvalidJobError",
+    "Job",
+    "JobContext",
+    "JobNotFoundError",
+    "JobRegistry",
+    "JobService",
+    "JobStatus",
+    "JobStore",
+    "QuotaExceededError",
+    "Reject",
+    "RemoteHttpError",
+    "RetryAfter",
+    "Snooze",
+    "TenantQuota",
+    "Unavailable",
+    "UseCaseConfig",
+    "get_ddl",
+    "job_registry",
+    "run_scheduler_loop",
+    "run_worker_loop",
+}
+
+
+@pytest.mark.parametrize("name", async_jobs.__all__)
+def test_every_public_name_can_be_imported(name: str) -> None:
+    """And is found where it was announced."""
+    value = getattr(async_jobs, name)
+
+    assert getattr(value, "__name__", name) == name
+
+
+def test_every_promised_name_is_public() -> None:
+    """Taking one away breaks applications."""
+    assert set(async_jobs.__all__) >= PROMISED
+
+
+def test_the_names_are_listed_once_and_in_order() -> None:
+    """`dir()` shows them."""
+    assert sorted(set(async_jobs.__all__)) == async_jobs.__all__
+    assert set(dir(async_jobs)) >= set(async_jobs.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    """As of any module."""
+    with pytest.raises(AttributeError, match="JobSerivce"):
+        _ = async_jobs.JobSerivce
+
+
+def test_the_errors_have_one_root() -> None:
+    """An application catches `AsyncJobsError` and has them all."""
+    errors = [
+        value
+        for name in async_jobs.__all__
+        if isinstance(value := getattr(async_jobs, name), type) and issubclass(value, Exception)
+    ]
+    outcomes = {async_jobs.Snooze, async_jobs.Reject, async_jobs.RetryAfter}
+
+    assert len(errors) > len(outcomes)
+    assert all(issubclass(error, async_jobs.AsyncJobsError) for error in set(errors) - outcomes)
+    assert not any(issubclass(outcome, async_jobs.AsyncJobsError) for outcome in outcomes)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    """An application pays for what it uses, and needs no extra that it does not use."""
+    code = "import sys, async_jobs; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "async_jobs" in loaded
+    assert not loaded & {"asyncpg", "dependency_injector", "fastapi", "pydantic", "typer"}
