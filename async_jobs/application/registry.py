@@ -252,6 +252,8 @@ def _payload_annotation(
         "__globals__",
         {},
     )
+    if scope.get(annotation) is Payload:
+        return dict  # an alias whose own parts the handler's module need not import
     holder = types.SimpleNamespace(__annotations__={"payload": annotation})
     try:
         return typing.get_type_hints(holder, globalns=scope, include_extras=True)["payload"]

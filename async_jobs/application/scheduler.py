@@ -28,6 +28,8 @@ from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 
 BATCH_MAX = 1_000
+# However long the interval, workers that join are noticed within this time.
+SLOTS_SECONDS = 5.0
 _SEND_BACKOFF = BackoffPolicy(base_delay_seconds=1.0, max_delay_seconds=30.0, jitter=0.5)
 
 
@@ -104,7 +106,7 @@ class Scheduler:
         self._slots: Mapping[str, int] = {}
         self._send_failures: dict[str, tuple[int, float]] = {}
         self._reaping = _Chore(self._settings.interval_seconds)
-        self._counting_slots = _Chore(self._settings.interval_seconds)
+        self._counting_slots = _Chore(min(self._settings.interval_seconds, SLOTS_SECONDS))
         self._purging = _Chore(self._settings.purge_interval_seconds)
         self._ticked_at: float | None = None
 

@@ -40,8 +40,6 @@ from async_jobs.ports.telemetry import Telemetry
 BATCH_MAX = 1_000
 PAGE_MAX = 1_000
 TRIES_MAX = 10
-# A job due this soon is told to the schedulers; what is due later, they find in time anyhow.
-SOON = timedelta(seconds=5)
 
 
 class JobService:
@@ -126,8 +124,8 @@ class JobService:
         return new_job(request, self._config, now=now, id=self._chance.uuid(now))
 
     def _announce(self, added: Sequence[Job]) -> None:
-        soon = self._clock.now() + SOON
-        if any(job.run_at <= soon for job in added):
+        if added:
+            # Also for jobs that are due later: a scheduler sleeps until the next one it knows.
             self._notify(DISPATCH)
         self._record(
             JobEnqueued(

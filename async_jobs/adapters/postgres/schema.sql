@@ -52,12 +52,10 @@ CREATE TABLE jobs (
 CREATE INDEX idx_jobs_pending_deadline ON jobs (use_case, lane, deadline_at, id)
     INCLUDE (tenant_id) WHERE status = 'pending' AND lane IS NOT NULL;
 
--- Each tenant's ready jobs in scheduling order, and the walk over the tenants. Every queue has a
--- name; only a query that says so uses this index, so that a plan made while the table is small
--- does not take it for the most urgent jobs, and then sort all that are ready.
+-- Each tenant's ready jobs in scheduling order, and the walk over the tenants.
 CREATE INDEX idx_jobs_pending_tenant
     ON jobs (use_case, tenant_id, lane, priority DESC, deadline_at, id)
-    WHERE status = 'pending' AND lane IS NOT NULL AND queue > '';
+    WHERE status = 'pending' AND lane IS NOT NULL;
 
 -- What comes due next.
 CREATE INDEX idx_jobs_pending_run_at ON jobs (run_at)

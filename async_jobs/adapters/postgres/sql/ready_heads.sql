@@ -20,7 +20,7 @@ WITH RECURSIVE query AS MATERIALIZED (
     SELECT w.use_case, w.max_rows, t.tenant_id, w.step + 1 FROM walk AS w CROSS JOIN LATERAL (
         SELECT j.tenant_id FROM jobs AS j
         WHERE j.use_case = w.use_case AND j.tenant_id > w.tenant_id
-            AND j.status = 'pending' AND j.lane IS NOT NULL AND j.queue > ''
+            AND j.status = 'pending' AND j.lane IS NOT NULL
         ORDER BY j.tenant_id LIMIT 1
     ) AS t WHERE w.step < w.max_rows
 ), shown AS (
@@ -36,7 +36,7 @@ CROSS JOIN LATERAL (
     SELECT j.id, j.tenant_id, j.queue, j.priority, j.run_at, j.deadline_at, j.lease_seq
     FROM jobs AS j
     WHERE j.use_case = s.use_case AND j.tenant_id = s.tenant_id AND j.status = 'pending'
-        AND j.lane IS NOT NULL AND j.queue > '' AND j.run_at <= $4
+        AND j.lane IS NOT NULL AND j.run_at <= $4
     ORDER BY j.lane, j.priority DESC, j.deadline_at, j.id
     LIMIT s.n + ceil(2.0 * q.max_rows / s.tenants)
 ) AS head

@@ -1,0 +1,561 @@
+"""Hot statements read a bounded number of rows, whatever else the table holds.
+
+The server tells the plan of every statement that the adapters run (auto_explain), with the rows
+that each node produced and the pages that it touched.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+from uuid import UUID
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from async_jobs.adapters.memory.signal import MemorySignal
+from async_jobs.adapters.postgres.pool import AnyConnection, create_pool
+from async_jobs.adapters.postgres.queue import PostgresJobQueue
+from async_jobs.adapters.postgres.store import PostgresJobStore
+from async_jobs.adapters.postgres.workers import PostgresWorkers
+from async_jobs.application.scheduler import Scheduler, Tick
+from async_jobs.application.settings import SchedulerSettings
+from async_jobs.domain import lifecycle
+from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.job import JobFilter, JobStatus
+from async_jobs.domain.limits import TenantQuota, UseCaseConfig
+from async_jobs.testing.builders import RecordingTelemetry, a_job, later
+from async_jobs.testing.clocks import NOW, ManualChance, ManualClock, let_others_run
+from tests import services
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+module_fixture = pytest_asyncio.fixture(scope="module", loop_scope="module")
+
+FUTURE, FINISHED, READY, TENANTS = 1_000_000, 100_000, 10_000, 1_000
+RUNNING = 100
+"""In each of three use cases; in one of them half the leases are over."""
+LIMIT = 100
+"""How many jobs a tick can lease, and how many rows each of its chores may touch."""
+PENDING_MAX = 2_000
+"""The quota of the tenant whose pending jobs are counted."""
+
+ROWS_MAX: Mapping[str, int] = {
+    "take_turns": 0,
+    "live_workers": 0,
+    "lock_tenants": 0,
+    "send_handoffs": 0,
+    "running_counts": 3 * RUNNING,
+    "expired_leases": 3 * RUNNING,
+    "promote_due": 2 * LIMIT + 1,
+    "sideline_late": 2 * LIMIT,
+    # The most urgent ones, the walk, and of up to twice as many tenants what is theirs.
+    "ready_heads": 7 * LIMIT,
+    "late_heads": LIMIT,
+    "lease_jobs": LIMIT,
+    "save_jobs": LIMIT,
+    "get_jobs": LIMIT,
+    "purge_jobs": 2 * LIMIT,
+    "add_jobs": 0,
+    "find_twins": 2 * LIMIT,
+    "count_pending": PENDING_MAX + LIMIT,
+    "find_jobs": LIMIT + 1,
+    "find_tenant_jobs": len(JobStatus) * (LIMIT + 1),
+    "receive_handoffs": 2 * LIMIT,
+    "release_handoffs": LIMIT,
+    "ack_handoffs": LIMIT,
+}
+"""The rows that a statement may read from tables, for each use case it is about."""
+
+PAGES_OF_READ, PAGES_OF_WRITE = 6, 30
+"""What a row costs: the way down an index and the row itself; entries in every index."""
+WRITES = {"promote_due", "sideline_late", "lease_jobs", "save_jobs", "purge_jobs", "add_jobs"} | {
+    "send_handoffs",
+    "receive_handoffs",
+    "release_handoffs",
+    "ack_handoffs",
+}
+JOINED_ROWS_MAX = LIMIT * LIMIT
+"""What a join of two batches in memory may go through."""
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+_ROWS = """
+INSERT INTO jobs (
+    id, tenant_id, use_case, type, queue, status, payload, run_at, delay_tolerance, deadline_at,
+    attempts, max_attempts, backoff_policy, created_at, updated_at, lease_seq, lane,
+    lease_expires_at, started_at, finished_at
+)
+SELECT
+    ('{group}-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid,
+    {tenant}, {use_case}, 'send_email', 'lane', {status}, '{{"to": "somebody@example.com"}}',
+    {run_at}, interval '60 s', {run_at} + interval '60 s', 1, 5,
+    '{{"type":"exponential","base_delay_seconds":1.0,"max_delay_seconds":600.0,"jitter":0.5}}',
+    $1 - interval '2 days', $1 - interval '2 days', 0, {lane},
+    {lease_end}, {started_at}, {finished_at}
+FROM generate_series(1, $2) AS i
+"""
+_ANYBODY = f"'tenant-' || lpad((i % {TENANTS})::text, 4, '0')"
+_ANYTHING = "(ARRAY['even', 'skewed', 'full', 'late', 'sidelined'])[1 + i % 5]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Some rows that are alike, as SQL expressions of their number `i` and of now, `$1`."""
+
+    count: int
+    use_case: str = _ANYTHING
+    tenant: str = _ANYBODY
+    status: str = "'pending'"
+    run_at: str = "$1 - i * interval '1 ms'"
+    lane: str = "0"
+    lease_end: str = "NULL"
+    started_at: str = "NULL"
+    finished_at: str = "NULL"
+
+    async def insert(self, connection: AnyConnection, group: int) -> None:
+        columns = {name: getattr(self, name) for name in self.__annotations__ if name != "count"}
+        statement = _ROWS.format(group=f"{group:08x}", **columns).replace("$1", "$1::timestamptz")
+        await connection.execute(statement, NOW, self.count)
+
+
+_AN_HOUR_LATE = "$1 - interval '1 hour' - i * interval '1 ms'"
+BACKLOG = (
+    Rows(count=FUTURE, run_at="$1 + interval '1 day' + i * interval '1 s'", lane="NULL"),
+    Rows(
+        count=FINISHED,
+        status="(ARRAY['succeeded', 'dead', 'cancelled'])[1 + i % 3]",
+        lane="NULL",
+        finished_at="$1 - interval '1 day' - i * interval '1 s'",
+    ),
+    Rows(count=READY, use_case="'even'"),
+    Rows(count=READY * 9 // 10, use_case="'skewed'", tenant="'big'", run_at=_AN_HOUR_LATE),
+    Rows(count=READY // 10, use_case="'skewed'"),
+    Rows(count=READY * 9, use_case="'full'"),
+    Rows(count=READY // 5, use_case="'late'", run_at=_AN_HOUR_LATE),
+    Rows(count=READY // 5, use_case="'sidelined'", run_at=_AN_HOUR_LATE),
+    Rows(count=READY // 2, use_case="'even'", lane="NULL"),
+    *(
+        Rows(
+            count=RUNNING,
+            use_case=f"'{use_case}'",
+            status="'running'",
+            lane="NULL",
+            started_at="$1",
+            lease_end=lease_end,
+        )
+        for use_case, lease_end in (
+            ("even", "$1 + interval '1 minute'"),
+            ("full", "$1 + interval '1 minute'"),
+            ("lost", f"$1 + (i - {RUNNING // 2}) * interval '1 s'"),
+        )
+    ),
+)
+_HANDOFFS = """
+INSERT INTO handoffs (queue, job_id, lease_seq, tenant_id, visible_at)
+SELECT 'lane-' || i % 3, gen_random_uuid(), 1, 'acme', $1 FROM generate_series(1, $2) AS i
+"""
+
+
+async def load(connection: AnyConnection) -> None:
+    """Fill the tables; the indexes are made afterwards, which is quicker."""
+    indexes = await connection.fetch(
+        "SELECT indexrelid::regclass::text AS name, pg_get_indexdef(indexrelid) AS definition"
+        " FROM pg_index WHERE indrelid = 'jobs'::regclass AND NOT indisprimary"
+    )
+    for index in indexes:
+        await connection.execute(f"DROP INDEX {index['name']}")
+    for group, rows in enumerate(BACKLOG):
+        await rows.insert(connection, group)
+    for index in indexes:
+        await connection.execute(index["definition"])
+    await connection.execute(_HANDOFFS, NOW, 2 * READY)
+    await connection.execute("VACUUM ANALYZE jobs, handoffs")
+
+
+# --- the plans ----------------------------------------------------------------------------------
+
+Node: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the server did for one execution of a statement."""
+
+    statement: str
+    root: Node
+
+    @property
+    def nodes(self) -> list[Node]:
+        return list(_below(self.root))
+
+    @property
+    def scans(self) -> list[Node]:
+        """The nodes that read a table."""
+        return [
+            node
+            for node in self.nodes
+            if "Relation Name" in node and node["Node Type"].endswith("Scan")
+        ]
+
+    @property
+    def rows_read(self) -> int:
+        """How many rows came out of tables, those included that a filter then removed."""
+        return sum(_rows(scan) for scan in self.scans)
+
+    @property
+    def rows_sorted(self) -> int:
+        sorts = [node for node in self.nodes if "Sort" in node["Node Type"]]
+        return max((_rows(node["Plans"][0]) for node in sorts), default=0)
+
+    @property
+    def rows_joined(self) -> int:
+        return max(_rows(node) for node in self.nodes)
+
+    @property
+    def pages(self) -> int:
+        return int(self.root["Shared Hit Blocks"] + self.root["Shared Read Blocks"])
+
+    @property
+    def full_scans(self) -> list[str]:
+        return [scan["Relation Name"] for scan in self.scans if scan["Node Type"] == "Seq Scan"]
+
+
+def _below(node: Node) -> Iterator[Node]:
+    yield node
+    for each in node.get("Plans", ()):
+        yield from _below(each)
+
+
+def _rows(node: Node) -> int:
+    removed = ("Rows Removed by Filter", "Rows Removed by Index Recheck")
+    rows = node["Actual Rows"] + sum(node.get(each, 0) for each in removed)
+    return round(float(rows * node["Actual Loops"]))
+
+
+@dataclass
+class Scene:
+    """The adapters on one connection, whose plans are kept, and with a clock that stands."""
+
+    connection: AnyConnection
+    _plans: list[Plan] = field(default_factory=list)
+    clock: ManualClock = field(default_factory=ManualClock)
+    use_case_configs: Mapping[str, UseCaseConfig] = field(default_factory=dict)
+    per_tenant_quotas: Mapping[str, TenantQuota] = field(default_factory=dict)
+
+    @property
+    def pool(self) -> asyncpg.Pool:
+        return cast("asyncpg.Pool", self)
+
+    @property
+    def store(self) -> PostgresJobStore:
+        return PostgresJobStore(self.pool)
+
+    @property
+    def handed_off(self) -> PostgresJobQueue:
+        return PostgresJobQueue(self.pool, "lane-1", clock=self.clock)
+
+    async def tick(self, **use_cases: UseCaseConfig) -> Tick:
+        self.use_case_configs = use_cases
+        scheduler = Scheduler(
+            self,
+            self.store,
+            lambda name: PostgresJobQueue(self.pool, name, clock=self.clock),
+            clock=self.clock,
+            chance=ManualChance(),
+            signal=MemorySignal(clock=self.clock),
+            workers=PostgresWorkers(self.pool),
+            telemetry=RecordingTelemetry(),
+            settings=SchedulerSettings(
+                window_min=LIMIT,
+                reap_limit=LIMIT,
+                promote_limit=LIMIT,
+                purge_limit=LIMIT,
+                retention_seconds=24 * 3600,
+            ),
+        )
+        return await scheduler.tick()
+
+    # What the adapters want of a pool.
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[AnyConnection]:
+        yield self.connection
+
+    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
+        return await self.connection.fetch(query, *arguments)
+
+    async def plans(self) -> list[Plan]:
+        """Return the plans of what has run; the last one comes when another statement follows."""
+        await self.connection.execute("SELECT 1")
+        await let_others_run(2)
+        plans, self._plans = self._plans, []
+        return plans
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Keep the plans of the statements that run in a block."""
+        self.connection.add_log_listener(self._told)
+        try:
+            yield
+        finally:
+            self.connection.remove_log_listener(self._told)
+
+    def _told(self, connection: object, message: Any) -> None:
+        _, _, text = message.message.partition("plan:\n")
+        plan = json.loads(text or "{}")
+        if named := _NAMED.match(plan.get("Query Text", "")):
+            self._plans.append(Plan(named["statement"], plan["Plan"]))
+
+
+_NAMED = re.compile(r"-- (?P<statement>\w+): ")
+_EXPLAINED = """
+SET auto_explain.log_min_duration = 0;
+SET auto_explain.log_analyze = on;
+SET auto_explain.log_buffers = on;
+SET auto_explain.log_timing = off;
+SET auto_explain.log_format = json;
+SET auto_explain.log_level = notice;
+"""
+
+
+@asynccontextmanager
+async def explained(dsn: str) -> AsyncIterator[AnyConnection]:
+    """Yield a connection as the programs have it, on which the server tells its plans."""
+    async with await create_pool(dsn) as pool, pool.acquire() as connection:
+        try:
+            await connection.execute("LOAD 'auto_explain'")
+        except asyncpg.PostgresError as error:
+            services.missing("auto_explain", error)
+        await connection.execute(_EXPLAINED)
+        yield connection
+
+
+@module_fixture
+async def loaded(postgres_dsn: str, template_database: str) -> AsyncIterator[AnyConnection]:
+    """A connection to a database that holds the whole backlog."""
+    async with (
+        services.database(postgres_dsn, template_dsn=template_database) as dsn,
+        explained(dsn) as connection,
+    ):
+        await load(connection)
+        yield connection
+
+
+@pytest_asyncio.fixture(
+    loop_scope="module",
+    params=["force_custom_plan", "force_generic_plan"],
+    ids=["custom", "generic"],
+)
+async def scene(request: pytest.FixtureRequest, loaded: AnyConnection) -> AsyncIterator[Scene]:
+    """The backlog, as it was loaded; what a test changes is rolled back."""
+    await loaded.execute(f"SET plan_cache_mode = {request.param}")
+    transaction = loaded.transaction()
+    await transaction.start()
+    scene = Scene(loaded)
+    with scene.listening():
+        yield scene
+    await transaction.rollback()
+
+
+def excesses(plans: list[Plan], *, use_cases: int = 1) -> list[str]:
+    """Return in words what the plans do that is not bounded as it has to be."""
+    found = []
+    for plan in plans:
+        rows_max = ROWS_MAX[plan.statement] * use_cases
+        by_row = PAGES_OF_WRITE if plan.statement in WRITES else PAGES_OF_READ
+        # An insert reads nothing and still writes its batch.
+        pages_max = by_row * max(rows_max, LIMIT)
+        for what, value, value_max in (
+            ("rows read", plan.rows_read, rows_max),
+            ("rows sorted", plan.rows_sorted, max(rows_max, LIMIT)),
+            ("rows joined", plan.rows_joined, JOINED_ROWS_MAX),
+            ("pages", plan.pages, pages_max),
+        ):
+            if value > value_max:
+                found.append(f"{plan.statement}: {value:,} {what}, at most {value_max:,}")
+        found += [f"{plan.statement}: scans all of {name}" for name in plan.full_scans]
+    return found
+
+
+# --- a tick -------------------------------------------------------------------------------------
+
+OPEN = UseCaseConfig(max_concurrent=LIMIT)
+HALF_TAKEN = UseCaseConfig(max_concurrent=LIMIT + RUNNING)
+TAKEN = UseCaseConfig(max_concurrent=RUNNING)
+SIDELINE = UseCaseConfig(max_concurrent=LIMIT, late_policy=LatePolicy.SIDELINE)
+EXPIRE = UseCaseConfig(max_concurrent=LIMIT, late_policy=LatePolicy.EXPIRE)
+EVERY_TICK = {
+    "expired_leases",
+    "save_jobs",
+    "promote_due",
+    "live_workers",
+    "take_turns",
+    "running_counts",
+    "ready_heads",
+    "lease_jobs",
+    "send_handoffs",
+    "purge_jobs",
+}
+
+
+async def test_a_tick_leases_a_hundred_jobs_of_a_large_backlog(scene: Scene) -> None:
+    """Neither what is due later, nor what has ended, nor the backlog itself costs it anything."""
+    tick = await scene.tick(even=HALF_TAKEN)
+    plans = await scene.plans()
+
+    assert tick.leased == LIMIT
+    assert {plan.statement for plan in plans} == EVERY_TICK
+    assert not excesses(plans)
+
+
+async def test_a_tenant_with_most_of_the_backlog_costs_no_more(scene: Scene) -> None:
+    """Its nine thousand jobs are the most urgent ones, and the others are found all the same."""
+    tick = await scene.tick(skewed=OPEN)
+    plans = await scene.plans()
+
+    assert tick.leased == LIMIT
+    assert not excesses(plans)
+
+
+async def test_a_full_use_case_with_most_of_the_backlog_costs_no_more(scene: Scene) -> None:
+    """Nobody looks at jobs that could not be leased."""
+    tick = await scene.tick(full=TAKEN, even=HALF_TAKEN)
+    plans = await scene.plans()
+
+    assert tick.leased == LIMIT
+    assert not excesses(plans)
+
+
+async def test_late_jobs_are_put_behind_a_batch_at_a_time(scene: Scene) -> None:
+    """However many are late at once, as after an outage."""
+    tick = await scene.tick(sidelined=SIDELINE)
+    plans = await scene.plans()
+
+    assert tick.leased == LIMIT
+    assert {plan.statement for plan in plans} == EVERY_TICK | {"sideline_late"}
+    assert not excesses(plans)
+
+
+async def test_late_jobs_are_buried_a_batch_at_a_time(scene: Scene) -> None:
+    """With the policy `expire` a tick ends what is late among the jobs that it looked at."""
+    tick = await scene.tick(late=EXPIRE)
+    plans = await scene.plans()
+
+    assert LIMIT <= tick.expired <= 5 * LIMIT
+    assert {"late_heads", "get_jobs"} < {plan.statement for plan in plans}
+    assert not excesses(plans, use_cases=5)
+
+
+async def test_use_cases_add_up_and_do_not_multiply(scene: Scene) -> None:
+    """What all of them cost together is no more than what each costs alone."""
+    use_cases = {"even": HALF_TAKEN, "skewed": OPEN, "full": TAKEN, "sidelined": SIDELINE}
+
+    await scene.tick(**use_cases)
+
+    assert not excesses(await scene.plans(), use_cases=len(use_cases))
+
+
+async def test_a_plan_made_on_empty_tables_serves_when_they_have_grown(
+    postgres_dsn: str, template_database: str
+) -> None:
+    """Plans are kept; nobody may have counted the rows again since they were made."""
+    async with (
+        services.database(postgres_dsn, template_dsn=template_database) as dsn,
+        explained(dsn) as connection,
+    ):
+        await connection.execute("ALTER TABLE jobs SET (autovacuum_enabled = off)")
+        scene = Scene(connection)
+        with scene.listening():
+            for _ in range(10):
+                await scene.tick(even=OPEN)
+                await in_batches(scene)
+            await Rows(count=2 * READY, use_case="'even'").insert(connection, 1)
+            await scene.plans()
+            await scene.tick(even=OPEN)
+            await in_batches(scene)
+            plans = await scene.plans()
+
+    heads = [plan for plan in plans if plan.statement == "ready_heads"]
+    assert not excesses([plan for plan in plans if plan not in heads])
+    # Only what each tenant has may have to be sorted, until the server has counted.
+    assert sum(plan.rows_read for plan in heads) < READY
+    assert not [name for plan in heads for name in plan.full_scans]
+
+
+# --- everything else ----------------------------------------------------------------------------
+
+
+AN_OLD_ID = UUID(f"00000000-0000-7000-8000-{FUTURE // 2:012x}")
+
+
+async def in_batches(scene: Scene) -> None:
+    """Add, read, change and finish a batch of jobs."""
+    jobs = [a_job(tenant_id="tenant-0007", dedupe_key=f"key {n}") for n in range(LIMIT)]
+    limits = {"tenant-0007": PENDING_MAX}
+    await scene.store.add(jobs, limits)
+    await scene.store.add(jobs, limits)
+    read = await scene.store.get([job.id for job in jobs], tenant_id="tenant-0007")
+    await scene.store.save([lifecycle.change(job, lifecycle.Cancelled(), now=NOW) for job in read])
+
+
+async def a_lane(scene: Scene) -> None:
+    """Receive a batch of hand-offs, and let go of it."""
+    queue = scene.handed_off
+    received = await queue.receive(max_messages=LIMIT, wait_seconds=0)
+    await queue.release(received[: LIMIT // 2])
+    await queue.ack(received[LIMIT // 2 :])
+
+
+async def pages_of_all(scene: Scene) -> None:
+    """Read two pages of everybody's jobs, the newest and one far from it."""
+    await scene.store.find(JobFilter(), limit=LIMIT)
+    await scene.store.find(JobFilter(), limit=LIMIT, before=AN_OLD_ID)
+
+
+async def pages_of_a_tenant(scene: Scene) -> None:
+    """Read two pages of a tenant's jobs in every status, and one in one."""
+    criteria = JobFilter(tenant_id="tenant-0007")
+    await scene.store.find(criteria, limit=LIMIT)
+    await scene.store.find(criteria, limit=LIMIT, before=AN_OLD_ID)
+    await scene.store.find(JobFilter(tenant_id="big", status=JobStatus.PENDING), limit=LIMIT)
+
+
+Call: TypeAlias = Callable[[Scene], Awaitable[None]]
+
+
+@pytest.mark.parametrize(
+    ("call", "statements"),
+    [
+        (
+            in_batches,
+            {"lock_tenants", "add_jobs", "find_twins", "count_pending", "get_jobs", "save_jobs"},
+        ),
+        (a_lane, {"receive_handoffs", "release_handoffs", "ack_handoffs"}),
+        (pages_of_all, {"find_jobs"}),
+        (pages_of_a_tenant, {"find_tenant_jobs"}),
+    ],
+)
+async def test_a_call_costs_what_it_returns_or_changes(
+    scene: Scene, call: Call, statements: set[str]
+) -> None:
+    """A batch is found by indexes, and joined with what came along."""
+    await call(scene)
+    plans = await scene.plans()
+
+    assert {plan.statement for plan in plans} == statements
+    assert not excesses(plans)
+
+
+async def test_an_unbounded_plan_is_found(scene: Scene) -> None:
+    """The bounds have been seen to fail: without its index a statement reads all there is."""
+    await scene.connection.execute("DROP INDEX idx_jobs_use_case_status")
+
+    await scene.store.expired(later(), limit=LIMIT)
+
+    assert excesses(await scene.plans())
