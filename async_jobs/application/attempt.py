@@ -35,7 +35,8 @@ class Attempt:
 
     `handler` is None when this process has none for the job's type.
     `job` is the job as this worker last knew it. Renewals replace it, from another thread, as
-    does its settlement, by a single assignment; everything else belongs to the event loop's.
+    does its settlement, by a single assignment. `in_thread` is set by the handler's thread;
+    everything else belongs to the event loop's.
     """
 
     def __init__(self, job: Job, handler: Handler | None, *, timeout_seconds: float) -> None:
@@ -46,6 +47,7 @@ class Attempt:
         self.stopped_at: float | None = None
         self.stop_reason: StopReason | None = None
         self.settled = False
+        self.in_thread = False  # a thread executes the handler, and may outlive its slot
         self._cancellation = threading.Event()
         self._task: asyncio.Task[object] | None = None  # the handler, when it is async
 
@@ -110,11 +112,14 @@ class Attempt:
         variables = contextvars.copy_context()
 
         def call() -> object:
+            self.in_thread = True
             try:
                 return variables.run(function, context, payload)
             except StopIteration as error:
                 # A future cannot hold it, so nobody would ever learn of the end.
                 raise RuntimeError("the handler raised StopIteration") from error
+            finally:
+                self.in_thread = False
 
         # A thread cannot be cancelled: its slot stays taken until the function returns.
         return await asyncio.get_running_loop().run_in_executor(threads, call)

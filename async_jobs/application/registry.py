@@ -199,7 +199,7 @@ def _told(problem: ErrorDetails) -> str:
     path = "".join(f".{part}" for part in problem["loc"])
     message = problem["msg"]
     if problem["type"] == "union_tag_invalid":  # pydantic's text quotes the tag it found
-        message = f"the tag must be one of {problem['ctx']['expected_tags']}"
+        message = f"the tag must be one of {problem.get('ctx', {}).get('expected_tags')}"
     return f"payload{path}: {message}"
 
 

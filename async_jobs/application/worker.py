@@ -301,7 +301,8 @@ class Worker:
         try:
             event = await attempt.run(self._clock, self._chance, self._threads)
         finally:
-            self._running.discard(attempt)
+            if not attempt.in_thread:
+                self._running.discard(attempt)
             self._room.changed.set()
         self._conclude(attempt, event)
 

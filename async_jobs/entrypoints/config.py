@@ -82,7 +82,9 @@ class AsyncJobsConfig(BaseModel):
         unknown_variables: names that begin with ASYNC_JOBS_ and mean nothing here.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     db_dsn: str = Field(min_length=1, repr=False)
     use_case_configs: Mapping[str, UseCaseConfig] = Field(default_factory=dict)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from async_jobs.application.registry import JobRegistry, job_registry
-from async_jobs.domain.errors import ConfigurationError
+from async_jobs.application.worker import Worker
+from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import migrate, opened
 from async_jobs.entrypoints.health import serving_health
@@ -23,7 +24,7 @@ from async_jobs.entrypoints.loops import schedule
 T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
-EXIT_STOPPED = 0
+EXIT_STOPPED, EXIT_FAILED = 0, 1
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
@@ -95,13 +96,21 @@ async def run_worker(
             worker = container.worker(registry=registry, queue_names=names)
             async with serving_health(worker.ready, host=health_host, port=health_port):
                 logger.info("worker_started", extra={"queues": names, "types": registry.types})
-                await worker.run(stop)
+                try:
+                    await worker.run(stop)
+                except AsyncJobsError as error:
+                    _leave_if_stuck(worker, logger, EXIT_FAILED, because=str(error))
+                    raise
     logger.info("worker_stopped")
+    _leave_if_stuck(worker, logger, EXIT_STOPPED, because="SIGTERM")
+
+
+def _leave_if_stuck(worker: Worker, logger: logging.Logger, code: int, *, because: str) -> None:
+    """Exit at once when a handler does not stop: Python would wait for it for ever."""
     if worker.stuck:
-        # Python would wait for it for ever, and the deployment only until it kills.
-        logger.error("exiting_beside_a_stuck_handler")
+        logger.error("exiting_beside_a_stuck_handler", extra={"because": because})
         logging.shutdown()
-        os._exit(EXIT_STOPPED)
+        os._exit(code)
 
 
 async def _prepare(config: AsyncJobsConfig, logger: logging.Logger, *, init_db: bool) -> None:

@@ -1,13 +1,11 @@
-"""The parts of the system on memory adapters, and a store and queues that fail when told to."""
+"""The parts of the system on memory adapters, around one clock that the test owns."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 from uuid import UUID
 
 from async_jobs.adapters.memory.queue import MemoryJobQueue
@@ -20,38 +18,20 @@ from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
 from async_jobs.application.worker import Identity, Worker
-from async_jobs.domain.errors import Unavailable
-from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage
-from async_jobs.domain.lifecycle import Change
+from async_jobs.domain.facts import Fact
+from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig
-from async_jobs.domain.scheduling import LeaseGrant
-from async_jobs.ports.queue import Acked, Delivery, JobQueue, Sent
-from async_jobs.ports.signal import Signal
-from async_jobs.ports.store import (
-    AddResult,
-    Applied,
-    DispatchTurn,
-    Heads,
-    HeadsQuery,
-    JobStore,
-    RunningCount,
-    Upcoming,
-)
+from async_jobs.ports.queue import JobQueue
+from async_jobs.ports.signal import DISPATCH, Signal
+from async_jobs.ports.store import JobStore
 from async_jobs.ports.workers import Workers
-from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, later
+from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_job, later
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
-from async_jobs.testing.contracts.scenes import added, leased, the_job
-
-T = TypeVar("T")
-Hook: TypeAlias = Callable[[], Awaitable[object]]
+from async_jobs.testing.contracts.scenes import added, all_jobs, leased, stored, the_job
+from tests.unit.application.faults import FaultyQueue, FaultyStore
 
 STUCK_SECONDS = 30.0
 """After this long a test counts as hanging. No test that passes takes a fraction of it."""
-
-
-async def unavailable() -> None:
-    """Be a component that does not answer."""
-    raise Unavailable("nobody answers")
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -59,178 +39,6 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(STUCK_SECONDS):
         while not condition():
             await let_others_run()
-
-
-class Faulty:
-    """Calls that can be made to fail, to wait, or to be overtaken by something else.
-
-    Attributes:
-        calls: how often each method was called.
-        down: no call gets through while it is True.
-        around: awaited before each call that gets through, and after it.
-    """
-
-    def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
-        self.down = False
-        self.around: Hook | None = None
-        self._before: dict[str, deque[Hook]] = {}
-        self._after: dict[str, deque[Hook]] = {}
-
-    def before(self, method: str, *hooks: Hook) -> None:
-        """Await one of the hooks before each of the next calls of a method."""
-        self._before.setdefault(method, deque()).extend(hooks)
-
-    def after(self, method: str, *hooks: Hook) -> None:
-        """Await one of the hooks after each of the next calls took effect, before its answer."""
-        self._after.setdefault(method, deque()).extend(hooks)
-
-    async def _through(self, method: str, call: Callable[[], Awaitable[T]]) -> T:
-        self.calls[method] += 1
-        if self.down:
-            await unavailable()
-        if hooks := self._before.get(method):
-            await hooks.popleft()()
-        if self.around is not None:
-            await self.around()
-        answer = await call()
-        if hooks := self._after.get(method):
-            await hooks.popleft()()
-        if self.around is not None:
-            await self.around()
-        return answer
-
-
-class FaultyStore(Faulty):
-    """Implements `JobStore` over another one.
-
-    Attributes:
-        broken: the use cases whose heads cannot be read.
-        queries: what was asked of each look at the heads.
-        saved: the jobs of each save, by id.
-    """
-
-    def __init__(self, inner: JobStore) -> None:
-        super().__init__()
-        self.inner = inner
-        self.queries: list[Sequence[HeadsQuery]] = []
-        self.broken: set[str] = set()
-        self.saved: list[list[UUID]] = []
-
-    async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
-    ) -> list[AddResult]:
-        return await self._through("add", lambda: self.inner.add(jobs, limits, within=within))
-
-    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
-        return await self._through("get", lambda: self.inner.get(ids, tenant_id=tenant_id))
-
-    async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
-        return await self._through(
-            "find", lambda: self.inner.find(criteria, limit=limit, before=before)
-        )
-
-    @asynccontextmanager
-    async def turn(
-        self, use_cases: Collection[str], tenants: Collection[str] = ()
-    ) -> AsyncIterator[DispatchTurn]:
-        await self._through("turn", let_others_run)
-        async with self.inner.turn(use_cases, tenants) as turn:
-            yield FaultyTurn(turn, self)
-
-    async def save(self, changes: Sequence[Change]) -> Applied:
-        self.saved.append([change.job.id for change in changes])
-        return await self._through("save", lambda: self.inner.save(changes))
-
-    async def expired(self, now: datetime, *, limit: int) -> list[Job]:
-        return await self._through("expired", lambda: self.inner.expired(now, limit=limit))
-
-    async def promote(
-        self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
-    ) -> Upcoming:
-        return await self._through(
-            "promote", lambda: self.inner.promote(now, limit=limit, sidelined=sidelined)
-        )
-
-    async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
-        return await self._through(
-            "purge", lambda: self.inner.purge(use_case, before=before, limit=limit)
-        )
-
-    async def through(self, method: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call of a turn fail like one of the store's own."""
-        return await self._through(method, call)
-
-
-class FaultyTurn:
-    """Implements `DispatchTurn` over another one."""
-
-    def __init__(self, inner: DispatchTurn, store: FaultyStore) -> None:
-        self._inner = inner
-        self._store = store
-
-    @property
-    def use_cases(self) -> frozenset[str]:
-        return self._inner.use_cases
-
-    @property
-    def tenants(self) -> frozenset[str]:
-        return self._inner.tenants
-
-    async def running(self) -> Sequence[RunningCount]:
-        return await self._store.through("running", self._inner.running)
-
-    async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
-        self._store.queries.append(queries)
-        for query in queries:
-            if query.use_case in self._store.broken:
-                raise RuntimeError(f"the heads of {query.use_case} cannot be read")
-        return await self._store.through("heads", lambda: self._inner.heads(queries, now))
-
-    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
-        return await self._store.through("lease", lambda: self._inner.lease(grants))
-
-
-class FaultyQueue(Faulty):
-    """Implements `JobQueue` over the one in memory.
-
-    Attributes:
-        refuses: says why a hand-off is not accepted; None when it is.
-        answers: changes what `send` answers.
-        room: the `max_messages` of each receive.
-    """
-
-    def __init__(self, inner: MemoryJobQueue) -> None:
-        super().__init__()
-        self.inner = inner
-        self.refuses: Callable[[HandOff], str | None] = lambda handoff: None
-        self.answers: Callable[[list[Sent]], list[Sent]] = lambda sents: sents
-        self.room: list[int] = []
-
-    @property
-    def name(self) -> str:
-        return self.inner.name
-
-    async def send(self, handoffs: Sequence[HandOff]) -> list[Sent]:
-        accepted = [each for each in handoffs if self.refuses(each) is None]
-        await self._through("send", lambda: self.inner.send(accepted))
-        return self.answers([Sent(each, self.refuses(each)) for each in handoffs])
-
-    async def receive(self, *, max_messages: int, wait_seconds: float) -> list[Delivery]:
-        self.room.append(max_messages)
-        return await self._through(
-            "receive",
-            lambda: self.inner.receive(max_messages=max_messages, wait_seconds=wait_seconds),
-        )
-
-    async def ack(self, deliveries: Sequence[Delivery]) -> list[Acked]:
-        return await self._through("ack", lambda: self.inner.ack(deliveries))
-
-    async def release(self, deliveries: Sequence[Delivery]) -> list[Acked]:
-        return await self._through("release", lambda: self.inner.release(deliveries))
-
-    async def depth(self) -> int:
-        return await self._through("depth", self.inner.depth)
 
 
 class Stage:
@@ -406,5 +214,76 @@ class Runs:
             self.now -= 1
 
 
-def _implements(store: FaultyStore, queue: FaultyQueue) -> tuple[JobStore, JobQueue]:
-    return store, queue
+class Stubborn:
+    """An async handler that ignores its cancellation until the test lets it end."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.may_end = asyncio.Event()
+
+    async def __call__(self, ctx: JobContext, payload: Any) -> str:
+        self.started += 1
+        while not self.may_end.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.may_end.wait()
+        return "done at last"
+
+
+async def phases(stage: Stage, jobs: Sequence[Job]) -> list[Phase]:
+    """Return where the jobs stand, in order."""
+    return [(await stage.job(job)).phase for job in jobs]
+
+
+async def count(stage: Stage, phase: Phase) -> int:
+    """Return how many jobs are in a phase."""
+    return sum(job.phase is phase for job in await all_jobs(stage.memory))
+
+
+async def sent(stage: Stage, queue: str = "notifications") -> list[HandOff]:
+    """Receive what is on a lane."""
+    deliveries = await stage.queue(queue).inner.receive(max_messages=1_000, wait_seconds=0)
+    return [delivery.handoff for delivery in deliveries if delivery.handoff is not None]
+
+
+async def is_empty(stage: Stage, queue: str = "notifications") -> bool:
+    """Tell whether a lane holds nothing, not even what was received and not acked."""
+    stage.clock.advance(600)
+    return await stage.queue(queue).inner.depth() == 0
+
+
+@asynccontextmanager
+async def stopped(stage: Stage, worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a worker for the length of a block, which gets its task; it may have ended by itself."""
+    stop = asyncio.Event()
+    task = asyncio.create_task(worker.run(stop))
+    await quiet()
+    try:
+        yield task
+    finally:
+        stop.set()
+        await stage.seconds_until_done(task, at_most=400)
+
+
+def wide() -> Stage:
+    """Return a stage whose use cases are limited by their windows only."""
+    return Stage(
+        limits(
+            notifications=UseCaseConfig(max_concurrent=1_000),
+            reports=UseCaseConfig(max_concurrent=1_000),
+        )
+    )
+
+
+async def waiting(stage: Stage, jobs: int, **overrides: Any) -> None:
+    """Add so many jobs that are due."""
+    await stored(stage.memory, *(a_job(**overrides) for _ in range(jobs)))
+
+
+async def woken(stage: Stage, topic: str = DISPATCH) -> bool:
+    """Tell whether somebody was woken since this was asked last."""
+    return await stage.signal.wait(topic, timeout_seconds=0)
+
+
+def told(stage: Stage) -> list[type[Fact]]:
+    """Return the kinds of all facts told."""
+    return [type(fact) for fact in stage.telemetry.facts]

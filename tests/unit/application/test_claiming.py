@@ -21,12 +21,8 @@ from async_jobs.domain.lifecycle import (
 from async_jobs.ports.queue import Delivery
 from async_jobs.testing.builders import a_handoff, later
 from async_jobs.testing.contracts.scenes import added, happened, in_phase, race
-from tests.unit.application.stage import Stage, handoff_of, quiet, unavailable
-
-
-@pytest.fixture
-def stage() -> Stage:
-    return Stage()
+from tests.unit.application.faults import unavailable
+from tests.unit.application.stage import Stage, handoff_of, quiet
 
 
 def claimer(stage: Stage, worker_id: str = "worker-1") -> Claimer:

@@ -29,7 +29,8 @@ from async_jobs.ports.store import JobStore
 from async_jobs.testing.builders import an_id, later
 from async_jobs.testing.clocks import let_others_run
 from async_jobs.testing.contracts.scenes import happened, in_phase
-from tests.unit.application.stage import Stage, quiet, unavailable, until
+from tests.unit.application.faults import unavailable
+from tests.unit.application.stage import Stage, quiet, until
 
 
 class Holding:
@@ -56,11 +57,6 @@ class Holding:
     async def renew(self) -> None:
         """Renew once."""
         await self.renewals.renew(self.stage.store, self.stage.clock)
-
-
-@pytest.fixture
-def stage() -> Stage:
-    return Stage()
 
 
 @pytest.fixture

@@ -40,7 +40,8 @@ from async_jobs.domain.lifecycle import (
 from async_jobs.ports.signal import DISPATCH
 from async_jobs.testing.builders import an_id, later
 from async_jobs.testing.contracts.scenes import happened, in_phase
-from tests.unit.application.stage import Stage, quiet, unavailable
+from tests.unit.application.faults import Killed, unavailable
+from tests.unit.application.stage import Stage, quiet
 
 
 class Settling:
@@ -81,11 +82,6 @@ class Settling:
         self.settler.close()
         await self.stage.seconds_until_done(task, at_most=600)
         await task
-
-
-@pytest.fixture
-def stage() -> Stage:
-    return Stage()
 
 
 @pytest.fixture
@@ -427,10 +423,6 @@ async def test_a_group_is_not_given_up_while_one_lease_of_it_lives(
 
 
 # --- Crashes ---------------------------------------------------------------------------------
-
-
-class Killed(Exception):
-    """The process dies here."""
 
 
 @pytest.mark.parametrize(
