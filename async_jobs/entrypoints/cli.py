@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -73,13 +74,13 @@ def worker(
         list[str], typer.Option("--queue", help="A queue to receive from; repeatable.")
     ],
     concurrency: Annotated[
-        Optional[int],  # noqa: UP045 - typer reads the annotation at run time
+        int | None,
         typer.Option(
             "--concurrency", min=1, max=10_000, help="Slots; else ASYNC_JOBS_WORKER_CONCURRENCY."
         ),
     ] = None,
     handlers: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(
             "--handlers", help="A module to import; repeatable; else ASYNC_JOBS_HANDLERS_MODULE."
         ),
@@ -192,9 +193,9 @@ def worker_main() -> None:
     _run_alone(worker, "async-jobs-worker")
 
 
-def _run_alone(command: object, name: str) -> None:
+def _run_alone(command: Callable[..., None], name: str) -> None:
     alone = typer.Typer(name=name, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-    alone.command(name=name)(command)  # type: ignore[type-var]
+    alone.command(name=name)(command)
     alone()
 
 

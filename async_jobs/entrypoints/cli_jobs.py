@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Optional, TypeAlias
+from datetime import timedelta
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
 import typer
@@ -28,11 +29,11 @@ PIPE_CHARACTERS = 2_000
 jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs, add, cancel and retry them.")
 
 Dsn: TypeAlias = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads the annotation at run time
+    str | None,
     typer.Option("--dsn", help="The database; else ASYNC_JOBS_DB_DSN."),
 ]
 Tenant: TypeAlias = Annotated[
-    Optional[str],  # noqa: UP045
+    str | None,
     typer.Option("--tenant", help="Only this tenant's jobs."),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -57,11 +58,11 @@ def _with_service(
 @jobs_app.command("list")
 def list_jobs(
     tenant: Tenant = None,
-    use_case: Annotated[Optional[str], typer.Option("--use-case")] = None,  # noqa: UP045
-    status: Annotated[Optional[JobStatus], typer.Option("--status")] = None,  # noqa: UP045
+    use_case: Annotated[str | None, typer.Option("--use-case")] = None,
+    status: Annotated[JobStatus | None, typer.Option("--status")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1_000)] = 20,
     cursor: Annotated[
-        Optional[UUID],  # noqa: UP045
+        UUID | None,
         typer.Option("--cursor", help="Where the last page ended."),
     ] = None,
     as_json: AsJson = False,
@@ -132,8 +133,13 @@ def enqueue(
     use_case: Annotated[str, typer.Option("--use-case")],
     type: Annotated[str, typer.Option("--type")],
     payload: Annotated[str, typer.Option("--payload", help="A JSON object.")] = "{}",
-    dedupe_key: Annotated[Optional[str], typer.Option("--dedupe-key")] = None,  # noqa: UP045
-    priority: Annotated[int, typer.Option("--priority")] = 0,
+    dedupe_key: Annotated[str | None, typer.Option("--dedupe-key")] = None,
+    priority: Annotated[int, typer.Option("--priority", help="Higher goes first.")] = 0,
+    queue: Annotated[str | None, typer.Option("--queue", help="Else the use case's.")] = None,
+    delay_tolerance_seconds: Annotated[
+        float | None, typer.Option("--delay-tolerance-seconds", min=0, max=30 * 86_400)
+    ] = None,
+    max_attempts: Annotated[int | None, typer.Option("--max-attempts", min=1, max=100)] = None,
     dsn: Dsn = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
@@ -150,6 +156,13 @@ def enqueue(
             payload=_object(payload),
             dedupe_key=dedupe_key,
             priority=priority,
+            queue=queue,
+            delay_tolerance=(
+                None
+                if delay_tolerance_seconds is None
+                else timedelta(seconds=delay_tolerance_seconds)
+            ),
+            max_attempts=max_attempts,
         )
     enqueued = _with_service(dsn, log_level, lambda service: service.enqueue(request))
     typer.echo(enqueued.job_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Optional, TypeAlias
+from typing import Annotated, TypeAlias
 
 import typer
 
@@ -28,7 +28,7 @@ HealthHost: TypeAlias = Annotated[
     str, typer.Option("--health-host", help="Where --health-port listens; 0.0.0.0 is everywhere.")
 ]
 HealthPort: TypeAlias = Annotated[
-    Optional[int],  # noqa: UP045 - typer reads the annotation at run time
+    int | None,
     typer.Option(
         "--health-port", min=1, max=65_535, help="Serve /health/live and /health/ready there."
     ),

@@ -53,7 +53,7 @@ async def run_demo(jobs: int) -> bool:
     Raises:
         DemoFailedError: a process died, or time ran out.
     """
-    console = Console()
+    console = Console(highlight=False)
     logger = logging.getLogger("async_jobs")
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="async_jobs_demo_")))

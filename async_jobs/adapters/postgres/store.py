@@ -17,6 +17,7 @@ from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from async_jobs.adapters.postgres.errors import retried, translated
 from async_jobs.adapters.postgres.pool import AnyConnection
@@ -70,10 +71,10 @@ class PostgresJobStore:
         if not jobs:
             return []
         if within is not None:
-            if not hasattr(within, "transaction"):
+            if not isinstance(within, asyncpg.Connection | PoolConnectionProxy):
                 raise TypeError("within must be an asyncpg connection in a transaction")
             async with translated():
-                return await self._add(within, jobs, limits)  # type: ignore[arg-type]
+                return await self._add(within, jobs, limits)
 
         async def on_own_connection() -> list[AddResult]:
             async with self.pool.acquire() as connection:
