@@ -81,8 +81,9 @@ class JobService:
         Args:
             request: what to run, for whom, and how late it may start.
             connection: the caller's own connection with an open transaction (asyncpg, for a
-                store on Postgres). The job is committed or rolled back with it; schedulers
-                are not woken and find the job by their polling.
+                store on Postgres; READ COMMITTED, or a limited tenant's pending jobs are
+                counted as they were before the transaction). The job is committed or rolled
+                back with it; schedulers are not woken and find the job by their polling.
         """
         (enqueued,) = await self._enqueue([request], connection)
         return enqueued
@@ -250,6 +251,8 @@ class JobService:
             if after is not None:
                 return after
             known = await self.get_job(job.id)
+            if _tells(known, job, event):
+                return known
             if known.lease_seq != job.lease_seq or known.started_at is None:
                 break
         raise IllegalTransition(
@@ -284,6 +287,22 @@ class JobService:
         if self._telemetry is not None:
             for fact in facts:
                 self._telemetry.record(fact)
+
+
+def _tells(stored: Job, job: Job, event: lifecycle.JobEvent) -> bool:
+    """Tell whether this very outcome was stored before, by a call whose reply was lost.
+
+    Only the holder of a lease can end it with its own words; instants and delays may differ.
+    """
+    if stored.lease_seq != job.lease_seq or stored.started_at is not None:
+        return False
+    told = lifecycle.settle(job, event, now=stored.updated_at)
+    return (stored.status, stored.attempts, stored.last_error, stored.result) == (
+        told.status,
+        told.attempts,
+        told.last_error,
+        told.result,
+    )
 
 
 def _enqueued(job: Job, result: AddResult) -> Enqueued:

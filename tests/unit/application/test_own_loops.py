@@ -272,6 +272,32 @@ async def test_an_outcome_after_the_lease_was_lost_changes_nothing(
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
+async def test_an_outcome_may_be_told_again(
+    stage: Stage, service: JobService, outcome: str
+) -> None:
+    """The reply to the first call was lost; the second one says the same and changes nothing."""
+    job = await in_phase(stage.memory, Phase.CLAIMED)
+    first = await mark(service, outcome, job)
+    stage.clock.advance(3)
+
+    again = await mark(service, outcome, job)
+
+    assert again == first == await stage.job(job)
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+async def test_another_outcome_of_the_same_lease_comes_too_late(
+    stage: Stage, service: JobService, outcome: str
+) -> None:
+    """A lease has one outcome."""
+    job = await in_phase(stage.memory, Phase.CLAIMED)
+    await service.mark_job_retry(job, "something else")
+
+    with pytest.raises(IllegalTransition, match="the lease was lost"):
+        await mark(service, outcome, job)
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
 async def test_a_renewal_in_between_does_not_stand_in_the_way(
     stage: Stage, service: JobService, outcome: str
 ) -> None:
