@@ -45,9 +45,13 @@ async def run_dev(logger: logging.Logger, *, data_dir: Path | None) -> None:
                 _tell_how_to_use(config)
             else:
                 typer.echo("running in memory; press Ctrl-C to stop")
-            async with asyncio.TaskGroup() as group:
-                group.create_task(schedule(container, stop))
-                group.create_task(worker.run(stop))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(schedule(container, stop))
+                    group.create_task(worker.run(stop))
+            except ExceptionGroup as failed:
+                # The part that failed first is what there is to tell; the other was cancelled.
+                raise failed.exceptions[0] from failed
 
 
 @asynccontextmanager

@@ -17,6 +17,9 @@ class Clock(Protocol):
         CK-2 `monotonic` never goes back; only differences of it mean anything.
         CK-3 `sleep` returns once `monotonic` has moved on by at least `seconds`; it can be
             cancelled, and zero or less only lets others run.
+        CK-4 After `sync`, `now` can be read and trusted; while the last measurement is fresh
+            it returns at once. A clock that has measured before does not fail when it cannot
+            measure again: the last measurement stays in force.
 
     Not promised: that `now` and `monotonic` move at exactly the same rate.
     """

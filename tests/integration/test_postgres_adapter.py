@@ -501,3 +501,28 @@ async def test_saves_in_opposite_orders_never_wait_in_a_ring(
     # Both say applied: the same change made twice is made.
     assert winners == [{30}] * 20
     assert await deadlocks(operator) == 0
+
+
+async def test_ck_4_a_clock_that_has_measured_runs_on_through_an_outage(
+    database_dsn: str,
+) -> None:
+    """Outcomes that wait for the database must not be lost to the question what time it is."""
+    host = ManualClock()
+    async with await create_pool(database_dsn) as pool:
+        measured = PostgresClock(pool, host=host)
+        await measured.sync()
+        before = measured.now()
+    host.advance(600)
+
+    await measured.sync()
+
+    assert measured.now() == before + timedelta(seconds=600)
+
+
+async def test_ck_4_a_clock_that_never_measured_tells_of_an_outage(database_dsn: str) -> None:
+    """There is no time to go by."""
+    async with await create_pool(database_dsn) as pool:
+        fresh = PostgresClock(pool, host=ManualClock())
+
+    with pytest.raises(Unavailable):
+        await fresh.sync()

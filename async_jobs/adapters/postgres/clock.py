@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -10,9 +11,11 @@ import asyncpg
 
 from async_jobs.adapters.postgres.errors import translated
 from async_jobs.adapters.postgres.statements import sql
+from async_jobs.domain.errors import Unavailable
 from async_jobs.ports.clock import Clock
 
 REFRESH_SECONDS = 30.0
+RETRY_SECONDS = 5.0
 SAMPLES = 3
 
 
@@ -30,7 +33,7 @@ class PostgresClock:
         self._lock = threading.Lock()
         self._origin: datetime | None = None
         self._origin_monotonic = 0.0
-        self._measured_monotonic = 0.0
+        self._refresh_due = 0.0
         self._latest: datetime | None = None
 
     def now(self) -> datetime:
@@ -57,10 +60,18 @@ class PostgresClock:
         await self._host.sleep(seconds)
 
     async def sync(self) -> None:
-        """See `Clock`. Measures when the last measurement is 30 seconds old."""
-        fresh = self.monotonic() - self._measured_monotonic < REFRESH_SECONDS
-        if self._origin is None or not fresh:
+        """See `Clock`. Measures when the last measurement is 30 seconds old.
+
+        Raises:
+            Unavailable: the database's time has never been measured and cannot be now.
+        """
+        if self._origin is None:
             await self.refresh()
+        elif self.monotonic() >= self._refresh_due:
+            # Whoever asks next goes by the last measurement meanwhile.
+            self._refresh_due = self.monotonic() + RETRY_SECONDS
+            with suppress(Unavailable):
+                await self.refresh()
 
     async def refresh(self) -> None:
         """Measure the database's time: the sample with the shortest round trip counts.
@@ -80,4 +91,4 @@ class PostgresClock:
         with self._lock:
             self._origin = time
             self._origin_monotonic = sent + trip / 2
-            self._measured_monotonic = self.monotonic()
+            self._refresh_due = self.monotonic() + REFRESH_SECONDS

@@ -17,7 +17,9 @@ RESOLUTION_SECONDS = 0.000_001
 
 
 class ClockContract:
-    """Everything `Clock` promises, CK-1 to CK-3.
+    """Everything `Clock` promises, CK-1 to CK-4.
+
+    What an outage does is for the adapter's own tests: only they can cause one.
 
     Subclass it as `TestMyClock` and override the fixtures `clock` and `elapse`. The naps are
     short enough for a clock that really waits.
@@ -102,6 +104,16 @@ class ClockContract:
         await waiting
 
         assert ran == ["other", "sleeper"]
+
+    async def test_ck_4_a_synced_clock_can_be_read(self, clock: Clock, elapse: Elapse) -> None:
+        """By any number of tasks, that ask for it again before and after time has passed."""
+        await clock.sync()
+        before = clock.now()
+        await soon(asyncio.gather(*(clock.sync() for _ in range(20))))
+        await elapse(NAP_SECONDS)
+        await soon(clock.sync())
+
+        assert clock.now() - before >= timedelta(seconds=NAP_SECONDS - RESOLUTION_SECONDS)
 
 
 class ChanceContract:
