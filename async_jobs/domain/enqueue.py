@@ -14,6 +14,34 @@ from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus
 from async_jobs.domain.limits import Limits, UseCaseConfig, queue_of
 
 
+def check_request(request: EnqueueJobRequest) -> None:
+    """Check what can be checked without knowing the configuration and the time.
+
+    Raises:
+        InvalidJobError: a value breaks its bound.
+    """
+    bounds.check_name("tenant_id", request.tenant_id)
+    bounds.check_name("use_case", request.use_case)
+    bounds.check_name("type", request.type)
+    if request.queue is not None:
+        bounds.check_name("queue", request.queue)
+    if request.id is not None and not isinstance(request.id, UUID):
+        raise InvalidJobError("id", "must be a UUID")
+    bounds.check_payload(request.payload)
+    if request.run_at is not None:
+        bounds.check_instant("run_at", request.run_at)
+    if request.delay_tolerance is not None:
+        bounds.check_delay_tolerance(request.delay_tolerance)
+    if request.max_attempts is not None:
+        bounds.check_max_attempts(request.max_attempts)
+    if not isinstance(request.backoff_policy, BackoffPolicy | None):
+        raise InvalidJobError("backoff_policy", "must be a BackoffPolicy")
+    if request.dedupe_key is not None:
+        bounds.check_name("dedupe_key", request.dedupe_key)
+    bounds.check_priority(request.priority)
+    bounds.check_headers(request.headers)
+
+
 def new_job(request: EnqueueJobRequest, limits: Limits, *, now: datetime, id: UUID) -> Job:
     """Return the pending job that `request` asks for.
 
@@ -26,78 +54,60 @@ def new_job(request: EnqueueJobRequest, limits: Limits, *, now: datetime, id: UU
     Raises:
         InvalidJobError: a value breaks its bound, or the use case or queue is unknown.
     """
-    use_case = bounds.check_name("use_case", request.use_case)
-    config = limits.use_case_configs.get(use_case)
+    check_request(request)
+    config = limits.use_case_configs.get(request.use_case)
     if config is None:
-        raise _unknown("use_case", use_case, limits.use_case_configs)
-    if request.id is not None and not isinstance(request.id, UUID):
-        raise InvalidJobError("id", "must be a UUID")
+        raise _unknown("use_case", request.use_case, limits.use_case_configs)
     run_at = _run_at(request.run_at, now)
     tolerance = (
         config.default_delay_tolerance
         if request.delay_tolerance is None
-        else bounds.check_delay_tolerance(request.delay_tolerance)
+        else request.delay_tolerance
     )
     return Job(
         id=request.id or id,
-        tenant_id=bounds.check_name("tenant_id", request.tenant_id),
-        use_case=use_case,
-        type=bounds.check_name("type", request.type),
-        queue=_queue(request.queue, use_case, config, limits),
+        tenant_id=request.tenant_id,
+        use_case=request.use_case,
+        type=request.type,
+        queue=_queue(request.queue, request.use_case, config, limits),
         status=JobStatus.PENDING,
-        payload=bounds.check_payload(request.payload),
+        payload=request.payload,
         run_at=run_at,
         delay_tolerance=tolerance,
         deadline_at=deadline_of(run_at, tolerance),
-        priority=bounds.check_priority(request.priority),
+        priority=request.priority,
         attempts=0,
         max_attempts=(
-            config.default_max_attempts
-            if request.max_attempts is None
-            else bounds.check_max_attempts(request.max_attempts)
+            config.default_max_attempts if request.max_attempts is None else request.max_attempts
         ),
-        backoff_policy=_backoff(request.backoff_policy, config),
+        backoff_policy=request.backoff_policy or config.default_backoff_policy,
         lease_expires_at=None,
         last_error=None,
-        dedupe_key=(
-            None
-            if request.dedupe_key is None
-            else bounds.check_name("dedupe_key", request.dedupe_key)
-        ),
+        dedupe_key=request.dedupe_key,
         enqueue_failed=False,
         created_at=now,
         updated_at=now,
-        headers=bounds.check_headers(request.headers),
+        headers=dict(request.headers),
     )
 
 
 def _run_at(asked: datetime | None, now: datetime) -> datetime:
     if asked is None:
         return now
-    run_at = bounds.check_instant("run_at", asked)
-    if run_at > now + bounds.RUN_AT_AHEAD_MAX:
+    if asked > now + bounds.RUN_AT_AHEAD_MAX:
         days = bounds.RUN_AT_AHEAD_MAX.days
         raise InvalidJobError("run_at", f"must be no further than {days} days ahead")
     # A start in the past is due now; keeping the past instant would make every such job late.
     # Compared before it is converted: the calendar's first and last days have no UTC.
-    return now if run_at <= now else run_at.astimezone(UTC)
+    return now if asked <= now else asked.astimezone(UTC)
 
 
 def _queue(asked: str | None, use_case: str, config: UseCaseConfig, limits: Limits) -> str:
     if asked is None:
         return queue_of(use_case, config)
-    queue = bounds.check_name("queue", asked)
     known = {queue_of(name, each) for name, each in limits.use_case_configs.items()}
-    if queue not in known:
-        raise _unknown("queue", queue, known)
-    return queue
-
-
-def _backoff(asked: BackoffPolicy | None, config: UseCaseConfig) -> BackoffPolicy:
-    if asked is None:
-        return config.default_backoff_policy
-    if not isinstance(asked, BackoffPolicy):
-        raise InvalidJobError("backoff_policy", "must be a BackoffPolicy")
+    if asked not in known:
+        raise _unknown("queue", asked, known)
     return asked
 
 

@@ -71,6 +71,7 @@ class IllegalTransition(AsyncJobsError):
         super().__init__(f"{event} cannot happen to a job that is {state}{why and f': {why}'}")
         self.state = state
         self.event = event
+        self.why = why
 
 
 class ConfigurationError(AsyncJobsError, ValueError):

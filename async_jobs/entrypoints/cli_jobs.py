@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from async_jobs.adapters.http.wire import page_record_of, record_of
 from async_jobs.application.service import JobService
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus
@@ -21,7 +22,6 @@ from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import opened
 from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
 from async_jobs.entrypoints.programs import run_async
-from async_jobs.entrypoints.records import record_of
 
 ERROR_CHARACTERS = 60
 PIPE_CHARACTERS = 2_000
@@ -78,14 +78,7 @@ def list_jobs(
         ),
     )
     if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "jobs": [record_of(job) for job in page.jobs],
-                    "next_cursor": None if page.next_cursor is None else str(page.next_cursor),
-                }
-            )
-        )
+        typer.echo(json.dumps(page_record_of(page)))
         return
     _print_table(page.jobs)
     if page.next_cursor is not None:

@@ -1,0 +1,227 @@
+"""What goes over the wire: each JSON body and each problem, written and read in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from pydantic_core import to_jsonable_python
+
+from async_jobs.domain.backoff import BackoffPolicy
+from async_jobs.domain.errors import (
+    AsyncJobsError,
+    AuthTokenError,
+    IllegalTransition,
+    InvalidJobError,
+    JobNotFoundError,
+    QuotaExceededError,
+    Unavailable,
+)
+from async_jobs.domain.job import (
+    AttemptError,
+    Enqueued,
+    EnqueueJobRequest,
+    Job,
+    JobPage,
+    JobStatus,
+)
+
+TOKEN_HEADER: Final = "X-Async-Jobs-Token"
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+
+
+class Problem(StrEnum):
+    """The `type` of every problem document (RFC 9457). Stable: clients decide by them."""
+
+    INVALID_JOB = "urn:async-jobs:problem:invalid-job"
+    QUOTA_EXCEEDED = "urn:async-jobs:problem:quota-exceeded"
+    JOB_NOT_FOUND = "urn:async-jobs:problem:job-not-found"
+    ILLEGAL_TRANSITION = "urn:async-jobs:problem:illegal-transition"
+    UNAUTHENTICATED = "urn:async-jobs:problem:unauthenticated"
+    FORBIDDEN = "urn:async-jobs:problem:forbidden"
+    BODY_TOO_LARGE = "urn:async-jobs:problem:body-too-large"
+    UNSUPPORTED_MEDIA_TYPE = "urn:async-jobs:problem:unsupported-media-type"
+    UNAVAILABLE = "urn:async-jobs:problem:unavailable"
+    NO_SUCH_ROUTE = "urn:async-jobs:problem:no-such-route"
+    METHOD_NOT_ALLOWED = "urn:async-jobs:problem:method-not-allowed"
+    INTERNAL_ERROR = "urn:async-jobs:problem:internal-error"
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+
+def body_of(request: EnqueueJobRequest) -> dict[str, Any]:
+    """Return a request as the JSON body of an enqueue; what it leaves open is left out."""
+    backoff = request.backoff_policy
+    tolerance = request.delay_tolerance
+    optional = {
+        "id": None if request.id is None else str(request.id),
+        "queue": request.queue,
+        "run_at": None if request.run_at is None else request.run_at.isoformat(),
+        "delay_tolerance_seconds": None if tolerance is None else tolerance.total_seconds(),
+        "max_attempts": request.max_attempts,
+        "backoff_policy": None if backoff is None else asdict(backoff),
+        "dedupe_key": request.dedupe_key,
+        "priority": request.priority or None,
+        "headers": dict(request.headers) or None,
+    }
+    return {
+        "tenant_id": request.tenant_id,
+        "use_case": request.use_case,
+        "type": request.type,
+        "payload": request.payload,
+    } | {name: value for name, value in optional.items() if value is not None}
+
+
+# --- answers ------------------------------------------------------------------------------------
+
+
+def record_of(job: Job) -> dict[str, Any]:
+    """Return a job as JSON values: instants in ISO 8601 UTC, durations in seconds."""
+    fields = asdict(job)
+    tolerance = fields.pop("delay_tolerance")
+    record: dict[str, Any] = to_jsonable_python(fields)
+    return record | {"delay_tolerance_seconds": tolerance.total_seconds()}
+
+
+def job_of(record: Mapping[str, Any]) -> Job:
+    """Return the job that `record_of` wrote; fields that this version does not know are ignored.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no such record.
+    """
+    return Job(
+        id=UUID(record["id"]),
+        tenant_id=record["tenant_id"],
+        use_case=record["use_case"],
+        type=record["type"],
+        queue=record["queue"],
+        status=JobStatus(record["status"]),
+        payload=record["payload"],
+        run_at=_instant(record["run_at"]),
+        delay_tolerance=timedelta(seconds=record["delay_tolerance_seconds"]),
+        deadline_at=_instant(record["deadline_at"]),
+        priority=record["priority"],
+        attempts=record["attempts"],
+        max_attempts=record["max_attempts"],
+        backoff_policy=_backoff(record["backoff_policy"]),
+        lease_expires_at=_optional_instant(record["lease_expires_at"]),
+        last_error=record["last_error"],
+        dedupe_key=record["dedupe_key"],
+        enqueue_failed=record["enqueue_failed"],
+        created_at=_instant(record["created_at"]),
+        updated_at=_instant(record["updated_at"]),
+        lease_seq=record["lease_seq"],
+        started_at=_optional_instant(record["started_at"]),
+        worker_id=record["worker_id"],
+        cancel_requested=record["cancel_requested"],
+        dispatches=record["dispatches"],
+        finished_at=_optional_instant(record["finished_at"]),
+        errors=tuple(
+            AttemptError(attempt=each["attempt"], at=_instant(each["at"]), error=each["error"])
+            for each in record["errors"]
+        ),
+        headers=dict(record["headers"]),
+        result=record["result"],
+    )
+
+
+def _instant(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _optional_instant(text: str | None) -> datetime | None:
+    return None if text is None else _instant(text)
+
+
+def _backoff(record: Mapping[str, Any]) -> BackoffPolicy:
+    return BackoffPolicy(
+        type=record["type"],
+        base_delay_seconds=record["base_delay_seconds"],
+        max_delay_seconds=record["max_delay_seconds"],
+        jitter=record["jitter"],
+    )
+
+
+def answer_of(enqueued: Enqueued) -> dict[str, Any]:
+    """Return the answer to an enqueue; only a duplicate says whether it is one."""
+    answer: dict[str, Any] = {"job_id": str(enqueued.job_id)}
+    return answer | {"duplicate": True} if enqueued.duplicate else answer
+
+
+def enqueued_of(answer: Mapping[str, Any]) -> Enqueued:
+    """Return what `answer_of` wrote."""
+    return Enqueued(UUID(answer["job_id"]), bool(answer.get("duplicate", False)))
+
+
+def page_record_of(page: JobPage) -> dict[str, Any]:
+    """Return one page of jobs as JSON values."""
+    cursor = page.next_cursor
+    return {
+        "jobs": [record_of(job) for job in page.jobs],
+        "next_cursor": None if cursor is None else str(cursor),
+    }
+
+
+def page_of(record: Mapping[str, Any]) -> JobPage:
+    """Return what `page_record_of` wrote."""
+    cursor = record["next_cursor"]
+    jobs = tuple(job_of(each) for each in record["jobs"])
+    return JobPage(jobs, None if cursor is None else UUID(cursor))
+
+
+# --- problems -----------------------------------------------------------------------------------
+
+
+def problem_of(error: AsyncJobsError) -> tuple[int, Problem, dict[str, Any]] | None:
+    """Return the status, the type and the members of an error's own; None for one of no call."""
+    match error:
+        case InvalidJobError():
+            return 422, Problem.INVALID_JOB, {"field": error.field, "problem": error.problem}
+        case QuotaExceededError():
+            members = ("tenant_id", "limit", "used", "asked")
+            told = {name: getattr(error, name) for name in members}
+            return 429, Problem.QUOTA_EXCEEDED, told
+        case JobNotFoundError():
+            return 404, Problem.JOB_NOT_FOUND, {"job_id": str(error.job_id)}
+        case IllegalTransition():
+            told = {name: getattr(error, name) for name in ("state", "event", "why")}
+            return 409, Problem.ILLEGAL_TRANSITION, told
+        case Unavailable():
+            return 503, Problem.UNAVAILABLE, {}
+    return None
+
+
+def error_of(document: Mapping[str, Any]) -> AsyncJobsError | None:
+    """Return the error that a problem document tells of; None for one that has no error here.
+
+    Raises:
+        KeyError, TypeError, ValueError: a member is missing or malformed.
+    """
+    match document.get("type"):
+        case Problem.INVALID_JOB:
+            return InvalidJobError(document["field"], document["problem"])
+        case Problem.BODY_TOO_LARGE:
+            return InvalidJobError("body", document["detail"])
+        case Problem.QUOTA_EXCEEDED:
+            return QuotaExceededError(
+                tenant_id=document["tenant_id"],
+                limit=document["limit"],
+                used=document["used"],
+                asked=document["asked"],
+            )
+        case Problem.JOB_NOT_FOUND:
+            return JobNotFoundError(UUID(document["job_id"]))
+        case Problem.ILLEGAL_TRANSITION:
+            return IllegalTransition(
+                state=document["state"], event=document["event"], why=document["why"]
+            )
+        case Problem.UNAUTHENTICATED | Problem.FORBIDDEN:
+            return AuthTokenError(document["detail"])
+        case Problem.UNAVAILABLE:
+            return Unavailable(document["detail"])
+    return None
