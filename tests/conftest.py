@@ -1,4 +1,4 @@
-"""Fixtures that give a test its own corner of a real Postgres."""
+"""Fixtures that give a test its own corner of a real Postgres, and an endpoint for SQS."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -43,3 +43,10 @@ def durable_postgres() -> Iterator[EmbeddedPostgres]:
     """A server with fsync on that only this test sees, to be killed and restarted."""
     with services.embedded_postgres(durable=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def sqs_endpoint() -> Iterator[str]:
+    """The URL of an SQS for all tests of this process; take queues of your own on it."""
+    with services.sqs() as url:
+        yield url

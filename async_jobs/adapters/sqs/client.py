@@ -1,0 +1,92 @@
+"""The default client: one session and one client per process, made through aioboto3."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from async_jobs.adapters.sqs.errors import NO_REGION, opening
+from async_jobs.adapters.sqs.queue import BATCHES_IN_FLIGHT, WAIT_SECONDS_MAX, SqsClient
+from async_jobs.domain.errors import ConfigurationError
+
+CONNECT_TIMEOUT_SECONDS = 5
+READ_TIMEOUT_SECONDS = WAIT_SECONDS_MAX + 5
+TRIES_MAX = 3
+# One lane that sends, receives and settles at once; more lanes wait for one another's requests.
+CONNECTIONS = 4 * BATCHES_IN_FLIGHT
+
+_REGIONAL_HOST = re.compile(
+    r"(?:[\w-]+\.)?sqs(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-\d+)\.(?:amazonaws\.com(?:\.cn)?"
+    r"|vpce\.amazonaws\.com|api\.aws|api\.amazonwebservices\.com\.cn)"
+    r"|(?:([a-z]{2}(?:-[a-z]+)+-\d+)\.)?queue\.amazonaws\.com(?:\.cn)?"
+)
+
+
+@asynccontextmanager
+async def open_client(
+    *,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+    connections: int = CONNECTIONS,
+) -> AsyncIterator[SqsClient]:
+    """Yield a client for the queues of one region, closed at the end.
+
+    Credentials come from the default chain, so that the roles of ECS tasks, EC2 instances and
+    pods work, and are refreshed before they expire.
+
+    Args:
+        region: the queues' region, see `region_of`; None for the one that AWS_REGION,
+            AWS_DEFAULT_REGION or the profile names, in this order.
+        endpoint_url: an emulator; None for AWS, or for what AWS_ENDPOINT_URL_SQS and
+            AWS_ENDPOINT_URL name.
+        connections: the most connections to SQS. Each open `receive` takes one.
+
+    Raises:
+        ConfigurationError: aioboto3 is not installed, there is no region, or what the
+            environment says of AWS is malformed.
+    """
+    async with AsyncExitStack() as stack:
+        with opening():
+            made = _make(region, endpoint_url, connections)
+            client: SqsClient = await stack.enter_async_context(made)
+        yield client
+
+
+def _make(region: str | None, endpoint_url: str | None, connections: int) -> Any:
+    try:
+        import aioboto3
+    except ImportError as error:
+        raise ConfigurationError(
+            'the SQS transport needs aioboto3: pip install "async-jobs[sqs]"'
+        ) from error
+    from botocore.config import Config
+
+    # ECS and Lambda set AWS_REGION, which boto alone does not read.
+    session = aioboto3.Session(region_name=region or os.environ.get("AWS_REGION") or None)
+    if not session.region_name:
+        raise ConfigurationError(NO_REGION)
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": TRIES_MAX},
+        max_pool_connections=connections,
+        tcp_keepalive=True,
+    )
+    return session.client("sqs", endpoint_url=endpoint_url, config=config)
+
+
+def region_of(queue_url: str) -> str | None:
+    """Return the region that a queue's URL names; None for an emulator's."""
+    try:
+        host = urlsplit(queue_url).hostname or ""
+    except ValueError:
+        return None
+    found = _REGIONAL_HOST.fullmatch(host)
+    if found is None:
+        return None
+    # The first region's old address does not name it.
+    return found[1] or found[2] or "us-east-1"
