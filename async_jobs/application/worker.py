@@ -391,8 +391,10 @@ class Worker:
     async def _drain(self, receivers: Sequence[asyncio.Task[None]]) -> None:
         settings = self._settings
         until = self._clock.monotonic() + settings.drain_timeout_seconds
-        # An open receive is not cancelled: that could strand what it was about to bring.
+        # An open receive is not cancelled while there is time: that could hide what it was about
+        # to bring until its visibility timeout.
         seconds = settings.poll_interval_seconds + RECEIVE_GRACE_SECONDS
+        seconds = min(seconds, settings.drain_timeout_seconds)
         await all_done(receivers, self._clock, seconds=seconds)
         while not self._inbox.empty():
             self._settler.add(self._inbox.get_nowait(), lifecycle.Released())
