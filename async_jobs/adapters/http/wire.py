@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
@@ -61,7 +61,7 @@ def body_of(request: EnqueueJobRequest) -> dict[str, Any]:
     optional = {
         "id": None if request.id is None else str(request.id),
         "queue": request.queue,
-        "run_at": None if request.run_at is None else request.run_at.isoformat(),
+        "run_at": None if request.run_at is None else _written(request.run_at),
         "delay_tolerance_seconds": None if tolerance is None else tolerance.total_seconds(),
         "max_attempts": request.max_attempts,
         "backoff_policy": None if backoff is None else asdict(backoff),
@@ -75,6 +75,14 @@ def body_of(request: EnqueueJobRequest) -> dict[str, Any]:
         "type": request.type,
         "payload": request.payload,
     } | {name: value for name, value in optional.items() if value is not None}
+
+
+def _written(instant: datetime) -> str:
+    """Return an instant in UTC: an offset may have seconds, which ISO 8601 cannot tell."""
+    try:
+        return instant.astimezone(UTC).isoformat()
+    except OverflowError:  # the calendar's first and last days have no UTC
+        return instant.isoformat()
 
 
 # --- answers ------------------------------------------------------------------------------------

@@ -1,0 +1,174 @@
+"""The six calls of `Jobs` as HTTP requests: what is sent, and how its answer is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
+
+from async_jobs.adapters.http.wire import body_of, enqueued_of, job_of, page_of
+from async_jobs.domain.bounds import check_name
+from async_jobs.domain.enqueue import check_request
+from async_jobs.domain.errors import InvalidJobError
+from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, JobStatus
+
+T = TypeVar("T")
+
+BATCH_MAX: Final = 1_000
+PAGE_MAX: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T]):
+    """One call, the same in every try.
+
+    Attributes:
+        method, path, params, body: the request; `path` is relative to the base URL, `body` is
+            encoded JSON.
+        decode: reads the JSON of a good answer; raises what `wire` raises on any other.
+        repeatable: whether carrying it out twice does what carrying it out once does.
+    """
+
+    method: str
+    path: str
+    decode: Callable[[Any], T]
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    repeatable: bool = True
+
+    @property
+    def writes(self) -> bool:
+        """Whether the call changes anything."""
+        return self.method != "GET"
+
+
+def enqueue(request: EnqueueJobRequest, new_id: Callable[[], UUID]) -> Call[Enqueued]:
+    """Return the call that enqueues one job; `new_id` makes its id when it brings none.
+
+    Raises:
+        InvalidJobError: a value breaks its bound.
+    """
+    check_request(request)
+    sent = _identified(request, new_id)
+    return Call(
+        method="POST",
+        path="jobs/enqueue",
+        body=_encoded(body_of(sent)),
+        decode=lambda answer: _enqueued(request, sent, answer),
+    )
+
+
+def enqueue_many(
+    requests: Sequence[EnqueueJobRequest], new_id: Callable[[], UUID]
+) -> Call[list[Enqueued]]:
+    """Return the call that enqueues all of at most 1,000 jobs or none.
+
+    Raises:
+        InvalidJobError: there are more, or a value breaks its bound (`jobs[7].priority`).
+    """
+    if len(requests) > BATCH_MAX:
+        raise InvalidJobError("jobs", f"must be at most {BATCH_MAX}; got {len(requests)}")
+    # A list of its own: the caller may change theirs while the call waits for another try.
+    asked = list(requests)
+    for index, request in enumerate(asked):
+        try:
+            check_request(request)
+        except InvalidJobError as error:
+            raise InvalidJobError(f"jobs[{index}].{error.field}", error.problem) from None
+    sent = [_identified(request, new_id) for request in asked]
+
+    def decode(answer: Any) -> list[Enqueued]:
+        return [_enqueued(*each) for each in zip(asked, sent, answer["jobs"], strict=True)]
+
+    body = _encoded({"jobs": [body_of(request) for request in sent]})
+    return Call(method="POST", path="jobs/enqueue-batch", body=body, decode=decode)
+
+
+def get_job(job_id: UUID, tenant_id: str | None) -> Call[Job]:
+    """Return the call that reads one job."""
+    params = _named(tenant_id=tenant_id)
+    return Call(method="GET", path=_path(job_id), params=params, decode=job_of)
+
+
+def list_jobs(
+    *,
+    tenant_id: str | None,
+    use_case: str | None,
+    status: JobStatus | None,
+    limit: int,
+    cursor: UUID | None,
+) -> Call[JobPage]:
+    """Return the call that reads one page of jobs.
+
+    Raises:
+        InvalidJobError: an argument breaks its bound.
+    """
+    if not 1 <= limit <= PAGE_MAX:
+        raise InvalidJobError("limit", f"must be from 1 to {PAGE_MAX}")
+    params = _named(tenant_id=tenant_id, use_case=use_case) | {"limit": str(limit)}
+    if status is not None:
+        params["status"] = _status(status)
+    if cursor is not None:
+        params["cursor"] = str(_uuid("cursor", cursor))
+    return Call(method="GET", path="jobs/", params=params, decode=page_of)
+
+
+def cancel_job(job_id: UUID, tenant_id: str | None) -> Call[Job]:
+    """Return the call that cancels a job; by JB-9 a repetition says what the first try said."""
+    path, params = f"{_path(job_id)}/cancel", _named(tenant_id=tenant_id)
+    return Call(method="POST", path=path, params=params, decode=job_of)
+
+
+def retry_job(job_id: UUID, tenant_id: str | None) -> Call[Job]:
+    """Return the call that gives a job another life.
+
+    It is not repeatable: a first try that took effect unheard makes the second one fail, or,
+    when the job has ended again by then, gives it a life too many.
+    """
+    path, params = f"{_path(job_id)}/retry", _named(tenant_id=tenant_id)
+    return Call(method="POST", path=path, params=params, decode=job_of, repeatable=False)
+
+
+def _identified(request: EnqueueJobRequest, new_id: Callable[[], UUID]) -> EnqueueJobRequest:
+    return request if request.id is not None else replace(request, id=new_id())
+
+
+def _enqueued(asked: EnqueueJobRequest, sent: EnqueueJobRequest, answer: Any) -> Enqueued:
+    enqueued = enqueued_of(answer)
+    if enqueued.job_id != sent.id:
+        if not enqueued.duplicate:
+            raise ValueError("the job has another id than it was given")
+        return enqueued
+    # An id made for this call was known to nobody else: what was there before is an earlier
+    # try of this very call, ours or that of a gateway in between.
+    return Enqueued(enqueued.job_id, enqueued.duplicate and asked.id is not None)
+
+
+def _encoded(document: Mapping[str, Any]) -> bytes:
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode()
+
+
+def _path(job_id: UUID) -> str:
+    return f"jobs/{_uuid('job_id', job_id)}"
+
+
+def _uuid(name: str, value: object) -> UUID:
+    if not isinstance(value, UUID):  # any other text could lead to another path
+        raise InvalidJobError(name, f"must be a UUID, not {type(value).__name__}")
+    return value
+
+
+def _status(value: str) -> str:
+    try:
+        return JobStatus(value).value
+    except ValueError:
+        raise InvalidJobError("status", f"must be one of {', '.join(JobStatus)}") from None
+
+
+def _named(**names: str | None) -> dict[str, str]:
+    """Return the names that are given; an empty one could be taken for none, so it is refused."""
+    given = {name: value for name, value in names.items() if value is not None}
+    return {name: check_name(name, value) for name, value in given.items()}

@@ -1,0 +1,131 @@
+"""AsyncJobsHttpClient: the driving port `Jobs`, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Self, TypeVar
+from uuid import UUID
+
+import httpx
+
+from async_jobs.adapters.http import calls
+from async_jobs.adapters.http.calls import Call
+from async_jobs.adapters.http.exchange import Answer, Lost
+from async_jobs.adapters.http.line import TIMEOUT_SECONDS, TRIES, Line
+from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, JobStatus
+from async_jobs.ports.clock import Chance, Clock
+
+T = TypeVar("T")
+
+
+class AsyncJobsHttpClient:
+    """Implements `Jobs` over HTTP; one pool of connections, for one event loop.
+
+    Args:
+        base_url, auth_token, timeout_seconds, tries: see `Line`.
+        transport: carries the requests instead of the network; closed by `aclose`.
+        clock: dates new ids, measures timeouts, and is slept on between two tries.
+        chance: makes new ids and spreads the tries.
+
+    Raises (each call, besides what `Jobs` promises):
+        Unavailable: no good answer after the last try; whether a write took effect is unknown.
+        AuthTokenError: the token is missing or wrong.
+        RemoteHttpError: something answered that is not this interface.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        auth_token: str | None = None,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        tries: int = TRIES,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Clock,
+        chance: Chance,
+    ) -> None:
+        self._clock = clock
+        self._line = Line(
+            base_url,
+            auth_token,
+            timeout_seconds=timeout_seconds,
+            tries=tries,
+            clock=clock,
+            chance=chance,
+        )
+        self._client = httpx.AsyncClient(transport=transport, **self._line.client_options())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; no call can be made any more."""
+        await self._client.aclose()
+
+    # --- Jobs ---
+
+    async def enqueue(self, request: EnqueueJobRequest) -> Enqueued:
+        """See `Jobs`. A job without an id is given one here, so that repeating it is safe."""
+        return await self._call(calls.enqueue(request, self._line.new_id))
+
+    async def enqueue_many(self, requests: Sequence[EnqueueJobRequest]) -> list[Enqueued]:
+        """See `Jobs`; ids as in `enqueue`."""
+        return await self._call(calls.enqueue_many(requests, self._line.new_id))
+
+    async def get_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
+        """See `Jobs`."""
+        return await self._call(calls.get_job(job_id, tenant_id))
+
+    async def list_jobs(
+        self,
+        *,
+        tenant_id: str | None = None,
+        use_case: str | None = None,
+        status: JobStatus | None = None,
+        limit: int = 100,
+        cursor: UUID | None = None,
+    ) -> JobPage:
+        """See `Jobs`."""
+        return await self._call(
+            calls.list_jobs(
+                tenant_id=tenant_id, use_case=use_case, status=status, limit=limit, cursor=cursor
+            )
+        )
+
+    async def cancel_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
+        """See `Jobs`."""
+        return await self._call(calls.cancel_job(job_id, tenant_id))
+
+    async def retry_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
+        """See `Jobs`. Not repeated once a try may have taken effect: that is `Unavailable`."""
+        return await self._call(calls.retry_job(job_id, tenant_id))
+
+    # --- input and output ---
+
+    async def _call(self, call: Call[T]) -> T:
+        with closing(self._line.exchange(call)) as exchange:
+            pause_seconds = next(exchange)
+            while True:
+                if pause_seconds > 0:
+                    await self._clock.sleep(pause_seconds)
+                heard = await self._send(call)
+                try:
+                    pause_seconds = exchange.send(heard)
+                except StopIteration as done:
+                    result: T = done.value
+                    return result
+
+    async def _send(self, call: Call[T]) -> Answer | Lost:
+        reading = self._line.reading()
+        try:
+            async with self._client.stream(**self._line.request_options(call)) as response:
+                reading.begin(response)
+                async for part in response.aiter_bytes():
+                    reading.add(part)
+        except httpx.RequestError as error:
+            return reading.fail(error)
+        return reading.end()
