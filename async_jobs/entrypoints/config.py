@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig, queue_of
+from async_jobs.entrypoints.api.access import ApiToken, check_tokens
 
 QueueBackend = Literal["sqs", "postgres", "memory"]
 
@@ -39,6 +40,7 @@ _JSON_OBJECTS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_USE_CASES": "use_case_configs",
     "ASYNC_JOBS_PER_TENANT_QUOTAS": "per_tenant_quotas",
 }
+_API_TOKENS: Final = "ASYNC_JOBS_API_TOKENS"
 _USE_CASE_SUFFIXES: Final[Mapping[str, str]] = {
     "_MAX_CONCURRENT": "max_concurrent",
     "_DEFAULT_DELAY_TOLERANCE_SECONDS": "default_delay_tolerance_seconds",
@@ -51,6 +53,7 @@ _OTHERS: Final = frozenset(
         "ASYNC_JOBS_DEMO_FAILURE_SHARE",
         "ASYNC_JOBS_POSTGRES_BIN",
         "ASYNC_JOBS_TEST_DSN",
+        "ASYNC_JOBS_TEST_SQS_ENDPOINT",
         "ASYNC_JOBS_REQUIRE_SERVICES",
     }
 )
@@ -66,6 +69,7 @@ class AsyncJobsConfig(BaseModel):
         sqs_queue_urls: the URL of each queue that SQS carries, by its name.
         queue_backend: what carries hand-offs.
         enqueue_auth_token: the shared token of the HTTP API.
+        api_tokens: further tokens of the HTTP API, each with its tenants and scopes.
         scheduler_interval_seconds: the longest pause between ticks; signals shorten it.
         dispatch_timeout_seconds: the life of a lease that no worker has claimed.
         retention_seconds: how long finished jobs are kept; 0 keeps them for ever.
@@ -92,6 +96,7 @@ class AsyncJobsConfig(BaseModel):
     sqs_queue_urls: Mapping[str, str] = Field(default_factory=dict)
     queue_backend: QueueBackend = "postgres"
     enqueue_auth_token: str | None = Field(default=None, min_length=1, repr=False)
+    api_tokens: tuple[ApiToken, ...] = ()
     scheduler_interval_seconds: float = Field(default=1.0, gt=0, le=3600)
     dispatch_timeout_seconds: float = Field(default=60.0, ge=1, le=86_400)
     retention_seconds: float = Field(default=604_800.0, ge=0)
@@ -105,6 +110,11 @@ class AsyncJobsConfig(BaseModel):
     db_pool_max_size: int = Field(default=10, ge=2, le=1_000)
     db_statement_cache_size: int | None = Field(default=None, ge=0)
     unknown_variables: tuple[str, ...] = ()
+
+    @field_validator("api_tokens")
+    @classmethod
+    def _each_token_once(cls, tokens: tuple[ApiToken, ...]) -> tuple[ApiToken, ...]:
+        return check_tokens(tokens)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> AsyncJobsConfig:
@@ -168,6 +178,7 @@ class _Reader:
         tenants = objects["per_tenant_quotas"]
         self._check_keys("ASYNC_JOBS_PER_TENANT_QUOTAS", tenants, TenantQuota)
         values |= {"use_case_configs": use_cases, "per_tenant_quotas": tenants}
+        values["api_tokens"] = self._tokens()
         if values["sqs_queue_urls"]:
             values.setdefault("queue_backend", "sqs")
         values["unknown_variables"] = tuple(self._unknown(use_cases))
@@ -191,6 +202,20 @@ class _Reader:
             return value
         self.problems.append(f"{variable}: must be a JSON object of objects, by name")
         return {}
+
+    def _tokens(self) -> list[dict[str, Any]]:
+        text = self._take(_API_TOKENS)
+        if text is None:
+            return []
+        try:
+            value = json.loads(text)
+        except ValueError:
+            self.problems.append(f"{_API_TOKENS}: must be JSON")
+            return []
+        if isinstance(value, list) and all(isinstance(each, dict) for each in value):
+            return value
+        self.problems.append(f"{_API_TOKENS}: must be a JSON list of objects")
+        return []
 
     def _queues(self, use_cases: dict[str, dict[str, Any]]) -> dict[str, str]:
         """Declare the use cases that have an SQS queue; returns the URLs by queue name."""
@@ -252,6 +277,9 @@ class _Reader:
         """Return the variable a value came from, with the path inside it where it is JSON."""
         if (variable := self._origin.get(path) or self._origin.get(path[:1])) is not None:
             return variable
+        if path[0] == "api_tokens":
+            index = f"[{path[1]}]" if len(path) > 1 else ""
+            return ".".join([f"{_API_TOKENS}{index}", *path[2:]])
         holder = next(name for name, field in _JSON_OBJECTS.items() if field == path[0])
         return f"{holder}: {'.'.join(path[1:])}"
 
@@ -268,6 +296,11 @@ def _take_out(values: dict[str, Any], path: tuple[int | str, ...]) -> None:
             return
         holder = holder[part]
     holder.pop(path[-1], None)
+
+
+def sqs_variable(queue: str) -> str:
+    """Return the variable that sets the URL of a queue named like its use case."""
+    return f"{_QUEUE_PREFIX}{_upper(queue)}"
 
 
 def _upper(use_case: str) -> str:

@@ -1,12 +1,14 @@
-"""The wiring: the only file that names concrete adapters, and dependency-injector."""
+"""The wiring of a process: which adapter stands behind which port, by dependency-injector."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -33,9 +35,9 @@ from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
 from async_jobs.application.worker import Identity, Worker
-from async_jobs.domain.errors import ConfigurationError
+from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.facts import RowUnreadable
-from async_jobs.entrypoints.config import AsyncJobsConfig
+from async_jobs.entrypoints.config import AsyncJobsConfig, sqs_variable
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import Signal
@@ -43,10 +45,21 @@ from async_jobs.ports.store import JobStore, Unreadable
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 
-__all__ = ["Container", "EmbeddedPostgres", "memory_container", "migrate", "opened", "ports_beside"]
+__all__ = [
+    "Container",
+    "EmbeddedPostgres",
+    "days_from_now",
+    "memory_container",
+    "migrate",
+    "opened",
+    "ports_beside",
+    "wired",
+]
 
 RENEWAL_POOL_MAX_SIZE = 2
 CLOSE_TIMEOUT_SECONDS = 5.0
+READY_SECONDS = 2.0
+NOBODY = UUID(int=0)
 
 
 def _unreadable(telemetry: Telemetry, clock: Clock) -> Unreadable:
@@ -74,16 +87,30 @@ def _worker_settings(config: AsyncJobsConfig) -> WorkerSettings:
     )
 
 
-def _postgres_queues(
+def _queues(
+    config: AsyncJobsConfig,
+    pool: asyncpg.Pool,
+    clock: Clock,
+    signal: Signal,
+    sqs_client: Any,
+) -> Callable[[str], JobQueue]:
+    """Return what gives each lane, always the same one for a name."""
+    if config.queue_backend == "memory":
+        raise ConfigurationError(
+            "ASYNC_JOBS_QUEUE_BACKEND: memory carries hand-offs within one process only; set it"
+            " to sqs or postgres"
+        )
+    if config.queue_backend == "sqs":
+        make = _sqs_queue(config, clock, sqs_client)
+    else:
+        make = _postgres_queue(config, pool, clock, signal)
+    return functools.cache(make)
+
+
+def _postgres_queue(
     config: AsyncJobsConfig, pool: asyncpg.Pool, clock: Clock, signal: Signal
 ) -> Callable[[str], JobQueue]:
-    if config.queue_backend != "postgres":
-        raise ConfigurationError(
-            f"ASYNC_JOBS_QUEUE_BACKEND: {config.queue_backend!r} cannot carry hand-offs here;"
-            " this version carries them on Postgres: set it to postgres"
-        )
-
-    def queue_of(name: str) -> JobQueue:
+    def make(name: str) -> JobQueue:
         return PostgresJobQueue(
             pool,
             name,
@@ -92,7 +119,71 @@ def _postgres_queues(
             visibility_timeout_seconds=config.worker_visibility_timeout_seconds,
         )
 
-    return queue_of
+    return make
+
+
+def _sqs_queue(config: AsyncJobsConfig, clock: Clock, client: Any) -> Callable[[str], JobQueue]:
+    if client is None:
+        raise ConfigurationError(
+            "sqs_client: is required, because ASYNC_JOBS_QUEUE_BACKEND is sqs (which the URL of"
+            " a queue implies)"
+        )
+    from async_jobs.adapters.sqs.queue import SqsJobQueue
+
+    def make(name: str) -> JobQueue:
+        url = config.sqs_queue_urls.get(name)
+        if url is None:
+            raise ConfigurationError(
+                f"the queue {name!r} has no URL: set {sqs_variable(name)}, or"
+                " ASYNC_JOBS_QUEUE_BACKEND to postgres"
+            )
+        return SqsJobQueue(
+            client,
+            name,
+            url,
+            clock=clock,
+            visibility_timeout_seconds=config.worker_visibility_timeout_seconds,
+        )
+
+    return make
+
+
+@asynccontextmanager
+async def _sqs_client(config: AsyncJobsConfig) -> AsyncIterator[Any]:
+    """Open the process's own client when SQS carries the hand-offs; yields None otherwise."""
+    if config.queue_backend != "sqs":
+        yield None
+        return
+    try:
+        from async_jobs.adapters.sqs.client import CONNECTIONS, open_client, region_of
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            'SQS needs aioboto3: pip install "async-jobs[sqs]"; or set'
+            " ASYNC_JOBS_QUEUE_BACKEND to postgres"
+        ) from None
+    regions = sorted({region_of(url) or "" for url in config.sqs_queue_urls.values()} - {""})
+    if len(regions) > 1:
+        raise ConfigurationError(
+            f"ASYNC_JOBS_SQS_QUEUE_…: the queues of one process must be in one region; these are"
+            f" in {', '.join(regions)}"
+        )
+    # One more for the open receive of each lane beyond the first.
+    connections = CONNECTIONS + len(config.sqs_queue_urls) - 1
+    region = regions[0] if regions else None
+    async with open_client(region=region, connections=connections) as client:
+        yield client
+
+
+def _store_answers(store: JobStore) -> Callable[[], Awaitable[bool]]:
+    async def answers() -> bool:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await store.get([NOBODY])
+        except (AsyncJobsError, TimeoutError):
+            return False
+        return True
+
+    return answers
 
 
 def _memory_queues(clock: Clock) -> Callable[[str], JobQueue]:
@@ -179,6 +270,9 @@ class Container(containers.DeclarativeContainer):
     logger = providers.Dependency(instance_of=logging.Logger)
     pool: providers.Dependency[asyncpg.Pool] = providers.Dependency(instance_of=asyncpg.Pool)
 
+    sqs_client: providers.Object[Any] = providers.Object(None)
+    """Any client compatible with aiobotocore's; None where SQS carries nothing."""
+
     chance = providers.Singleton(SystemChance)
     host_clock = providers.Singleton(SystemClock)
     telemetry = providers.Singleton(LogTelemetry, logger)
@@ -189,13 +283,14 @@ class Container(containers.DeclarativeContainer):
         PostgresJobStore, pool, unreadable=unreadable
     )
     workers: providers.Provider[Workers] = providers.Singleton(PostgresWorkers, pool, clock=clock)
-    queue_of = providers.Singleton(_postgres_queues, config, pool, clock, signal)
+    queue_of = providers.Singleton(_queues, config, pool, clock, signal, sqs_client)
     make_renewal_host = providers.Singleton(
         _renewal_thread,
         config,
         providers.Singleton(_open_renewal_store, config, host_clock),
         logger,
     )
+    store_answers = providers.Singleton(_store_answers, store)
     service = providers.Singleton(
         JobService,
         config,
@@ -248,36 +343,57 @@ def memory_container(config: AsyncJobsConfig, logger: logging.Logger) -> Contain
 
 @asynccontextmanager
 async def opened(
-    config: AsyncJobsConfig, logger: logging.Logger, *, application_name: str
+    config: AsyncJobsConfig,
+    logger: logging.Logger,
+    *,
+    application_name: str,
+    hands_off: bool = False,
 ) -> AsyncIterator[Container]:
     """Open the process's pool, wire everything to it, and close it all on the way out.
 
+    Args:
+        config: what to connect to.
+        logger: told of facts.
+        application_name: how Postgres lists the connections.
+        hands_off: True for a process that sends or receives hand-offs; others need no SQS.
+
     Raises:
         Unavailable: the database does not answer.
-        ConfigurationError: it refuses the credentials.
+        ConfigurationError: it refuses the credentials, or SQS is not set up.
     """
-    pool = await create_pool(
-        config.db_dsn,
-        max_size=config.db_pool_max_size,
-        statement_cache_size=config.db_statement_cache_size,
-        application_name=application_name,
-    )
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(_sqs_client(config)) if hands_off else None
+        pool = await create_pool(
+            config.db_dsn,
+            max_size=config.db_pool_max_size,
+            statement_cache_size=config.db_statement_cache_size,
+            application_name=application_name,
+        )
+        stack.push_async_callback(_close, pool)
+        async with wired(config, logger, pool, client) as container:
+            yield container
+
+
+@asynccontextmanager
+async def wired(
+    config: AsyncJobsConfig, logger: logging.Logger, pool: asyncpg.Pool, sqs_client: Any
+) -> AsyncIterator[Container]:
+    """Wire everything to a pool and a client that somebody else closes."""
     container = Container(config=config, logger=logger, pool=pool)
+    container.sqs_client.override(providers.Object(sqs_client))
     try:
         yield container
     finally:
-        await close_signal(container)
-        try:
-            await asyncio.wait_for(pool.close(), CLOSE_TIMEOUT_SECONDS)
-        except TimeoutError:
-            pool.terminate()
+        signal = container.signal()
+        if isinstance(signal, PostgresSignal):
+            await signal.close()
 
 
-async def close_signal(container: Container) -> None:
-    """End the signal's tasks, where it has any."""
-    signal = container.signal()
-    if isinstance(signal, PostgresSignal):
-        await signal.close()
+async def _close(pool: asyncpg.Pool) -> None:
+    try:
+        await asyncio.wait_for(pool.close(), CLOSE_TIMEOUT_SECONDS)
+    except TimeoutError:
+        pool.terminate()
 
 
 def ports_beside(store: JobStore) -> tuple[Clock, Chance, Signal | None]:
@@ -287,3 +403,8 @@ def ports_beside(store: JobStore) -> tuple[Clock, Chance, Signal | None]:
         return host, chance, None
     clock = PostgresClock(store.pool, host=host)
     return clock, chance, PostgresSignal(store.pool, clock=clock)
+
+
+def days_from_now(days: float) -> datetime:
+    """Return the instant so many days ahead, by this host's clock."""
+    return SystemClock().now() + timedelta(days=days)

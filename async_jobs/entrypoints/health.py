@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
-from async_jobs.domain.errors import ConfigurationError
+from async_jobs.entrypoints.serving import serving
 
 Message: TypeAlias = MutableMapping[str, Any]
-SHUTDOWN_SECONDS = 1.0
 
 
 def health_app(
@@ -55,36 +53,5 @@ async def serving_health(
     if port is None:
         yield
         return
-    try:
-        import uvicorn
-    except ModuleNotFoundError:
-        raise ConfigurationError("--health-port needs uvicorn: install async-jobs[api]") from None
-
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            # The program itself decides what SIGTERM means.
-            yield
-
-    settings = uvicorn.Config(
-        health_app(ready), host=host, port=port, log_config=None, lifespan="off"
-    )
-    server = Server(settings)
-    task = asyncio.create_task(_serve(server))
-    while not (server.started or task.done()):
-        await asyncio.wait((task,), timeout=0.01)
-    if task.done():
-        raise ConfigurationError(f"--health-port: nothing can listen on {host}:{port}")
-    try:
+    async with serving(health_app(ready), host=host, port=port, option="--health-port"):
         yield
-    finally:
-        server.should_exit = True
-        await asyncio.wait((task,), timeout=SHUTDOWN_SECONDS)
-        task.cancel()
-
-
-async def _serve(server: Any) -> None:
-    try:
-        await server.serve()
-    except SystemExit:
-        return  # uvicorn's way to say that the port is taken

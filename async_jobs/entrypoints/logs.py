@@ -25,6 +25,10 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+# What they tell at level info is one line a request, or what our own programs tell already.
+CHATTY = ("httpx", "uvicorn")
+
+
 def set_up_logging(level: LogLevel, log_format: LogFormat) -> logging.Logger:
     """Send all logging to standard error in one format; returns the package's logger.
 
@@ -62,9 +66,12 @@ def set_up_logging(level: LogLevel, log_format: LogFormat) -> logging.Logger:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
+    chosen = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(max(logging.INFO, chosen))
+    for chatty in CHATTY:
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, chosen))
     logger = logging.getLogger("async_jobs")
-    logger.setLevel(level.upper())
+    logger.setLevel(chosen)
     return logger
 
 

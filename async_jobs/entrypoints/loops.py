@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 import asyncpg
 
 from async_jobs.application.registry import JobRegistry
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.container import Container, close_signal, error_logger
+from async_jobs.entrypoints.container import Container, error_logger, wired
 
 
 async def run_scheduler_loop(
@@ -26,18 +27,16 @@ async def run_scheduler_loop(
     Args:
         config: the use cases to schedule; at least one.
         db_pool: the caller's own pool; it is not closed.
-        sqs_client: None where Postgres carries the hand-offs.
+        sqs_client: any client compatible with aiobotocore's; it is not closed. None where
+            Postgres carries the hand-offs.
         logger: told of facts and passing failures.
         stop: set it to end after the tick under way.
 
     Raises:
         ConfigurationError: there is nothing to schedule, or the transport is not set up.
     """
-    container = Container(config=config, logger=logger, pool=db_pool)
-    try:
+    async with wired(config, logger, db_pool, sqs_client) as container:
         await schedule(container, stop or asyncio.Event())
-    finally:
-        await close_signal(container)
 
 
 async def run_worker_loop(
@@ -58,26 +57,64 @@ async def run_worker_loop(
     Args:
         config: how to run them.
         db_pool: the caller's own pool; it is not closed.
-        sqs_client: None where Postgres carries the hand-offs.
+        sqs_client: any client compatible with aiobotocore's; it is not closed. None where
+            Postgres carries the hand-offs.
         registry: the handlers.
-        queue_name: the queue to receive from.
+        queue_name: the queue to receive from: its name, or its URL.
         logger: told of facts and passing failures.
         stop: set it to shut down gracefully.
     """
-    container = Container(config=config, logger=logger, pool=db_pool)
-    try:
-        worker = container.worker(registry=registry, queue_names=[queue_name])
+    config, names = listening(config, [queue_name])
+    async with wired(config, logger, db_pool, sqs_client) as container:
+        worker = container.worker(registry=registry, queue_names=names)
         await worker.run(stop or asyncio.Event())
-    finally:
-        await close_signal(container)
 
 
 async def schedule(container: Container, stop: asyncio.Event) -> None:
     """Run the container's scheduler until `stop` is set."""
-    if not container.config().use_case_configs:
+    config = container.config()
+    if not config.use_case_configs:
         raise ConfigurationError(
             "no use case is declared: set ASYNC_JOBS_USE_CASES, for example"
             ' {"notifications": {"max_concurrent": 8}}'
         )
+    for name in config.queue_names:
+        container.queue_of()(name)  # before the first job needs it
     on_error = error_logger(container.logger(), "scheduler_degraded")
     await container.scheduler().run(stop, on_error)
+
+
+def listening(config: AsyncJobsConfig, queues: Iterable[str]) -> tuple[AsyncJobsConfig, list[str]]:
+    """Return the names of the queues to receive from, and the configuration that knows them.
+
+    Args:
+        config: as the environment has it.
+        queues: names, or URLs of SQS queues. A URL that the configuration does not name
+            becomes a queue named like the last part of it.
+
+    Raises:
+        ConfigurationError: no use case feeds a name, or two URLs mean one name.
+    """
+    urls = dict(config.sqs_queue_urls)
+    names_by_url = {url: name for name, url in urls.items()}
+    names: list[str] = []
+    for queue in dict.fromkeys(queues):
+        if "://" in queue:
+            name = names_by_url.get(queue) or queue.rstrip("/").rpartition("/")[2]
+            if urls.setdefault(name, queue) != queue:
+                raise ConfigurationError(f"--queue: {name!r} has another URL: {urls[name]}")
+        else:
+            name = queue
+            known = config.queue_names
+            if known and name not in known:
+                raise ConfigurationError(
+                    f"--queue: {name!r} is fed by no use case; known: {', '.join(known)}"
+                )
+        names.append(name)
+    if len(urls) > len(config.sqs_queue_urls):
+        if config.queue_backend != "sqs" and "queue_backend" in config.model_fields_set:
+            raise ConfigurationError(
+                f"--queue: is a URL, but ASYNC_JOBS_QUEUE_BACKEND is {config.queue_backend}"
+            )
+        config = config.model_copy(update={"sqs_queue_urls": urls, "queue_backend": "sqs"})
+    return config, list(dict.fromkeys(names))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -40,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "sqs_queue_urls": {},
     "queue_backend": "postgres",
     "enqueue_auth_token": None,
+    "api_tokens": (),
     "scheduler_interval_seconds": 1,
     "dispatch_timeout_seconds": 60,
     "retention_seconds": 604_800,
@@ -221,6 +225,73 @@ def test_tenants_have_quotas() -> None:
         "tenant1": TenantQuota(max_pending_jobs=100, max_running=20, weight=2),
         "tenant2": TenantQuota(max_running=0),
     }
+
+
+# --- Tokens ----------------------------------------------------------------------------------
+
+HASH = hashlib.sha256(TOKEN.encode()).hexdigest()
+ENTRY: dict[str, Any] = {"sha256": HASH, "tenants": ["acme"], "scopes": ["read"]}
+
+
+def test_tokens_have_tenants_and_scopes() -> None:
+    """Some or all of them, and for some time or for ever."""
+    entries = [
+        ENTRY | {"scopes": ["enqueue", "read"], "expires_at": "2030-01-01T00:00:00Z"},
+        {"sha256": HASH[::-1], "tenants": "*", "scopes": ["operate"]},
+    ]
+
+    one, other = configured(API_TOKENS=json.dumps(entries)).api_tokens
+
+    assert (one.tenants, one.scopes) == ({"acme"}, {"enqueue", "read"})
+    assert one.expires_at == datetime(2030, 1, 1, tzinfo=UTC)
+    assert (other.tenants, other.scopes, other.expires_at) == (None, {"operate"}, None)
+
+
+BAD_TOKENS: list[tuple[str, str]] = [
+    ("[", ": must be JSON"),
+    ("{}", ": must be a JSON list of objects"),
+    ('["ajt_x"]', ": must be a JSON list of objects"),
+    (json.dumps([ENTRY, ENTRY]), ": entries 0 and 1 are the same token"),
+    (json.dumps([ENTRY | {"sha256": TOKEN}]), "[0].sha256: "),
+    (json.dumps([ENTRY | {"tenants": []}]), "[0].tenants: "),
+    (json.dumps([ENTRY | {"tenants": None}]), "[0].tenants: "),
+    (json.dumps([ENTRY | {"scopes": ["write"]}]), "[0].scopes: "),
+    (json.dumps([ENTRY | {"expires_at": "2030-01-01T00:00:00"}]), "[0].expires_at: "),
+    (json.dumps([ENTRY | {"tenant": "acme"}]), "[0].tenant: "),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), BAD_TOKENS, ids=[told for _, told in BAD_TOKENS])
+def test_a_bad_token_is_refused_by_its_place(text: str, told: str) -> None:
+    """In one line, which shows neither a hash nor a token."""
+    (problem,) = problems(API_TOKENS=text)
+
+    assert problem.startswith(f"ASYNC_JOBS_API_TOKENS{told}")
+    assert HASH not in problem
+    assert TOKEN not in problem
+
+
+def test_every_bad_token_is_told_at_once() -> None:
+    """Beside whatever else is wrong."""
+    entries = [ENTRY, ENTRY | {"scopes": [], "tenants": ""}, {"sha256": "x"}]
+
+    told = problems(API_TOKENS=json.dumps(entries), WORKER_CONCURRENCY="0")
+
+    assert [problem.partition(": ")[0] for problem in told] == [
+        "ASYNC_JOBS_API_TOKENS[1].tenants",
+        "ASYNC_JOBS_API_TOKENS[1].scopes",
+        "ASYNC_JOBS_API_TOKENS[2].sha256",
+        "ASYNC_JOBS_API_TOKENS[2].tenants",
+        "ASYNC_JOBS_API_TOKENS[2].scopes",
+        "ASYNC_JOBS_WORKER_CONCURRENCY",
+    ]
+
+
+def test_a_configuration_shows_no_hash() -> None:
+    """It is no secret, but whoever has it can try tokens against it."""
+    config = configured(API_TOKENS=json.dumps([ENTRY]))
+
+    assert HASH not in f"{config} {config!r}"
 
 
 # --- What is wrong ---------------------------------------------------------------------------

@@ -1,0 +1,102 @@
+"""create_app: the FastAPI application that `async-jobs api` serves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from async_jobs import __version__
+from async_jobs.entrypoints.api import described
+from async_jobs.entrypoints.api.access import ApiToken
+from async_jobs.entrypoints.api.problems import answer_to
+from async_jobs.entrypoints.api.router import LOGGER, JobServiceFactory, create_jobs_router
+from async_jobs.entrypoints.api.schemas import with_components
+from async_jobs.ports.clock import Clock
+
+Ready: TypeAlias = Callable[[], bool | Awaitable[bool]]
+DESCRIPTION: Final = (
+    "Hand work in with how late it may start; it runs, earliest deadline first. Errors are"
+    " problem documents (RFC 9457) whose `type` is stable."
+)
+
+
+def create_app(
+    job_service_factory: JobServiceFactory,
+    *,
+    auth_token: str | None = None,
+    tokens: Sequence[ApiToken] = (),
+    allow_unauthenticated: bool = False,
+    ready: Ready = lambda: True,
+    clock: Clock | None = None,
+) -> FastAPI:
+    """Return the application: the routes of `create_jobs_router`, health, and the documents.
+
+    `/docs` loads its scripts from a CDN; everything else is served from here.
+
+    Args:
+        job_service_factory: as `create_jobs_router` takes it, like all but one of the others.
+        auth_token: the shared token.
+        tokens: entries of further tokens.
+        allow_unauthenticated: with no token at all, let everybody in.
+        ready: asked at each request to `/health/ready`; an error is a no.
+        clock: tells which tokens have expired; this host's by default.
+
+    Raises:
+        ConfigurationError: there is no token and nobody said that there need be none.
+    """
+    app = _App(
+        title="async_jobs",
+        version=__version__,
+        description=DESCRIPTION,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(
+        create_jobs_router(
+            job_service_factory,
+            auth_token,
+            tokens=tokens,
+            allow_unauthenticated=allow_unauthenticated,
+            clock=clock,
+        )
+    )
+    _add_health(app, ready)
+    app.add_exception_handler(HTTPException, _answer)
+    return app
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = with_components(described.with_nulls(super().openapi()))
+        return self.openapi_schema
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    """Answer what no route was asked: an unknown path, or a method that a path does not have."""
+    return answer_to(error, LOGGER)
+
+
+def _add_health(app: FastAPI, ready: Ready) -> None:
+    async def health_live() -> Response:
+        return JSONResponse({"status": "live"})
+
+    async def health_ready() -> Response:
+        try:
+            answer = ready()
+            is_ready = await answer if inspect.isawaitable(answer) else answer
+        except Exception as error:
+            LOGGER.warning("not_ready", extra={"problem": type(error).__name__})
+            is_ready = False
+        return JSONResponse(
+            {"status": "ready" if is_ready else "not ready"}, 200 if is_ready else 503
+        )
+
+    app.add_api_route("/health/live", health_live, **described.HEALTH_LIVE)
+    app.add_api_route("/health/ready", health_ready, **described.HEALTH_READY)

@@ -1,0 +1,326 @@
+"""What the OpenAPI document tells of each route: arguments of `APIRouter.add_api_route`."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem
+from async_jobs.application.service import BATCH_MAX, PAGE_MAX
+from async_jobs.entrypoints.api import schemas
+from async_jobs.entrypoints.api.bodies import PAGE_DEFAULT
+from async_jobs.entrypoints.api.problems import (
+    INTERNAL,
+    RETRY_AFTER_SECONDS,
+    TITLES,
+    UNAVAILABLE,
+)
+from async_jobs.entrypoints.api.schemas import Schema
+
+Description: TypeAlias = dict[str, Any]
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+TOKEN: Final = (
+    "The shared token, or one that is limited to tenants and to the scopes `enqueue`, `read`"
+    " and `operate`."
+)
+
+# --- examples -----------------------------------------------------------------------------------
+
+_JOB_ID: Final = "01983f5a-7c00-7000-8000-000000000001"
+_NEXT: Final = "01983f5a-7c00-7000-8000-000000000000"
+_REQUEST: Final = {
+    "tenant_id": "acme",
+    "use_case": "notifications",
+    "type": "send_email",
+    "payload": {"to": "a@b.example", "subject": "Hello"},
+}
+_REQUEST_IN_FULL: Final = _REQUEST | {
+    "queue": "notifications",
+    "id": _JOB_ID,
+    "run_at": "2026-03-01T09:00:00+01:00",
+    "delay_tolerance_seconds": 30,
+    "max_attempts": 5,
+    "backoff_policy": {
+        "type": "exponential",
+        "base_delay_seconds": 10,
+        "max_delay_seconds": 600,
+        "jitter": 0.2,
+    },
+    "dedupe_key": "welcome-4711",
+    "priority": 10,
+    "headers": {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+}
+_JOB: Final = {
+    "id": _JOB_ID,
+    "tenant_id": "acme",
+    "use_case": "notifications",
+    "type": "send_email",
+    "queue": "notifications",
+    "status": "pending",
+    "payload": _REQUEST["payload"],
+    "run_at": "2026-03-01T08:00:00Z",
+    "deadline_at": "2026-03-01T08:00:30Z",
+    "priority": 10,
+    "attempts": 0,
+    "max_attempts": 5,
+    "backoff_policy": _REQUEST_IN_FULL["backoff_policy"],
+    "lease_expires_at": None,
+    "last_error": None,
+    "dedupe_key": "welcome-4711",
+    "enqueue_failed": False,
+    "created_at": "2026-02-28T12:00:00Z",
+    "updated_at": "2026-02-28T12:00:00Z",
+    "lease_seq": 0,
+    "started_at": None,
+    "worker_id": None,
+    "cancel_requested": False,
+    "dispatches": 0,
+    "finished_at": None,
+    "errors": [],
+    "headers": _REQUEST_IN_FULL["headers"],
+    "result": None,
+    "delay_tolerance_seconds": 30.0,
+}
+_CANCELLED: Final = _JOB | {
+    "status": "cancelled",
+    "updated_at": "2026-02-28T12:01:00Z",
+    "finished_at": "2026-02-28T12:01:00Z",
+}
+
+# --- problems -----------------------------------------------------------------------------------
+
+_EXAMPLES: Final[dict[Problem, tuple[int, str, dict[str, Any]]]] = {
+    Problem.UNAUTHENTICATED: (401, "a valid token is required", {}),
+    Problem.FORBIDDEN: (403, "the token may not be used for this", {}),
+    Problem.JOB_NOT_FOUND: (404, f"no job has the id {_JOB_ID}", {"job_id": _JOB_ID}),
+    Problem.ILLEGAL_TRANSITION: (
+        409,
+        "Retried cannot happen to a job that is succeeded",
+        {"state": "succeeded", "event": "Retried", "why": ""},
+    ),
+    Problem.BODY_TOO_LARGE: (413, "the body may have at most 2097152 bytes", {}),
+    Problem.UNSUPPORTED_MEDIA_TYPE: (415, "the content type must be application/json", {}),
+    Problem.INVALID_JOB: (
+        422,
+        "priority: must be an integer from -32768 to 32767",
+        {"field": "priority", "problem": "must be an integer from -32768 to 32767"},
+    ),
+    Problem.QUOTA_EXCEEDED: (
+        429,
+        "tenant 'acme' may have 100 pending jobs; it has 100 and asked for 1 more",
+        {"tenant_id": "acme", "limit": 100, "used": 100, "asked": 1},
+    ),
+    Problem.UNAVAILABLE: (503, UNAVAILABLE, {}),
+    Problem.INTERNAL_ERROR: (500, INTERNAL, {}),
+}
+
+
+def _problems(*types: Problem) -> Responses:
+    """Return the responses of these problems, and of those that any route can answer with."""
+    everywhere = (
+        Problem.UNAUTHENTICATED,
+        Problem.FORBIDDEN,
+        Problem.INVALID_JOB,
+        Problem.UNAVAILABLE,
+        Problem.INTERNAL_ERROR,
+    )
+    found = {_EXAMPLES[type][0]: _problem(type) for type in (*everywhere, *types)}
+    return dict(sorted(found.items()))
+
+
+def _problem(type: Problem) -> dict[str, Any]:
+    status, detail, members = _EXAMPLES[type]
+    title = TITLES[type]
+    example = {"type": type.value, "title": title, "status": status, "detail": detail} | members
+    schema = schemas.problem_schema(type, status, title)
+    response: dict[str, Any] = {
+        "description": f"{title}.",
+        "content": {PROBLEM_MEDIA_TYPE: {"schema": schema, "example": example}},
+    }
+    if type is Problem.UNAVAILABLE:
+        response["headers"] = {
+            "Retry-After": {
+                "description": "Seconds to wait before the call is repeated.",
+                "schema": {"type": "integer", "const": RETRY_AFTER_SECONDS},
+            }
+        }
+    return response
+
+
+# --- parts of a route ---------------------------------------------------------------------------
+
+
+def _body(schema: Schema, **examples: object) -> dict[str, Any]:
+    told = {name: {"value": value} for name, value in examples.items()}
+    return {
+        "required": True,
+        "content": {"application/json": {"schema": schema, "examples": told}},
+    }
+
+
+def _answer(description: str, schema: Schema, example: object) -> dict[str, Any]:
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": schema, "example": example}},
+    }
+
+
+def _query(name: str, schema: Schema, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema, "description": description}
+
+
+_PATH: Final = {
+    "name": "job_id",
+    "in": "path",
+    "required": True,
+    "schema": schemas.UUID,
+    "description": "The job's id.",
+    "example": _JOB_ID,
+}
+_TENANT: Final = _query(
+    "tenant_id", schemas.NAME, "Whose job it has to be; another's looks like a missing one."
+)
+
+
+def _route(
+    operation_id: str,
+    summary: str,
+    description: str,
+    answers: Responses,
+    problems: Responses,
+    *,
+    status_code: int = 200,
+    **described: Any,
+) -> Description:
+    return {
+        "operation_id": operation_id,
+        "summary": summary,
+        "description": description,
+        "responses": answers | problems,
+        "status_code": status_code,
+        "response_description": answers[status_code]["description"],
+        "response_model": None,
+        "openapi_extra": described,
+    }
+
+
+# --- routes -------------------------------------------------------------------------------------
+
+_TAKEN: Final = (Problem.BODY_TOO_LARGE, Problem.UNSUPPORTED_MEDIA_TYPE, Problem.QUOTA_EXCEEDED)
+
+ENQUEUE_JOB: Final = _route(
+    "enqueue_job",
+    "Enqueue one job",
+    "Returns after the commit: from then on the job exists until it has ended and its retention"
+    " is over. Repeating a call that carries an `id`, or the `dedupe_key` of a job that lives,"
+    " creates nothing and answers with the job there is. Unknown fields are refused.",
+    {
+        201: _answer("The job was enqueued.", schemas.ENQUEUED, {"job_id": _JOB_ID}),
+        200: _answer(
+            "The job was there already.", schemas.ENQUEUED, {"job_id": _JOB_ID, "duplicate": True}
+        ),
+    },
+    _problems(*_TAKEN),
+    status_code=201,
+    requestBody=_body(schemas.ENQUEUE_REQUEST, least=_REQUEST, full=_REQUEST_IN_FULL),
+)
+ENQUEUE_JOBS: Final = _route(
+    "enqueue_jobs",
+    "Enqueue many jobs",
+    f"Enqueues up to {BATCH_MAX} jobs in one transaction, all or nothing: when one is invalid,"
+    " over quota or of a tenant out of reach, none is enqueued. The answers are in order.",
+    {
+        201: _answer(
+            "The jobs were enqueued; some may have been there already.",
+            schemas.ENQUEUED_BATCH,
+            {"jobs": [{"job_id": _JOB_ID}, {"job_id": _NEXT, "duplicate": True}]},
+        ),
+        200: _answer(
+            "All of the jobs were there already.",
+            schemas.ENQUEUED_BATCH,
+            {"jobs": [{"job_id": _JOB_ID, "duplicate": True}]},
+        ),
+    },
+    _problems(*_TAKEN),
+    status_code=201,
+    requestBody=_body(schemas.BATCH_REQUEST, two={"jobs": [_REQUEST_IN_FULL, _REQUEST]}),
+)
+GET_JOB: Final = _route(
+    "get_job",
+    "Look at one job",
+    "Returns the full record. A job of a tenant out of reach looks like a missing one.",
+    {200: _answer("The job as it stands.", schemas.JOB, _JOB)},
+    _problems(Problem.JOB_NOT_FOUND),
+    parameters=[_PATH, _TENANT],
+)
+LIST_JOBS: Final = _route(
+    "list_jobs",
+    "List jobs",
+    "Returns jobs, newest first, one page at a time: pass `next_cursor` as `cursor`, with the"
+    " same filters, until it is null. A token that reaches several tenants has to name one.",
+    {200: _answer("One page of jobs.", schemas.JOB_PAGE, {"jobs": [_JOB], "next_cursor": _NEXT})},
+    _problems(),
+    parameters=[
+        _query("tenant_id", schemas.NAME, "Only jobs of this tenant."),
+        _query("use_case", schemas.NAME, "Only jobs of this use case."),
+        _query("status", schemas.STATUS, "Only jobs with this status."),
+        _query(
+            "limit",
+            {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT},
+            "How many jobs a page has at most.",
+        ),
+        _query("cursor", schemas.UUID, "Where the page begins: `next_cursor` of the last one."),
+    ],
+)
+CANCEL_JOB: Final = _route(
+    "cancel_job",
+    "Cancel a job",
+    "Ends a job that nobody executes at once, and asks the worker of one that is being executed"
+    " to stop; repeating it says so again. A job that ended otherwise is a 409.",
+    {200: _answer("The job as it then stands.", schemas.JOB, _CANCELLED)},
+    _problems(Problem.JOB_NOT_FOUND, Problem.ILLEGAL_TRANSITION),
+    parameters=[_PATH, _TENANT],
+)
+RETRY_JOB: Final = _route(
+    "retry_job",
+    "Give a job another life",
+    "Makes a dead or cancelled job pending and due, its attempts counted anew and its history"
+    " kept. Any other job is a 409.",
+    {200: _answer("The job as it then stands.", schemas.JOB, _JOB)},
+    _problems(Problem.JOB_NOT_FOUND, Problem.ILLEGAL_TRANSITION),
+    parameters=[_PATH, _TENANT],
+)
+HEALTH_LIVE: Final = _route(
+    "health_live",
+    "Tell whether the process lives",
+    "Asks for no token.",
+    {200: _answer("It does.", schemas.health_schema("live"), {"status": "live"})},
+    {},
+    tags=["health"],
+)
+HEALTH_READY: Final = _route(
+    "health_ready",
+    "Tell whether the process can serve",
+    "Asks for no token.",
+    {
+        200: _answer("It can.", schemas.health_schema("ready"), {"status": "ready"}),
+        503: _answer("It cannot now.", schemas.health_schema("not ready"), {"status": "not ready"}),
+    },
+    {},
+    tags=["health"],
+)
+
+_BY_NAME: Final = {
+    each["operation_id"]: each
+    for each in (ENQUEUE_JOB, ENQUEUE_JOBS, GET_JOB, LIST_JOBS, CANCEL_JOB, RETRY_JOB)
+}
+
+
+def with_nulls(document: dict[str, Any]) -> dict[str, Any]:
+    """Put the nulls of the examples back into an OpenAPI document: FastAPI leaves them out."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            if (described := _BY_NAME.get(operation.get("operationId"))) is not None:
+                answers = described["responses"].items()
+                operation["responses"] = {str(status): answer for status, answer in answers}
+    return document

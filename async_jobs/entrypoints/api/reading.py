@@ -1,0 +1,151 @@
+"""Reading what strangers send: never more than is allowed, and nothing but JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from async_jobs.domain.errors import AsyncJobsError, InvalidJobError
+
+JOB_BYTES_MAX: Final = 2 * 1024 * 1024
+"""A payload has 256 KiB at most, which escapes can make six times as long."""
+BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
+INTEGER_CHARACTERS_MAX: Final = 20
+"""Longer integers do not fit into 64 bits, however they are written."""
+BODY: Final = "body"
+"""The field of a problem with the body as a whole."""
+KEY_CHARACTERS_MAX: Final = 80
+
+
+class BodyTooLarge(AsyncJobsError):
+    """The body has more bytes than the route reads."""
+
+
+class UnsupportedMediaType(AsyncJobsError):
+    """The body is not said to be JSON."""
+
+
+async def read_json(request: Request, *, bytes_max: int) -> dict[str, Any]:
+    """Return the JSON object that a request carries.
+
+    What JSON allows and the stores do not (numbers beyond 64 bits, NUL, lone surrogates, deep
+    nesting) is returned as it can be, for the domain to refuse by its path.
+
+    Raises:
+        UnsupportedMediaType: its content is not said to be JSON, or is said to be encoded.
+        BodyTooLarge: it has more than `bytes_max` bytes; no more of it was read.
+        InvalidJobError: it is not a JSON object, or an object in it names a field twice.
+    """
+    _check_content(request)
+    body = await read_body(request, bytes_max=bytes_max)
+    value = parse(body)
+    if not isinstance(value, dict):
+        raise InvalidJobError(BODY, "must be a JSON object")
+    return value
+
+
+def _check_content(request: Request) -> None:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    is_json = media_type == "application/json" or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
+    if not is_json:
+        raise UnsupportedMediaType("the content type must be application/json")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaType("the content must not be encoded")
+
+
+async def read_body(request: Request, *, bytes_max: int) -> bytes:
+    """Return the body, read piece by piece until it is whole or too large."""
+    too_large = BodyTooLarge(f"the body may have at most {bytes_max} bytes")
+    told = request.headers.get("content-length", "")
+    if told.isascii() and told.isdigit() and (len(told) > 18 or int(told) > bytes_max):
+        raise too_large
+    pieces, read_bytes = [], 0
+    stream: AsyncIterator[bytes] = request.stream()
+    async for piece in stream:
+        read_bytes += len(piece)
+        if read_bytes > bytes_max:
+            raise too_large
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+# --- JSON ---------------------------------------------------------------------------------------
+
+
+def parse(body: bytes) -> Any:
+    """Return the JSON value that the bytes are; `read_json` says what of it is still unchecked."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise InvalidJobError(BODY, "must be UTF-8") from None
+    if text.startswith("\ufeff"):
+        raise InvalidJobError(BODY, "must not begin with a byte order mark")
+    if not text.strip(" \t\r\n"):
+        raise InvalidJobError(BODY, "must not be empty")
+    repeated: tuple[dict[str, Any], list[tuple[str, Any]]] | None = None
+
+    def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal repeated
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            # The last one stays: those before it may have been in what a repetition threw away.
+            repeated = found, pairs
+        return found
+
+    try:
+        value = _decoded(text, checked)
+    except RecursionError:
+        raise InvalidJobError(BODY, "is nested too deeply") from None
+    if repeated is not None:
+        holder, pairs = repeated
+        times = Counter(name for name, _ in pairs)
+        place = _place(value, holder, next(name for name in times if times[name] > 1))
+        raise InvalidJobError(place, "must be given once only")
+    return value
+
+
+def _decoded(text: str, checked: Any) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=checked)
+    except json.JSONDecodeError as error:
+        raise InvalidJobError(
+            BODY, f"must be JSON; it is not at line {error.lineno}, column {error.colno}"
+        ) from None
+    except ValueError:
+        # An integer of thousands of digits, which Python refuses to read. It is read once more
+        # with a stand-in that is too large as well, so that the domain can name its path.
+        return json.loads(text, object_pairs_hook=checked, parse_int=_integer)
+
+
+def _integer(digits: str) -> int:
+    return int(digits) if len(digits) <= INTEGER_CHARACTERS_MAX else 2**64
+
+
+def _place(value: Any, holder: dict[str, Any], name: str) -> str:
+    """Return the path of the field `name` of `holder`, which stands somewhere in `value`."""
+    places: list[tuple[str, Any]] = [("", value)]
+    while places:
+        path, each = places.pop()
+        if each is holder:
+            return joined(path, name)
+        if isinstance(each, dict):
+            places += [(joined(path, key), item) for key, item in each.items()]
+        elif isinstance(each, list):
+            places += [(f"{path or BODY}[{index}]", item) for index, item in enumerate(each)]
+    return shown(name)
+
+
+def joined(path: str, name: str) -> str:
+    """Return the path of a field of the object at `path`; the outermost object has an empty one."""
+    return f"{path}.{shown(name)}" if path else shown(name)
+
+
+def shown(name: str) -> str:
+    """Return a field's name as it can be told: cut, and without what UTF-8 cannot hold."""
+    return name[:KEY_CHARACTERS_MAX].encode("utf-8", "replace").decode()

@@ -1,0 +1,97 @@
+"""An ASGI application on a port, for the length of a block: uvicorn without its own signals."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, NamedTuple
+
+from async_jobs.domain.errors import ConfigurationError, Unavailable
+
+# Longer than the 60 s for which AWS load balancers keep idle connections by default: the side
+# that closes first must be the one that knows whether a request is under way.
+KEEP_ALIVE_SECONDS = 75
+BACKLOG = 2_048
+STOP_SECONDS = 1.0
+
+
+class Serving(NamedTuple):
+    """A server under way: where, and the task that ends when it does."""
+
+    port: int
+    task: asyncio.Task[None]
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Wait until `stop` is set, or until the server fails, which is raised."""
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((stopping, self.task), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if self.task.done():
+            self.task.result()
+            raise Unavailable("the HTTP server ended by itself")
+
+
+@asynccontextmanager
+async def serving(
+    app: Any, *, host: str, port: int, option: str, drain_seconds: float = 0.0
+) -> AsyncIterator[Serving]:
+    """Serve an ASGI application.
+
+    Args:
+        app: the application; its lifespan events are not sent.
+        host: the address to listen on.
+        port: 0 takes one that is free.
+        option: what chose the port, for errors.
+        drain_seconds: how long requests under way may take to finish when the block ends.
+
+    Raises:
+        ConfigurationError: uvicorn is not installed, or nothing can listen there.
+    """
+    try:
+        import uvicorn
+    except ModuleNotFoundError:
+        raise ConfigurationError(f"{option} needs uvicorn: install async-jobs[api]") from None
+
+    class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # The program itself decides what SIGTERM means.
+            yield
+
+    listening = _listening(host, port, option)
+    settings = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, round(drain_seconds)),
+    )
+    server = Server(settings)
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        yield Serving(int(listening.getsockname()[1]), task)
+    finally:
+        server.should_exit = True
+        await asyncio.wait((task,), timeout=drain_seconds + STOP_SECONDS)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        listening.close()
+
+
+def _listening(host: str, port: int, option: str) -> socket.socket:
+    """Return a socket that listens: connections that come before the server runs just wait."""
+    try:
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        why = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror
+        raise ConfigurationError(f"{option}: nothing can listen on {host}:{port} ({why})") from None

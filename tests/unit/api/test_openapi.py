@@ -1,0 +1,241 @@
+"""The OpenAPI document is whole, true, and the one that is kept in the repository."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema_rs
+import pytest
+from fastapi import FastAPI
+
+from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem, page_record_of, record_of
+from async_jobs.domain.job import JobPage
+from async_jobs.entrypoints.api import openapi
+from async_jobs.entrypoints.api.bodies import FIELDS, request_of, requests_of
+from async_jobs.testing.builders import a_job, an_id
+from async_jobs.testing.contracts.specimens import JOBS
+from tests.unit.api.callers import a_body
+
+REPOSITORY = Path(__file__).parents[3]
+DOCUMENT: dict[str, Any] = json.loads(openapi.document())
+OPERATIONS: dict[str, dict[str, Any]] = {
+    operation["operationId"]: operation
+    for path in DOCUMENT["paths"].values()
+    for operation in path.values()
+}
+OF_JOBS = {name: each for name, each in OPERATIONS.items() if not name.startswith("health")}
+IN_JSON = "application/json"
+ANYWHERE = {"401", "403", "422", "500", "503"}
+
+
+def validator(schema: dict[str, Any]) -> Any:
+    """Return what checks values against a schema of the document."""
+    return jsonschema_rs.Draft202012Validator(
+        schema | {"components": DOCUMENT["components"]}, validate_formats=True
+    )
+
+
+def component(name: str) -> Any:
+    """Return what checks values against one of the named schemas."""
+    return validator({"$ref": f"#/components/schemas/{name}"})
+
+
+def contents() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every body that the document describes."""
+    for name, operation in OPERATIONS.items():
+        for status, response in operation["responses"].items():
+            for media_type, content in response["content"].items():
+                yield f"{name} {status} {media_type}", content
+        for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
+            yield f"{name} {media_type}", content
+
+
+CONTENTS = dict(contents())
+
+
+def test_every_operation_has_a_stable_name() -> None:
+    """Generated clients call them so."""
+    assert set(OF_JOBS) == {
+        "enqueue_job",
+        "enqueue_jobs",
+        "get_job",
+        "list_jobs",
+        "cancel_job",
+        "retry_job",
+    }
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_is_described(name: str) -> None:
+    """In a line, and in sentences."""
+    operation = OPERATIONS[name]
+
+    assert operation["summary"]
+    assert operation["description"].endswith(".")
+    assert operation["tags"]
+    for parameter in operation.get("parameters", []):
+        assert parameter["description"]
+
+
+@pytest.mark.parametrize(
+    ("name", "statuses"),
+    [
+        ("enqueue_job", {"200", "201", "413", "415", "429"}),
+        ("enqueue_jobs", {"200", "201", "413", "415", "429"}),
+        ("get_job", {"200", "404"}),
+        ("list_jobs", {"200"}),
+        ("cancel_job", {"200", "404", "409"}),
+        ("retry_job", {"200", "404", "409"}),
+    ],
+)
+def test_every_status_is_documented(name: str, statuses: set[str]) -> None:
+    """Each error as the problem document that it is."""
+    responses = OPERATIONS[name]["responses"]
+
+    assert set(responses) == statuses | ANYWHERE
+    for status, response in responses.items():
+        assert list(response["content"]) == [IN_JSON if status < "300" else PROBLEM_MEDIA_TYPE]
+
+
+@pytest.mark.parametrize("name", OF_JOBS)
+def test_every_operation_asks_for_the_token(name: str) -> None:
+    """By the header that it is sent in."""
+    assert OF_JOBS[name]["security"] == [{"token": []}]
+    scheme = DOCUMENT["components"]["securitySchemes"]["token"]
+    assert (scheme["type"], scheme["in"]) == ("apiKey", "header")
+    assert scheme["name"] == "X-Async-Jobs-Token"
+
+
+@pytest.mark.parametrize("place", CONTENTS)
+def test_every_example_fits_its_schema(place: str) -> None:
+    """There is one for every body, and it is valid."""
+    content = CONTENTS[place]
+    examples = [each["value"] for each in content.get("examples", {}).values()]
+    examples += [content["example"]] if "example" in content else []
+
+    assert examples
+    for example in examples:
+        validator(content["schema"]).validate(example)
+
+
+def test_the_examples_of_requests_are_taken() -> None:
+    """By the code, not only by the schema."""
+    (one, many) = (OPERATIONS[name]["requestBody"] for name in ("enqueue_job", "enqueue_jobs"))
+
+    for example in one["content"][IN_JSON]["examples"].values():
+        request_of(example["value"])
+    for example in many["content"][IN_JSON]["examples"].values():
+        requests_of(example["value"])
+
+
+def test_the_schema_has_the_fields_that_the_code_takes() -> None:
+    """Those and no others."""
+    schema = DOCUMENT["components"]["schemas"]["EnqueueJobRequest"]
+
+    assert tuple(schema["properties"]) == FIELDS
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("fields", JOBS.values(), ids=JOBS.keys())
+def test_every_job_fits_its_schema(fields: dict[str, Any]) -> None:
+    """At its bounds too."""
+    job = a_job(**fields)
+
+    component("Job").validate(record_of(job))
+    component("JobPage").validate(page_record_of(JobPage((job,), an_id())))
+
+
+def test_every_type_of_problem_that_a_route_has_is_described() -> None:
+    """With the members of its own, and by its stable name."""
+    described = {
+        schema["properties"]["type"]["const"]
+        for name, schema in DOCUMENT["components"]["schemas"].items()
+        if name.endswith("Problem") and name != "FieldProblem"
+    }
+
+    assert described == set(Problem) - {Problem.NO_SUCH_ROUTE, Problem.METHOD_NOT_ALLOWED}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"priority": 32_768},
+        {"tenant_id": ""},
+        {"tenant_id": "a\n"},
+        {"run_at": "soon"},
+        {"unknown": 1},
+        {"id": "1"},
+        {"max_attempts": "5"},
+        {"headers": {"a": 1}},
+        {"backoff_policy": {"jitter": 2}},
+        {"payload": []},
+        {"delay_tolerance_seconds": -1},
+    ],
+    ids=str,
+)
+def test_the_schema_has_the_bounds(change: dict[str, Any]) -> None:
+    """A generated client refuses what the API would."""
+    schema = component("EnqueueJobRequest")
+
+    assert schema.is_valid(a_body())
+    assert not schema.is_valid(a_body(**change))
+
+
+def test_nothing_of_the_framework_shows() -> None:
+    """Its own error documents are never sent."""
+    assert "HTTPValidationError" not in openapi.document()
+    assert "ValidationError" not in DOCUMENT["components"]["schemas"]
+
+
+async def test_the_document_is_the_one_that_is_served(
+    client: httpx.AsyncClient, app: FastAPI
+) -> None:
+    """Asking for it twice changes nothing."""
+    served = (await client.get("/openapi.json")).json()
+
+    assert served == DOCUMENT == app.openapi()
+
+
+# --- The file --------------------------------------------------------------------------------
+
+
+def test_the_file_in_this_repository_is_up_to_date() -> None:
+    """What is committed is what the routes say."""
+    assert openapi.main(["--check"], root=REPOSITORY) == 0
+
+
+@pytest.mark.parametrize("kept", [None, "{}\n"])
+def test_a_stale_file_is_named_and_then_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: str | None
+) -> None:
+    """A check changes nothing; without it the file is mended, and the check passes."""
+    (tmp_path / "docs").mkdir()
+    path = tmp_path / "docs" / "openapi.json"
+    if kept is not None:
+        path.write_text(kept, encoding="utf-8")
+
+    stale = openapi.main(["--check"], root=tmp_path)
+    before = path.read_text(encoding="utf-8") if path.exists() else None
+    written = openapi.main([], root=tmp_path)
+    checked = openapi.main(["--check"], root=tmp_path)
+
+    shown = capsys.readouterr()
+    assert (stale, written, checked) == (1, 0, 0)
+    assert before == kept
+    assert openapi.COMMAND in shown.err
+    assert shown.out == "wrote docs/openapi.json\ndocs/openapi.json is up to date\n"
+
+
+def test_outside_of_a_clone_the_command_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit 1, without a traceback."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(openapi, "__file__", str(tmp_path / "a/b/c/openapi.py"))
+
+    assert openapi.main([]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
