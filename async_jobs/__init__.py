@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     )
     from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobStatus
     from async_jobs.domain.limits import TenantQuota, UseCaseConfig
+    from async_jobs.entrypoints.api.router import create_jobs_router
     from async_jobs.entrypoints.config import AsyncJobsConfig
+    from async_jobs.entrypoints.http_client import AsyncJobsHttpClient, JobsHttpClient
     from async_jobs.entrypoints.library import JobService
     from async_jobs.entrypoints.loops import run_scheduler_loop, run_worker_loop
     from async_jobs.ports.store import JobStore
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "AsyncJobsConfig": "entrypoints.config",
     "AsyncJobsError": "domain.errors",
+    "AsyncJobsHttpClient": "entrypoints.http_client",
     "AuthTokenError": "domain.errors",
     "BackoffPolicy": "domain.backoff",
     "ConfigurationError": "domain.errors",
@@ -52,6 +55,7 @@ _WHERE = {
     "JobService": "entrypoints.library",
     "JobStatus": "domain.job",
     "JobStore": "ports.store",
+    "JobsHttpClient": "entrypoints.http_client",
     "LatePolicy": "domain.deadline",
     "MemoryJobStore": "adapters.memory.store",
     "PostgresJobStore": "adapters.postgres.store",
@@ -63,6 +67,7 @@ _WHERE = {
     "TenantQuota": "domain.limits",
     "Unavailable": "domain.errors",
     "UseCaseConfig": "domain.limits",
+    "create_jobs_router": "entrypoints.api.router",
     "get_ddl": "adapters.postgres.migrate",
     "job_registry": "application.registry",
     "run_scheduler_loop": "entrypoints.loops",
@@ -72,6 +77,7 @@ _WHERE = {
 __all__ = [
     "AsyncJobsConfig",
     "AsyncJobsError",
+    "AsyncJobsHttpClient",
     "AuthTokenError",
     "BackoffPolicy",
     "ConfigurationError",
@@ -86,6 +92,7 @@ __all__ = [
     "JobService",
     "JobStatus",
     "JobStore",
+    "JobsHttpClient",
     "LatePolicy",
     "MemoryJobStore",
     "PostgresJobStore",
@@ -97,6 +104,7 @@ __all__ = [
     "TenantQuota",
     "Unavailable",
     "UseCaseConfig",
+    "create_jobs_router",
     "get_ddl",
     "job_registry",
     "run_scheduler_loop",

@@ -10,7 +10,7 @@ from uuid import UUID
 from async_jobs.application import failpoints
 from async_jobs.application.dispatch import Dispatcher
 from async_jobs.domain import lifecycle
-from async_jobs.domain.bounds import bounded_error, check_result
+from async_jobs.domain.bounds import bounded_error, check_name, check_result
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.enqueue import new_job
 from async_jobs.domain.errors import (
@@ -137,6 +137,7 @@ class JobService:
 
     async def get_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
         """See `Jobs`."""
+        _check_names(tenant_id=tenant_id)
         jobs = await self._store.get([job_id], tenant_id=tenant_id)
         if not jobs:
             raise JobNotFoundError(job_id)
@@ -154,6 +155,7 @@ class JobService:
         """See `Jobs`."""
         if not 1 <= limit <= PAGE_MAX:
             raise InvalidJobError("limit", f"must be from 1 to {PAGE_MAX}")
+        _check_names(tenant_id=tenant_id, use_case=use_case)
         criteria = JobFilter(tenant_id=tenant_id, use_case=use_case, status=status)
         return await self._store.find(criteria, limit=limit, before=cursor)
 
@@ -303,6 +305,13 @@ def _tells(stored: Job, job: Job, event: lifecycle.JobEvent) -> bool:
         told.last_error,
         told.result,
     )
+
+
+def _check_names(**names: str | None) -> None:
+    """Refuse names that no job can have: some stores cannot even look for them."""
+    for field, name in names.items():
+        if name is not None:
+            check_name(field, name)
 
 
 def _enqueued(job: Job, result: AddResult) -> Enqueued:

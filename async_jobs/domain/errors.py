@@ -79,7 +79,10 @@ class ConfigurationError(AsyncJobsError, ValueError):
 
 
 class Unavailable(AsyncJobsError):
-    """A component did not answer. Whether a write took effect is unknown; repeat it safely."""
+    """A component did not answer; whether a write took effect is unknown.
+
+    Repeating an enqueue is harmless when the request carries an id or a dedupe key.
+    """
 
 
 class AuthTokenError(AsyncJobsError):

@@ -12,6 +12,7 @@ import async_jobs
 PROMISED = {
     "AsyncJobsConfig",
     "AsyncJobsError",
+    "AsyncJobsHttpClient",
     "AuthTokenError",
     "BackoffPolicy",
     "EnqueueJobRequest",
@@ -24,6 +25,7 @@ PROMISED = {
     "JobService",
     "JobStatus",
     "JobStore",
+    "JobsHttpClient",
     "QuotaExceededError",
     "Reject",
     "RemoteHttpError",
@@ -32,6 +34,7 @@ PROMISED = {
     "TenantQuota",
     "Unavailable",
     "UseCaseConfig",
+    "create_jobs_router",
     "get_ddl",
     "job_registry",
     "run_scheduler_loop",
@@ -87,4 +90,4 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "async_jobs" in loaded
-    assert not loaded & {"asyncpg", "dependency_injector", "fastapi", "pydantic", "typer"}
+    assert not loaded & {"asyncpg", "dependency_injector", "fastapi", "httpx", "pydantic", "typer"}

@@ -235,6 +235,26 @@ class JobsContract:
         with pytest.raises(InvalidJobError):
             await jobs.list_jobs(limit=limit)
 
+    @pytest.mark.parametrize("name", ["", "a\u0000b", "a\ud800", "x" * 201])
+    async def test_jb_5_a_name_that_no_job_can_have_is_not_looked_for(
+        self, jobs: Jobs, name: str
+    ) -> None:
+        """It is named, whichever call it stands in."""
+        calls = [
+            jobs.get_job(an_id(), tenant_id=name),
+            jobs.list_jobs(tenant_id=name),
+            jobs.list_jobs(use_case=name),
+            jobs.cancel_job(an_id(), tenant_id=name),
+            jobs.retry_job(an_id(), tenant_id=name),
+        ]
+        fields = []
+        for call in calls:
+            with pytest.raises(InvalidJobError) as caught:
+                await call
+            fields.append(caught.value.field)
+
+        assert fields == ["tenant_id", "tenant_id", "use_case", "tenant_id", "tenant_id"]
+
     async def test_jb_6_a_full_tenant_is_refused(self, jobs: Jobs) -> None:
         """With the numbers that explain it; others go on."""
         await jobs.enqueue_many([a_request(tenant_id="limited") for _ in range(LIMITED_MAX - 1)])

@@ -1,0 +1,423 @@
+"""Over HTTP, the driving port keeps its promises: both clients, against the real API."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, cast
+from uuid import UUID
+
+import asyncpg
+import httpx
+import pytest
+import pytest_asyncio
+from fastapi import FastAPI
+
+import async_jobs
+from async_jobs.adapters.http.blocking import JobsHttpClient
+from async_jobs.adapters.http.client import AsyncJobsHttpClient
+from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.adapters.postgres.pool import create_pool
+from async_jobs.adapters.postgres.store import PostgresJobStore
+from async_jobs.application.service import JobService
+from async_jobs.domain.errors import AuthTokenError, InvalidJobError, RemoteHttpError, Unavailable
+from async_jobs.domain.job import (
+    Enqueued,
+    EnqueueJobRequest,
+    Job,
+    JobPage,
+    JobStatus,
+    Payload,
+    Phase,
+)
+from async_jobs.entrypoints.api.app import create_app
+from async_jobs.entrypoints.api.router import create_jobs_router
+from async_jobs.entrypoints.serving import serving
+from async_jobs.ports.jobs import Jobs
+from async_jobs.ports.store import JobStore
+from async_jobs.testing.builders import a_request, an_id
+from async_jobs.testing.clocks import ManualChance, ManualClock
+from async_jobs.testing.contracts import JobsContract
+from async_jobs.testing.contracts.jobs import KIT_LIMITS, LIMITED_MAX
+from async_jobs.testing.contracts.scenes import added, all_jobs, in_phase, the_job
+from async_jobs.testing.contracts.specimens import PAYLOADS
+from tests import services
+
+# One loop, one server and one set of connections for the whole module; the service behind the
+# API is another one in each test.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+module_fixture = pytest_asyncio.fixture(scope="module", loop_scope="module")
+# Typed so loosely because what overrides a fixture made by pytest has to look like one.
+fixture = cast("Callable[[Callable[..., Any]], Any]", pytest_asyncio.fixture(loop_scope="module"))
+
+TOKEN = "s3cret-t0ken"
+
+
+class Api:
+    """The API over whichever service is put behind it: as it is deployed, and within a host."""
+
+    def __init__(self) -> None:
+        self.service: Jobs | None = None
+        self.app = create_app(self._service, auth_token=TOKEN)
+        self.host = FastAPI()
+        self.host.include_router(create_jobs_router(self._service, TOKEN), prefix="/internal")
+
+    def _service(self) -> Jobs:
+        assert self.service is not None
+        return self.service
+
+
+@module_fixture
+async def api() -> Api:
+    return Api()
+
+
+@module_fixture
+async def base_url(api: Api) -> AsyncIterator[str]:
+    """Where a real server listens."""
+    async with serving(api.host, host="127.0.0.1", port=0, option="port") as server:
+        yield f"http://127.0.0.1:{server.port}/internal/"
+
+
+@module_fixture
+async def transport(base_url: str) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    async with httpx.AsyncHTTPTransport() as transport:
+        yield transport
+
+
+@module_fixture
+async def blocking_transport(base_url: str) -> AsyncIterator[httpx.BaseTransport]:
+    with httpx.HTTPTransport() as transport:
+        yield transport
+
+
+@module_fixture
+async def pool(postgres_dsn: str, template_database: str) -> AsyncIterator[asyncpg.Pool]:
+    async with services.database(postgres_dsn, template_dsn=template_database) as dsn:
+        pool = await create_pool(dsn, max_size=8)
+        yield pool
+        pool.terminate()
+
+
+@fixture
+async def behind(api: Api, store: JobStore, clock: ManualClock) -> AsyncIterator[None]:
+    """Puts a service on the test's store and clock behind the API."""
+    api.service = JobService(KIT_LIMITS, store, clock=clock, chance=ManualChance(seed=1))
+    yield
+    api.service = None
+
+
+class Threaded:
+    """Implements `Jobs`: each call of the blocking client in a thread, as its users make them."""
+
+    def __init__(self, client: JobsHttpClient) -> None:
+        self._client = client
+
+    async def enqueue(self, request: EnqueueJobRequest) -> Enqueued:
+        return await asyncio.to_thread(self._client.enqueue, request)
+
+    async def enqueue_many(self, requests: Sequence[EnqueueJobRequest]) -> list[Enqueued]:
+        return await asyncio.to_thread(self._client.enqueue_many, requests)
+
+    async def get_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
+        return await asyncio.to_thread(self._client.get_job, job_id, tenant_id=tenant_id)
+
+    async def list_jobs(
+        self,
+        *,
+        tenant_id: str | None = None,
+        use_case: str | None = None,
+        status: JobStatus | None = None,
+        limit: int = 100,
+        cursor: UUID | None = None,
+    ) -> JobPage:
+        return await asyncio.to_thread(
+            self._client.list_jobs,
+            tenant_id=tenant_id,
+            use_case=use_case,
+            status=status,
+            limit=limit,
+            cursor=cursor,
+        )
+
+    async def cancel_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
+        return await asyncio.to_thread(self._client.cancel_job, job_id, tenant_id=tenant_id)
+
+    async def retry_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
+        return await asyncio.to_thread(self._client.retry_job, job_id, tenant_id=tenant_id)
+
+
+class TestAsyncClientOverAsgi(JobsContract):
+    @fixture
+    async def store(self) -> JobStore:
+        return MemoryJobStore()
+
+    @fixture
+    async def jobs(self, behind: None, api: Api, clock: ManualClock) -> AsyncIterator[Jobs]:
+        async with AsyncJobsHttpClient(
+            "http://jobs.internal",
+            TOKEN,
+            transport=httpx.ASGITransport(api.app),
+            clock=clock,
+            chance=ManualChance(),
+        ) as client:
+            yield client
+
+    @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
+    async def test_payloads_arrive_as_they_were(
+        self, jobs: Jobs, store: JobStore, payload: Payload
+    ) -> None:
+        """There and back."""
+        enqueued = await jobs.enqueue(a_request(payload=payload))
+
+        assert repr((await the_job(store, enqueued.job_id)).payload) == repr(payload)
+        assert repr((await jobs.get_job(enqueued.job_id)).payload) == repr(payload)
+
+
+class TestAsyncClientOverPostgres(JobsContract):
+    @fixture
+    async def store(self, pool: asyncpg.Pool) -> JobStore:
+        await pool.execute("DELETE FROM jobs")
+        return PostgresJobStore(pool)
+
+    # The transport stays open from test to test, so nothing closes the client.
+    @fixture
+    async def jobs(
+        self,
+        behind: None,
+        base_url: str,
+        transport: httpx.AsyncBaseTransport,
+        clock: ManualClock,
+    ) -> Jobs:
+        return AsyncJobsHttpClient(
+            base_url, TOKEN, transport=transport, clock=clock, chance=ManualChance()
+        )
+
+
+class TestBlockingClientInThreads(JobsContract):
+    @fixture
+    async def store(self) -> JobStore:
+        return MemoryJobStore()
+
+    @fixture
+    async def jobs(
+        self,
+        behind: None,
+        base_url: str,
+        blocking_transport: httpx.BaseTransport,
+        clock: ManualClock,
+    ) -> Jobs:
+        client = JobsHttpClient(
+            base_url,
+            TOKEN,
+            transport=blocking_transport,
+            clock=clock,
+            chance=ManualChance(),
+            pause=never,
+        )
+        return Threaded(client)
+
+
+def never(seconds: float) -> None:
+    """Stand in for a pause where nothing is repeated."""
+    raise AssertionError("a call was repeated")
+
+
+class PassingClock(ManualClock):
+    """Time passes by itself while somebody waits."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+
+
+class TestLargeBatches:
+    @fixture
+    async def store(self) -> JobStore:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        return PassingClock()
+
+    @pytest.mark.parametrize("is_blocking", [True, False])
+    async def test_what_the_api_does_not_read_is_invalid(
+        self,
+        behind: None,
+        base_url: str,
+        transport: httpx.AsyncBaseTransport,
+        blocking_transport: httpx.BaseTransport,
+        clock: ManualClock,
+        is_blocking: bool,
+    ) -> None:
+        """It answers before it has read the body, which is still being sent."""
+        ports: Any = {"clock": clock, "chance": ManualChance()}
+        blocking = JobsHttpClient(
+            base_url, TOKEN, transport=blocking_transport, pause=clock.advance, **ports
+        )
+        awaited = AsyncJobsHttpClient(base_url, TOKEN, transport=transport, **ports)
+        jobs: Jobs = Threaded(blocking) if is_blocking else awaited
+        large = [a_request(payload={"text": "x" * 200_000})] * 100
+        with pytest.raises(InvalidJobError) as caught:
+            await jobs.enqueue_many(large)
+
+        assert caught.value.field == "body"
+        assert (await jobs.list_jobs()).jobs == ()
+
+
+# --- the real API, and a network that loses what it says ----------------------------------------
+
+
+class Lossy(httpx.ASGITransport):
+    """Carries out every request; the answers to the first few are never heard."""
+
+    def __init__(self, app: FastAPI, *, lost: int) -> None:
+        super().__init__(app)
+        self._left = lost
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if self._left == 0:
+            return response
+        self._left -= 1
+        raise httpx.ReadError("connection reset by peer")
+
+
+class TestLostAnswers:
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        return PassingClock()
+
+    @fixture
+    async def store(self) -> JobStore:
+        return MemoryJobStore()
+
+    @fixture
+    async def jobs(self, behind: None, api: Api, clock: ManualClock) -> AsyncIterator[Jobs]:
+        async with AsyncJobsHttpClient(
+            "http://jobs.internal",
+            TOKEN,
+            transport=Lossy(api.app, lost=3),
+            clock=clock,
+            chance=ManualChance(),
+        ) as client:
+            yield client
+
+    async def test_an_enqueue_creates_one_job(self, jobs: Jobs, store: JobStore) -> None:
+        """Four requests were carried out; it is no duplicate, for the caller asked once."""
+        enqueued = await jobs.enqueue(a_request(dedupe_key="daily"))
+
+        (job,) = await all_jobs(store)
+        assert enqueued == (job.id, False)
+
+    async def test_a_batch_that_fills_a_quota_is_admitted(
+        self, jobs: Jobs, store: JobStore
+    ) -> None:
+        """The tenant is full by its own first try, and repeating that is free."""
+        many = await jobs.enqueue_many([a_request(tenant_id="limited")] * LIMITED_MAX)
+
+        assert {each.job_id for each in many} == {job.id for job in await all_jobs(store)}
+        assert [each.duplicate for each in many] == [False] * LIMITED_MAX
+
+    async def test_a_job_is_cancelled(self, jobs: Jobs, store: JobStore) -> None:
+        """However often it was."""
+        job = await added(store)
+
+        assert (await jobs.cancel_job(job.id)).status is JobStatus.CANCELLED
+
+    async def test_a_job_gets_one_life_and_the_caller_the_truth(
+        self, jobs: Jobs, store: JobStore
+    ) -> None:
+        """It was retried, and the client says that it does not know."""
+        job = await in_phase(store, Phase.DEAD)
+        with pytest.raises(Unavailable, match="unknown"):
+            await jobs.retry_job(job.id)
+
+        assert (await the_job(store, job.id)).lease_seq == job.lease_seq + 1
+
+
+@pytest.mark.parametrize("is_host", [True, False])
+async def test_a_wrong_path_is_told_from_a_missing_job(api: Api, is_host: bool) -> None:
+    """The 404 of an application that has no such route is no job that is not there."""
+    base, app = "http://jobs.internal/elsewhere", api.host if is_host else api.app
+    transport = httpx.ASGITransport(app)
+    clock, chance = ManualClock(), ManualChance()
+    async with AsyncJobsHttpClient(
+        base, TOKEN, transport=transport, clock=clock, chance=chance
+    ) as client:
+        with pytest.raises(RemoteHttpError) as caught:
+            await client.get_job(an_id())
+
+    assert caught.value.status == 404
+
+
+@pytest.mark.parametrize("token", [None, "another"])
+async def test_a_wrong_token_is_refused(api: Api, token: str | None) -> None:
+    """And not repeated in the error."""
+    transport = httpx.ASGITransport(api.app)
+    clock, chance = ManualClock(), ManualChance()
+    async with AsyncJobsHttpClient(
+        "http://jobs.internal", token, transport=transport, clock=clock, chance=chance
+    ) as client:
+        with pytest.raises(AuthTokenError) as caught:
+            await client.get_job(an_id())
+
+    assert "another" not in str(caught.value)
+
+
+# --- as applications make them: connections, clock and chance of their own ----------------------
+
+
+@pytest.fixture
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine needs to reach the world, it needs it not for itself."""
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+class TestConnectionsOfTheirOwn:
+    @fixture
+    async def store(self) -> JobStore:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        return ManualClock()
+
+    async def test_the_async_client_connects(
+        self, no_proxy: None, behind: None, base_url: str
+    ) -> None:
+        """Once for several calls, and hangs up at the end."""
+        async with async_jobs.AsyncJobsHttpClient(base_url, TOKEN) as client:
+            enqueued = await client.enqueue(a_request())
+
+            assert (await client.get_job(enqueued.job_id)).id == enqueued.job_id
+
+    async def test_the_blocking_client_connects(
+        self, no_proxy: None, behind: None, base_url: str
+    ) -> None:
+        """As the other does."""
+
+        def enqueue_and_get() -> tuple[UUID, UUID]:
+            with async_jobs.JobsHttpClient(base_url, TOKEN) as client:
+                enqueued = client.enqueue(a_request())
+                return enqueued.job_id, client.get_job(enqueued.job_id).id
+
+        enqueued, found = await asyncio.to_thread(enqueue_and_get)
+
+        assert enqueued == found
+
+    async def test_nobody_there_is_unavailable(self, no_proxy: None) -> None:
+        """Both say why, and that nothing was sent."""
+        with socket.socket() as nobody:
+            nobody.bind(("127.0.0.1", 0))  # and does not listen
+            url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+            blocking = async_jobs.JobsHttpClient(url, tries=1)
+            with blocking, pytest.raises(Unavailable) as told:
+                await asyncio.to_thread(blocking.enqueue, a_request())
+            async with async_jobs.AsyncJobsHttpClient(url, tries=1) as client:
+                with pytest.raises(Unavailable) as awaited:
+                    await client.enqueue(a_request())
+
+        for each in (told, awaited):
+            assert isinstance(each.value.__cause__, httpx.ConnectError)
+            assert "unknown" not in str(each.value)
