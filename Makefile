@@ -15,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --pr
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check diagram lock clean
+.PHONY: help demo test check diagram openapi lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
@@ -33,27 +33,37 @@ test: .venv/.dev ## run all tests on real components; ARGS='-k quota' picks some
 check: .venv/.dev ## lint, format, types, import rules, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict async_jobs tests
+	$(BIN)/mypy --strict async_jobs tests examples
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m async_jobs.entrypoints.diagram --check
+	$(BIN)/python -m async_jobs.entrypoints.api.openapi --check
 
 diagram: .venv/.dev ## write docs/lifecycle.md from the transition table
 	$(BIN)/python -m async_jobs.entrypoints.diagram
 
+openapi: .venv/.dev ## write docs/openapi.json from the routes of the HTTP API
+	$(BIN)/python -m async_jobs.entrypoints.api.openapi
+
 # Versions that still fit stay; delete the lock files first to take the newest of everything.
-# The run lock is constrained by the other one, so that tests see what users get.
-LOCK := pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+# The others are constrained by the first one, so that tests see what users get. The image takes
+# deploy.lock, which has no embedded Postgres, and builds the package with build.lock.
+LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --custom-compile-command 'make lock'
+LIKE_DEV := --constraint requirements/dev.lock --output-file
 lock: ## compile requirements/*.lock again from pyproject.toml
 	@UV=$$(command -v uv) || { \
 		test -x .venv-uv/bin/uv || { \
 			echo "Fetching uv for this once ..." && '$(PYTHON)' -m venv .venv-uv && \
 			.venv-uv/bin/python -m pip install -qq --disable-pip-version-check uv; }; \
 		UV=.venv-uv/bin/uv; }; \
-	"$$UV" $(LOCK) --all-extras --group dev --output-file requirements/dev.lock && \
-	"$$UV" $(LOCK) --extra client --extra api --extra sqs --extra embedded --extra fast \
-		--group build --constraint requirements/dev.lock --output-file requirements/run.lock
+	"$$UV" $(LOCK) pyproject.toml --all-extras --group dev \
+		--output-file requirements/dev.lock && \
+	"$$UV" $(LOCK) pyproject.toml --extra client --extra api --extra sqs --extra embedded \
+		--extra fast --group build $(LIKE_DEV) requirements/run.lock && \
+	"$$UV" $(LOCK) pyproject.toml --extra client --extra api --extra sqs --extra fast \
+		$(LIKE_DEV) requirements/deploy.lock && \
+	"$$UV" $(LOCK) --group build $(LIKE_DEV) requirements/build.lock
 
 clean: ## remove the environment and everything generated
 	@rm -rf .venv .venv-uv .async_jobs build dist .hypothesis .import_linter_cache \
