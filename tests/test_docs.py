@@ -20,7 +20,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 def _examples() -> list[pytest.ParameterSet]:
     """Every complete program in the pages that readers are told to copy from."""
-    pages = [ROOT / "README.md", ROOT / "docs" / "testing-your-application.md"]
+    names = ("README.md", "docs/testing-your-application.md", "docs/http-client.md")
+    pages = [ROOT / name for name in names]
     return [
         pytest.param(block, id=f"{page.name}-{number}")
         for page in pages

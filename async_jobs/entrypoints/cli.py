@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,11 @@ from async_jobs.entrypoints.cli_options import (
     reporting,
 )
 from async_jobs.entrypoints.config import AsyncJobsConfig
+from async_jobs.entrypoints.container import days_from_now
 from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
 from async_jobs.entrypoints.programs import (
     LOOPBACK,
+    run_api,
     run_async,
     run_migrate,
     run_scheduler,
@@ -119,6 +122,67 @@ app.command()(worker)
 
 
 @app.command()
+def api(
+    host: Annotated[
+        str, typer.Option("--host", help="Where to listen; 0.0.0.0 is everywhere.")
+    ] = LOOPBACK,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65_535, help="0 takes one that is free.")
+    ] = 8000,
+    no_auth: Annotated[
+        bool, typer.Option("--no-auth", help="Serve without any token: everybody may do all.")
+    ] = False,
+    init_db: InitDb = False,
+    log_level: LogLevelOption = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.TEXT,
+) -> None:
+    """Serve the HTTP API, until SIGTERM. Any number may run side by side.
+
+    Tokens come from `ASYNC_JOBS_ENQUEUE_AUTH_TOKEN` and `ASYNC_JOBS_API_TOKENS`; health is at
+    `/health/live` and `/health/ready`.
+
+    Example: `ASYNC_JOBS_DB_DSN=postgresql://… async-jobs api --host 0.0.0.0 --port 8000`
+    """
+    logger = set_up_logging(log_level, log_format)
+    with reporting(log_level):
+        config = AsyncJobsConfig.from_env()
+        run_async(run_api(config, logger, host=host, port=port, no_auth=no_auth, init_db=init_db))
+
+
+@app.command()
+def token(
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option("--tenant", help="A tenant it reaches; repeatable; else all."),
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", help="enqueue, read or operate; repeatable; else all."),
+    ] = None,
+    expires_in_days: Annotated[
+        float | None, typer.Option("--expires-in-days", min=0, max=36_500, help="Else never.")
+    ] = None,
+) -> None:
+    """Make a token of the HTTP API; print it once, and the entry that lets it in.
+
+    The token goes to the service that calls, the entry into the list
+    `ASYNC_JOBS_API_TOKENS` of the API, which holds no secret.
+
+    Example: `async-jobs token --tenant acme --scope enqueue --scope read`
+    """
+    from async_jobs.entrypoints.api.access import Scope, new_token
+
+    with reporting(LogLevel.WARNING):
+        made, entry = new_token(
+            tenants=tenant or None,
+            scopes=scope or tuple(Scope),
+            expires_at=None if expires_in_days is None else days_from_now(expires_in_days),
+        )
+        typer.echo(made)
+        typer.echo(json.dumps(entry))
+
+
+@app.command()
 def migrate(
     print_ddl: Annotated[
         bool, typer.Option("--print", help="Print the whole schema instead of applying it.")
@@ -147,10 +211,15 @@ def dev(
     data_dir: Annotated[
         Path, typer.Option("--data-dir", help="Where the embedded Postgres keeps its data.")
     ] = Path(".async_jobs"),
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65_535, help="Where the API listens; 0 for any.")
+    ] = 8000,
     log_level: LogLevelOption = LogLevel.INFO,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Run all parts in one process, on an embedded Postgres, with the example handlers.
+
+    The API's token is `ASYNC_JOBS_ENQUEUE_AUTH_TOKEN`, else a new one at each start.
 
     Example: `async-jobs dev`, then the line it prints.
     """
@@ -158,7 +227,7 @@ def dev(
 
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
-        run_async(run_dev(logger, data_dir=None if memory else data_dir))
+        run_async(run_dev(logger, data_dir=None if memory else data_dir, port=port))
 
 
 @app.command()

@@ -1,12 +1,14 @@
-"""async-jobs jobs …: look at jobs, add, cancel and retry them, in a database."""
+"""async-jobs jobs …: look at jobs, add, cancel and retry them, in a database or over HTTP."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 import typer
@@ -14,14 +16,16 @@ from rich.console import Console
 from rich.table import Table
 
 from async_jobs.adapters.http.wire import page_record_of, record_of
-from async_jobs.application.service import JobService
-from async_jobs.domain.errors import InvalidJobError
+from async_jobs.domain.errors import ConfigurationError, InvalidJobError
 from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus
-from async_jobs.entrypoints.cli_options import LogLevelOption, reporting
+from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE, LogLevelOption, reporting
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import opened
 from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
 from async_jobs.entrypoints.programs import run_async
+from async_jobs.ports.jobs import Jobs
+
+T = TypeVar("T")
 
 ERROR_CHARACTERS = 60
 PIPE_CHARACTERS = 2_000
@@ -32,6 +36,19 @@ Dsn: TypeAlias = Annotated[
     str | None,
     typer.Option("--dsn", help="The database; else ASYNC_JOBS_DB_DSN."),
 ]
+Url: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--url", help="A remote API to ask instead of a database."),
+]
+Token: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--token",
+        envvar=TOKEN_VARIABLE,
+        show_envvar=False,
+        help=f"The remote API's token; else {TOKEN_VARIABLE}, which other processes cannot see.",
+    ),
+]
 Tenant: TypeAlias = Annotated[
     str | None,
     typer.Option("--tenant", help="Only this tenant's jobs."),
@@ -40,16 +57,37 @@ AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId: TypeAlias = Annotated[UUID, typer.Argument(help="The job's id.")]
 
 
-def _with_service(
-    dsn: str | None, level: LogLevel, call: Callable[[JobService], Awaitable[Any]]
-) -> Any:
-    """Run one call on a service over the database."""
+class Where(NamedTuple):
+    """Where the jobs are: behind a remote API, or in a database."""
+
+    dsn: str | None
+    url: str | None
+    token: str | None
+
+
+@asynccontextmanager
+async def _jobs(where: Where, logger: logging.Logger) -> AsyncIterator[Jobs]:
+    if where.url is not None:
+        if where.dsn is not None:
+            raise ConfigurationError("--dsn, --url: only one of them can be asked")
+        from async_jobs.entrypoints.http_client import AsyncJobsHttpClient
+
+        async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:
+            yield client
+        return
+    dsn = {} if where.dsn is None else {"ASYNC_JOBS_DB_DSN": where.dsn}
+    config = AsyncJobsConfig.from_env(os.environ | dsn)
+    async with opened(config, logger, application_name="async_jobs cli") as container:
+        yield container.service()
+
+
+def _ask(where: Where, level: LogLevel, call: Callable[[Jobs], Awaitable[T]]) -> T:
+    """Run one call where the jobs are."""
     logger = set_up_logging(level, LogFormat.TEXT)
 
-    async def run() -> Any:
-        config = AsyncJobsConfig.from_env(os.environ | ({"ASYNC_JOBS_DB_DSN": dsn} if dsn else {}))
-        async with opened(config, logger, application_name="async_jobs cli") as container:
-            return await call(container.service())
+    async def run() -> T:
+        async with _jobs(where, logger) as jobs:
+            return await call(jobs)
 
     with reporting(level):
         return run_async(run())
@@ -67,13 +105,15 @@ def list_jobs(
     ] = None,
     as_json: AsJson = False,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """List jobs, newest first. Example: `async-jobs jobs list --tenant acme --status dead`"""
-    page = _with_service(
-        dsn,
+    page = _ask(
+        Where(dsn, url, token),
         log_level,
-        lambda service: service.list_jobs(
+        lambda jobs: jobs.list_jobs(
             tenant_id=tenant, use_case=use_case, status=status, limit=limit, cursor=cursor
         ),
     )
@@ -113,10 +153,14 @@ def show(
     job_id: JobId,
     tenant: Tenant = None,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Print one job as JSON. Example: `async-jobs jobs show 0193…`"""
-    job = _with_service(dsn, log_level, lambda s: s.get_job(job_id, tenant_id=tenant))
+    job = _ask(
+        Where(dsn, url, token), log_level, lambda jobs: jobs.get_job(job_id, tenant_id=tenant)
+    )
     _print_job(job)
 
 
@@ -134,6 +178,8 @@ def enqueue(
     ] = None,
     max_attempts: Annotated[int | None, typer.Option("--max-attempts", min=1, max=100)] = None,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Enqueue one job and print its id.
@@ -157,7 +203,7 @@ def enqueue(
             ),
             max_attempts=max_attempts,
         )
-    enqueued = _with_service(dsn, log_level, lambda service: service.enqueue(request))
+    enqueued = _ask(Where(dsn, url, token), log_level, lambda jobs: jobs.enqueue(request))
     typer.echo(enqueued.job_id)
 
 
@@ -173,10 +219,13 @@ def cancel(
     job_id: JobId,
     tenant: Tenant = None,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Cancel a job, or ask its worker to, and print it. Example: `async-jobs jobs cancel 0193…`"""
-    _print_job(_with_service(dsn, log_level, lambda s: s.cancel_job(job_id, tenant_id=tenant)))
+    where = Where(dsn, url, token)
+    _print_job(_ask(where, log_level, lambda jobs: jobs.cancel_job(job_id, tenant_id=tenant)))
 
 
 @jobs_app.command()
@@ -184,10 +233,13 @@ def retry(
     job_id: JobId,
     tenant: Tenant = None,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Give a dead or cancelled job another life. Example: `async-jobs jobs retry 0193…`"""
-    _print_job(_with_service(dsn, log_level, lambda s: s.retry_job(job_id, tenant_id=tenant)))
+    where = Where(dsn, url, token)
+    _print_job(_ask(where, log_level, lambda jobs: jobs.retry_job(job_id, tenant_id=tenant)))
 
 
 def _print_job(job: Job) -> None:

@@ -12,6 +12,7 @@ import typer
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError, InvalidJobError
 from async_jobs.entrypoints.logs import LogFormat, LogLevel
 
+TOKEN_VARIABLE = "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN"
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -18,11 +19,12 @@ from uuid import UUID
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from async_jobs.application.service import BATCH_MAX, JobService
+from async_jobs.adapters.system import SystemClock
+from async_jobs.application.service import BATCH_MAX
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.job import TERMINAL, Job, JobStatus
 from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.container import Container, EmbeddedPostgres, opened
+from async_jobs.entrypoints.container import EmbeddedPostgres
 from async_jobs.entrypoints.demo_report import FactLog, print_report
 from async_jobs.entrypoints.demo_workload import (
     FAILURE_SHARE,
@@ -31,7 +33,11 @@ from async_jobs.entrypoints.demo_workload import (
     USE_CASES,
     workload,
 )
-from async_jobs.entrypoints.programs import run_migrate
+from async_jobs.entrypoints.http_client import AsyncJobsHttpClient
+from async_jobs.entrypoints.programs import LOOPBACK, run_migrate
+from async_jobs.ports.jobs import Jobs
+
+clock = SystemClock()
 
 WORKERS = 2
 DEADLINE_SECONDS = 120.0
@@ -63,27 +69,32 @@ async def run_demo(jobs: int) -> bool:
         stack.push_async_callback(asyncio.to_thread, postgres.stop)
         config = AsyncJobsConfig(db_dsn=dsn, use_case_configs=USE_CASES, per_tenant_quotas=QUOTAS)
         await run_migrate(config, logger)
-        container = await stack.enter_async_context(
-            opened(config, logger, application_name="async_jobs demo")
-        )
-        console.print(f"starting a scheduler and {WORKERS} workers …")
-        processes = await stack.enter_async_context(_processes(config, home))
-        right = await _drive(console, container, processes, jobs)
+        console.print(f"starting the API, a scheduler and {WORKERS} workers …")
+        token = secrets.token_urlsafe()
+        processes = await stack.enter_async_context(_processes(config, home, token))
+        log = FactLog(processes.logs)
+        await _until_started(processes, log)
+        url = f"http://{LOOPBACK}:{log.api_port}"
+        async with AsyncJobsHttpClient(url, auth_token=token) as client:
+            right = await _drive(console, client, processes, log, jobs)
     console.print(
         "every process stopped cleanly" if processes.clean else "a process failed to stop"
     )
     return right and processes.clean
 
 
-async def _drive(console: Console, container: Container, processes: _Processes, jobs: int) -> bool:
-    clock, service = container.clock(), container.service()
-    log = FactLog(processes.logs)
+async def _until_started(processes: _Processes, log: FactLog) -> None:
     while log.started_processes < len(processes.logs):
         await clock.sleep(LOOK_SECONDS)
         log.read()
         processes.check()
+
+
+async def _drive(
+    console: Console, client: Jobs, processes: _Processes, log: FactLog, jobs: int
+) -> bool:
     began = clock.monotonic()
-    enqueueing = asyncio.create_task(_enqueue(service, jobs))
+    enqueueing = asyncio.create_task(_enqueue(client, jobs))
     with _progress(console, jobs) as progress:
         bar = progress.add_task("jobs ended", total=jobs)
         told = began
@@ -100,7 +111,7 @@ async def _drive(console: Console, container: Container, processes: _Processes, 
                 break
     seconds = clock.monotonic() - began
     fates = await enqueueing
-    stored = await _all_jobs(service)
+    stored = await _all_jobs(client)
     print_report(console, stored, log, seconds)
     return _as_planned(console, stored, fates)
 
@@ -116,22 +127,22 @@ def _progress(console: Console, jobs: int) -> Progress:
     )
 
 
-async def _enqueue(service: JobService, jobs: int) -> Mapping[UUID, JobStatus]:
-    """Enqueue the workload in batches; returns how each job has to end."""
+async def _enqueue(client: Jobs, jobs: int) -> Mapping[UUID, JobStatus]:
+    """Enqueue the workload in batches, over HTTP; returns how each job has to end."""
     fates: dict[UUID, JobStatus] = {}
     planned = list(workload(jobs))
     for start in range(0, jobs, BATCH_MAX):
         batch = planned[start : start + BATCH_MAX]
-        enqueued = await service.enqueue_many([each.request for each in batch])
+        enqueued = await client.enqueue_many([each.request for each in batch])
         fates |= {e.job_id: p.fate for e, p in zip(enqueued, batch, strict=True)}
     return fates
 
 
-async def _all_jobs(service: JobService) -> list[Job]:
+async def _all_jobs(client: Jobs) -> list[Job]:
     jobs: list[Job] = []
     cursor: UUID | None = None
     while True:
-        page = await service.list_jobs(limit=1_000, cursor=cursor)
+        page = await client.list_jobs(limit=1_000, cursor=cursor)
         jobs += page.jobs
         cursor = page.next_cursor
         if cursor is None:
@@ -155,7 +166,7 @@ def _as_planned(console: Console, stored: list[Job], fates: Mapping[UUID, JobSta
 
 
 class _Processes:
-    """The scheduler and the workers, each with its log."""
+    """The API, the scheduler and the workers, each with its log."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -207,12 +218,13 @@ async def _end(process: asyncio.subprocess.Process) -> int:
 
 
 @asynccontextmanager
-async def _processes(config: AsyncJobsConfig, home: Path) -> AsyncIterator[_Processes]:
+async def _processes(config: AsyncJobsConfig, home: Path, token: str) -> AsyncIterator[_Processes]:
     environment = dict(os.environ) | {
         "ASYNC_JOBS_DB_DSN": config.db_dsn,
         "ASYNC_JOBS_USE_CASES": json.dumps({n: asdict(each) for n, each in USE_CASES.items()}),
         "ASYNC_JOBS_PER_TENANT_QUOTAS": json.dumps({n: asdict(q) for n, q in QUOTAS.items()}),
         "ASYNC_JOBS_HANDLERS_MODULE": ",".join(HANDLERS),
+        "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN": token,
         "ASYNC_JOBS_WORKER_CONCURRENCY": "32",
         "ASYNC_JOBS_DELIVERY_FILE": str(home / "deliveries.jsonl"),
         "ASYNC_JOBS_DEMO_FAILURE_SHARE": str(FAILURE_SHARE),
@@ -220,6 +232,7 @@ async def _processes(config: AsyncJobsConfig, home: Path) -> AsyncIterator[_Proc
     queues = [f"--queue={name}" for name in config.queue_names]
     processes = _Processes(home)
     try:
+        await processes.start("api", environment, "api", "--port=0")
         await processes.start("scheduler", environment, "scheduler")
         for number in range(1, WORKERS + 1):
             await processes.start(f"worker-{number}", environment, "worker", *queues)

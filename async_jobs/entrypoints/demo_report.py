@@ -16,7 +16,7 @@ from rich.table import Table
 from async_jobs.domain.job import Job
 from async_jobs.entrypoints.demo_workload import NOISY
 
-STARTED = frozenset({"scheduler_started", "worker_started"})
+STARTED = frozenset({"api_started", "scheduler_started", "worker_started"})
 ENDED = frozenset({"job_succeeded", "job_died", "job_cancelled"})
 
 
@@ -37,6 +37,7 @@ class FactLog:
         self._offsets = dict.fromkeys(paths, 0)
         self.starts: list[Start] = []
         self.started_processes = 0
+        self.api_port: int | None = None
         self.ended = 0
         self.retries = 0
 
@@ -61,6 +62,7 @@ class FactLog:
         event = record.get("event")
         if event in STARTED:
             self.started_processes += 1
+            self.api_port = record.get("port", self.api_port)
         elif event == "job_started" and record["attempt"] == 1:
             self.starts.append(_start(record))
         elif event in ENDED:

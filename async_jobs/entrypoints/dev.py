@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import secrets
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import typer
 
+from async_jobs.adapters.http.wire import TOKEN_HEADER
+from async_jobs.application.registry import JobRegistry
 from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import (
     Container,
@@ -20,7 +26,16 @@ from async_jobs.entrypoints.container import (
     opened,
 )
 from async_jobs.entrypoints.loops import schedule
-from async_jobs.entrypoints.programs import load_handlers, run_migrate, stopping_on_signals
+from async_jobs.entrypoints.programs import (
+    LOOPBACK,
+    api_of,
+    load_handlers,
+    run_migrate,
+    stopping_on_signals,
+)
+from async_jobs.entrypoints.serving import Serving, serving
+
+IN_MEMORY = "memory"
 
 EXAMPLE_USE_CASES = {
     "notifications": UseCaseConfig(max_concurrent=20, default_delay_tolerance_seconds=30),
@@ -29,35 +44,42 @@ EXAMPLE_USE_CASES = {
 EXAMPLE_HANDLERS = "async_jobs.handlers.notifications,async_jobs.handlers.messaging"
 
 
-async def run_dev(logger: logging.Logger, *, data_dir: Path | None) -> None:
-    """Run a scheduler and a worker until interrupted.
+async def run_dev(logger: logging.Logger, *, data_dir: Path | None, port: int) -> None:
+    """Run the API, a scheduler and a worker until interrupted.
 
     Args:
         logger: told of everything.
         data_dir: where the embedded Postgres keeps its data; None keeps all in memory.
+        port: where the API listens, on the loopback interface.
     """
     with stopping_on_signals(logger) as stop:
         async with _container(logger, data_dir) as container:
             config = container.config()
             registry = load_handlers(config.handler_modules)
-            worker = container.worker(registry=registry, queue_names=list(config.queue_names))
-            if data_dir is not None:
-                _tell_how_to_use(config)
-            else:
-                typer.echo("running in memory; press Ctrl-C to stop")
-            try:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(schedule(container, stop))
-                    group.create_task(worker.run(stop))
-            except ExceptionGroup as failed:
-                # The part that failed first is what there is to tell; the other was cancelled.
-                raise failed.exceptions[0] from failed
+            app = api_of(config)(container)
+            async with serving(app, host=LOOPBACK, port=port, option="--port") as serves:
+                _tell_how_to_use(config, serves.port)
+                await _run(container, registry, serves, stop)
+
+
+async def _run(
+    container: Container, registry: JobRegistry, serves: Serving, stop: asyncio.Event
+) -> None:
+    worker = container.worker(registry=registry, queue_names=list(container.config().queue_names))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(schedule(container, stop))
+            group.create_task(worker.run(stop))
+            group.create_task(serves.until(stop))
+    except ExceptionGroup as failed:
+        # The part that failed first is what there is to tell; the others were cancelled.
+        raise failed.exceptions[0] from failed
 
 
 @asynccontextmanager
 async def _container(logger: logging.Logger, data_dir: Path | None) -> AsyncIterator[Container]:
     if data_dir is None:
-        yield memory_container(_config("memory"), logger)
+        yield memory_container(_config(IN_MEMORY), logger)
         return
     async with AsyncExitStack() as stack:
         typer.echo(f"starting Postgres in {data_dir} …")
@@ -77,23 +99,28 @@ def _config(dsn: str) -> AsyncJobsConfig:
         use_case_configs=EXAMPLE_USE_CASES,
         handlers_module=EXAMPLE_HANDLERS,
         queue_backend="postgres",
+        enqueue_auth_token=os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(),
     )
 
 
-def _tell_how_to_use(config: AsyncJobsConfig) -> None:
-    use_cases = json.dumps({name: {} for name in config.use_case_configs})
-    typer.echo(
-        "\n".join(
-            (
-                f"use cases: {', '.join(config.use_case_configs)}",
-                f"database:  {config.db_dsn}",
-                "try, in another terminal:",
-                f"  export ASYNC_JOBS_DB_DSN='{config.db_dsn}'",
-                f"  export ASYNC_JOBS_USE_CASES='{use_cases}'",
-                "  async-jobs jobs enqueue --tenant acme --use-case notifications \\",
-                """    --type send_email --payload '{"to": "a@b.example"}'""",
-                "  async-jobs jobs list",
-                "press Ctrl-C to stop",
-            )
-        )
-    )
+def _tell_how_to_use(config: AsyncJobsConfig, port: int) -> None:
+    url, token = f"http://{LOOPBACK}:{port}", config.enqueue_auth_token
+    body = {
+        "tenant_id": "acme",
+        "use_case": "notifications",
+        "type": "send_email",
+        "payload": {"to": "a@b.example", "subject": "Hello", "body": "It works."},
+    }
+    lines = [
+        f"use cases: {', '.join(config.use_case_configs)}",
+        f"API:       {url} (documentation: {url}/docs)",
+        f"token:     {token}",
+        *([] if config.db_dsn == IN_MEMORY else [f"database:  {config.db_dsn}"]),
+        "try, in another terminal:",
+        f"  curl -sS {url}/jobs/enqueue -H {shlex.quote(f'{TOKEN_HEADER}: {token}')} \\",
+        f"    -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}",
+        f"  export {TOKEN_VARIABLE}={shlex.quote(str(token))}",
+        f"  async-jobs jobs list --url {url}",
+        "press Ctrl-C to stop",
+    ]
+    typer.echo("\n".join(lines))

@@ -8,18 +8,22 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from async_jobs.application.registry import JobRegistry, job_registry
 from async_jobs.application.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.container import migrate, opened
+from async_jobs.entrypoints.container import Container, migrate, opened
 from async_jobs.entrypoints.health import serving_health
-from async_jobs.entrypoints.loops import schedule
+from async_jobs.entrypoints.loops import listening, schedule
+from async_jobs.entrypoints.serving import serving
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 T = TypeVar("T")
 
@@ -70,7 +74,8 @@ async def run_scheduler(
     """Schedule until SIGTERM."""
     await _prepare(config, logger, init_db=init_db)
     with stopping_on_signals(logger) as stop:
-        async with opened(config, logger, application_name="async_jobs scheduler") as container:
+        opening = opened(config, logger, application_name="async_jobs scheduler", hands_off=True)
+        async with opening as container:
             scheduler = container.scheduler()
             async with serving_health(scheduler.ready, host=health_host, port=health_port):
                 logger.info("scheduler_started", extra={"use_cases": list(config.use_case_configs)})
@@ -88,11 +93,12 @@ async def run_worker(
     health_port: int | None = None,
 ) -> None:
     """Execute the jobs of `queues` until SIGTERM, then drain."""
-    names = _known_queues(config, queues)
+    config, names = listening(config, queues)
     registry = load_handlers(config.handler_modules)
     await _prepare(config, logger, init_db=init_db)
     with stopping_on_signals(logger) as stop:
-        async with opened(config, logger, application_name="async_jobs worker") as container:
+        opening = opened(config, logger, application_name="async_jobs worker", hands_off=True)
+        async with opening as container:
             worker = container.worker(registry=registry, queue_names=names)
             async with serving_health(worker.ready, host=health_host, port=health_port):
                 logger.info("worker_started", extra={"queues": names, "types": registry.types})
@@ -113,6 +119,64 @@ def _leave_if_stuck(worker: Worker, logger: logging.Logger, code: int, *, becaus
         os._exit(code)
 
 
+async def run_api(
+    config: AsyncJobsConfig,
+    logger: logging.Logger,
+    *,
+    host: str = LOOPBACK,
+    port: int,
+    no_auth: bool = False,
+    init_db: bool = False,
+) -> None:
+    """Serve the HTTP API until SIGTERM; requests under way then get the time to finish."""
+    make_app = api_of(config, no_auth=no_auth)
+    await _prepare(config, logger, init_db=init_db)
+    with stopping_on_signals(logger) as stop:
+        async with opened(config, logger, application_name="async_jobs api") as container:
+            server = serving(
+                make_app(container),
+                host=host,
+                port=port,
+                option="--port",
+                drain_seconds=config.drain_timeout_seconds,
+            )
+            async with server as serves:
+                logger.info("api_started", extra={"host": host, "port": serves.port})
+                await serves.until(stop)
+    logger.info("api_stopped")
+
+
+def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Container], FastAPI]:
+    """Return what makes the HTTP API of a container.
+
+    Raises:
+        ConfigurationError: FastAPI is not installed, or there is no token and `no_auth` is False.
+    """
+    try:
+        from async_jobs.entrypoints.api.app import create_app
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            'the HTTP API needs FastAPI: pip install "async-jobs[api]"'
+        ) from None
+    if not (no_auth or config.enqueue_auth_token or config.api_tokens):
+        raise ConfigurationError(
+            "the HTTP API has no token: set ASYNC_JOBS_ENQUEUE_AUTH_TOKEN or"
+            " ASYNC_JOBS_API_TOKENS (see: async-jobs token), or let everybody in with --no-auth"
+        )
+
+    def make(container: Container) -> FastAPI:
+        return create_app(
+            container.service,
+            auth_token=config.enqueue_auth_token,
+            tokens=config.api_tokens,
+            allow_unauthenticated=no_auth,
+            clock=container.host_clock(),
+            ready=container.store_answers(),
+        )
+
+    return make
+
+
 async def _prepare(config: AsyncJobsConfig, logger: logging.Logger, *, init_db: bool) -> None:
     if config.unknown_variables:
         logger.warning("unknown_variables", extra={"names": list(config.unknown_variables)})
@@ -125,17 +189,6 @@ async def run_migrate(config: AsyncJobsConfig, logger: logging.Logger) -> list[s
     applied = await migrate(config.db_dsn)
     logger.info("migrated", extra={"applied": applied})
     return applied
-
-
-def _known_queues(config: AsyncJobsConfig, queues: Iterable[str]) -> list[str]:
-    names = list(dict.fromkeys(queues))
-    known = config.queue_names
-    for name in names:
-        if known and name not in known:
-            raise ConfigurationError(
-                f"--queue: {name!r} is fed by no use case; known: {', '.join(known)}"
-            )
-    return names
 
 
 def load_handlers(modules: Iterable[str]) -> JobRegistry:

@@ -7,6 +7,7 @@ that hold wait for a file, so that tests decide how long they take.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -87,6 +88,7 @@ def fail(context: JobContext, payload: Payload) -> None:
 @job_registry.handler("reject")
 async def reject(context: JobContext, payload: Payload) -> None:
     with _recorded(context):
+        logging.getLogger("an_application").info("rejecting %s", context.job_id)
         raise Reject("no attempt will do")
 
 

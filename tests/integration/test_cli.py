@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import pytest
@@ -19,61 +22,25 @@ import typer.main
 from typer.testing import CliRunner
 
 from async_jobs import (
-    AsyncJobsConfig,
-    EnqueueJobRequest,
-    Job,
-    JobService,
     JobStatus,
-    PostgresJobStore,
     get_ddl,
 )
+from async_jobs.adapters.http.wire import TOKEN_HEADER
 from async_jobs.adapters.postgres import embedded_host
-from async_jobs.adapters.postgres.pool import create_pool
-from async_jobs.domain.job import Payload
+from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.entrypoints.cli import app
+from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE
 from tests.integration import handlers_for_tests as handlers
-from tests.integration.harness import Program, Programs, eventually, free_port, programs
-
-SECRET = "unguessable-secret"
-NOWHERE = f"postgresql://user:{SECRET}@127.0.0.1:1/jobs"
-SETTINGS = {
-    "ASYNC_JOBS_DB_DSN": NOWHERE,
-    "ASYNC_JOBS_USE_CASES": json.dumps({"notifications": {"max_concurrent": 8}}),
-    "ASYNC_JOBS_PER_TENANT_QUOTAS": json.dumps({"limited": {"max_pending_jobs": 1}}),
-    "ASYNC_JOBS_SCHEDULER_INTERVAL_SECONDS": "0.2",
-    "ASYNC_JOBS_WORKER_POLL_INTERVAL_SECONDS": "0.5",
-}
-WORKER = ("worker", "--queue", "notifications")
-EXAMPLES = ("--handlers", "async_jobs.handlers.notifications")
-ENQUEUE = (
-    *("jobs", "enqueue", "--tenant", "acme"),
-    *("--use-case", "notifications", "--type", "send_email"),
+from tests.integration.command_line import (
+    ENQUEUE,
+    EXAMPLES,
+    SECRET,
+    WORKER,
+    become,
+    enqueued,
+    refusal,
 )
-UNKNOWN_ID = "01a20000-0000-7000-8000-000000000000"
-
-
-@pytest.fixture
-def cli(tmp_path: Path) -> Iterator[Programs]:
-    """Starts `async-jobs` with a database that nobody runs."""
-    with programs(tmp_path, SETTINGS) as starting:
-        yield starting
-
-
-@pytest.fixture
-def on_database(cli: Programs, database_dsn: str) -> Programs:
-    """Starts `async-jobs` with a migrated database."""
-    cli.settings["ASYNC_JOBS_DB_DSN"] = database_dsn
-    return cli
-
-
-def refusal(program: Program, code: int) -> str:
-    """Return what a program that failed told: errors only, without a stack trace or a secret."""
-    assert program.process.returncode == code, program.stderr
-    assert program.stdout == ""
-    assert "Traceback" not in program.stderr
-    assert SECRET not in program.stderr
-    return program.stderr
-
+from tests.integration.harness import Program, Programs, environment, eventually, free_port
 
 # --- use ----------------------------------------------------------------------------------------
 
@@ -204,7 +171,7 @@ async def test_a_health_port_that_is_taken_is_told(on_database: Programs) -> Non
 
     told = refusal(await on_database.run("scheduler", "--health-port", port), 2)
 
-    assert re.search(rf"^error: --health-port: nothing can listen on .*{port}$", told, re.MULTILINE)
+    assert re.search(rf"^error: --health-port: nothing can listen on .*{port} ", told, re.MULTILINE)
 
 
 # --- the database -------------------------------------------------------------------------------
@@ -354,128 +321,95 @@ async def test_a_payload_that_does_not_fit_ends_its_job_with_the_reason(
     assert SECRET not in job.last_error + worker.stderr
 
 
-# --- jobs ---------------------------------------------------------------------------------------
+# --- the API ------------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def serving(cli: Programs) -> AsyncIterator[JobService]:
-    """Yield a service on the programs' database."""
-    config = AsyncJobsConfig.from_env(cli.settings)
-    async with await create_pool(config.db_dsn) as pool:
-        yield JobService(config, PostgresJobStore(pool))
+async def test_an_api_without_a_token_does_not_start(cli: Programs) -> None:
+    """Unless somebody says that everybody may come in."""
+    told = refusal(await cli.run("api"), 2)
+
+    assert "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN" in told
+    assert "--no-auth" in told
 
 
-async def enqueued(
-    cli: Programs, type: str, *, tenant_id: str = "acme", payload: Payload | None = None
-) -> str:
-    """Enqueue a job; returns its id."""
-    request = EnqueueJobRequest(
-        tenant_id=tenant_id, use_case="notifications", type=type, payload=payload or {}
-    )
-    async with serving(cli) as service:
-        return str((await service.enqueue(request)).job_id)
+def answer(port: int, path: str, token: str | None = None) -> tuple[int, Any]:
+    """Return the status and the JSON body of an HTTP answer."""
+    headers = {} if token is None else {TOKEN_HEADER: token}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
 
 
-async def become(cli: Programs, job_id: str, status: JobStatus) -> Job:
-    """Return a job once it has the status."""
-    async with serving(cli) as service:
-
-        async def look() -> Job | None:
-            job = await service.get_job(UUID(job_id))
-            return job if job.status is status else None
-
-        job = await eventually(look, f"job {job_id} is {status}")
-        assert job is not None
-        return job
+async def started_api(cli: Programs, *options: str) -> tuple[Program, int]:
+    """Start an API; returns it and its port."""
+    api = cli.start("api", "--port", "0", "--log-format", "json", *options)
+    await api.has_logged("api_started")
+    return api, api.logged("api_started")[0]["port"]
 
 
-async def test_a_job_is_enqueued_shown_cancelled_and_retried(on_database: Programs) -> None:
-    """Each command prints the job as it then stands."""
-    enqueueing = await on_database.run(*ENQUEUE, "--payload", '{"to": "a@b.example"}')
-    job_id = enqueueing.stdout.strip()
-    printed = [
-        json.loads((await on_database.run("jobs", command, job_id)).stdout)
-        for command in ("show", "cancel", "cancel", "retry")
+async def test_an_api_for_everybody_asks_nobody(on_database: Programs) -> None:
+    """It has its health and its documents, and ends at SIGTERM."""
+    api, port = await started_api(on_database, "--no-auth")
+
+    answers = [
+        await asyncio.to_thread(answer, port, path)
+        for path in ("/health/live", "/health/ready", "/jobs/", "/openapi.json", "/nowhere")
     ]
+    api.terminate()
 
-    assert {job["id"] for job in printed} == {job_id}
-    assert printed[0]["payload"] == {"to": "a@b.example"}
-    assert [job["status"] for job in printed] == ["pending", "cancelled", "cancelled", "pending"]
-
-
-async def test_jobs_are_listed_a_page_at_a_time(on_database: Programs) -> None:
-    """As JSON for scripts."""
-    ids = [await enqueued(on_database, "send_email") for _ in range(2)]
-    listing = ("jobs", "list", "--json", "--limit", "1")
-
-    first = json.loads((await on_database.run(*listing)).stdout)
-    cursor = ("--cursor", first["next_cursor"])
-    second = json.loads((await on_database.run(*listing, *cursor)).stdout)
-
-    assert [[job["id"] for job in page["jobs"]] for page in (first, second)] == [[ids[1]], [ids[0]]]
-    assert second["next_cursor"] is None
+    assert [status for status, _ in answers] == [200, 200, 200, 200, 404]
+    assert answers[2][1] == {"jobs": [], "next_cursor": None}
+    assert await api.ended() == 0
+    assert api.logged("api_stopped")
 
 
-async def test_jobs_are_listed_as_a_table_that_is_cut_off_nowhere(on_database: Programs) -> None:
-    """Whatever their names look like."""
-    names = ["a_type_with_a_name_that_is_rather_long", "[/red] [bold]no markup :smile:"]
-    ids = [await enqueued(on_database, name) for name in names]
+async def test_a_token_that_was_made_lets_its_tenant_in(on_database: Programs) -> None:
+    """The first line is for the caller, the second one for the API; others stay outside."""
+    making = await on_database.run("token", "--tenant", "acme", "--scope", "read")
+    token, entry = making.stdout.splitlines()
+    on_database.settings["ASYNC_JOBS_API_TOKENS"] = f"[{entry}]"
+    await enqueued(on_database, "send_email", tenant_id="other")
+    job_id = await enqueued(on_database, "send_email", tenant_id="acme")
+    api, port = await started_api(on_database)
 
-    listing = await on_database.run("jobs", "list", "--tenant", "acme", "--status", "pending")
+    status, page = await asyncio.to_thread(answer, port, "/jobs/", token)
+    refused, _ = await asyncio.to_thread(answer, port, "/jobs/", entry)
 
-    _, *lines = listing.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == ids[::-1]
-    assert all(name in line for name, line in zip(names[::-1], lines, strict=True))
+    assert (status, refused) == (200, 401)
+    assert [job["id"] for job in page["jobs"]] == [job_id]
+    assert token not in api.stderr + entry
+    assert json.loads(entry)["tenants"] == ["acme"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
-    [
-        (["show", UNKNOWN_ID], 1, f"no job has the id {UNKNOWN_ID}"),
-        (["enqueue", "--use-case", "mail"], 2, "'mail' is not configured; known: notifications"),
-        (["enqueue", "--payload", "[1]"], 2, "payload: must be an object, not list"),
-        (["enqueue", "--payload", "{"], 2, "--payload: must be a JSON object"),
-        (["enqueue", "--priority", "40000"], 2, "priority: must be an integer from -32768"),
-    ],
+    ("options", "told"),
+    [(["--scope", "everything"], "scopes"), (["--tenant", ""], "tenants")],
 )
-async def test_what_a_jobs_command_cannot_do_is_told(
-    on_database: Programs, arguments: list[str], code: int, told: str
+async def test_a_token_that_cannot_be_is_not_made(
+    cli: Programs, options: list[str], told: str
 ) -> None:
-    """In one line that names the field or the job."""
-    command = ENQUEUE if arguments[0] == "enqueue" else ("jobs", arguments[0])
-
-    refused = refusal(await on_database.run(*command, *arguments[1:]), code)
-
-    assert refused.startswith("error: ")
-    assert told in refused
-    assert len(refused.splitlines()) == 1
+    """What is wrong is named."""
+    assert told in refusal(await cli.run("token", *options), 2)
 
 
-async def test_a_foreign_job_looks_like_a_missing_one(on_database: Programs) -> None:
-    """Whoever asks for a tenant sees that tenant's jobs only."""
-    job_id = await enqueued(on_database, "send_email")
+async def test_an_api_is_not_ready_without_its_database(
+    durable_postgres: EmbeddedPostgres, cli: Programs
+) -> None:
+    """It lives on, says so to its load balancer, and answers 503."""
+    cli.settings["ASYNC_JOBS_DB_DSN"] = durable_postgres.dsn
+    _, port = await started_api(cli, "--no-auth", "--init-db")
+    await asyncio.to_thread(durable_postgres.stop)
 
-    told = refusal(await on_database.run("jobs", "show", job_id, "--tenant", "other"), 1)
+    answers = [
+        await asyncio.to_thread(answer, port, path)
+        for path in ("/health/live", "/health/ready", "/jobs/")
+    ]
 
-    assert told == f"error: no job has the id {job_id}\n"
-
-
-async def test_a_pending_job_cannot_be_retried(on_database: Programs) -> None:
-    """The state that forbids it is told."""
-    job_id = await enqueued(on_database, "send_email")
-
-    told = refusal(await on_database.run("jobs", "retry", job_id), 1)
-
-    assert told == "error: Retried cannot happen to a job that is pending\n"
-
-
-async def test_a_full_tenant_is_told_its_quota(on_database: Programs) -> None:
-    """With how much of it is used."""
-    await enqueued(on_database, "send_email", tenant_id="limited")
-
-    told = refusal(await on_database.run(*ENQUEUE, "--tenant", "limited"), 1)
-
-    assert "tenant 'limited' may have 1 pending jobs; it has 1 and asked for 1 more" in told
+    assert [status for status, _ in answers] == [200, 503, 503]
 
 
 # --- logs ---------------------------------------------------------------------------------------
@@ -501,7 +435,7 @@ async def test_json_logs_are_one_object_a_line(on_database: Programs, tmp_path: 
     assert {"event", "level", "logger", "timestamp"} <= set.intersection(*map(set, records))
     died = worker.logged("job_died")[0]
     assert (died["job_id"], died["level"]) == (job_id, "warning")
-    assert {record["logger"] for record in records} > {"async_jobs"}
+    assert {record["logger"] for record in records} == {"async_jobs", "an_application"}
 
 
 # --- all in one ---------------------------------------------------------------------------------
@@ -516,45 +450,77 @@ def home() -> Iterator[Path]:
         yield Path(name)
 
 
-def exported(text: str) -> Mapping[str, str]:
-    """Return the variables that a text tells to export."""
-    return dict(re.findall(r"export (\w+)='(.*)'", text))
+async def told(dev: Program) -> str:
+    """Return what dev tells once it runs."""
 
-
-async def test_dev_runs_what_its_own_words_enqueue(cli: Programs, home: Path) -> None:
-    """Postgres, scheduler and worker in one process, until SIGTERM; the data stays."""
-    cli.settings.clear()
-    dev = cli.start("dev", "--data-dir", str(home))
-
-    async def tells_how() -> Mapping[str, str]:
+    async def look() -> str:
         assert dev.process.poll() is None, dev.stderr
-        return exported(dev.stdout) if "press Ctrl-C to stop" in dev.stdout else {}
+        return dev.stdout if "press Ctrl-C to stop" in dev.stdout else ""
 
-    cli.settings |= await eventually(tells_how, "dev tells how to use it")
-    job_id = await enqueued(cli, "send_email", payload={"to": "a@b.example"})
-    await become(cli, job_id, JobStatus.SUCCEEDED)
+    return await eventually(look, "dev tells how to use it")
+
+
+def shell(lines: str, directory: Path) -> str:
+    """Type lines into a shell; returns what they print."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", lines],
+        cwd=directory,
+        env=environment({"PATH": path}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_dev_runs_what_its_own_words_enqueue(
+    cli: Programs, home: Path, tmp_path: Path, kept: bool
+) -> None:
+    """API, scheduler and worker in one process, until SIGTERM, on Postgres or in memory."""
+    cli.settings.clear()
+    where = ("--data-dir", str(home)) if kept else ("--memory",)
+    dev = cli.start("dev", "--port", "0", *where)
+    lines = (await told(dev)).partition("in another terminal:\n")[2]
+    typed = lines.partition("press Ctrl-C")[0]
+
+    printed = await asyncio.to_thread(shell, typed, tmp_path)
+    job_id = json.loads(printed.partition("}")[0] + "}")["job_id"]
+    (url,) = re.findall(r"API: +(\S+)", dev.stdout)
+    show = f"{typed.partition('export ')[1]}{typed.partition('export ')[2].splitlines()[0]}\n"
+    show += f"async-jobs jobs show {job_id} --url {url}"
+
+    async def has_succeeded() -> bool:
+        job = json.loads(await asyncio.to_thread(shell, show, tmp_path))
+        return bool(job["status"] == "succeeded")
+
+    await eventually(has_succeeded, "the job succeeds")
     dev.terminate()
     code = await dev.ended()
 
     assert code == 0
+    assert job_id in printed.partition("}")[2]
     assert "Traceback" not in dev.stderr
-    refusal(await cli.run("jobs", "list"), 1)  # nobody answers any more
 
 
-async def test_dev_in_memory_runs_until_sigterm(cli: Programs) -> None:
-    """It needs nothing, and keeps nothing."""
-    cli.settings.clear()
-    dev = cli.start("dev", "--memory")
+async def test_dev_keeps_its_data_and_a_token_that_was_given(cli: Programs, home: Path) -> None:
+    """A second start finds the jobs of the first one."""
+    cli.settings = {TOKEN_VARIABLE: "the-token-of-a-team"}
+    counted = []
+    for _ in range(2):
+        dev = cli.start("dev", "--port", "0", "--data-dir", str(home))
+        words = await told(dev)
+        (url,) = re.findall(r"API: +(\S+)", words)
+        assert "the-token-of-a-team" in words
+        listed = await cli.run("jobs", "list", "--json", "--url", url)
+        counted.append(len(json.loads(listed.stdout)["jobs"]))
+        await cli.run(*ENQUEUE, "--url", url)
+        dev.terminate()
+        assert await dev.ended() == 0
 
-    async def runs() -> bool:
-        assert dev.process.poll() is None, dev.stderr
-        return "running in memory" in dev.stdout
-
-    await eventually(runs, "dev runs")
-    dev.terminate()
-
-    assert await dev.ended() == 0
-    assert "Traceback" not in dev.stderr
+    assert counted == [0, 1]
 
 
 async def test_the_demo_ends_as_planned(cli: Programs) -> None:

@@ -16,7 +16,7 @@ from async_jobs.entrypoints.demo_workload import (
     workload,
 )
 from tests.integration.harness import Program, eventually
-from tests.integration.test_processes import LOGGED, System, a_system
+from tests.integration.systems import LOGGED, System, a_system
 
 JOBS = 900
 

@@ -1,0 +1,177 @@
+"""`async-jobs jobs …`: the same against a database and against a remote API."""
+
+from __future__ import annotations
+
+import json
+from typing import TypeAlias
+
+import pytest
+
+from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE
+from tests.integration.command_line import ENQUEUE, UNKNOWN_ID, enqueued, refusal
+from tests.integration.harness import Programs, free_port
+
+Where: TypeAlias = tuple[str, ...]
+"""The options that say where the jobs are."""
+
+TOKEN = "the-token-of-a-test"
+
+
+@pytest.fixture(params=["database", "api"])
+async def where(request: pytest.FixtureRequest, on_database: Programs) -> Where:
+    """Options for the database, or for an API in a process of its own."""
+    if request.param == "database":
+        dsn = on_database.settings["ASYNC_JOBS_DB_DSN"]
+        return ("--dsn", dsn)
+    on_database.settings[TOKEN_VARIABLE] = TOKEN
+    port = str(free_port())
+    api = on_database.start("api", "--port", port, "--log-format", "json")
+    await api.has_logged("api_started")
+    return ("--url", f"http://127.0.0.1:{port}")
+
+
+async def test_a_job_is_enqueued_shown_cancelled_and_retried(
+    on_database: Programs, where: Where
+) -> None:
+    """Each command prints the job as it then stands."""
+    enqueueing = await on_database.run(*ENQUEUE, *where, "--payload", '{"to": "a@b.example"}')
+    job_id = enqueueing.stdout.strip()
+    printed = [
+        json.loads((await on_database.run("jobs", command, job_id, *where)).stdout)
+        for command in ("show", "cancel", "cancel", "retry")
+    ]
+
+    assert {job["id"] for job in printed} == {job_id}
+    assert printed[0]["payload"] == {"to": "a@b.example"}
+    assert [job["status"] for job in printed] == ["pending", "cancelled", "cancelled", "pending"]
+
+
+async def test_jobs_are_listed_a_page_at_a_time(on_database: Programs, where: Where) -> None:
+    """As JSON for scripts."""
+    ids = [await enqueued(on_database, "send_email") for _ in range(2)]
+    listing = ("jobs", "list", "--json", "--limit", "1")
+
+    first = json.loads((await on_database.run(*listing, *where)).stdout)
+    cursor = ("--cursor", first["next_cursor"])
+    second = json.loads((await on_database.run(*listing, *cursor, *where)).stdout)
+
+    assert [[job["id"] for job in page["jobs"]] for page in (first, second)] == [[ids[1]], [ids[0]]]
+    assert second["next_cursor"] is None
+
+
+async def test_jobs_are_listed_as_a_table_that_is_cut_off_nowhere(
+    on_database: Programs, where: Where
+) -> None:
+    """Whatever their names look like."""
+    names = ["a_type_with_a_name_that_is_rather_long", "[/red] [bold]no markup :smile:"]
+    ids = [await enqueued(on_database, name) for name in names]
+
+    listing = await on_database.run(
+        "jobs", "list", "--tenant", "acme", "--status", "pending", *where
+    )
+
+    _, *lines = listing.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ids[::-1]
+    assert all(name in line for name, line in zip(names[::-1], lines, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["show", UNKNOWN_ID], 1, f"no job has the id {UNKNOWN_ID}"),
+        (["enqueue", "--use-case", "mail"], 2, "'mail' is not configured; known: notifications"),
+        (["enqueue", "--payload", "[1]"], 2, "payload: must be an object, not list"),
+        (["enqueue", "--payload", "{"], 2, "--payload: must be a JSON object"),
+        (["enqueue", "--priority", "40000"], 2, "priority: must be an integer from -32768"),
+    ],
+)
+async def test_what_a_jobs_command_cannot_do_is_told(
+    on_database: Programs, where: Where, arguments: list[str], code: int, told: str
+) -> None:
+    """In one line that names the field or the job."""
+    command = ENQUEUE if arguments[0] == "enqueue" else ("jobs", arguments[0])
+
+    refused = refusal(await on_database.run(*command, *arguments[1:], *where), code)
+
+    assert refused.startswith("error: ")
+    assert told in refused
+    assert len(refused.splitlines()) == 1
+
+
+async def test_a_foreign_job_looks_like_a_missing_one(on_database: Programs, where: Where) -> None:
+    """Whoever asks for a tenant sees that tenant's jobs only."""
+    job_id = await enqueued(on_database, "send_email")
+
+    told = refusal(await on_database.run("jobs", "show", job_id, "--tenant", "other", *where), 1)
+
+    assert told == f"error: no job has the id {job_id}\n"
+
+
+async def test_a_pending_job_cannot_be_retried(on_database: Programs, where: Where) -> None:
+    """The state that forbids it is told."""
+    job_id = await enqueued(on_database, "send_email")
+
+    told = refusal(await on_database.run("jobs", "retry", job_id, *where), 1)
+
+    assert told == "error: Retried cannot happen to a job that is pending\n"
+
+
+async def test_a_full_tenant_is_told_its_quota(on_database: Programs, where: Where) -> None:
+    """With how much of it is used."""
+    await enqueued(on_database, "send_email", tenant_id="limited")
+
+    told = refusal(await on_database.run(*ENQUEUE, *where, "--tenant", "limited"), 1)
+
+    assert "tenant 'limited' may have 1 pending jobs; it has 1 and asked for 1 more" in told
+
+
+# --- a remote API -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def url(on_database: Programs) -> str:
+    """The address of an API whose token the environment of later commands does not hold."""
+    token = {TOKEN_VARIABLE: TOKEN}
+    api = on_database.start("api", "--port", "0", "--log-format", "json", settings=token)
+    await api.has_logged("api_started")
+    return f"http://127.0.0.1:{api.logged('api_started')[0]['port']}"
+
+
+async def test_a_token_is_an_option_as_well(on_database: Programs, url: str) -> None:
+    """For those who have several; the environment's is for the others."""
+    listing = ("jobs", "list", "--json", "--url", url)
+
+    told = refusal(await on_database.run(*listing), 1)
+    told += refusal(await on_database.run(*listing, "--token", "another"), 1)
+    listed = await on_database.run(*listing, "--token", TOKEN)
+
+    assert told == "error: a valid token is required\n" * 2
+    assert json.loads(listed.stdout) == {"jobs": [], "next_cursor": None}
+
+
+async def test_a_remote_api_needs_no_database(cli: Programs, url: str) -> None:
+    """Nothing of this host's settings is read."""
+    cli.settings.clear()
+
+    enqueueing = await cli.run(*ENQUEUE, "--url", url, "--token", TOKEN)
+
+    assert enqueueing.process.returncode == 0, enqueueing.stderr
+    assert enqueueing.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (["--url", "http://127.0.0.1:1"], 1, "http://127.0.0.1:1"),
+        (["--url", "jobs.internal"], 2, "must"),
+        (["--url", "http://127.0.0.1:1", "--dsn", "postgresql:///"], 2, "--dsn, --url"),
+    ],
+)
+async def test_an_address_that_cannot_be_asked_is_told(
+    cli: Programs, options: list[str], code: int, told: str
+) -> None:
+    """With the address, in one line."""
+    refused = refusal(await cli.run("jobs", "list", *options), code)
+
+    assert told in refused
+    assert len(refused.splitlines()) == 1
