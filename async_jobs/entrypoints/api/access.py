@@ -30,6 +30,8 @@ ALL_TENANTS: Final = "*"
 TOKEN_PREFIX: Final = "ajt_"
 TOKEN_BYTES: Final = 32
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_NOTHING: Final = hashlib.sha256(b"").hexdigest()
+"""What `printf "$TOKEN" | sha256sum` gives when the variable is not set."""
 
 
 class Scope(StrEnum):
@@ -57,6 +59,8 @@ class Forbidden(AsyncJobsError):
 def _hash(value: object) -> str:
     if not isinstance(value, str) or not _SHA256.fullmatch(value):
         raise ValueError("must be 64 lower-case hexadecimal digits")
+    if value == _NOTHING:
+        raise ValueError("must not be the hash of an empty token")
     return value
 
 

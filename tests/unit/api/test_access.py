@@ -255,6 +255,7 @@ ENTRY: dict[str, Any] = {"sha256": HASH, "tenants": ["acme"], "scopes": ["read"]
         {"sha256": HASH.upper()},
         {"sha256": "secret"},
         {"sha256": None},
+        {"sha256": hashlib.sha256(b"").hexdigest()},
         {"tenants": None},
         {"tenants": []},
         {"tenants": "acme"},

@@ -319,6 +319,7 @@ async def test_a_body_that_does_not_say_so_is_read_to_the_limit(
     pieces: list[int] = []
 
     async def receive() -> dict[str, Any]:
+        assert len(pieces) < 100, "the body is read on"
         pieces.append(64 * 1024)
         return {"type": "http.request", "body": b" " * pieces[-1], "more_body": True}
 
