@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -38,12 +39,22 @@ def pgbouncer(dsn: str, port: int) -> Iterator[str]:
                 [program, *as_root, str(settings)], stdout=log, stderr=subprocess.STDOUT
             )
         try:
+            while not _listens(port):
+                assert process.poll() is None, f"PgBouncer ended: {(directory / 'log').read_text()}"
             yield urlunsplit(("postgresql", f"pooled@127.0.0.1:{port}", f"/{DATABASE}", "", ""))
             ended = process.poll()
             assert ended is None, f"PgBouncer ended: {(directory / 'log').read_text()}"
         finally:
-            process.terminate()
+            process.kill()  # newer ones would wait until the last client has left
             process.wait()
+
+
+def _listens(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _settings(dsn: str, port: int) -> str:

@@ -32,7 +32,7 @@ TASKS = {
 POLICIES = {
     path.stem: json.loads(path.read_text("utf-8")) for path in (ROOT / "deploy/iam").glob("*.json")
 }
-STOP_SECONDS = 5
+STOP_SECONDS = 10
 """What a program takes at most beyond its drain timeout: docs/guarantees.md."""
 FARGATE_STOP_SECONDS_MAX = 120
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
+from async_jobs.application.waiting import all_done, end
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.workers import WorkerInfo, Workers
+
+WITHDRAW_SECONDS = 1.0
 
 
 async def keep_announcing(
@@ -34,3 +39,15 @@ async def keep_announcing(
         except AsyncJobsError as error:
             on_error(error)
         await clock.sleep(every_seconds)
+
+
+async def withdraw(workers: Workers, worker_id: str, clock: Clock) -> None:
+    """Take a worker off the register; gives up after a second, for its entry ends by itself."""
+
+    async def withdrawn() -> None:
+        with suppress(AsyncJobsError):
+            await workers.withdraw(worker_id)
+
+    task = asyncio.ensure_future(withdrawn())
+    await all_done([task], clock, seconds=WITHDRAW_SECONDS)
+    await end([task], clock, seconds=WITHDRAW_SECONDS)

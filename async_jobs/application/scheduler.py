@@ -12,6 +12,7 @@ from typing import Any
 from async_jobs.application import failpoints
 from async_jobs.application.dispatch import Dispatcher
 from async_jobs.application.settings import SchedulerSettings
+from async_jobs.application.waiting import all_done, end
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.deadline import LatePolicy
@@ -28,6 +29,8 @@ from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 
 BATCH_MAX = 1_000
+# What a tick may take to end once the scheduler is told to stop.
+STOP_SECONDS = 3.0
 # However long the interval, workers that join are noticed within this time.
 SLOTS_SECONDS = 5.0
 _SEND_BACKOFF = BackoffPolicy(base_delay_seconds=1.0, max_delay_seconds=30.0, jitter=0.5)
@@ -130,7 +133,7 @@ class Scheduler:
         try:
             while not stop.is_set():
                 try:
-                    tick = await self.tick()
+                    tick = await self._tick_until(stopping)
                     failures = 0
                 except Unavailable as error:
                     on_error(error)
@@ -141,6 +144,19 @@ class Scheduler:
                     await self._until(stopping, self._pause_seconds(tick))
         finally:
             stopping.cancel()
+
+    async def _tick_until(self, stopping: asyncio.Future[Any]) -> Tick:
+        """Tick; once it is time to stop, the tick under way gets a few seconds to end.
+
+        One that is cut off leaves nothing that the next scheduler's first tick does not mend.
+        """
+        ticking = asyncio.ensure_future(self.tick())
+        try:
+            await asyncio.wait((ticking, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await all_done([ticking], self._clock, seconds=STOP_SECONDS)
+        finally:
+            await end([ticking], self._clock, seconds=STOP_SECONDS)
+        return ticking.result() if ticking.done() and not ticking.cancelled() else Tick()
 
     def _pause_after(self, failures: int) -> float:
         policy = BackoffPolicy(

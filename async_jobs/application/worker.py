@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from async_jobs.application import failpoints
 from async_jobs.application.attempt import Attempt, StopReason
 from async_jobs.application.claiming import Claimer
-from async_jobs.application.presence import keep_announcing
+from async_jobs.application.presence import keep_announcing, withdraw
 from async_jobs.application.registry import JobRegistry
 from async_jobs.application.renewal import RenewalHost, Renewals, keep_renewing
 from async_jobs.application.room import Room
@@ -170,11 +170,16 @@ class Worker:
             asyncio.create_task(self._hear_cancellations()),
             *self._start_renewals(),
         ]
-        receivers = [asyncio.create_task(self._receive(queue, stop)) for queue in self._queues]
+        # The caller's `stop` is the caller's to set: what ends one worker may not end others.
+        leaving = asyncio.Event()
+        receivers = [asyncio.create_task(self._receive(queue, leaving)) for queue in self._queues]
         try:
             await self._until_stopped(stop, [settling, *slots, *helpers, *receivers])
+        except AsyncJobsError as error:
+            self._on_error(error)  # draining may take a while, in which nobody would know why
+            raise
         finally:
-            stop.set()
+            leaving.set()
             self._draining.set()
             self._room.close()
             await self._drain(receivers)
@@ -186,8 +191,7 @@ class Worker:
             if self._renewal_host is not None:
                 self._renewal_host.stop()
             self._threads.shutdown(wait=False, cancel_futures=True)
-            with suppress(AsyncJobsError):
-                await self._workers.withdraw(self._identity.worker_id)
+            await withdraw(self._workers, self._identity.worker_id, self._clock)
 
     async def _until_stopped(
         self, stop: asyncio.Event, tasks: Iterable[asyncio.Task[None]]
@@ -220,11 +224,11 @@ class Worker:
 
     # --- receiving and claiming ---
 
-    async def _receive(self, queue: JobQueue, stop: asyncio.Event) -> None:
+    async def _receive(self, queue: JobQueue, leaving: asyncio.Event) -> None:
         failures = 0
-        while not stop.is_set():
+        while not leaving.is_set():
             try:
-                await self._receive_once(queue, stop)
+                await self._receive_once(queue, leaving)
                 failures = 0
             except ConfigurationError:
                 raise  # waiting would not mend it
@@ -232,16 +236,16 @@ class Worker:
                 self._on_error(error)
                 failures += 1
                 pause = _RECEIVE_RETRY.delay(failures, self._chance.uniform())
-                await is_set(stop, self._clock, seconds=pause.total_seconds())
+                await is_set(leaving, self._clock, seconds=pause.total_seconds())
 
-    async def _receive_once(self, queue: JobQueue, stop: asyncio.Event) -> None:
+    async def _receive_once(self, queue: JobQueue, leaving: asyncio.Event) -> None:
         async with self._room.reserved() as room:
-            if stop.is_set():
+            if leaving.is_set():
                 return
             deliveries = await queue.receive(
                 max_messages=room, wait_seconds=self._settings.poll_interval_seconds
             )
-            if stop.is_set():
+            if leaving.is_set():
                 await queue.release(deliveries)
                 return
             for attempt in await self._claim(queue, deliveries):
@@ -391,11 +395,10 @@ class Worker:
     async def _drain(self, receivers: Sequence[asyncio.Task[None]]) -> None:
         settings = self._settings
         until = self._clock.monotonic() + settings.drain_timeout_seconds
-        # An open receive is not cancelled while there is time: that could hide what it was about
-        # to bring until its visibility timeout.
-        seconds = settings.poll_interval_seconds + RECEIVE_GRACE_SECONDS
-        seconds = min(seconds, settings.drain_timeout_seconds)
-        await all_done(receivers, self._clock, seconds=seconds)
+        # Cancelling an open receive could hide what it was about to bring for a while.
+        bound = settings.poll_interval_seconds + RECEIVE_GRACE_SECONDS
+        bound = min(bound, settings.drain_timeout_seconds)
+        await all_done(receivers, self._clock, seconds=bound)
         while not self._inbox.empty():
             self._settler.add(self._inbox.get_nowait(), lifecycle.Released())
         await self._until_idle(until - self._clock.monotonic())

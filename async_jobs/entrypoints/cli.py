@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -249,7 +251,13 @@ def demo(
 
 def main() -> None:
     """Run `async-jobs`."""
+    _end_at_sigterm()
     app()
+
+
+def _end_at_sigterm() -> None:
+    """Let SIGTERM end the process from its first moment on, as number 1 of a container too."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def scheduler_main() -> None:
@@ -263,6 +271,7 @@ def worker_main() -> None:
 
 
 def _run_alone(command: Callable[..., None], name: str) -> None:
+    _end_at_sigterm()
     alone = typer.Typer(name=name, rich_markup_mode="markdown", pretty_exceptions_enable=False)
     alone.command(name=name)(command)
     alone()

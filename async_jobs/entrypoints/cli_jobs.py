@@ -138,7 +138,7 @@ def _print_table(jobs: tuple[Job, ...]) -> None:
             job.status.value,
             f"{job.attempts}/{job.max_attempts}",
             f"{job.deadline_at:%Y-%m-%d %H:%M:%S}",
-            (job.last_error or "").partition("\n")[0][:ERROR_CHARACTERS],
+            _printable((job.last_error or "").partition("\n")[0][:ERROR_CHARACTERS]),
         )
     # What jobs hold is text, whatever markup it looks like.
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -146,6 +146,11 @@ def _print_table(jobs: tuple[Job, ...]) -> None:
         # A pipe has no width: nothing is cut off for scripts.
         console.width = PIPE_CHARACTERS
     console.print(table)
+
+
+def _printable(text: str) -> str:
+    """Return the text without what could move a terminal's cursor or rename its window."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 @jobs_app.command()

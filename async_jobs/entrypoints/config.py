@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Final, Literal
 
@@ -19,6 +20,7 @@ QueueBackend = Literal["sqs", "postgres", "memory"]
 PREFIX: Final = "ASYNC_JOBS_"
 ROUNDS_MAX = 10
 _QUEUE_PREFIX: Final = "ASYNC_JOBS_SQS_QUEUE_"
+_QUEUE_URL: Final = re.compile(r"https?://[^/\s]+/\S+")
 _SCALARS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_DB_DSN": "db_dsn",
     "ASYNC_JOBS_DB_POOL_MAX_SIZE": "db_pool_max_size",
@@ -125,7 +127,15 @@ class AsyncJobsConfig(BaseModel):
                 or wrong, each naming the variable and what is allowed.
         """
         environ = os.environ if environ is None else environ
-        reader = _Reader({name: value for name, value in environ.items() if value.strip()})
+        reader = _Reader(
+            {
+                name: value
+                for name, value in environ.items()
+                # An empty variable is an unset one, but for a queue: with one of them forgotten,
+                # some processes would use SQS and the others would not.
+                if value.strip() or name.startswith(_QUEUE_PREFIX)
+            }
+        )
         values, problems = reader.values(), reader.problems
         config: AsyncJobsConfig | None = None
         # What is wrong is told and taken out, so that the next round sees what it had hidden.
@@ -220,14 +230,38 @@ class _Reader:
     def _queues(self, use_cases: dict[str, dict[str, Any]]) -> dict[str, str]:
         """Declare the use cases that have an SQS queue; returns the URLs by queue name."""
         urls: dict[str, str] = {}
-        by_variable = {_upper(name): name for name in use_cases}
+        self._check_names(use_cases)
+        by_use_case = {_upper(name): name for name in use_cases}
+        shared = {str(each["queue"]) for each in use_cases.values() if each.get("queue")}
+        by_queue = {_upper(queue): queue for queue in shared}
         for variable in sorted(self._environ):
             if variable.startswith(_QUEUE_PREFIX):
                 suffix = variable.removeprefix(_QUEUE_PREFIX)
-                name = by_variable.get(suffix, suffix.lower())
-                settings = use_cases.setdefault(name, {})
-                urls[str(settings.get("queue") or name)] = self._take(variable) or ""
+                if suffix in by_queue and suffix not in by_use_case:
+                    queue = by_queue[suffix]
+                else:
+                    name = by_use_case.get(suffix, suffix.lower())
+                    queue = str(use_cases.setdefault(name, {}).get("queue") or name)
+                url = (self._take(variable) or "").rstrip("/")
+                if not _QUEUE_URL.fullmatch(url):
+                    self.problems.append(f"{variable}: must be the http(s) URL of a queue")
+                elif urls.setdefault(queue, url) != url:
+                    self.problems.append(
+                        f"{variable}: the queue {queue!r} has another URL already, from another"
+                        " use case that it carries"
+                    )
         return urls
+
+    def _check_names(self, use_cases: Iterable[str]) -> None:
+        """Refuse use cases that share their variables."""
+        first: dict[str, str] = {}
+        for name in use_cases:
+            other = first.setdefault(_upper(name), name)
+            if other != name:
+                self.problems.append(
+                    f"ASYNC_JOBS_USE_CASES: {other!r} and {name!r} would share their variables"
+                    f" {PREFIX}{_upper(name)}_…"
+                )
 
     def _settings_of(self, use_case: str, settings: dict[str, Any]) -> None:
         for suffix, field in _USE_CASE_SUFFIXES.items():

@@ -7,8 +7,9 @@ import functools
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -47,8 +48,8 @@ from async_jobs.ports.workers import Workers
 
 __all__ = [
     "Container",
-    "EmbeddedPostgres",
     "days_from_now",
+    "embedded_postgres",
     "memory_container",
     "migrate",
     "opened",
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 RENEWAL_POOL_MAX_SIZE = 2
-CLOSE_TIMEOUT_SECONDS = 5.0
+CLOSE_TIMEOUT_SECONDS = 2.0
 READY_SECONDS = 2.0
 NOBODY = UUID(int=0)
 
@@ -386,7 +387,8 @@ async def wired(
     finally:
         signal = container.signal()
         if isinstance(signal, PostgresSignal):
-            await signal.close()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(signal.close(), CLOSE_TIMEOUT_SECONDS)
 
 
 async def _close(pool: asyncpg.Pool) -> None:
@@ -394,6 +396,26 @@ async def _close(pool: asyncpg.Pool) -> None:
         await asyncio.wait_for(pool.close(), CLOSE_TIMEOUT_SECONDS)
     except TimeoutError:
         pool.terminate()
+
+
+@asynccontextmanager
+async def embedded_postgres(data_dir: Path | None = None) -> AsyncIterator[str]:
+    """Run an embedded server for the length of a block; yields its DSN.
+
+    Args:
+        data_dir: where it keeps its data; None for a place that goes away with it.
+    """
+    postgres = EmbeddedPostgres(data_dir)
+    starting = asyncio.ensure_future(asyncio.to_thread(postgres.start))
+    try:
+        try:
+            dsn = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await starting  # a thread cannot be cancelled, and would start it all the same
+            raise
+        yield dsn
+    finally:
+        await asyncio.to_thread(postgres.stop)
 
 
 def ports_beside(store: JobStore) -> tuple[Clock, Chance, Signal | None]:

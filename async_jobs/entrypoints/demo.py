@@ -23,8 +23,8 @@ from async_jobs.adapters.system import SystemClock
 from async_jobs.application.service import BATCH_MAX
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.job import TERMINAL, Job, JobStatus
-from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.container import EmbeddedPostgres
+from async_jobs.entrypoints.config import PREFIX, AsyncJobsConfig
+from async_jobs.entrypoints.container import embedded_postgres
 from async_jobs.entrypoints.demo_report import FactLog, print_report
 from async_jobs.entrypoints.demo_workload import (
     FAILURE_SHARE,
@@ -34,12 +34,13 @@ from async_jobs.entrypoints.demo_workload import (
     workload,
 )
 from async_jobs.entrypoints.http_client import AsyncJobsHttpClient
-from async_jobs.entrypoints.programs import LOOPBACK, run_migrate
+from async_jobs.entrypoints.programs import LOOPBACK, migrated
 from async_jobs.ports.jobs import Jobs
 
 clock = SystemClock()
 
 WORKERS = 2
+KEPT = {"ASYNC_JOBS_POSTGRES_BIN"}
 DEADLINE_SECONDS = 120.0
 LOOK_SECONDS = 0.2
 PLAIN_EVERY_SECONDS = 2.0
@@ -64,11 +65,9 @@ async def run_demo(jobs: int) -> bool:
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="async_jobs_demo_")))
         console.print("starting an embedded Postgres …")
-        postgres = EmbeddedPostgres()
-        dsn = await asyncio.to_thread(postgres.start)
-        stack.push_async_callback(asyncio.to_thread, postgres.stop)
+        dsn = await stack.enter_async_context(embedded_postgres())
         config = AsyncJobsConfig(db_dsn=dsn, use_case_configs=USE_CASES, per_tenant_quotas=QUOTAS)
-        await run_migrate(config, logger)
+        await migrated(config, logger)
         console.print(f"starting the API, a scheduler and {WORKERS} workers …")
         token = secrets.token_urlsafe()
         processes = await stack.enter_async_context(_processes(config, home, token))
@@ -84,10 +83,13 @@ async def run_demo(jobs: int) -> bool:
 
 
 async def _until_started(processes: _Processes, log: FactLog) -> None:
+    until = clock.monotonic() + DEADLINE_SECONDS
     while log.started_processes < len(processes.logs):
         await clock.sleep(LOOK_SECONDS)
         log.read()
         processes.check()
+        if clock.monotonic() > until:
+            raise DemoFailedError("the processes did not start in time")
 
 
 async def _drive(
@@ -95,9 +97,31 @@ async def _drive(
 ) -> bool:
     began = clock.monotonic()
     enqueueing = asyncio.create_task(_enqueue(client, jobs))
+    try:
+        await _watch(console, processes, log, jobs, enqueueing)
+        seconds = clock.monotonic() - began
+        if not enqueueing.done():
+            raise DemoFailedError("the jobs could not be enqueued in time")
+        fates = enqueueing.result()
+    finally:
+        enqueueing.cancel()
+        await asyncio.wait((enqueueing,))
+    stored = await _all_jobs(client)
+    print_report(console, stored, log, seconds)
+    return _as_planned(console, stored, fates)
+
+
+async def _watch(
+    console: Console,
+    processes: _Processes,
+    log: FactLog,
+    jobs: int,
+    enqueueing: asyncio.Task[Mapping[UUID, JobStatus]],
+) -> None:
+    """Show how the jobs end, until all have, enqueueing fails, or time is over."""
+    began = told = clock.monotonic()
     with _progress(console, jobs) as progress:
         bar = progress.add_task("jobs ended", total=jobs)
-        told = began
         while log.ended < jobs or not enqueueing.done():
             await clock.sleep(LOOK_SECONDS)
             log.read()
@@ -107,13 +131,10 @@ async def _drive(
                 told = now
                 console.print(f"{now - began:4.0f} s  {log.ended:,} of {jobs:,} jobs ended")
             processes.check()
+            if enqueueing.done():
+                enqueueing.result()  # whose error would otherwise be waited out
             if now - began > DEADLINE_SECONDS:
                 break
-    seconds = clock.monotonic() - began
-    fates = await enqueueing
-    stored = await _all_jobs(client)
-    print_report(console, stored, log, seconds)
-    return _as_planned(console, stored, fates)
 
 
 def _progress(console: Console, jobs: int) -> Progress:
@@ -219,7 +240,9 @@ async def _end(process: asyncio.subprocess.Process) -> int:
 
 @asynccontextmanager
 async def _processes(config: AsyncJobsConfig, home: Path, token: str) -> AsyncIterator[_Processes]:
-    environment = dict(os.environ) | {
+    # What else is set of ours belongs to another system, whose queues and limits are not these.
+    others = {n: text for n, text in os.environ.items() if not n.startswith(PREFIX) or n in KEPT}
+    environment = others | {
         "ASYNC_JOBS_DB_DSN": config.db_dsn,
         "ASYNC_JOBS_USE_CASES": json.dumps({n: asdict(each) for n, each in USE_CASES.items()}),
         "ASYNC_JOBS_PER_TENANT_QUOTAS": json.dumps({n: asdict(q) for n, q in QUOTAS.items()}),

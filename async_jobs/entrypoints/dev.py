@@ -9,19 +9,19 @@ import os
 import secrets
 import shlex
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import typer
 
 from async_jobs.adapters.http.wire import TOKEN_HEADER
-from async_jobs.application.registry import JobRegistry
+from async_jobs.application.worker import Worker
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import (
     Container,
-    EmbeddedPostgres,
+    embedded_postgres,
     memory_container,
     opened,
 )
@@ -29,8 +29,9 @@ from async_jobs.entrypoints.loops import schedule
 from async_jobs.entrypoints.programs import (
     LOOPBACK,
     api_of,
+    leaving_if_stuck,
     load_handlers,
-    run_migrate,
+    migrated,
     stopping_on_signals,
 )
 from async_jobs.entrypoints.serving import Serving, serving
@@ -52,20 +53,25 @@ async def run_dev(logger: logging.Logger, *, data_dir: Path | None, port: int) -
         data_dir: where the embedded Postgres keeps its data; None keeps all in memory.
         port: where the API listens, on the loopback interface.
     """
-    with stopping_on_signals(logger) as stop:
-        async with _container(logger, data_dir) as container:
-            config = container.config()
-            registry = load_handlers(config.handler_modules)
-            app = api_of(config)(container)
-            async with serving(app, host=LOOPBACK, port=port, option="--port") as serves:
-                _tell_how_to_use(config, serves.port)
-                await _run(container, registry, serves, stop)
+    async with AsyncExitStack() as stack:
+        stopping = stack.enter_context(stopping_on_signals(logger))
+        # Left last: a handler that does not stop must not keep Postgres from stopping.
+        at_the_end = stack.enter_context(ExitStack())
+        container = await stack.enter_async_context(_container(logger, data_dir))
+        config = container.config()
+        registry = load_handlers(config.handler_modules)
+        worker = container.worker(registry=registry, queue_names=list(config.queue_names))
+        at_the_end.enter_context(leaving_if_stuck(worker, logger))
+        app = api_of(config)(container)
+        serves = await stack.enter_async_context(
+            serving(app, host=LOOPBACK, port=port, option="--port")
+        )
+        _tell_how_to_use(config, serves.port)
+        stopping.started()
+        await _run(container, worker, serves, stopping.stop)
 
 
-async def _run(
-    container: Container, registry: JobRegistry, serves: Serving, stop: asyncio.Event
-) -> None:
-    worker = container.worker(registry=registry, queue_names=list(container.config().queue_names))
+async def _run(container: Container, worker: Worker, serves: Serving, stop: asyncio.Event) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(schedule(container, stop))
@@ -81,16 +87,12 @@ async def _container(logger: logging.Logger, data_dir: Path | None) -> AsyncIter
     if data_dir is None:
         yield memory_container(_config(IN_MEMORY), logger)
         return
-    async with AsyncExitStack() as stack:
-        typer.echo(f"starting Postgres in {data_dir} …")
-        postgres = EmbeddedPostgres(data_dir / "postgres")
-        dsn = await asyncio.to_thread(postgres.start)
-        stack.push_async_callback(asyncio.to_thread, postgres.stop)
+    typer.echo(f"starting Postgres in {data_dir} …")
+    async with embedded_postgres(data_dir / "postgres") as dsn:
         config = _config(dsn)
-        await run_migrate(config, logger)
-        yield await stack.enter_async_context(
-            opened(config, logger, application_name="async_jobs dev")
-        )
+        await migrated(config, logger)
+        async with opened(config, logger, application_name="async_jobs dev") as container:
+            yield container
 
 
 def _config(dsn: str) -> AsyncJobsConfig:

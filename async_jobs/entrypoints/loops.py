@@ -89,28 +89,28 @@ def listening(config: AsyncJobsConfig, queues: Iterable[str]) -> tuple[AsyncJobs
 
     Args:
         config: as the environment has it.
-        queues: names, or URLs of SQS queues. A URL that the configuration does not name
-            becomes a queue named like the last part of it.
+        queues: names, or URLs of SQS queues. A URL means every queue that has it. Where no
+            queue has it, it means the queue that is named like the last part of it.
 
     Raises:
-        ConfigurationError: no use case feeds a name, or two URLs mean one name.
+        ConfigurationError: no use case feeds a queue, two URLs mean one name, or a URL is
+            given although SQS carries nothing.
     """
     urls = dict(config.sqs_queue_urls)
-    names_by_url = {url: name for name, url in urls.items()}
     names: list[str] = []
-    for queue in dict.fromkeys(queues):
-        if "://" in queue:
-            name = names_by_url.get(queue) or queue.rstrip("/").rpartition("/")[2]
-            if urls.setdefault(name, queue) != queue:
-                raise ConfigurationError(f"--queue: {name!r} has another URL: {urls[name]}")
-        else:
-            name = queue
-            known = config.queue_names
-            if known and name not in known:
-                raise ConfigurationError(
-                    f"--queue: {name!r} is fed by no use case; known: {', '.join(known)}"
-                )
-        names.append(name)
+    for queue in queues:
+        if "://" not in queue:
+            names.append(_fed(queue, config))
+            continue
+        url = queue.rstrip("/")
+        having = [name for name, each in urls.items() if each == url]
+        if not having:
+            name = _fed(url.rpartition("/")[2], config)
+            if name in urls:
+                raise ConfigurationError(f"--queue: the queue {name!r} has another URL")
+            urls[name] = url
+            having = [name]
+        names += having
     if len(urls) > len(config.sqs_queue_urls):
         if config.queue_backend != "sqs" and "queue_backend" in config.model_fields_set:
             raise ConfigurationError(
@@ -118,3 +118,13 @@ def listening(config: AsyncJobsConfig, queues: Iterable[str]) -> tuple[AsyncJobs
             )
         config = config.model_copy(update={"sqs_queue_urls": urls, "queue_backend": "sqs"})
     return config, list(dict.fromkeys(names))
+
+
+def _fed(name: str, config: AsyncJobsConfig) -> str:
+    """Return the queue's name; a worker that knows no use cases at all may know it by itself."""
+    known = config.queue_names
+    if known and name not in known:
+        raise ConfigurationError(
+            f"--queue: {name!r} is fed by no use case; known: {', '.join(known)}"
+        )
+    return name

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from async_jobs.application.registry import JobRegistry, job_registry
 from async_jobs.application.worker import Worker
@@ -41,23 +41,54 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-@contextmanager
-def stopping_on_signals(logger: logging.Logger) -> Iterator[asyncio.Event]:
-    """Yield an event that the first SIGTERM or SIGINT sets; a second one exits at once."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+class Stopping:
+    """What the first SIGTERM or SIGINT does to a program.
 
-    def received(number: signal.Signals) -> None:
-        if stop.is_set():
+    While it starts, it is cancelled; once it has `started`, it is asked to `stop` and takes its
+    time. A second signal exits at once, in either case.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self.stop = asyncio.Event()
+        self.was_cancelled = False
+        self.task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._is_starting = True
+        self._logger = logger
+        self._signals = 0
+
+    def started(self) -> None:
+        """Say that from here on the program looks at `stop`."""
+        self._is_starting = False
+
+    def received(self, number: signal.Signals) -> None:
+        """Take a signal."""
+        self._signals += 1
+        if self._signals > 1:
             os._exit(128 + number)
-        logger.info("stopping", extra={"signal": number.name})
-        stop.set()
+        self._logger.info("stopping", extra={"signal": number.name})
+        self.stop.set()
+        if self._is_starting:
+            self.was_cancelled = self.task.cancel()
 
+
+@contextmanager
+def stopping_on_signals(logger: logging.Logger) -> Iterator[Stopping]:
+    """Yield what SIGTERM and SIGINT do to the block; ends it quietly if it was still starting.
+
+    Without a handler the kernel keeps signals from process number 1, as programs in containers
+    are: so this is around everything that may take long, a wait for a database above all.
+    """
+    stopping = Stopping(logger)
+    loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
     for number in numbers:
-        loop.add_signal_handler(number, received, number)
+        loop.add_signal_handler(number, stopping.received, number)
     try:
-        yield stop
+        yield stopping
+    except asyncio.CancelledError:
+        if not stopping.was_cancelled:
+            raise
+        stopping.task.uncancel()
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
@@ -72,14 +103,15 @@ async def run_scheduler(
     health_port: int | None = None,
 ) -> None:
     """Schedule until SIGTERM."""
-    await _prepare(config, logger, init_db=init_db)
-    with stopping_on_signals(logger) as stop:
+    with stopping_on_signals(logger) as stopping:
+        await _prepare(config, logger, init_db=init_db)
         opening = opened(config, logger, application_name="async_jobs scheduler", hands_off=True)
         async with opening as container:
             scheduler = container.scheduler()
             async with serving_health(scheduler.ready, host=health_host, port=health_port):
                 logger.info("scheduler_started", extra={"use_cases": list(config.use_case_configs)})
-                await schedule(container, stop)
+                stopping.started()
+                await schedule(container, stopping.stop)
     logger.info("scheduler_stopped")
 
 
@@ -95,28 +127,34 @@ async def run_worker(
     """Execute the jobs of `queues` until SIGTERM, then drain."""
     config, names = listening(config, queues)
     registry = load_handlers(config.handler_modules)
-    await _prepare(config, logger, init_db=init_db)
-    with stopping_on_signals(logger) as stop:
+    with stopping_on_signals(logger) as stopping:
+        await _prepare(config, logger, init_db=init_db)
         opening = opened(config, logger, application_name="async_jobs worker", hands_off=True)
         async with opening as container:
             worker = container.worker(registry=registry, queue_names=names)
-            async with serving_health(worker.ready, host=health_host, port=health_port):
-                logger.info("worker_started", extra={"queues": names, "types": registry.types})
-                try:
-                    await worker.run(stop)
-                except AsyncJobsError as error:
-                    _leave_if_stuck(worker, logger, EXIT_FAILED, because=str(error))
-                    raise
+            with leaving_if_stuck(worker, logger):
+                async with serving_health(worker.ready, host=health_host, port=health_port):
+                    logger.info("worker_started", extra={"queues": names, "types": registry.types})
+                    stopping.started()
+                    await worker.run(stopping.stop)
     logger.info("worker_stopped")
-    _leave_if_stuck(worker, logger, EXIT_STOPPED, because="SIGTERM")
 
 
-def _leave_if_stuck(worker: Worker, logger: logging.Logger, code: int, *, because: str) -> None:
-    """Exit at once when a handler does not stop: Python would wait for it for ever."""
-    if worker.stuck:
-        logger.error("exiting_beside_a_stuck_handler", extra={"because": because})
-        logging.shutdown()
-        os._exit(code)
+@contextmanager
+def leaving_if_stuck(worker: Worker, logger: logging.Logger) -> Iterator[None]:
+    """Exit at the block's end when a handler does not stop: Python would wait for it for ever."""
+    code, because = EXIT_FAILED, "an error"
+    try:
+        yield
+        code, because = EXIT_STOPPED, "a signal"
+    except Exception as error:
+        because = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        if worker.stuck:
+            logger.error("exiting_beside_a_stuck_handler", extra={"because": because})
+            logging.shutdown()
+            os._exit(code)
 
 
 async def run_api(
@@ -130,8 +168,8 @@ async def run_api(
 ) -> None:
     """Serve the HTTP API until SIGTERM; requests under way then get the time to finish."""
     make_app = api_of(config, no_auth=no_auth)
-    await _prepare(config, logger, init_db=init_db)
-    with stopping_on_signals(logger) as stop:
+    with stopping_on_signals(logger) as stopping:
+        await _prepare(config, logger, init_db=init_db)
         async with opened(config, logger, application_name="async_jobs api") as container:
             server = serving(
                 make_app(container),
@@ -142,7 +180,8 @@ async def run_api(
             )
             async with server as serves:
                 logger.info("api_started", extra={"host": host, "port": serves.port})
-                await serves.until(stop)
+                stopping.started()
+                await serves.until(stopping.stop)
     logger.info("api_stopped")
 
 
@@ -150,7 +189,7 @@ def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Conta
     """Return what makes the HTTP API of a container.
 
     Raises:
-        ConfigurationError: FastAPI is not installed, or there is no token and `no_auth` is False.
+        ConfigurationError: FastAPI is not installed, or tokens and `no_auth` contradict each other.
     """
     try:
         from async_jobs.entrypoints.api.app import create_app
@@ -158,7 +197,13 @@ def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Conta
         raise ConfigurationError(
             'the HTTP API needs FastAPI: pip install "async-jobs[api]"'
         ) from None
-    if not (no_auth or config.enqueue_auth_token or config.api_tokens):
+    has_token = bool(config.enqueue_auth_token or config.api_tokens)
+    if has_token and no_auth:
+        raise ConfigurationError(
+            "--no-auth: there are tokens: unset ASYNC_JOBS_ENQUEUE_AUTH_TOKEN and"
+            " ASYNC_JOBS_API_TOKENS, or leave --no-auth out"
+        )
+    if not has_token and not no_auth:
         raise ConfigurationError(
             "the HTTP API has no token: set ASYNC_JOBS_ENQUEUE_AUTH_TOKEN or"
             " ASYNC_JOBS_API_TOKENS (see: async-jobs token), or let everybody in with --no-auth"
@@ -181,10 +226,21 @@ async def _prepare(config: AsyncJobsConfig, logger: logging.Logger, *, init_db: 
     if config.unknown_variables:
         logger.warning("unknown_variables", extra={"names": list(config.unknown_variables)})
     if init_db:
-        await run_migrate(config, logger)
+        await migrated(config, logger)
 
 
 async def run_migrate(config: AsyncJobsConfig, logger: logging.Logger) -> list[str]:
+    """Bring the schema up to date; returns the migrations applied.
+
+    Raises:
+        AsyncJobsError: a signal came first. Nothing was applied then.
+    """
+    with stopping_on_signals(logger):
+        return await migrated(config, logger)
+    raise AsyncJobsError("stopped before the schema was up to date")
+
+
+async def migrated(config: AsyncJobsConfig, logger: logging.Logger) -> list[str]:
     """Bring the schema up to date; returns the migrations applied."""
     applied = await migrate(config.db_dsn)
     logger.info("migrated", extra={"applied": applied})

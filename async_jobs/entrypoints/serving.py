@@ -91,7 +91,12 @@ def _listening(host: str, port: int, option: str) -> socket.socket:
         family, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OSError as error:
-        why = "the port is taken" if error.errno == errno.EADDRINUSE else error.strerror
+        # `::` is everywhere, for those who still speak IPv4 as well.
+        both = address[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(
+            address[:2], family=family, backlog=BACKLOG, dualstack_ipv6=both
+        )
+    except (OSError, UnicodeError) as error:
+        taken = getattr(error, "errno", None) == errno.EADDRINUSE
+        why = "the port is taken" if taken else getattr(error, "strerror", "no such host")
         raise ConfigurationError(f"{option}: nothing can listen on {host}:{port} ({why})") from None

@@ -28,6 +28,7 @@ from async_jobs import (
 from async_jobs.adapters.http.wire import TOKEN_HEADER
 from async_jobs.adapters.postgres import embedded_host
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
+from async_jobs.adapters.postgres.turn import lock_key
 from async_jobs.entrypoints.cli import app
 from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE
 from tests.integration import handlers_for_tests as handlers
@@ -237,6 +238,46 @@ async def has_a_worker(pool: asyncpg.Pool) -> None:
     await eventually(look, "a worker announces itself")
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("migrate",), 1),
+        (("scheduler", "--init-db"), 0),
+        ((*WORKER, *EXAMPLES, "--init-db"), 0),
+        (("api", "--no-auth", "--port", "0", "--init-db"), 0),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else str(value),
+)
+async def test_a_program_that_waits_for_a_migration_ends_at_sigterm(
+    cli: Programs, empty_database_dsn: str, command: tuple[str, ...], code: int
+) -> None:
+    """It has a handler from the start: as process number 1 it would not hear of it otherwise."""
+    cli.settings["ASYNC_JOBS_DB_DSN"] = empty_database_dsn
+    connection = await asyncpg.connect(empty_database_dsn)
+    try:
+        async with connection.transaction():
+            key = lock_key("migrate", "")
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", key)
+            program = cli.start(*command)
+
+            async def waits() -> bool:
+                return bool(
+                    await connection.fetchval(
+                        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                    )
+                )
+
+            await eventually(waits, "it waits for the lock")
+            program.terminate()
+            assert await program.ended(seconds=30) == code
+        table = await connection.fetchval("SELECT to_regclass('jobs')")
+    finally:
+        await connection.close()
+
+    assert table is None
+    assert "Traceback" not in program.stderr
+
+
 async def test_migrate_prints_the_schema_without_a_database(cli: Programs) -> None:
     """For teams that migrate with a tool of their own."""
     cli.settings.clear()
@@ -330,6 +371,13 @@ async def test_an_api_without_a_token_does_not_start(cli: Programs) -> None:
 
     assert "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN" in told
     assert "--no-auth" in told
+
+
+async def test_an_api_with_a_token_is_not_for_everybody(cli: Programs) -> None:
+    """Whoever sets both is asked which it is to be."""
+    cli.settings[TOKEN_VARIABLE] = SECRET
+
+    assert "--no-auth" in refusal(await cli.run("api", "--no-auth"), 2)
 
 
 def answer(port: int, path: str, token: str | None = None) -> tuple[int, Any]:

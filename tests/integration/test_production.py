@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 from uuid import UUID
 
 import asyncpg
@@ -33,6 +34,7 @@ from async_jobs import (
 )
 from tests import services
 from tests.integration.harness import Program, eventually, free_port
+from tests.integration.lines import line_to
 from tests.integration.systems import LOGGED, QUICKLY, System, a_system, is_once
 from tests.pgbouncer import pgbouncer
 
@@ -212,7 +214,11 @@ async def test_a_rolling_restart_strands_no_message(
     database_dsn: str, sqs_endpoint: str, tmp_path: Path
 ) -> None:
     """Workers come and go in the middle of it all; no attempt is charged for that."""
-    hidden = {"ASYNC_JOBS_WORKER_VISIBILITY_TIMEOUT_SECONDS": "5"}
+    # What is stranded stays so for longer than the test is patient.
+    hidden = {
+        "ASYNC_JOBS_WORKER_VISIBILITY_TIMEOUT_SECONDS": "600",
+        "ASYNC_JOBS_DISPATCH_TIMEOUT_SECONDS": "600",
+    }
     async with production(database_dsn, database_dsn, sqs_endpoint, tmp_path, **hidden) as whole:
         system, client = whole.system, whole.client
         _, _, *workers = whole.start()
@@ -238,42 +244,127 @@ async def test_the_api_finishes_what_is_under_way(
     """Ready while the database answers; after SIGTERM an open request still gets its answer."""
     async with production(database_dsn, database_dsn, sqs_endpoint, tmp_path) as whole:
         request = EnqueueJobRequest(tenant_id="acme", use_case="mail", type="succeed", payload={})
-        base = str(whole.api.logged("api_started")[0]["port"])
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{base}") as plain:
+        port = whole.api.logged("api_started")[0]["port"]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as plain:
             ready = await plain.get("/health/ready")
-            async with whole.system.pool.acquire() as connection, connection.transaction():
-                # The enqueue waits for this transaction while the API is told to stop.
-                await connection.execute("LOCK TABLE jobs IN SHARE MODE")
-                waiting = asyncio.ensure_future(whole.client.enqueue(request))
+        pool = whole.system.pool
+        async with pool.acquire() as connection, connection.transaction():
+            # The enqueue waits for this transaction while the API is told to stop.
+            await connection.execute("LOCK TABLE jobs IN SHARE MODE")
+            waiting = asyncio.ensure_future(whole.client.enqueue(request))
 
-                async def waits() -> bool:
-                    return bool(
-                        await whole.system.pool.fetchval(
-                            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                            " AND datname = current_database()"
-                        )
+            async def waits() -> bool:
+                return bool(
+                    await pool.fetchval(
+                        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                        " AND datname = current_database()"
                     )
+                )
 
-                await eventually(waits, "the enqueue waits for the lock")
-                whole.api.terminate()
-                await whole.api.has_logged("stopping")
-            enqueued = await waiting
+            async def takes_nobody_in() -> bool:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                except ConnectionRefusedError:
+                    return True
+                writer.close()
+                return False
+
+            await eventually(waits, "the enqueue waits for the lock")
+            whole.api.terminate()
+            await eventually(takes_nobody_in, "the API takes no new connections")
+        enqueued = await waiting
         code = await whole.api.ended(seconds=30)
 
         assert (ready.status_code, code) == (200, 0)
         assert [job.id for job in await whole.system.jobs()] == [enqueued.job_id]
+        assert not enqueued.duplicate
 
 
-@pytest.mark.parametrize("queue", ["a name nobody feeds", "http://127.0.0.1:1/1/elsewhere"])
+@pytest.mark.parametrize(
+    ("queue", "told"),
+    [
+        ("unheard-of", "--queue: 'unheard-of' is fed by no use case; known: mail, reports"),
+        ("http://127.0.0.1:1/1/elsewhere", "--queue: 'elsewhere' is fed by no use case"),
+        ("http://127.0.0.1:1/1/mail", "--queue: the queue 'mail' has another URL"),
+    ],
+)
 async def test_a_worker_says_when_its_queue_cannot_be(
-    database_dsn: str, sqs_endpoint: str, tmp_path: Path, queue: str
+    database_dsn: str, sqs_endpoint: str, tmp_path: Path, queue: str, told: str
 ) -> None:
-    """A wrong name ends it at once with what is known; a queue that is missing as well."""
+    """It ends at once, with what is known."""
     async with production(database_dsn, database_dsn, sqs_endpoint, tmp_path) as whole:
         worker = await whole.system.programs.run("worker", "--queue", queue)
 
     assert worker.process.returncode == 2, worker.stderr
-    assert "queue" in worker.stderr.splitlines()[-1]
+    assert told in worker.stderr.splitlines()[-1]
+
+
+async def test_a_worker_whose_queue_is_deleted_drains_and_ends(
+    database_dsn: str, sqs_endpoint: str, tmp_path: Path
+) -> None:
+    """It says why before it drains; a SIGTERM meanwhile, its first, does not cut that short."""
+    drain = {"ASYNC_JOBS_DRAIN_TIMEOUT_SECONDS": "5"}
+    async with production(database_dsn, database_dsn, sqs_endpoint, tmp_path, **drain) as whole:
+        system = whole.system
+        request = EnqueueJobRequest(
+            tenant_id="acme", use_case="mail", type="hold", payload={}, max_attempts=1
+        )
+        await whole.client.enqueue(request)
+        system.scheduler()
+        worker = system.programs.start("worker", "--queue", "mail", *LOGGED)
+        await system.have_begun(1)
+        await whole.sqs.delete_queue(QueueUrl=whole.urls["mail"])
+        await worker.has_logged("worker_degraded")
+        (why,) = worker.logged("worker_degraded")
+        worker.terminate()
+        code = await worker.ended(seconds=30)
+        (job,) = await system.jobs()
+        # For the fixture, which deletes it again.
+        await whole.sqs.create_queue(QueueName=whole.urls["mail"].rpartition("/")[2])
+
+    assert code == 2
+    assert "does not exist" in why["problem"]
+    assert (job.status, job.attempts) == (JobStatus.PENDING, 0)
+
+
+# --- components that fall silent ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("silent", ["database", "sqs"])
+async def test_programs_end_in_time_although_a_component_fell_silent(
+    database_dsn: str, sqs_endpoint: str, tmp_path: Path, silent: str
+) -> None:
+    """No call that is never answered keeps a scheduler or a worker from ending."""
+    database, sqs = urlsplit(database_dsn), urlsplit(sqs_endpoint)
+    assert database.port
+    assert sqs.port
+    async with line_to(database.port) as to_database, line_to(sqs.port) as to_sqs:
+        host = f"{database.netloc.rpartition('@')[0]}@127.0.0.1:{to_database.port}"
+        settings = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{to_sqs.port}",
+            "ASYNC_JOBS_DRAIN_TIMEOUT_SECONDS": "2",
+        }
+        async with production(
+            database_dsn,
+            urlunsplit(database._replace(netloc=host)),
+            sqs_endpoint,
+            tmp_path,
+            **settings,
+        ) as whole:
+            programs = whole.start()
+            for program in programs[:2]:
+                await program.has_logged("scheduler_started")
+            for program in programs[2:]:
+                await program.has_logged("worker_started")
+            await enqueue_everything(whole.client)
+            await whole.system.have_begun(20)
+            (to_database if silent == "database" else to_sqs).freeze()
+            for program in programs:
+                program.terminate()
+            # Their bound is 12 s; a machine under load gets more.
+            codes = [await program.ended(seconds=40) for program in programs]
+
+    assert codes == [0] * 5
 
 
 # --- the loops, in the caller's own process -----------------------------------------------------

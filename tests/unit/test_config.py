@@ -96,11 +96,17 @@ def test_each_variable_sets_its_field(variable: str, text: str, field: str, valu
 
 def test_an_empty_variable_is_as_good_as_none() -> None:
     """Deployment templates leave such behind."""
-    config = configured(
-        ENQUEUE_AUTH_TOKEN="", WORKER_CONCURRENCY=" ", USE_CASES="", SQS_QUEUE_MAILS=""
-    )
+    config = configured(ENQUEUE_AUTH_TOKEN="", WORKER_CONCURRENCY=" ", USE_CASES="")
 
     assert config.model_dump() == DEFAULTS
+
+
+@pytest.mark.parametrize("url", ["", " ", "mails", "https://", "https://sqs.example", "ftp://a/b"])
+def test_a_queue_url_must_be_one(url: str) -> None:
+    """One that is empty is no choice of Postgres: other processes would go on using SQS."""
+    assert problems(SQS_QUEUE_MAILS=url) == [
+        "ASYNC_JOBS_SQS_QUEUE_MAILS: must be the http(s) URL of a queue"
+    ]
 
 
 def test_the_environment_of_the_process_is_read_when_none_is_given(
@@ -185,6 +191,38 @@ def test_a_queue_url_belongs_to_the_queue_of_its_use_case() -> None:
 
     assert config.sqs_queue_urls == {"slow": URL, "message-labeling": f"{URL}-2"}
     assert set(config.use_case_configs) == {"mails", "message-labeling"}
+
+
+def test_a_queue_that_is_named_after_no_use_case_has_a_url() -> None:
+    """Its variable declares nothing then; a slash at the end makes no other queue of it."""
+    shared = '{"mails": {"queue": "slow-lane"}, "labels": {"queue": "slow-lane"}}'
+
+    config = configured(
+        USE_CASES=shared, SQS_QUEUE_SLOW_LANE=f"{URL}/", SQS_QUEUE_MAILS=URL, SQS_QUEUE_LABELS=URL
+    )
+
+    assert config.sqs_queue_urls == {"slow-lane": URL}
+    assert set(config.use_case_configs) == {"mails", "labels"}
+
+
+def test_one_queue_has_one_url() -> None:
+    """Two use cases that share a queue cannot each send theirs somewhere else."""
+    (problem,) = problems(
+        USE_CASES='{"mails": {}, "reports": {"queue": "mails"}}',
+        SQS_QUEUE_MAILS=URL,
+        SQS_QUEUE_REPORTS=f"{URL}-2",
+    )
+
+    assert problem.startswith("ASYNC_JOBS_SQS_QUEUE_REPORTS: the queue 'mails' has another URL")
+    assert URL not in problem
+
+
+def test_use_cases_cannot_share_their_variables() -> None:
+    """A setting for one would be one for the other."""
+    (problem,) = problems(USE_CASES='{"mail-eu": {}, "mail_eu": {}}')
+
+    assert problem.startswith("ASYNC_JOBS_USE_CASES: 'mail-eu' and 'mail_eu'")
+    assert "ASYNC_JOBS_MAIL_EU_" in problem
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ BATCHES_IN_FLIGHT = 8
 WAIT_SECONDS_MAX = 20
 VISIBILITY_SECONDS_MAX = 43_200
 PAUSE_SECONDS_MAX = 1.0
+# The client's read timeout is made for long polls. A write that takes longer than this is reported
+# as failed, so that one queue that does not answer holds up nobody who writes to others.
+WRITE_SECONDS_MAX = 10.0
 # How long messages in hand may wait for others that are fetched with them.
 FILL_SECONDS_MAX = 5.0
 
@@ -185,10 +188,11 @@ class SqsJobQueue:
     async def _carry_out(self, request: Request, entries: Sequence[Entry]) -> list[str | None]:
         """Make batch requests, several at once; return what went wrong with each entry."""
         turn = asyncio.Semaphore(BATCHES_IN_FLIGHT)
+        until = self._clock.monotonic() + WRITE_SECONDS_MAX
 
         async def in_turn(batch: Sequence[Entry]) -> list[str | None]:
             async with turn:
-                return await self._batch(request, batch)
+                return await self._batch(request, batch, until)
 
         batches = [
             entries[start : start + BATCH_MAX] for start in range(0, len(entries), BATCH_MAX)
@@ -196,15 +200,21 @@ class SqsJobQueue:
         answers = await asyncio.gather(*(in_turn(batch) for batch in batches))
         return [error for errors in answers for error in errors]
 
-    async def _batch(self, request: Request, batch: Sequence[Entry]) -> list[str | None]:
+    async def _batch(
+        self, request: Request, batch: Sequence[Entry], until: float
+    ) -> list[str | None]:
+        left = max(0.0, until - self._clock.monotonic())
         try:
             with translated(self._name):
-                answer = await request(QueueUrl=self._url, Entries=batch)
+                async with asyncio.timeout(left):
+                    answer = await request(QueueUrl=self._url, Entries=batch)
         except RefusedError as error:
             if len(batch) == 1:
                 return [str(error)]
             # One entry may be the reason, and must not keep the others from being carried out.
-            return [error for entry in batch for error in await self._batch(request, [entry])]
+            return [
+                error for entry in batch for error in await self._batch(request, [entry], until)
+            ]
         except AsyncJobsError as error:
             return [str(error)] * len(batch)
         errors: dict[str, str | None] = {

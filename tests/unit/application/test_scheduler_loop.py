@@ -173,6 +173,44 @@ async def test_a_stop_lets_the_tick_under_way_end() -> None:
     assert ticks(stage) == 1
 
 
+async def test_a_stop_does_not_wait_for_a_tick_that_does_not_end() -> None:
+    """It is cut off after some seconds: a process that is told to end has to."""
+    stage = Stage()
+    stop = asyncio.Event()
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    stage.store.before("promote", never)
+    task = asyncio.create_task(stage.scheduler().run(stop, stage.errors.append))
+    await quiet()
+
+    stop.set()
+
+    assert 2 <= await stage.seconds_until_done(task, at_most=20) <= 4
+    await task
+    assert (len(asyncio.all_tasks()), stage.clock.sleepers) == (1, 0)
+
+
+async def test_a_cancelled_tick_leaves_nothing_behind() -> None:
+    """Nor does it take any time."""
+    stage = Stage()
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    stage.store.before("promote", never)
+    task = asyncio.create_task(stage.scheduler().run(asyncio.Event(), stage.errors.append))
+    await quiet()
+
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+    assert task.cancelled()
+    assert (len(asyncio.all_tasks()), stage.clock.sleepers) == (1, 0)
+
+
 async def test_a_cancelled_loop_leaves_nothing_behind() -> None:
     """No waiter on the signal, no sleeper on the clock."""
     stage = Stage()
