@@ -180,8 +180,8 @@ def token(
             scopes=scope or tuple(Scope),
             expires_at=None if expires_in_days is None else days_from_now(expires_in_days),
         )
-        typer.echo(made)
-        typer.echo(json.dumps(entry))
+        # At once: whoever pipes it into `head -n 1` reads no more than that.
+        typer.echo(f"{made}\n{json.dumps(entry)}")
 
 
 @app.command()
