@@ -40,6 +40,8 @@ from async_jobs.ports.telemetry import Telemetry
 BATCH_MAX = 1_000
 PAGE_MAX = 1_000
 TRIES_MAX = 10
+# How many requests are checked before others get their turn on the event loop.
+JOBS_AT_ONCE = 8
 
 
 class JobService:
@@ -106,13 +108,19 @@ class JobService:
         await self._clock.sync()
         jobs = []
         for index, request in enumerate(requests):
+            if index % JOBS_AT_ONCE == JOBS_AT_ONCE - 1:
+                await self._clock.sleep(0)  # payloads of many values take a while to check
             try:
                 jobs.append(self._new_job(request))
             except InvalidJobError as error:
-                field = f"jobs[{index}].{error.field}" if name_index else error.field
-                raise InvalidJobError(field, error.problem) from None
+                raise _at(index, error) if name_index else error from None
         limits = limited_tenants((job.tenant_id for job in jobs), self._config.per_tenant_quotas)
         results = await self._store.add(jobs, limits, within=connection)
+        for result in results:
+            if isinstance(result, Invalid):
+                index = next(i for i, job in enumerate(jobs) if job.id == result.job_id)
+                refused = InvalidJobError(result.field, result.problem)
+                raise _at(index, refused) if name_index else refused
         enqueued = [_enqueued(job, result) for job, result in zip(jobs, results, strict=True)]
         await failpoints.reached(failpoints.API_AFTER_COMMIT_BEFORE_REPLY)
         added = [job for job, each in zip(jobs, enqueued, strict=True) if not each.duplicate]
@@ -307,6 +315,11 @@ def _tells(stored: Job, job: Job, event: lifecycle.JobEvent) -> bool:
     )
 
 
+def _at(index: int, error: InvalidJobError) -> InvalidJobError:
+    """Return the error with the job's place in the call."""
+    return InvalidJobError(f"jobs[{index}].{error.field}", error.problem)
+
+
 def _check_names(**names: str | None) -> None:
     """Refuse names that no job can have: some stores cannot even look for them."""
     for field, name in names.items():
@@ -318,8 +331,6 @@ def _enqueued(job: Job, result: AddResult) -> Enqueued:
     match result:
         case Refused(tenant_id=tenant_id, limit=limit, used=used, asked=asked):
             raise QuotaExceededError(tenant_id=tenant_id, limit=limit, used=used, asked=asked)
-        case Invalid(field=field, problem=problem):
-            raise InvalidJobError(field, problem)
         case Duplicate(of=job_id):
             return Enqueued(job_id, duplicate=True)
         case _:

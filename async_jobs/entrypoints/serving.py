@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from async_jobs.domain.errors import ConfigurationError, Unavailable
@@ -14,6 +14,7 @@ from async_jobs.domain.errors import ConfigurationError, Unavailable
 # Longer than the 60 s for which AWS load balancers keep idle connections by default: the side
 # that closes first must be the one that knows whether a request is under way.
 KEEP_ALIVE_SECONDS = 75
+HEAD_SECONDS = 10.0
 BACKLOG = 2_048
 STOP_SECONDS = 1.0
 
@@ -38,7 +39,13 @@ class Serving(NamedTuple):
 
 @asynccontextmanager
 async def serving(
-    app: Any, *, host: str, port: int, option: str, drain_seconds: float = 0.0
+    app: Any,
+    *,
+    host: str,
+    port: int,
+    option: str,
+    drain_seconds: float = 0.0,
+    head_seconds: float = HEAD_SECONDS,
 ) -> AsyncIterator[Serving]:
     """Serve an ASGI application.
 
@@ -48,24 +55,21 @@ async def serving(
         port: 0 takes one that is free.
         option: what chose the port, for errors.
         drain_seconds: how long requests under way may take to finish when the block ends.
+        head_seconds: within which the head of a request has to arrive.
 
     Raises:
         ConfigurationError: uvicorn is not installed, or nothing can listen there.
     """
     try:
-        import uvicorn
+        from async_jobs.entrypoints.server import Server, impatient
     except ModuleNotFoundError:
         raise ConfigurationError(f"{option} needs uvicorn: install async-jobs[api]") from None
-
-    class Server(uvicorn.Server):
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            # The program itself decides what SIGTERM means.
-            yield
+    import uvicorn
 
     listening = _listening(host, port, option)
     settings = uvicorn.Config(
         app,
+        http=impatient(head_seconds),
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -14,6 +14,7 @@ from async_jobs.entrypoints.api.app import create_app
 from async_jobs.entrypoints.api.reading import JOB_BYTES_MAX
 from async_jobs.entrypoints.serving import serving
 from async_jobs.testing.system import MemorySystem, memory_system
+from tests.integration.harness import clock
 
 TOKEN = "a-token"
 PIECE = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
@@ -88,6 +89,56 @@ async def test_a_stranger_is_turned_away_before_the_body(port: int, header: str)
 
     assert reply.head.startswith("HTTP/1.1 401 ")
     assert reply.sent_bytes < SENT_BYTES_MAX
+
+
+async def test_a_stranger_is_hung_up_on(port: int) -> None:
+    """What it goes on sending is not taken in."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /jobs/enqueue HTTP/1.1\r\nHost: api\r\nContent-Length: 9\r\n\r\n")
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        answer = await reader.read()  # to its end, which comes although the body has not
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"connection: close" in answer.lower()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /jobs/ HT", b"GET /health/live HTTP/1.1\r\nHost: a\r\n"]
+)
+async def test_a_head_that_does_not_come_is_not_waited_for(
+    system: MemorySystem, sent: bytes
+) -> None:
+    """The connection is closed without an answer, and the next caller is served."""
+    app = create_app(lambda: system.service, auth_token=TOKEN)
+    serve = serving(app, host="127.0.0.1", port=0, option="--port", head_seconds=0.05)
+    async with serve as served, asyncio.timeout(TIMEOUT_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(sent)
+        silence = await reader.read()
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+
+    assert silence == b""
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_connection_outlives_the_time_that_one_head_has(system: MemorySystem) -> None:
+    """Each request on it has that time anew."""
+    app = create_app(lambda: system.service, auth_token=TOKEN)
+    serve = serving(app, host="127.0.0.1", port=0, option="--port", head_seconds=0.1)
+    async with serve as served, asyncio.timeout(TIMEOUT_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        until, answers = clock.monotonic() + 0.3, set[bytes]()
+        while clock.monotonic() < until:
+            writer.write(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+            answers.add((await reader.readuntil(b"}"))[:13])
+        writer.close()
+
+    assert answers == {b"HTTP/1.1 200 "}
 
 
 @pytest.mark.parametrize(

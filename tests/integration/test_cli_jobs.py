@@ -79,7 +79,7 @@ async def test_jobs_are_listed_as_a_table_that_is_cut_off_nowhere(
     ("arguments", "code", "told"),
     [
         (["show", UNKNOWN_ID], 1, f"no job has the id {UNKNOWN_ID}"),
-        (["enqueue", "--use-case", "mail"], 2, "'mail' is not configured; known: notifications"),
+        (["enqueue", "--use-case", "mail"], 2, "use_case: is not configured; known: notifications"),
         (["enqueue", "--payload", "[1]"], 2, "payload: must be an object, not list"),
         (["enqueue", "--payload", "{"], 2, "--payload: must be a JSON object"),
         (["enqueue", "--priority", "40000"], 2, "priority: must be an integer from -32768"),

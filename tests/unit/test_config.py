@@ -298,6 +298,8 @@ BAD_TOKENS: list[tuple[str, str]] = [
     (json.dumps([ENTRY | {"tenants": None}]), "[0].tenants: "),
     (json.dumps([ENTRY | {"scopes": ["write"]}]), "[0].scopes: "),
     (json.dumps([ENTRY | {"expires_at": "2030-01-01T00:00:00"}]), "[0].expires_at: "),
+    (json.dumps([ENTRY | {"expires_at": "20301231"}]), "[0].expires_at: "),
+    (json.dumps([ENTRY | {"expires_at": 1_900_000_000}]), "[0].expires_at: "),
     (json.dumps([ENTRY | {"tenant": "acme"}]), "[0].tenant: "),
 ]
 

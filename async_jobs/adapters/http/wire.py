@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
@@ -43,6 +43,7 @@ class Problem(StrEnum):
     ILLEGAL_TRANSITION = "urn:async-jobs:problem:illegal-transition"
     UNAUTHENTICATED = "urn:async-jobs:problem:unauthenticated"
     FORBIDDEN = "urn:async-jobs:problem:forbidden"
+    BODY_TOO_SLOW = "urn:async-jobs:problem:body-too-slow"
     BODY_TOO_LARGE = "urn:async-jobs:problem:body-too-large"
     UNSUPPORTED_MEDIA_TYPE = "urn:async-jobs:problem:unsupported-media-type"
     UNAVAILABLE = "urn:async-jobs:problem:unavailable"
@@ -89,11 +90,17 @@ def _written(instant: datetime) -> str:
 
 
 def record_of(job: Job) -> dict[str, Any]:
-    """Return a job as JSON values: instants in ISO 8601 UTC, durations in seconds."""
-    fields = asdict(job)
-    tolerance = fields.pop("delay_tolerance")
-    record: dict[str, Any] = to_jsonable_python(fields)
-    return record | {"delay_tolerance_seconds": tolerance.total_seconds()}
+    """Return a job as JSON values: instants in ISO 8601 UTC, durations in seconds.
+
+    Payload and result are the job's own, not copies: they may be large.
+    """
+    shown = {each.name: getattr(job, each.name) for each in fields(job)}
+    asis = {name: shown.pop(name) for name in ("payload", "result")}
+    tolerance = shown.pop("delay_tolerance")
+    shown["backoff_policy"] = asdict(job.backoff_policy)
+    shown["errors"] = [asdict(each) for each in job.errors]
+    record: dict[str, Any] = to_jsonable_python(shown)
+    return record | asis | {"delay_tolerance_seconds": tolerance.total_seconds()}
 
 
 def job_of(record: Mapping[str, Any]) -> Job:

@@ -90,7 +90,8 @@ def _scopes(value: object) -> frozenset[Scope]:
 
 
 def _instant(value: object) -> object:
-    if value is not None and not isinstance(value, str | datetime):
+    is_text = isinstance(value, str) and "-" in value[1:]  # digits alone would be seconds
+    if value is not None and not is_text and not isinstance(value, datetime):
         raise ValueError("must be an instant in ISO 8601 with an offset")
     return value
 
@@ -249,6 +250,11 @@ class Access:
                 self._known.append((bytes.fromhex(each.sha256), caller, each.expires_at))
         except ValueError as error:
             raise ConfigurationError(f"ASYNC_JOBS_API_TOKENS: {error}") from None
+        if len({known for known, *_ in self._known}) < len(self._known):
+            raise ConfigurationError(
+                "ASYNC_JOBS_API_TOKENS: an entry is that of the shared token,"
+                " ASYNC_JOBS_ENQUEUE_AUTH_TOKEN; each has to be a token of its own"
+            )
         if shared == "" or not (self._known or allow_unauthenticated):
             raise ConfigurationError(
                 "the HTTP API needs a token: set ASYNC_JOBS_ENQUEUE_AUTH_TOKEN or"

@@ -98,5 +98,10 @@ def _add_health(app: FastAPI, ready: Ready) -> None:
             {"status": "ready" if is_ready else "not ready"}, 200 if is_ready else 503
         )
 
-    app.add_api_route("/health/live", health_live, **described.HEALTH_LIVE)
-    app.add_api_route("/health/ready", health_ready, **described.HEALTH_READY)
+    for path, endpoint, told in (
+        ("/health/live", health_live, described.HEALTH_LIVE),
+        ("/health/ready", health_ready, described.HEALTH_READY),
+    ):
+        app.add_api_route(path, endpoint, methods=["GET"], **told)
+        # Some probes ask for the head only.
+        app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)

@@ -98,6 +98,7 @@ _EXAMPLES: Final[dict[Problem, tuple[int, str, dict[str, Any]]]] = {
         "Retried cannot happen to a job that is succeeded",
         {"state": "succeeded", "event": "Retried", "why": ""},
     ),
+    Problem.BODY_TOO_SLOW: (408, "the body has to arrive within 30 seconds", {}),
     Problem.BODY_TOO_LARGE: (413, "the body may have at most 2097152 bytes", {}),
     Problem.UNSUPPORTED_MEDIA_TYPE: (415, "the content type must be application/json", {}),
     Problem.INVALID_JOB: (
@@ -206,7 +207,12 @@ def _route(
 
 # --- routes -------------------------------------------------------------------------------------
 
-_TAKEN: Final = (Problem.BODY_TOO_LARGE, Problem.UNSUPPORTED_MEDIA_TYPE, Problem.QUOTA_EXCEEDED)
+_TAKEN: Final = (
+    Problem.BODY_TOO_SLOW,
+    Problem.BODY_TOO_LARGE,
+    Problem.UNSUPPORTED_MEDIA_TYPE,
+    Problem.QUOTA_EXCEEDED,
+)
 
 ENQUEUE_JOB: Final = _route(
     "enqueue_job",
@@ -267,7 +273,7 @@ LIST_JOBS: Final = _route(
         _query(
             "limit",
             {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT},
-            "How many jobs a page has at most.",
+            "How many jobs a page has at most; jobs that are large make it shorter.",
         ),
         _query("cursor", schemas.UUID, "Where the page begins: `next_cursor` of the last one."),
     ],

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem, problem_of
-from async_jobs.domain.errors import AsyncJobsError, InvalidJobError
+from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.entrypoints.api.access import Forbidden, Unauthenticated
 from async_jobs.entrypoints.api.bodies import InvalidFields
-from async_jobs.entrypoints.api.reading import BODY, BodyTooLarge, UnsupportedMediaType
+from async_jobs.entrypoints.api.reading import BODY, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 
 RETRY_AFTER_SECONDS: Final = 1
 CHALLENGE: Final = "APIKey"
 """A 401 has to name a scheme; there is no registered one for a token in a header of its own."""
+HANG_UP: Final = {"Connection": "close"}
+"""For those who may go on sending a body that nobody reads: servers would take it in for ever."""
 FRAMES_MAX: Final = 8
 TITLES: Final[Mapping[Problem, str]] = {
     Problem.INVALID_JOB: "Something in the request breaks a bound",
@@ -30,6 +31,7 @@ TITLES: Final[Mapping[Problem, str]] = {
     Problem.ILLEGAL_TRANSITION: "The job's state forbids it",
     Problem.UNAUTHENTICATED: "A valid token is required",
     Problem.FORBIDDEN: "The token may not be used for this",
+    Problem.BODY_TOO_SLOW: "The body took too long to arrive",
     Problem.BODY_TOO_LARGE: "The body is too large",
     Problem.UNSUPPORTED_MEDIA_TYPE: "The body must be JSON",
     Problem.UNAVAILABLE: "A component did not answer",
@@ -65,19 +67,18 @@ def answer_to(error: Exception, logger: logging.Logger) -> JSONResponse:
     """Return the problem document of any error; what nobody foresaw is logged."""
     match error:
         case Unauthenticated():
-            headers = {"WWW-Authenticate": CHALLENGE}
+            headers = {"WWW-Authenticate": CHALLENGE, **HANG_UP}
             return problem(401, Problem.UNAUTHENTICATED, str(error), headers=headers)
         case Forbidden():
-            return problem(403, Problem.FORBIDDEN, str(error))
+            return problem(403, Problem.FORBIDDEN, str(error), headers=HANG_UP)
+        case BodyTooSlow():
+            return problem(408, Problem.BODY_TOO_SLOW, str(error), headers=HANG_UP)
         case BodyTooLarge():
             return problem(413, Problem.BODY_TOO_LARGE, str(error))
         case UnsupportedMediaType():
             return problem(415, Problem.UNSUPPORTED_MEDIA_TYPE, str(error))
         case AsyncJobsError() if (known := problem_of(error)) is not None:
             return _of_jobs(error, *known)
-        case RequestValidationError():
-            errors = [_of_parameter(each) for each in error.errors()]
-            return answer_to(InvalidFields(errors), logger)
         case HTTPException():
             return _of_http(error)
         case ClientDisconnect():
@@ -102,12 +103,6 @@ def _of_jobs(
 
 def _told(field: str, problem: str) -> dict[str, str]:
     return {"field": field, "problem": problem}
-
-
-def _of_parameter(error: Mapping[str, Any]) -> InvalidJobError:
-    """Return what FastAPI found: only a host application's own dependencies let it look."""
-    place: Sequence[object] = error.get("loc", ())
-    return InvalidJobError(".".join(map(str, place[1:])) or BODY, str(error.get("msg", "")))
 
 
 def _of_http(error: HTTPException) -> JSONResponse:

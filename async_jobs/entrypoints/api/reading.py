@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -13,7 +14,8 @@ from async_jobs.domain.errors import AsyncJobsError, InvalidJobError
 
 JOB_BYTES_MAX: Final = 2 * 1024 * 1024
 """A payload has 256 KiB at most, which escapes can make six times as long."""
-BATCH_BYTES_MAX: Final = 16 * 1024 * 1024
+BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
+BODY_SECONDS_MAX: Final = 30.0
 INTEGER_CHARACTERS_MAX: Final = 20
 """Longer integers do not fit into 64 bits, however they are written."""
 BODY: Final = "body"
@@ -25,27 +27,41 @@ class BodyTooLarge(AsyncJobsError):
     """The body has more bytes than the route reads."""
 
 
+class BodyTooSlow(AsyncJobsError):
+    """The body did not arrive in time."""
+
+
 class UnsupportedMediaType(AsyncJobsError):
     """The body is not said to be JSON."""
 
 
-async def read_json(request: Request, *, bytes_max: int) -> dict[str, Any]:
-    """Return the JSON object that a request carries.
-
-    What JSON allows and the stores do not (numbers beyond 64 bits, NUL, lone surrogates, deep
-    nesting) is returned as it can be, for the domain to refuse by its path.
+async def read_body(
+    request: Request, *, bytes_max: int, seconds_max: float = BODY_SECONDS_MAX
+) -> bytes:
+    """Return the body of a request that says it is JSON, read piece by piece.
 
     Raises:
         UnsupportedMediaType: its content is not said to be JSON, or is said to be encoded.
         BodyTooLarge: it has more than `bytes_max` bytes; no more of it was read.
-        InvalidJobError: it is not a JSON object, or an object in it names a field twice.
+        BodyTooSlow: it did not arrive in time.
     """
     _check_content(request)
-    body = await read_body(request, bytes_max=bytes_max)
-    value = parse(body)
-    if not isinstance(value, dict):
-        raise InvalidJobError(BODY, "must be a JSON object")
-    return value
+    too_large = BodyTooLarge(f"the body may have at most {bytes_max} bytes")
+    told = request.headers.get("content-length", "")
+    if told.isascii() and told.isdigit() and (len(told) > 18 or int(told) > bytes_max):
+        raise too_large
+    pieces, read_bytes = [], 0
+    stream: AsyncIterator[bytes] = request.stream()
+    try:
+        async with asyncio.timeout(seconds_max):
+            async for piece in stream:
+                read_bytes += len(piece)
+                if read_bytes > bytes_max:
+                    raise too_large
+                pieces.append(piece)
+    except TimeoutError:
+        raise BodyTooSlow(f"the body has to arrive within {seconds_max:g} seconds") from None
+    return b"".join(pieces)
 
 
 def _check_content(request: Request) -> None:
@@ -59,27 +75,26 @@ def _check_content(request: Request) -> None:
         raise UnsupportedMediaType("the content must not be encoded")
 
 
-async def read_body(request: Request, *, bytes_max: int) -> bytes:
-    """Return the body, read piece by piece until it is whole or too large."""
-    too_large = BodyTooLarge(f"the body may have at most {bytes_max} bytes")
-    told = request.headers.get("content-length", "")
-    if told.isascii() and told.isdigit() and (len(told) > 18 or int(told) > bytes_max):
-        raise too_large
-    pieces, read_bytes = [], 0
-    stream: AsyncIterator[bytes] = request.stream()
-    async for piece in stream:
-        read_bytes += len(piece)
-        if read_bytes > bytes_max:
-            raise too_large
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
 # --- JSON ---------------------------------------------------------------------------------------
 
 
+def object_of(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that a body is.
+
+    What JSON allows and the stores do not (numbers beyond 64 bits, NUL, lone surrogates, deep
+    nesting) is returned as it can be, for the domain to refuse by its path.
+
+    Raises:
+        InvalidJobError: it is not a JSON object, or an object in it names a field twice.
+    """
+    value = parse(body)
+    if not isinstance(value, dict):
+        raise InvalidJobError(BODY, "must be a JSON object")
+    return value
+
+
 def parse(body: bytes) -> Any:
-    """Return the JSON value that the bytes are; `read_json` says what of it is still unchecked."""
+    """Return the JSON value that the bytes are; see `object_of`."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -128,16 +143,28 @@ def _integer(digits: str) -> int:
 
 
 def _place(value: Any, holder: dict[str, Any], name: str) -> str:
-    """Return the path of the field `name` of `holder`, which stands somewhere in `value`."""
-    places: list[tuple[str, Any]] = [("", value)]
-    while places:
-        path, each = places.pop()
+    """Return the path of the field `name` of `holder`, which stands somewhere in `value`.
+
+    It goes down one branch at a time, so that it keeps no more than the branch it is in.
+    """
+    branch: list[tuple[str, Iterator[tuple[str | int, Any]]]] = [("", iter([("", value)]))]
+    while branch:
+        path, items = branch[-1]
+        found = next(items, None)
+        if found is None:
+            branch.pop()
+            continue
+        key, each = found
+        if not isinstance(each, dict | list):
+            continue
+        if isinstance(key, int):
+            here = f"{path or BODY}[{key}]"
+        else:
+            here = joined(path, key) if len(branch) > 1 else ""
         if each is holder:
-            return joined(path, name)
-        if isinstance(each, dict):
-            places += [(joined(path, key), item) for key, item in each.items()]
-        elif isinstance(each, list):
-            places += [(f"{path or BODY}[{index}]", item) for index, item in enumerate(each)]
+            return joined(here, name)
+        inner = each.items() if isinstance(each, dict) else enumerate(each)
+        branch.append((here, iter(inner)))
     return shown(name)
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, TypeAlias
+from contextlib import suppress
+from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from fastapi import APIRouter, Security
-from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from async_jobs.adapters.http.wire import TOKEN_HEADER, answer_of, page_record_of, record_of
+from async_jobs.adapters.http.wire import TOKEN_HEADER, answer_of, record_of
 from async_jobs.domain.errors import InvalidJobError, JobNotFoundError
 from async_jobs.domain.job import Job
 from async_jobs.entrypoints.api import described
@@ -27,13 +29,22 @@ from async_jobs.entrypoints.api.bodies import (
     requests_of,
     tenant_of,
 )
+from async_jobs.entrypoints.api.paging import page_body
 from async_jobs.entrypoints.api.problems import answer_to
-from async_jobs.entrypoints.api.reading import BATCH_BYTES_MAX, JOB_BYTES_MAX, read_json
+from async_jobs.entrypoints.api.reading import (
+    BATCH_BYTES_MAX,
+    JOB_BYTES_MAX,
+    object_of,
+    read_body,
+)
 from async_jobs.entrypoints.container import Container
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
 
 JobServiceFactory: TypeAlias = Callable[[], Jobs | Awaitable[Jobs]]
+Endpoint: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
+T = TypeVar("T")
+LARGE_BYTES: Final = 256 * 1024
 LOGGER: Final = logging.getLogger("async_jobs")
 
 
@@ -50,7 +61,7 @@ def create_jobs_router(
     """Return the routes under `/jobs`, to be included in any FastAPI application.
 
     Every error is answered with a problem document by the routes themselves; the application
-    needs no handlers for them.
+    needs no handlers for them. What its own dependencies raise is for its own handlers.
 
     Args:
         job_service_factory: returns the service, or an awaitable of it; called once for each
@@ -74,20 +85,24 @@ def create_jobs_router(
     routes = _Routes(job_service_factory, access, job_bytes_max, batch_bytes_max)
     router = APIRouter(
         prefix="/jobs",
-        route_class=JobsRoute,
         tags=["jobs"],
         dependencies=[] if access.is_open else [Security(_TOKEN)],
     )
     add = router.add_api_route
-    add("/enqueue", routes.enqueue_job, methods=["POST"], **described.ENQUEUE_JOB)
-    add("/enqueue-batch", routes.enqueue_jobs, methods=["POST"], **described.ENQUEUE_JOBS)
+    add("/enqueue", _answering(routes.enqueue_job), methods=["POST"], **described.ENQUEUE_JOB)
+    add(
+        "/enqueue-batch",
+        _answering(routes.enqueue_jobs),
+        methods=["POST"],
+        **described.ENQUEUE_JOBS,
+    )
     for path in ("/enqueue", "/enqueue-batch"):  # else it would be the route of one job
-        add(path, _only_post, methods=["GET"], include_in_schema=False)
-    add("/", routes.list_jobs, methods=["GET"], **described.LIST_JOBS)
-    add("", routes.list_jobs, methods=["GET"], include_in_schema=False)
-    add("/{job_id}", routes.get_job, methods=["GET"], **described.GET_JOB)
-    add("/{job_id}/cancel", routes.cancel_job, methods=["POST"], **described.CANCEL_JOB)
-    add("/{job_id}/retry", routes.retry_job, methods=["POST"], **described.RETRY_JOB)
+        add(path, _answering(_only_post), methods=["GET"], include_in_schema=False)
+    add("/", _answering(routes.list_jobs), methods=["GET"], **described.LIST_JOBS)
+    add("", _answering(routes.list_jobs), methods=["GET"], include_in_schema=False)
+    add("/{job_id}", _answering(routes.get_job), methods=["GET"], **described.GET_JOB)
+    add("/{job_id}/cancel", _answering(routes.cancel_job), methods=["POST"], **described.CANCEL_JOB)
+    add("/{job_id}/retry", _answering(routes.retry_job), methods=["POST"], **described.RETRY_JOB)
     return router
 
 
@@ -101,20 +116,23 @@ _TOKEN: Final = APIKeyHeader(
 )
 
 
-class JobsRoute(APIRoute):
-    """A route that answers every error with a problem document."""
+def _answering(endpoint: Endpoint) -> Endpoint:
+    """Return the endpoint with its errors answered by problem documents.
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler, with the errors of all that it calls taken care of."""
-        handler = super().get_route_handler()
+    Only its own: what a host application's dependencies raise is for its own handlers.
+    """
 
-        async def answering(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except Exception as error:
-                return answer_to(error, LOGGER)
+    @functools.wraps(endpoint)
+    async def answer(request: Request) -> Response:
+        try:
+            response = await endpoint(request)
+        except Exception as error:
+            response = answer_to(error, LOGGER)
+        # One address gives each tenant something else, which no cache in between can know.
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
-        return answering
+    return answer
 
 
 class _Routes:
@@ -131,28 +149,36 @@ class _Routes:
         self._access = access
         self._job_bytes_max = job_bytes_max
         self._batch_bytes_max = batch_bytes_max
+        self._large = asyncio.Semaphore(1)
 
     async def enqueue_job(self, request: Request) -> Response:
         caller = self._caller(request, Scope.ENQUEUE)
-        body = await read_json(request, bytes_max=self._job_bytes_max)
-        asked = request_of(body)
+        body = await read_body(request, bytes_max=self._job_bytes_max)
+        asked = await self._understood(body, request_of)
         caller.check_tenants([asked.tenant_id])
         enqueued = await (await self._jobs()).enqueue(asked)
         return JSONResponse(answer_of(enqueued), 200 if enqueued.duplicate else 201)
 
     async def enqueue_jobs(self, request: Request) -> Response:
         caller = self._caller(request, Scope.ENQUEUE)
-        body = await read_json(request, bytes_max=self._batch_bytes_max)
-        asked = requests_of(body)
+        body = await read_body(request, bytes_max=self._batch_bytes_max)
+        asked = await self._understood(body, requests_of)
         caller.check_tenants({each.tenant_id for each in asked})
         many = await (await self._jobs()).enqueue_many(asked)
         is_new = any(not each.duplicate for each in many)
         return JSONResponse({"jobs": [answer_of(each) for each in many]}, 201 if is_new else 200)
 
+    async def _understood(self, body: bytes, understand: Callable[[dict[str, Any]], T]) -> T:
+        """Parse and check a body; a large one in a thread, one at a time for its memory."""
+        if len(body) <= LARGE_BYTES:
+            return understand(object_of(body))
+        async with self._large:
+            return await asyncio.to_thread(lambda: understand(object_of(body)))
+
     async def get_job(self, request: Request) -> Response:
         caller = self._caller(request, Scope.READ)
-        jobs, job_id, tenant_id = await self._found(caller, request)
-        return JSONResponse(record_of(await _look(jobs, job_id, caller, tenant_id)))
+        job_id, tenants = _named(caller, request)
+        return JSONResponse(record_of(await _found(await self._jobs(), job_id, tenants)))
 
     async def list_jobs(self, request: Request) -> Response:
         caller = self._caller(request, Scope.READ)
@@ -163,19 +189,21 @@ class _Routes:
             filters["tenant_id"] = caller.only_tenant
             if caller.only_tenant is None:
                 raise InvalidJobError("tenant_id", "is required: the token reaches several tenants")
-        page = await (await self._jobs()).list_jobs(**filters)
-        return JSONResponse(page_record_of(page))
+        body = await page_body(await self._jobs(), **({"cursor": None} | filters))
+        return Response(body, media_type="application/json")
 
     async def cancel_job(self, request: Request) -> Response:
         caller = self._caller(request, Scope.OPERATE)
-        jobs, job_id, tenant_id = await self._found(caller, request)
-        tenant_id = await _tenant(jobs, job_id, caller, tenant_id)
+        job_id, tenants = _named(caller, request)
+        jobs = await self._jobs()
+        tenant_id = await _tenant(jobs, job_id, tenants)
         return JSONResponse(record_of(await jobs.cancel_job(job_id, tenant_id=tenant_id)))
 
     async def retry_job(self, request: Request) -> Response:
         caller = self._caller(request, Scope.OPERATE)
-        jobs, job_id, tenant_id = await self._found(caller, request)
-        tenant_id = await _tenant(jobs, job_id, caller, tenant_id)
+        job_id, tenants = _named(caller, request)
+        jobs = await self._jobs()
+        tenant_id = await _tenant(jobs, job_id, tenants)
         return JSONResponse(record_of(await jobs.retry_job(job_id, tenant_id=tenant_id)))
 
     def _caller(self, request: Request, scope: Scope) -> Caller:
@@ -188,29 +216,31 @@ class _Routes:
         made = self._factory()
         return await made if inspect.isawaitable(made) else made
 
-    async def _found(self, caller: Caller, request: Request) -> tuple[Jobs, UUID, str | None]:
-        """Return the service, and the job and the tenant that the request names."""
-        job_id = job_id_of(request.path_params)
-        tenant_id = tenant_of(request.query_params.multi_items())
-        return await self._jobs(), job_id, tenant_id or caller.only_tenant
 
+def _named(caller: Caller, request: Request) -> tuple[UUID, Sequence[str | None]]:
+    """Return the job that a request names, and the tenants whose it may be; None for any.
 
-async def _look(jobs: Jobs, job_id: UUID, caller: Caller, tenant_id: str | None) -> Job:
-    """Return a job within reach.
-
-    A foreign one is told from a missing one by nothing: the same single call is made for both,
-    and the same error raised.
+    For a caller within tenants these are always given, so that no store ever looks at a job out
+    of reach: not even the time that takes may tell a foreign job from a missing one.
     """
-    if tenant_id is not None and caller.reaches(tenant_id):
-        return await jobs.get_job(job_id, tenant_id=tenant_id)
-    job = await jobs.get_job(job_id)
-    if not caller.reaches(job.tenant_id) or tenant_id not in (None, job.tenant_id):
-        raise JobNotFoundError(job_id)
-    return job
+    job_id = job_id_of(request.path_params)
+    tenant_id = tenant_of(request.query_params.multi_items())
+    if caller.tenants is None:
+        return job_id, [tenant_id]
+    if tenant_id is None:
+        return job_id, sorted(caller.tenants)
+    return job_id, [tenant_id] if caller.reaches(tenant_id) else []
 
 
-async def _tenant(jobs: Jobs, job_id: UUID, caller: Caller, tenant_id: str | None) -> str | None:
-    """Return the tenant to hold a job against; None for a caller that reaches all."""
-    if caller.tenants is None or (tenant_id is not None and caller.reaches(tenant_id)):
-        return tenant_id
-    return (await _look(jobs, job_id, caller, tenant_id)).tenant_id
+async def _found(jobs: Jobs, job_id: UUID, tenants: Sequence[str | None]) -> Job:
+    for tenant_id in tenants:
+        with suppress(JobNotFoundError):
+            return await jobs.get_job(job_id, tenant_id=tenant_id)
+    raise JobNotFoundError(job_id)
+
+
+async def _tenant(jobs: Jobs, job_id: UUID, tenants: Sequence[str | None]) -> str | None:
+    """Return the tenant to hold a job against."""
+    if len(tenants) == 1:
+        return tenants[0]
+    return (await _found(jobs, job_id, tenants)).tenant_id

@@ -65,6 +65,7 @@ TOKENS = (
     a_token("expired", expires_at=NOW),
     *(a_token(f"only {scope}", scopes=[scope]) for scope in Scope),
 )
+REACH = {"initech": ["initech"], "both": ["acme", "globex"]}
 NOBODIES: dict[str, list[bytes]] = {
     "no token": [],
     "an empty one": [b""],
@@ -80,15 +81,18 @@ NOBODIES: dict[str, list[bytes]] = {
 
 
 class Recorded:
-    """The service, with the names of the calls that reached it."""
+    """The service, with the calls that reached it, and the tenant that each was for."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        self.calls: list[str] = []
+        self.calls: list[tuple[str, str | None]] = []
 
     def __getattr__(self, name: str) -> Any:
-        self.calls.append(name)
-        return getattr(self._jobs, name)
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.calls.append((name, named.get("tenant_id")))
+            return getattr(self._jobs, name)(*arguments, **named)
+
+        return call
 
 
 @pytest.fixture
@@ -237,7 +241,7 @@ async def test_a_foreign_job_looks_like_a_missing_one(
     problem_in(found, 404, Problem.JOB_NOT_FOUND)
     assert whole(found, foreign) == whole(not_found, missing)
     assert calls == recorded.calls
-    assert len(calls) == 1
+    assert [tenant for _, tenant in calls] == sorted(REACH[token])
     assert await system.jobs() == before
 
 

@@ -8,6 +8,8 @@ from typing import Any, cast
 import httpx
 import pytest
 from fastapi import Depends, FastAPI, HTTPException, Query
+from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from async_jobs import create_jobs_router
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, TOKEN_HEADER, Problem, error_of
@@ -206,31 +208,35 @@ async def test_the_limits_of_bodies_can_be_set(system: MemorySystem) -> None:
             problem_in(beyond, 413, Problem.BODY_TOO_LARGE)
 
 
-async def test_what_a_host_puts_in_front_is_answered_alike(system: MemorySystem) -> None:
-    """Its own dependencies raise FastAPI's errors, also where FastAPI finds them itself."""
+class NotLoggedIn(Exception):
+    """An error of a host application's own."""
+
+
+async def test_what_a_host_puts_in_front_is_its_own_affair(system: MemorySystem) -> None:
+    """Its dependencies raise its errors, which meet its handlers."""
 
     def weekday(day: int = Query()) -> None:
+        if day == 6:
+            raise NotLoggedIn
         if day == 7:
-            raise HTTPException(418, "closed on Sundays", headers={"X-Open": "Monday"})
+            raise HTTPException(418, "closed on Sundays")
 
-    router = create_jobs_router(lambda: system.service, SHARED)
+    async def sent_to_login(request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"login": "/login"}, 401)
+
     host = FastAPI()
+    host.add_exception_handler(NotLoggedIn, sent_to_login)
+    router = create_jobs_router(lambda: system.service, SHARED)
     host.include_router(router, dependencies=[Depends(weekday)])
     async with calling(host) as client:
         invalid = await client.post("/jobs/enqueue?day=Sunday", json=a_body())
+        unknown = await client.post("/jobs/enqueue?day=6", json=a_body())
         refused = await client.post("/jobs/enqueue?day=7", json=a_body())
         taken = await client.post("/jobs/enqueue?day=1", json=a_body())
 
-    assert invalid_field(invalid) == "day"
-    assert refused.status_code == 418
-    assert refused.headers["content-type"] == PROBLEM_MEDIA_TYPE
-    assert refused.headers["x-open"] == "Monday"
-    assert refused.json() == {
-        "type": "about:blank",
-        "title": "I'm a Teapot",
-        "status": 418,
-        "detail": "closed on Sundays",
-    }
+    assert invalid.json()["detail"][0]["loc"] == ["query", "day"]
+    assert (unknown.status_code, unknown.json()) == (401, {"login": "/login"})
+    assert (refused.status_code, refused.json()) == (418, {"detail": "closed on Sundays"})
     assert taken.status_code == 201
 
 

@@ -1,0 +1,59 @@
+"""uvicorn, with two habits of its own changed. Needs the extra `api`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to the program, which decides what SIGTERM means."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def impatient(head_seconds: float) -> type[H11Protocol]:
+    """Return a protocol that lets go of connections whose next request does not arrive in time.
+
+    uvicorn itself waits for ever for a request that has begun, so that a few strangers could
+    hold every connection a process may have. A body is the application's to wait for.
+    """
+
+    class Impatient(H11Protocol):
+        _late: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._await_head()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            cycle: Any = self.cycle  # None before the first request, whatever its type says
+            if cycle is None or cycle.response_complete:
+                # The head has only begun, or this is a body that nobody reads any more.
+                self._await_head()
+            else:
+                self._disarm()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._disarm()
+            super().connection_lost(exc)
+
+        def _await_head(self) -> None:
+            if self._late is None:
+                self._late = self.loop.call_later(head_seconds, self.transport.close)
+
+        def _disarm(self) -> None:
+            if self._late is not None:
+                self._late.cancel()
+                self._late = None
+
+    return Impatient
