@@ -94,7 +94,7 @@ class RemoteHttpError(AsyncJobsError):
 
     Attributes:
         status: the HTTP status.
-        excerpt: the first characters of the body.
+        excerpt: the first characters of the body, or why it was not read.
     """
 
     def __init__(self, status: int, excerpt: str) -> None:

@@ -76,7 +76,10 @@ def scheduler(
 
 def worker(
     queue: Annotated[
-        list[str], typer.Option("--queue", help="A queue to receive from; repeatable.")
+        list[str],
+        typer.Option(
+            "--queue", help="A queue to receive from: its name, or its SQS URL; repeatable."
+        ),
     ],
     concurrency: Annotated[
         int | None,

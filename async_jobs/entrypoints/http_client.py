@@ -30,14 +30,15 @@ class AsyncJobsHttpClient(client.AsyncJobsHttpClient):
         base_url: where the API is, e.g. `http://jobs.internal` or `https://gateway/jobs-api`.
         auth_token: what its `ASYNC_JOBS_ENQUEUE_AUTH_TOKEN` holds.
         timeout_seconds: how long a try may wait for a connection (5 s at most), to be answered,
-            and for the whole body of the answer; each by itself.
+            and for the whole body of the answer; each by itself. No try takes longer than
+            the three together.
         tries: how often a call is sent at most, 1-10.
         transport: in tests `httpx.ASGITransport(app)`; by default the network.
         clock: by default this host's.
         chance: by default the operating system's entropy.
 
     Raises:
-        ConfigurationError: an argument is unusable.
+        ConfigurationError: an argument or the environment's proxies are unusable.
     """
 
     def __init__(
@@ -66,7 +67,9 @@ class JobsHttpClient(blocking.JobsHttpClient):
     """The same for programs without an event loop; may be shared by threads.
 
     Args:
-        base_url, auth_token, timeout_seconds, tries, clock, chance: as above.
+        base_url, auth_token, tries, clock, chance: as above.
+        timeout_seconds: as above, but until the head of an answer has arrived, each read and
+            write has that time for itself.
         transport: in tests `httpx.MockTransport` or the like; by default the network.
         pause: blocks its thread for so many seconds, between two tries.
     """

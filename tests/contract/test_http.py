@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, cast
@@ -405,6 +406,25 @@ class TestConnectionsOfTheirOwn:
         enqueued, found = await asyncio.to_thread(enqueue_and_get)
 
         assert enqueued == found
+
+    async def test_a_preface_without_an_end_is_unavailable(self, no_proxy: None) -> None:
+        """Each "102 Processing" comes in time; the answer does not."""
+        hung_up = asyncio.Event()
+
+        async def process(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    writer.write(b"HTTP/1.1 102 Processing\r\n\r\n" * 1_000)
+                    await writer.drain()
+            writer.close()
+            hung_up.set()
+
+        async with await asyncio.start_server(process, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            async with async_jobs.AsyncJobsHttpClient(url, timeout_seconds=0.1, tries=1) as client:
+                with pytest.raises(Unavailable, match="after one try"):
+                    await client.list_jobs()
+            await hung_up.wait()
 
     async def test_nobody_there_is_unavailable(self, no_proxy: None) -> None:
         """Both say why, and that nothing was sent."""

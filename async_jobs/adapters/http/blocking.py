@@ -11,8 +11,15 @@ import httpx
 
 from async_jobs.adapters.http import calls
 from async_jobs.adapters.http.calls import Call
-from async_jobs.adapters.http.exchange import Answer, Lost
-from async_jobs.adapters.http.line import TIMEOUT_SECONDS, TRIES, Line
+from async_jobs.adapters.http.exchange import Answer, Closed, Lost
+from async_jobs.adapters.http.line import (
+    TIMEOUT_SECONDS,
+    TRIES,
+    Line,
+    forget_location,
+    lost,
+    made,
+)
 from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, JobStatus
 from async_jobs.ports.clock import Chance, Clock
 
@@ -33,6 +40,7 @@ class JobsHttpClient:
         Unavailable: no good answer after the last try; whether a write took effect is unknown.
         AuthTokenError: the token is missing or wrong.
         RemoteHttpError: something answered that is not this interface.
+        ConfigurationError: the client is closed.
     """
 
     def __init__(
@@ -56,7 +64,13 @@ class JobsHttpClient:
             clock=clock,
             chance=chance,
         )
-        self._client = httpx.Client(transport=transport, **self._line.client_options())
+        self._client = made(
+            lambda: httpx.Client(
+                transport=transport,
+                event_hooks={"response": [forget_location]},
+                **self._line.client_options(),
+            )
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -114,7 +128,7 @@ class JobsHttpClient:
             while True:
                 if pause_seconds > 0:
                     self._pause(pause_seconds)
-                heard = self._send(call)
+                heard = Closed() if self._client.is_closed else self._send(call)
                 try:
                     pause_seconds = exchange.send(heard)
                 except StopIteration as done:
@@ -125,9 +139,15 @@ class JobsHttpClient:
         reading = self._line.reading()
         try:
             with self._client.stream(**self._line.request_options(call)) as response:
-                reading.begin(response)
-                for part in response.iter_bytes():
-                    reading.add(part)
+                assert isinstance(response.stream, httpx.SyncByteStream)
+                if reading.begin(response):
+                    for part in response.stream:  # raw, whoever made the response
+                        if not reading.add(part):
+                            break
         except httpx.RequestError as error:
-            return reading.fail(error)
+            return lost(error)
+        except RuntimeError as error:
+            if not self._client.is_closed:
+                raise
+            return lost(error)  # closed by another thread in the middle of it
         return reading.end()

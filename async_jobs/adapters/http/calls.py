@@ -89,7 +89,7 @@ def enqueue_many(
 def get_job(job_id: UUID, tenant_id: str | None) -> Call[Job]:
     """Return the call that reads one job."""
     params = _named(tenant_id=tenant_id)
-    return Call(method="GET", path=_path(job_id), params=params, decode=job_of)
+    return Call(method="GET", path=_path(job_id), params=params, decode=_this(job_id))
 
 
 def list_jobs(
@@ -118,7 +118,7 @@ def list_jobs(
 def cancel_job(job_id: UUID, tenant_id: str | None) -> Call[Job]:
     """Return the call that cancels a job; by JB-9 a repetition says what the first try said."""
     path, params = f"{_path(job_id)}/cancel", _named(tenant_id=tenant_id)
-    return Call(method="POST", path=path, params=params, decode=job_of)
+    return Call(method="POST", path=path, params=params, decode=_this(job_id))
 
 
 def retry_job(job_id: UUID, tenant_id: str | None) -> Call[Job]:
@@ -128,7 +128,8 @@ def retry_job(job_id: UUID, tenant_id: str | None) -> Call[Job]:
     when the job has ended again by then, gives it a life too many.
     """
     path, params = f"{_path(job_id)}/retry", _named(tenant_id=tenant_id)
-    return Call(method="POST", path=path, params=params, decode=job_of, repeatable=False)
+    decode = _this(job_id)
+    return Call(method="POST", path=path, params=params, decode=decode, repeatable=False)
 
 
 def _identified(request: EnqueueJobRequest, new_id: Callable[[], UUID]) -> EnqueueJobRequest:
@@ -144,6 +145,18 @@ def _enqueued(asked: EnqueueJobRequest, sent: EnqueueJobRequest, answer: Any) ->
     # An id made for this call was known to nobody else: what was there before is an earlier
     # try of this very call, ours or that of a gateway in between.
     return Enqueued(enqueued.job_id, enqueued.duplicate and asked.id is not None)
+
+
+def _this(job_id: UUID) -> Callable[[Any], Job]:
+    """Return what reads the record of this job and of no other."""
+
+    def decode(record: Any) -> Job:
+        job = job_of(record)
+        if job.id != job_id:
+            raise ValueError("the job is another one than was asked for")
+        return job
+
+    return decode
 
 
 def _encoded(document: Mapping[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Self, TypeVar
@@ -11,8 +12,16 @@ import httpx
 
 from async_jobs.adapters.http import calls
 from async_jobs.adapters.http.calls import Call
-from async_jobs.adapters.http.exchange import Answer, Lost
-from async_jobs.adapters.http.line import TIMEOUT_SECONDS, TRIES, Line
+from async_jobs.adapters.http.exchange import Answer, Closed, Lost
+from async_jobs.adapters.http.line import (
+    TIMEOUT_SECONDS,
+    TRIES,
+    Line,
+    forget_location,
+    lost,
+    made,
+    out_of_time,
+)
 from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, JobStatus
 from async_jobs.ports.clock import Chance, Clock
 
@@ -32,6 +41,7 @@ class AsyncJobsHttpClient:
         Unavailable: no good answer after the last try; whether a write took effect is unknown.
         AuthTokenError: the token is missing or wrong.
         RemoteHttpError: something answered that is not this interface.
+        ConfigurationError: the client is closed.
     """
 
     def __init__(
@@ -54,7 +64,13 @@ class AsyncJobsHttpClient:
             clock=clock,
             chance=chance,
         )
-        self._client = httpx.AsyncClient(transport=transport, **self._line.client_options())
+        self._client = made(
+            lambda: httpx.AsyncClient(
+                transport=transport,
+                event_hooks={"response": [_forget_location]},
+                **self._line.client_options(),
+            )
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,7 +128,7 @@ class AsyncJobsHttpClient:
             while True:
                 if pause_seconds > 0:
                     await self._clock.sleep(pause_seconds)
-                heard = await self._send(call)
+                heard = Closed() if self._client.is_closed else await self._send(call)
                 try:
                     pause_seconds = exchange.send(heard)
                 except StopIteration as done:
@@ -121,11 +137,27 @@ class AsyncJobsHttpClient:
 
     async def _send(self, call: Call[T]) -> Answer | Lost:
         reading = self._line.reading()
+        limit = asyncio.timeout(self._line.try_seconds)
+        options = self._line.request_options(call)
         try:
-            async with self._client.stream(**self._line.request_options(call)) as response:
-                reading.begin(response)
-                async for part in response.aiter_bytes():
-                    reading.add(part)
+            async with limit, self._client.stream(**options) as response:
+                assert isinstance(response.stream, httpx.AsyncByteStream)
+                if reading.begin(response):
+                    async for part in response.stream:  # raw, whoever made the response
+                        if not reading.add(part):
+                            break
         except httpx.RequestError as error:
-            return reading.fail(error)
+            return lost(error)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return out_of_time()
+        except RuntimeError as error:
+            if not self._client.is_closed:
+                raise
+            return lost(error)  # closed by another task in the middle of it
         return reading.end()
+
+
+async def _forget_location(response: httpx.Response) -> None:
+    forget_location(response)

@@ -14,13 +14,14 @@ Both clients drive this one generator, so that they cannot come to different dec
     a problem document with an error of ours    that error
     anything else, redirects among it           RemoteHttpError
     the last try failed                         Unavailable
+    the client was closed before the try        ConfigurationError
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from typing import Any, Final, NamedTuple, TypeVar
 
 from async_jobs.adapters.http.calls import Call
@@ -29,6 +30,7 @@ from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import (
     AsyncJobsError,
     AuthTokenError,
+    ConfigurationError,
     RemoteHttpError,
     Unavailable,
 )
@@ -41,16 +43,24 @@ EXCERPT_CHARACTERS_MAX: Final = 200
 EXCERPT_BYTES_READ: Final = 64 * 1024
 TURNED_AWAY: Final = 429
 PASSING: Final = frozenset({TURNED_AWAY, 502, 503, 504})
+DOUBT: Final = "; whether it took effect is unknown"
 # What reading something else than a document of ours can raise, however odd it is.
 UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError)
 
 
 class Answer(NamedTuple):
-    """What came back; `retry_after` is the header of that name."""
+    """What came back.
+
+    Attributes:
+        status, retry_after: the status, and the header of that name.
+        body: empty if it was not read.
+        unread: why it was not read, in words of ours.
+    """
 
     status: int
     body: bytes
     retry_after: str | None = None
+    unread: str | None = None
 
 
 class Lost(NamedTuple):
@@ -60,6 +70,10 @@ class Lost(NamedTuple):
     sent: bool
 
 
+class Closed(NamedTuple):
+    """Nothing was sent, and nothing ever will be: the client is closed."""
+
+
 def exchange(
     call: Call[T],
     *,
@@ -67,7 +81,7 @@ def exchange(
     tries: int,
     draw: Callable[[], float],
     redact: Callable[[str], str],
-) -> Generator[float, Answer | Lost, T]:
+) -> Generator[float, Answer | Lost | Closed, T]:
     """Yield how many seconds to pause before each try; return what the call returns.
 
     Args:
@@ -83,7 +97,9 @@ def exchange(
     pause_seconds, in_doubt = 0.0, False
     for attempt in itertools.count(1):
         heard = yield pause_seconds
-        cause = _passing(heard, redact)
+        if isinstance(heard, Closed):
+            raise ConfigurationError(f"the client is closed{DOUBT if in_doubt else ''}")
+        cause = _passing(call, heard, redact)
         if cause is None:
             assert isinstance(heard, Answer)
             return _concluded(call, heard, redact)
@@ -96,15 +112,15 @@ def exchange(
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-def _passing(heard: Answer | Lost, redact: Callable[[str], str]) -> Exception | None:
+def _passing(call: Call[T], heard: Answer | Lost, redact: Callable[[str], str]) -> Exception | None:
     """Return what is wrong if it may be gone at the next try; None if there is no need of one."""
     if isinstance(heard, Lost):
         return heard.error
     if heard.status not in PASSING:
         return None
-    error = _error(heard, redact)
+    error = _error(call, heard, redact)
     if error is None:
-        return _unexpected(heard, redact)
+        return RemoteHttpError(heard.status, _words(heard, redact))
     return error if isinstance(error, Unavailable) else None
 
 
@@ -122,40 +138,71 @@ def _told_to_wait(heard: Answer | Lost) -> float:
 
 def _last_words(place: str, why: str, tries: int, in_doubt: bool) -> str:
     often = "one try" if tries == 1 else f"{tries} tries"
-    doubt = "; whether it took effect is unknown" if in_doubt else ""
-    return f"{place} failed after {often}: {why}{doubt}"
+    return f"{place} failed after {often}: {why}{DOUBT if in_doubt else ''}"
 
 
 def _concluded(call: Call[T], answer: Answer, redact: Callable[[str], str]) -> T:
-    if answer.status in {200, 201}:
+    words = _words(answer, redact)
+    if answer.status in {200, 201} and answer.unread is None:
         try:
             return call.decode(json.loads(answer.body))
-        except (*UNREADABLE, ValueError):
-            raise _unexpected(answer, redact) from None
-    error = _error(answer, redact)
+        except (*UNREADABLE, ValueError) as unreadable:
+            kind = type(unreadable).__name__
+        words = f"the body is not an answer of this interface ({kind})"
+    # Nothing is raised where something was caught: the body would go along as the context.
+    error = _error(call, answer, redact)
     if answer.status in {401, 403} and not isinstance(error, AuthTokenError):
         error = AuthTokenError(f"the remote side refused the token ({answer.status})")
-    raise error or _unexpected(answer, redact)
+    if error is not None:
+        raise error
+    is_done = answer.status < 300 or (answer.unread is not None and answer.status >= 500)
+    doubt = "; the call may have taken effect" if call.writes and is_done else ""
+    raise RemoteHttpError(answer.status, words + doubt)
 
 
-def _error(answer: Answer, redact: Callable[[str], str]) -> AsyncJobsError | None:
+def _error(call: Call[T], answer: Answer, redact: Callable[[str], str]) -> AsyncJobsError | None:
     """Return the error of ours that an answer tells of, if it does."""
+    if answer.status < 400:
+        return None
     try:
         document = json.loads(answer.body)
-        return error_of(_redacted(document, redact)) if isinstance(document, dict) else None
+        return error_of(_redacted(call, document, redact)) if isinstance(document, dict) else None
     except (*UNREADABLE, ValueError):
         return None
 
 
-def _redacted(document: Mapping[str, Any], redact: Callable[[str], str]) -> dict[str, Any]:
-    """Return a problem document whose texts for people do not repeat what must not be seen."""
-    texts = {name: document.get(name) for name in ("detail", "problem", "why")}
-    clean = {name: redact(text) for name, text in texts.items() if isinstance(text, str)}
-    return {**document, **clean}
+def _redacted(
+    call: Call[T], document: dict[str, Any], redact: Callable[[str], str]
+) -> dict[str, Any]:
+    """Return a problem document that does not repeat what must not be seen.
+
+    Its type is shown to nobody, and the id of the call's own job is no secret: both are left as
+    they are, because a short token may be a part of them.
+    """
+    clean = {name: _clean(value, redact) for name, value in document.items()}
+    job_id = document.get("job_id")
+    if isinstance(job_id, str) and job_id in call.path:
+        clean["job_id"] = job_id
+    return clean | {"type": document.get("type")}
 
 
-def _unexpected(answer: Answer, redact: Callable[[str], str]) -> RemoteHttpError:
+def _clean(value: Any, redact: Callable[[str], str]) -> Any:
+    match value:
+        case str():
+            return redact(value)
+        case list():
+            return [_clean(each, redact) for each in value]
+        case dict():
+            return {redact(name): _clean(each, redact) for name, each in value.items()}
+    return value
+
+
+def _words(answer: Answer, redact: Callable[[str], str]) -> str:
+    """Return what an error says of an answer; of a good status never the body: it holds jobs."""
+    if answer.unread is not None:
+        return answer.unread
+    if answer.status < 300:
+        return "the interface has no answer of this status"
     text = redact(answer.body[:EXCERPT_BYTES_READ].decode(errors="replace"))
     printable = "".join(each if each.isprintable() else " " for each in text)
-    excerpt = " ".join(printable.split())[:EXCERPT_CHARACTERS_MAX]
-    return RemoteHttpError(answer.status, excerpt)
+    return " ".join(printable.split())[:EXCERPT_CHARACTERS_MAX]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote
 from uuid import UUID
@@ -13,7 +14,7 @@ from uuid import UUID
 import httpx
 
 from async_jobs.adapters.http.calls import Call
-from async_jobs.adapters.http.exchange import Answer, Lost, exchange
+from async_jobs.adapters.http.exchange import Answer, Closed, Lost, exchange
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, TOKEN_HEADER
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.ports.clock import Chance, Clock
@@ -31,6 +32,11 @@ IDLE_CONNECTIONS_MAX: Final = 20
 # up, it had better be us, or a request is sent into a connection that is being closed.
 IDLE_SECONDS_MAX: Final = 3.0
 REDACTED: Final = "[token]"
+ANSWER_BYTES_MAX: Final = 64 * 2**20
+TOO_LARGE: Final = f"the answer is larger than {ANSWER_BYTES_MAX // 2**20} MiB"
+COMPRESSED: Final = "the body is compressed, although that was not asked for"
+PROXY_VARIABLES: Final = frozenset({"all_proxy", "http_proxy", "https_proxy", "no_proxy"})
+CERTIFICATE_VARIABLES: Final = frozenset({"ssl_cert_dir", "ssl_cert_file"})
 
 
 class Line:
@@ -69,15 +75,17 @@ class Line:
 
     def client_options(self) -> dict[str, Any]:
         """Return the arguments that `httpx.Client` and `httpx.AsyncClient` share."""
-        headers = {"Accept": f"application/json, {PROBLEM_MEDIA_TYPE}", "User-Agent": "async-jobs"}
+        headers = {
+            "Accept": f"application/json, {PROBLEM_MEDIA_TYPE}",
+            "Accept-Encoding": "identity",  # a small body could become a large one
+            "User-Agent": "async-jobs",
+        }
         if self._token is not None:
             headers[TOKEN_HEADER] = self._token
         return {
             "base_url": self._base_url,
             "headers": headers,
-            "timeout": httpx.Timeout(
-                self._timeout_seconds, connect=min(CONNECT_TIMEOUT_SECONDS, self._timeout_seconds)
-            ),
+            "timeout": httpx.Timeout(self._timeout_seconds, connect=self._connect_seconds),
             "limits": httpx.Limits(
                 max_connections=CONNECTIONS_MAX,
                 max_keepalive_connections=IDLE_CONNECTIONS_MAX,
@@ -86,11 +94,20 @@ class Line:
             "follow_redirects": False,  # the token goes nowhere but where it was meant to go
         }
 
+    @property
+    def try_seconds(self) -> float:
+        """How long a try may take in all: no timeout of httpx ends a head that trickles in."""
+        return self._connect_seconds + 2 * self._timeout_seconds
+
+    @property
+    def _connect_seconds(self) -> float:
+        return min(CONNECT_TIMEOUT_SECONDS, self._timeout_seconds)
+
     def new_id(self) -> UUID:
         """Return an id for a job that brings none, the same in every try."""
         return self._chance.uuid(self._clock.now())
 
-    def exchange(self, call: Call[T]) -> Generator[float, Answer | Lost, T]:
+    def exchange(self, call: Call[T]) -> Generator[float, Answer | Lost | Closed, T]:
         """Return the decisions on one call; see there."""
         return exchange(
             call,
@@ -123,7 +140,7 @@ def _forms(token: str) -> re.Pattern[str]:
 
 
 class Reading:
-    """Gathers an answer as it arrives.
+    """Gathers an answer as it arrives, byte by byte as it was sent: nothing is decompressed.
 
     httpx limits the wait for each part of a body; here the whole of it is limited. The time
     counts from its head on, so that what was heard at the last moment is not thrown away.
@@ -135,34 +152,72 @@ class Reading:
         self._head: httpx.Response | None = None
         self._began = 0.0
         self._body = bytearray()
+        self._unread: str | None = None
 
-    def begin(self, response: httpx.Response) -> None:
-        """Take the status and the headers."""
+    def begin(self, response: httpx.Response) -> bool:
+        """Take the status and the headers; return whether the body is to be read."""
         self._head = response
         self._began = self._clock.monotonic()
+        codings = response.headers.get("Content-Encoding", "").lower().split(",")
+        if not {coding.strip() for coding in codings} <= {"", "identity"}:
+            self._unread = COMPRESSED
+        return self._unread is None
 
-    def add(self, part: bytes) -> None:
-        """Take a part of the body.
+    def add(self, part: bytes) -> bool:
+        """Take a part of the body; return whether more is to be read.
 
         Raises:
             httpx.ReadTimeout: the body takes too long.
         """
+        if len(self._body) + len(part) > ANSWER_BYTES_MAX:
+            self._body.clear()
+            self._unread = TOO_LARGE
+            return False
         self._body += part
         if self._clock.monotonic() - self._began > self._timeout_seconds:
             raise httpx.ReadTimeout("the answer took too long to arrive")
+        return True
 
     def end(self) -> Answer:
         """Return the whole."""
         assert self._head is not None
         retry_after = self._head.headers.get("Retry-After")
-        return Answer(self._head.status_code, bytes(self._body), retry_after)
+        return Answer(self._head.status_code, bytes(self._body), retry_after, self._unread)
 
-    def fail(self, error: httpx.RequestError) -> Answer | Lost:
-        """Return what became of a request that ended in an error of httpx."""
-        if isinstance(error, httpx.DecodingError) and self._head is not None:
-            return Answer(self._head.status_code, b"")  # compressed by something that cannot
-        unsent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-        return Lost(error, sent=not isinstance(error, unsent))
+
+def lost(error: Exception) -> Lost:
+    """Return what became of a request that ended in an error of httpx."""
+    unsent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+    return Lost(error, sent=not isinstance(error, unsent))
+
+
+def out_of_time() -> Lost:
+    """Return what became of a request that took longer than a try may."""
+    return Lost(httpx.ReadTimeout("the try took too long"), sent=True)
+
+
+def forget_location(response: httpx.Response) -> None:
+    """Make a redirect an answer like any other: httpx fails on one it cannot read."""
+    response.headers.pop("Location", None)
+
+
+def made(make: Callable[[], T]) -> T:
+    """Return a client of httpx, which reads the environment when it is made.
+
+    Raises:
+        ConfigurationError: what it reads there is unusable; its values are not shown.
+    """
+    try:
+        return make()
+    except ImportError:
+        names, why = PROXY_VARIABLES, "SOCKS proxies need httpx[socks]"
+    except (httpx.InvalidURL, ValueError):
+        names, why = PROXY_VARIABLES, "no proxy can be used that is written like this"
+    except OSError:
+        names, why = CERTIFICATE_VARIABLES, "the certificates cannot be read"
+    # Raised out here: what was caught holds the values.
+    found = sorted(name for name in os.environ if name.lower() in names and os.environ[name])
+    raise ConfigurationError(f"{', '.join(found) or 'the settings of this system'}: {why}")
 
 
 def _checked_url(text: str) -> httpx.URL:

@@ -12,18 +12,24 @@ PAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 """A page ends with the step that takes it there."""
 STEP_BYTES: Final = 1024 * 1024
 """About how much is read and encoded at once; others get their turn in between."""
-FIRST_STEP_JOBS: Final = 25
+FIRST_STEP_JOBS: Final = 5
 
 
-async def page_body(jobs: Jobs, *, limit: int, cursor: Any, **filters: Any) -> bytes:
+async def page_body(jobs: Jobs, filters: dict[str, Any]) -> bytes:
     """Return one page as it is sent: `{"jobs": […], "next_cursor": …}`.
 
-    It has fewer than `limit` jobs, and a cursor, when they are too large for one page.
+    It has fewer than the `limit` of the filters, and a cursor, when the jobs are too large for
+    one page.
     """
+    criteria = dict(filters)
+    limit: int = criteria.pop("limit")
+    cursor = criteria.pop("cursor", None)
     records: list[bytes] = []
     size_bytes, step = 0, FIRST_STEP_JOBS
     while True:
-        page = await jobs.list_jobs(limit=min(step, limit - len(records)), cursor=cursor, **filters)
+        page = await jobs.list_jobs(
+            limit=min(step, limit - len(records)), cursor=cursor, **criteria
+        )
         records += [_encoded(record_of(job)) for job in page.jobs]
         size_bytes = sum(map(len, records))
         cursor = page.next_cursor

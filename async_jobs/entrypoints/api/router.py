@@ -189,7 +189,7 @@ class _Routes:
             filters["tenant_id"] = caller.only_tenant
             if caller.only_tenant is None:
                 raise InvalidJobError("tenant_id", "is required: the token reaches several tenants")
-        body = await page_body(await self._jobs(), **({"cursor": None} | filters))
+        body = await page_body(await self._jobs(), filters)
         return Response(body, media_type="application/json")
 
     async def cancel_job(self, request: Request) -> Response:

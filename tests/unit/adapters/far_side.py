@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
+from uuid import UUID
 
 import httpx
 
@@ -118,7 +119,8 @@ def good(request: httpx.Request) -> httpx.Response:
         case "GET", "":
             return httpx.Response(200, json=page_record_of(JobPage((a_job(),), None)))
         case _:
-            return httpx.Response(200, json=record_of(a_job()))
+            job_id = UUID(request.url.path.rpartition("/jobs/")[2].partition("/")[0])
+            return httpx.Response(200, json=record_of(a_job(id=job_id)))
 
 
 def duplicate(request: httpx.Request) -> httpx.Response:

@@ -296,7 +296,7 @@ async def test_an_async_client_closes_its_transport_when_it_is_closed() -> None:
     await client.aclose()
 
     assert (before, transport.closed) == (0, 1)
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(ConfigurationError, match="the client is closed"):
         await client.list_jobs()
 
 
@@ -310,7 +310,7 @@ def test_a_sync_client_closes_its_transport_when_it_is_closed() -> None:
     client.close()
 
     assert (before, transport.closed) == (0, 1)
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(ConfigurationError, match="the client is closed"):
         client.list_jobs()
 
 
