@@ -13,6 +13,7 @@ import asyncio
 import copy
 import json
 import logging
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -51,6 +52,7 @@ OVER_THE_WIRE_CASES = 40
 CASE_SECONDS_MAX = 20.0
 
 # What the document cannot say in a schema, and may therefore be a 422 for valid data.
+_PAYLOAD = re.compile(r"(jobs\[\d+\]\.)?payload\b")
 UNSAID = ("366 days", "is taken", "is not configured")
 
 
@@ -153,7 +155,7 @@ def is_unsaid(document: dict[str, Any]) -> bool:
     assert document["type"] == Problem.INVALID_JOB
     told = document.get("errors", [document])
     return all(
-        "payload" in each["field"].split(".") or any(part in each["problem"] for part in UNSAID)
+        _PAYLOAD.match(each["field"]) or any(part in each["problem"] for part in UNSAID)
         for each in told
     )
 
