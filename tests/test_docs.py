@@ -20,7 +20,8 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 def _examples() -> list[pytest.ParameterSet]:
     """Every complete program in the pages that readers are told to copy from."""
-    names = ("README.md", "docs/testing-your-application.md", "docs/http-client.md")
+    guides = ("testing-your-application", "http-api", "http-client")
+    names = ("README.md", *(f"docs/{guide}.md" for guide in guides))
     pages = [ROOT / name for name in names]
     return [
         pytest.param(block, id=f"{page.name}-{number}")
