@@ -70,8 +70,8 @@ async def run_worker_loop(
         await worker.run(stop or asyncio.Event())
 
 
-async def schedule(container: Container, stop: asyncio.Event) -> None:
-    """Run the container's scheduler until `stop` is set."""
+def check_use_cases(container: Container) -> None:
+    """Raise `ConfigurationError` when there is nothing to schedule, or no way to hand it off."""
     config = container.config()
     if not config.use_case_configs:
         raise ConfigurationError(
@@ -80,6 +80,11 @@ async def schedule(container: Container, stop: asyncio.Event) -> None:
         )
     for name in config.queue_names:
         container.queue_of()(name)  # before the first job needs it
+
+
+async def schedule(container: Container, stop: asyncio.Event) -> None:
+    """Run the container's scheduler until `stop` is set."""
+    check_use_cases(container)
     on_error = error_logger(container.logger(), "scheduler_degraded")
     await container.scheduler().run(stop, on_error)
 

@@ -19,7 +19,7 @@ from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import Container, migrate, opened
 from async_jobs.entrypoints.health import serving_health
-from async_jobs.entrypoints.loops import listening, schedule
+from async_jobs.entrypoints.loops import check_use_cases, listening, schedule
 from async_jobs.entrypoints.serving import serving
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ async def run_scheduler(
         await _prepare(config, logger, init_db=init_db)
         opening = opened(config, logger, application_name="async_jobs scheduler", hands_off=True)
         async with opening as container:
+            check_use_cases(container)
             scheduler = container.scheduler()
             async with serving_health(scheduler.ready, host=health_host, port=health_port):
                 logger.info("scheduler_started", extra={"use_cases": list(config.use_case_configs)})

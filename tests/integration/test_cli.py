@@ -157,6 +157,21 @@ async def test_a_scheduler_without_use_cases_is_told_how_to_declare_one(
     assert "error: no use case is declared: set ASYNC_JOBS_USE_CASES" in told
 
 
+async def test_a_scheduler_that_cannot_reach_a_queue_is_told_what_to_set(
+    on_database: Programs,
+) -> None:
+    """Once SQS carries one queue, it carries all; no job has to come first to find out."""
+    on_database.settings |= {
+        "ASYNC_JOBS_SQS_QUEUE_MAIL": "https://sqs.eu-central-1.amazonaws.com/123456789012/mail",
+    }
+
+    scheduler = await on_database.run("scheduler")
+
+    assert scheduler.process.returncode == 2
+    assert "set ASYNC_JOBS_SQS_QUEUE_NOTIFICATIONS, or" in scheduler.stderr.splitlines()[-1]
+    assert "scheduler_started" not in scheduler.stderr
+
+
 async def test_a_worker_of_a_queue_that_nobody_feeds_is_told_the_known_ones(cli: Programs) -> None:
     """A typing error would leave it idle for ever."""
     told = refusal(await cli.run("worker", "--queue", "notification", *EXAMPLES), 2)
