@@ -12,7 +12,7 @@ from async_jobs.application.dispatch import Dispatcher
 from async_jobs.domain import lifecycle
 from async_jobs.domain.bounds import bounded_error, check_name, check_result
 from async_jobs.domain.deadline import LatePolicy
-from async_jobs.domain.enqueue import new_job
+from async_jobs.domain.enqueue import new_job, unknown_name
 from async_jobs.domain.errors import (
     IllegalTransition,
     InvalidJobError,
@@ -204,7 +204,7 @@ class JobService:
             InvalidJobError: the use case is unknown.
         """
         if use_case not in self._config.use_case_configs:
-            raise InvalidJobError("use_case", f"{use_case!r} is not configured")
+            raise unknown_name("use_case", self._config.use_case_configs)
         await self._promote()
         dispatcher = Dispatcher(self._config, self._store, self._clock, self._telemetry)
         until = timedelta(seconds=lease_seconds)

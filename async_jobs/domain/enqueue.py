@@ -57,7 +57,7 @@ def new_job(request: EnqueueJobRequest, limits: Limits, *, now: datetime, id: UU
     check_request(request)
     config = limits.use_case_configs.get(request.use_case)
     if config is None:
-        raise _unknown("use_case", limits.use_case_configs)
+        raise unknown_name("use_case", limits.use_case_configs)
     run_at = _run_at(request.run_at, now)
     tolerance = (
         config.default_delay_tolerance
@@ -107,10 +107,11 @@ def _queue(asked: str | None, use_case: str, config: UseCaseConfig, limits: Limi
         return queue_of(use_case, config)
     known = {queue_of(name, each) for name, each in limits.use_case_configs.items()}
     if asked not in known:
-        raise _unknown("queue", known)
+        raise unknown_name("queue", known)
     return asked
 
 
-def _unknown(field: str, known: Collection[str]) -> InvalidJobError:
+def unknown_name(field: str, known: Collection[str]) -> InvalidJobError:
+    """Return the error of a name that nobody configured; it tells the known ones."""
     names = ", ".join(sorted(known)) or "none"
     return InvalidJobError(field, f"is not configured; known: {names}")

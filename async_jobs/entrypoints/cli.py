@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +24,7 @@ from async_jobs.entrypoints.cli_options import (
     reporting,
 )
 from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.container import days_from_now
+from async_jobs.entrypoints.container import Container
 from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
 from async_jobs.entrypoints.programs import (
     LOOPBACK,
@@ -177,11 +178,14 @@ def token(
     """
     from async_jobs.entrypoints.api.access import Scope, new_token
 
+    expires_at = None
+    if expires_in_days is not None:
+        expires_at = Container.host_clock().now() + timedelta(days=expires_in_days)
     with reporting(LogLevel.WARNING):
         made, entry = new_token(
             tenants=tenant or None,
             scopes=scope or tuple(Scope),
-            expires_at=None if expires_in_days is None else days_from_now(expires_in_days),
+            expires_at=expires_at,
         )
         # At once: whoever pipes it into `head -n 1` reads no more than that.
         typer.echo(f"{made}\n{json.dumps(entry)}")

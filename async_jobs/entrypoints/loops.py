@@ -112,14 +112,15 @@ def listening(config: AsyncJobsConfig, queues: Iterable[str]) -> tuple[AsyncJobs
         if not having:
             name = _fed(url.rpartition("/")[2], config)
             if name in urls:
-                raise ConfigurationError(f"--queue: the queue {name!r} has another URL")
+                raise ConfigurationError(f"the queue {name!r} has another URL")
             urls[name] = url
             having = [name]
         names += having
     if len(urls) > len(config.sqs_queue_urls):
         if config.queue_backend != "sqs" and "queue_backend" in config.model_fields_set:
             raise ConfigurationError(
-                f"--queue: is a URL, but ASYNC_JOBS_QUEUE_BACKEND is {config.queue_backend}"
+                "a queue is named by its URL, but ASYNC_JOBS_QUEUE_BACKEND is"
+                f" {config.queue_backend}"
             )
         config = config.model_copy(update={"sqs_queue_urls": urls, "queue_backend": "sqs"})
     return config, list(dict.fromkeys(names))
@@ -130,6 +131,6 @@ def _fed(name: str, config: AsyncJobsConfig) -> str:
     known = config.queue_names
     if known and name not in known:
         raise ConfigurationError(
-            f"--queue: {name!r} is fed by no use case; known: {', '.join(known)}"
+            f"the queue {name!r} is fed by no use case; known: {', '.join(known)}"
         )
     return name

@@ -176,7 +176,7 @@ async def test_a_worker_of_a_queue_that_nobody_feeds_is_told_the_known_ones(cli:
     """A typing error would leave it idle for ever."""
     told = refusal(await cli.run("worker", "--queue", "notification", *EXAMPLES), 2)
 
-    assert told == "error: --queue: 'notification' is fed by no use case; known: notifications\n"
+    assert told == "error: the queue 'notification' is fed by no use case; known: notifications\n"
 
 
 async def test_a_health_port_that_is_taken_is_told(on_database: Programs) -> None:

@@ -283,9 +283,9 @@ async def test_the_api_finishes_what_is_under_way(
 @pytest.mark.parametrize(
     ("queue", "told"),
     [
-        ("unheard-of", "--queue: 'unheard-of' is fed by no use case; known: mail, reports"),
-        ("http://127.0.0.1:1/1/elsewhere", "--queue: 'elsewhere' is fed by no use case"),
-        ("http://127.0.0.1:1/1/mail", "--queue: the queue 'mail' has another URL"),
+        ("unheard-of", "the queue 'unheard-of' is fed by no use case; known: mail, reports"),
+        ("http://127.0.0.1:1/1/elsewhere", "the queue 'elsewhere' is fed by no use case"),
+        ("http://127.0.0.1:1/1/mail", "the queue 'mail' has another URL"),
     ],
 )
 async def test_a_worker_says_when_its_queue_cannot_be(

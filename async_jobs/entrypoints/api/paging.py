@@ -25,17 +25,19 @@ async def page_body(jobs: Jobs, filters: dict[str, Any]) -> bytes:
     limit: int = criteria.pop("limit")
     cursor = criteria.pop("cursor", None)
     records: list[bytes] = []
-    size_bytes, step = 0, FIRST_STEP_JOBS
+    # Rows that hold no job any more count as looked at: a step may bring fewer jobs, or none.
+    looked_at, size_bytes, step = 0, 0, min(FIRST_STEP_JOBS, limit)
     while True:
-        page = await jobs.list_jobs(
-            limit=min(step, limit - len(records)), cursor=cursor, **criteria
-        )
-        records += [_encoded(record_of(job)) for job in page.jobs]
-        size_bytes = sum(map(len, records))
+        page = await jobs.list_jobs(limit=step, cursor=cursor, **criteria)
         cursor = page.next_cursor
-        if cursor is None or len(records) >= limit or size_bytes >= PAGE_BYTES_MAX:
+        looked_at += step
+        encoded = [_encoded(record_of(job)) for job in page.jobs]
+        records += encoded
+        size_bytes += sum(map(len, encoded))
+        if cursor is None or looked_at >= limit or size_bytes >= PAGE_BYTES_MAX:
             break
-        step = max(1, STEP_BYTES * len(records) // size_bytes)
+        step = STEP_BYTES * looked_at // max(1, size_bytes)
+        step = min(max(1, step), limit - looked_at)
     told = _encoded(None if cursor is None else str(cursor))
     return b'{"jobs":[' + b",".join(records) + b'],"next_cursor":' + told + b"}"
 

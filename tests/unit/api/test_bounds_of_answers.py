@@ -65,6 +65,20 @@ async def test_small_jobs_fill_a_page(
     assert STEP_BYTES > 130 * 1_000
 
 
+async def test_rows_that_are_no_jobs_hide_no_others(
+    client: httpx.AsyncClient, system: MemorySystem
+) -> None:
+    """Not even when there are more of them than are read at first."""
+    many = await system.service.enqueue_many([a_request() for _ in range(30)])
+    for each in many[10:]:
+        system.store.corrupt(each.job_id)
+
+    pages = await listed(client, 1_000)
+
+    in_order = [str(each.job_id) for each in reversed(many[:10])]
+    assert [job_id for page in pages for job_id in page] == in_order
+
+
 async def test_no_answer_is_kept_by_a_cache(client: httpx.AsyncClient) -> None:
     """One address gives each tenant something else."""
     answers = [
