@@ -8,11 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from async_jobs.adapters.http.wire import TOKEN_HEADER
 from async_jobs.adapters.system import SystemClock
 
 T = TypeVar("T")
@@ -49,6 +52,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def answer(port: int, path: str, token: str | None = None) -> tuple[int, Any]:
+    """Return the status and the JSON body of an HTTP answer; 0 when nobody listens."""
+    headers = {} if token is None else {TOKEN_HEADER: token}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+    except OSError:
+        return 0, None
 
 
 class Program:

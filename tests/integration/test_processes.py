@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,7 +27,7 @@ from async_jobs import (
 )
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
-from tests.integration.harness import eventually, free_port
+from tests.integration.harness import answer, eventually, free_port
 from tests.integration.systems import SETTINGS, System, a_system, is_once
 
 
@@ -414,18 +412,6 @@ async def test_a_job_is_rolled_back_with_the_callers_transaction(system: System)
 
 
 # --- health -------------------------------------------------------------------------------------
-
-
-def answer(port: int, path: str) -> tuple[int, Any]:
-    """Return the status and the JSON body of an HTTP answer; 0 when nobody listens."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
-    except OSError:
-        return 0, None
 
 
 @pytest.mark.parametrize("program", ["scheduler", "worker"])

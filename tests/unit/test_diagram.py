@@ -27,8 +27,9 @@ from async_jobs.domain.lifecycle import (
     Succeeded,
     advance,
 )
-from async_jobs.entrypoints import diagram
-from async_jobs.entrypoints.diagram import DiagramError, document, embed, find_root, main, mermaid
+from async_jobs.entrypoints import diagram, generated
+from async_jobs.entrypoints.diagram import document, embed, main, mermaid
+from async_jobs.entrypoints.generated import GeneratedFileError, find_root
 from tests.unit.domain.builders import (
     NOW,
     after,
@@ -49,7 +50,7 @@ README = f"# Jobs\n\n{diagram.BEGIN}\nold\n{diagram.END}\n\nMore.\n"
 def clone(tmp_path: Path) -> Path:
     """A directory that looks like a clone of the repository, with nothing generated yet."""
     (tmp_path / "docs").mkdir()
-    source = tmp_path / diagram.SOURCE
+    source = tmp_path / generated.LIFECYCLE
     source.parent.mkdir(parents=True)
     source.touch()
     return tmp_path
@@ -232,7 +233,7 @@ def test_a_readme_without_markers_is_left_alone(clone: Path) -> None:
 )
 def test_markers_that_do_not_pair_are_an_error(text: str) -> None:
     """Nothing is guessed about where the diagram should go."""
-    with pytest.raises(DiagramError, match=r"README\.md must have .* once"):
+    with pytest.raises(GeneratedFileError, match=r"README\.md must have .* once"):
         embed(text)
 
 
@@ -315,7 +316,7 @@ def test_outside_of_a_clone_the_command_says_where_it_looked(
 ) -> None:
     """Installed from a wheel and run anywhere, it ends with a clear message."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(diagram, "__file__", str(tmp_path / "a/b/diagram.py"))
+    monkeypatch.setattr(generated, "__file__", str(tmp_path / "a/b/generated.py"))
 
     code = main(["--check"])
 

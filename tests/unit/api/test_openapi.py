@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem, page_record_of, record_of
 from async_jobs.domain.job import JobPage
+from async_jobs.entrypoints import generated
 from async_jobs.entrypoints.api import openapi
 from async_jobs.entrypoints.api.bodies import FIELDS, request_of, requests_of
 from async_jobs.testing.builders import a_job, an_id
@@ -235,7 +236,7 @@ def test_outside_of_a_clone_the_command_says_so(
 ) -> None:
     """Exit 1, without a traceback."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(openapi, "__file__", str(tmp_path / "a/b/c/openapi.py"))
+    monkeypatch.setattr(generated, "__file__", str(tmp_path / "a/b/generated.py"))
 
     assert openapi.main([]) == 1
     assert capsys.readouterr().err.startswith("error: ")
