@@ -33,6 +33,7 @@ class PostgresClock:
         self._lock = threading.Lock()
         self._origin: datetime | None = None
         self._origin_monotonic = 0.0
+        self._measured = (float("-inf"), 0.0)  # when, and by how long a round trip
         self._refresh_due = 0.0
         self._latest: datetime | None = None
 
@@ -80,6 +81,7 @@ class PostgresClock:
             Unavailable: the database does not answer; the last measurement stays in force.
         """
         best: tuple[float, float, datetime] | None = None
+        began = self.monotonic()
         async with translated(self._pool), self._pool.acquire() as connection:
             for _ in range(SAMPLES):
                 sent = self.monotonic()
@@ -89,6 +91,10 @@ class PostgresClock:
         assert best is not None
         trip, sent, time = best
         with self._lock:
+            measured_at, shorter_trip = self._measured
+            if measured_at > began and shorter_trip <= trip:
+                return  # somebody measured better in the meantime
+            self._measured = (self.monotonic(), trip)
             self._origin = time
             self._origin_monotonic = sent + trip / 2
             self._refresh_due = self.monotonic() + REFRESH_SECONDS

@@ -1,0 +1,77 @@
+"""Two tasks that measure the database's time at once: the better measurement counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import cast
+
+import asyncpg
+import pytest
+
+from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.testing.clocks import NOW, ManualClock, let_others_run
+
+
+class Slow:
+    """A connection whose answers travel as long as a test says; there is no hurry one way."""
+
+    def __init__(self, host: ManualClock, there: float, back: float) -> None:
+        self._host = host
+        self._there = there
+        self._back = back
+
+    async def fetchval(self, query: str) -> datetime:
+        await self._host.sleep(self._there)
+        time = NOW + timedelta(seconds=self._host.monotonic())
+        await self._host.sleep(self._back)
+        return time
+
+
+class Connections:
+    """As much of a pool as the clock needs; lends each connection once."""
+
+    def __init__(self, *connections: Slow) -> None:
+        self._connections = list(connections)
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Slow]:
+        yield self._connections.pop(0)
+
+
+async def elapsed(host: ManualClock, tasks: list[asyncio.Task[None]]) -> None:
+    """Let time pass until all tasks are done."""
+    while not all(task.done() for task in tasks):
+        await let_others_run(10)
+        host.advance(host.next_sleeper_due or 0)
+
+
+@pytest.mark.parametrize("better_first", [True, False])
+async def test_a_worse_measurement_that_ends_later_changes_nothing(better_first: bool) -> None:
+    """Though both began before the clock had been measured at all."""
+    host = ManualClock()
+    good, bad = Slow(host, 0.01, 0.01), Slow(host, 0.0, 4.0)
+    lent = (good, bad) if better_first else (bad, good)
+    clock = PostgresClock(cast("asyncpg.Pool", Connections(*lent)), host=host)
+
+    tasks = [asyncio.create_task(clock.refresh()) for _ in lent]
+    await elapsed(host, tasks)
+
+    error = clock.now() - (NOW + timedelta(seconds=host.monotonic()))
+    assert abs(error) <= timedelta(seconds=0.01)
+
+
+async def test_a_later_measurement_replaces_a_better_one() -> None:
+    """Clocks drift: what was right an hour ago need not be now."""
+    host = ManualClock()
+    pool = Connections(Slow(host, 0.01, 0.01), Slow(host, 0.0, 2.0))
+    clock = PostgresClock(cast("asyncpg.Pool", pool), host=host)
+    await elapsed(host, [asyncio.create_task(clock.refresh())])
+
+    host.advance(3_600)
+    await elapsed(host, [asyncio.create_task(clock.refresh())])
+
+    # The slow one's own error: all of its trip was on the way back.
+    assert clock.now() - (NOW + timedelta(seconds=host.monotonic())) == timedelta(seconds=-1)
