@@ -162,7 +162,8 @@ class JobStore(Protocol):
             exactly like a missing one.
         JS-10 What a caller does to an object after handing it over, or after receiving it,
             changes nothing in the store.
-        JS-11 One unreadable row never hides the others: it is reported and skipped.
+        JS-11 One unreadable row never hides the others: it is reported and skipped. While it
+            is running it counts as running.
         JS-12 A save whose reply was lost can be repeated: the second time says applied.
         JS-13 `purge` removes terminal jobs only, oldest first, at most `limit`.
         JS-14 Adding an id that the same tenant already has is a `Duplicate` and changes

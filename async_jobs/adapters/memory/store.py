@@ -190,6 +190,7 @@ class MemoryJobStore:
             use_cases=frozenset(name for name in use_cases if f"use case {name}" in held),
             tenants=frozenset(name for name in tenants if f"tenant {name}" in held),
             rows=self._visible,
+            running=lambda: list(self._in_status(JobStatus.RUNNING)),
             leasing=self._leasing,
         )
         try:

@@ -327,6 +327,18 @@ class UnreadableContract(StoreFixtures):
 
         assert await store.expired(UNTIL, limit=1) == [second]
 
+    async def test_js_11_it_counts_as_running_all_the_same(
+        self, store: JobStore, corrupt: Corrupt
+    ) -> None:
+        """Else as many others as there are such rows would run beyond the capacity."""
+        await corrupt((await in_phase(store, Phase.CLAIMED)).id)
+        await corrupt((await in_phase(store, Phase.HANDED_OFF)).id)
+
+        async with store.turn(["notifications"]) as turn:
+            counts = await turn.running()
+
+        assert [(count.claimed, count.unclaimed) for count in counts] == [(1, 1)]
+
     async def test_js_11_writes_go_on_beside_it(self, store: JobStore, corrupt: Corrupt) -> None:
         """Adding, saving, promoting, leasing and purging others do not mind it."""
         bad = [await in_phase(store, phase) for phase in (Phase.PENDING, Phase.CLAIMED, Phase.DEAD)]
