@@ -64,8 +64,10 @@ CREATE INDEX idx_jobs_pending_run_at ON jobs (run_at)
 -- Pending counts for quotas, and the pages of one tenant's jobs.
 CREATE INDEX idx_jobs_tenant_status ON jobs (tenant_id, status, id);
 
--- What runs now: counted at every turn and searched by the reaper; as small as the caps.
-CREATE INDEX idx_jobs_use_case_status ON jobs (use_case, tenant_id)
+-- What runs now: counted at every turn and searched by the reaper; as small as the caps. Equal
+-- keys lie in the order of the table, so that dead rows, which somebody's old snapshot may keep
+-- for hours, are passed a page at a time.
+CREATE INDEX idx_jobs_use_case_status ON jobs (use_case)
     WHERE status = 'running';
 
 -- One live job per key. It covers every live status, so no live-to-live change can violate it.
@@ -88,7 +90,8 @@ CREATE UNLOGGED TABLE handoffs (
     receipts   integer     NOT NULL DEFAULT 0,
     PRIMARY KEY (queue, id)
 ) WITH (
-    fillfactor = 70,
+    -- Room for a second version of every row: what a receipt leaves behind is HOT.
+    fillfactor = 45,
     autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_cost_delay = 0
