@@ -46,7 +46,7 @@ SPOILED = {
     "LeasesByStatusAlone": Spoiled(
         "JS-7", "lease_jobs", "j.lease_seq = g.expected_lease_seq", "true"
     ),
-    "RepeatsTheLastOfAPage": Spoiled("JS-8", "find_jobs", "id < $1", "id <= $1"),
+    "PagesOldestFirst": Spoiled("JS-8", "find_jobs", "ORDER BY id DESC", "ORDER BY id"),
     "ReadsForeignJobs": Spoiled("JS-9", "get_jobs", "tenant_id = $2", "true"),
 }
 
@@ -56,6 +56,7 @@ class SpoiledStore(test_postgres.TestPostgresJobStore):
 
     @pytest.fixture(autouse=True)
     def _spoil(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.saboteur.sql(self.saboteur.statement)  # with nothing to spoil, the setup fails
         for module in (store, turn):
             monkeypatch.setattr(module, "sql", self.saboteur.sql)
 
