@@ -17,9 +17,12 @@ class SchedulerSettings:
     dispatch_timeout_seconds: the life of a lease that no worker has claimed.
     window_min: the hand-offs a queue may hold while no worker is known to be alive.
     reap_limit, promote_limit, purge_limit: rows one tick may touch for each.
-    purge_interval_seconds: how often finished jobs past their retention are looked for.
+    purge_interval_seconds: how often finished jobs past their retention, and unreadable rows
+        whose lease is over, are looked for.
     retention_seconds: how long finished jobs are kept where the use case says nothing;
         0 keeps them for ever.
+    unreadable_delay_seconds: how long a row that cannot be read waits before it is leased
+        again, by when somebody may have mended it.
     """
 
     interval_seconds: float = 1.0
@@ -30,6 +33,7 @@ class SchedulerSettings:
     purge_limit: int = 1_000
     purge_interval_seconds: float = 60.0
     retention_seconds: float = 7 * 24 * 3600.0
+    unreadable_delay_seconds: float = 300.0
 
     def retention_of(self, config: UseCaseConfig) -> float:
         """Return how long a use case's finished jobs are kept; 0 for ever."""
@@ -54,6 +58,7 @@ class WorkerSettings:
         knows it.
     heartbeat_seconds: how often the worker announces itself.
     stall_seconds: without one successful receive for so long the worker gives up.
+    watch_seconds: how often handlers are held against their timeouts and leases.
     """
 
     slots: int = 10
@@ -67,6 +72,7 @@ class WorkerSettings:
     missing_handler_delay_seconds: float = 30.0
     heartbeat_seconds: float = 5.0
     stall_seconds: float = 120.0
+    watch_seconds: float = 0.5
 
     @property
     def renewal_seconds(self) -> float:

@@ -31,7 +31,6 @@ from async_jobs.ports.store import JobStore
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import WorkerInfo, Workers
 
-WATCH_SECONDS = 0.5
 # What the parts of a shutdown may take at most beyond the drain timeout, once each.
 RECEIVE_GRACE_SECONDS, SETTLE_SECONDS, END_SECONDS = 5.0, 2.0, 1.0
 _RECEIVE_RETRY = BackoffPolicy(base_delay_seconds=0.5, max_delay_seconds=15.0, jitter=0.5)
@@ -112,7 +111,8 @@ class Worker:
         )
         self._threads = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="handler")
         self._inbox: asyncio.Queue[Attempt] = asyncio.Queue()
-        self._running: set[Attempt] = set()
+        # Keys in order of their start, so that a seeded simulation has one order to repeat.
+        self._running: dict[Attempt, None] = {}
         self._room = Room(
             self._settings.slots + self._settings.prefetch,
             in_hand=self._in_hand,
@@ -301,12 +301,12 @@ class Worker:
             return
         # It may have waited for its slot until its lease was over.
         self._stop_if_lost(attempt)
-        self._running.add(attempt)
+        self._running[attempt] = None
         try:
             event = await attempt.run(self._clock, self._chance, self._threads)
         finally:
             if not attempt.in_thread:
-                self._running.discard(attempt)
+                self._running.pop(attempt, None)
             self._room.changed.set()
         self._conclude(attempt, event)
 
@@ -345,7 +345,7 @@ class Worker:
     async def _watch(self) -> None:
         """Stop what ran too long or lost its lease; give up when nothing can be received."""
         while True:
-            await self._clock.sleep(WATCH_SECONDS)
+            await self._clock.sleep(self._settings.watch_seconds)
             now = self._clock.monotonic()
             for attempt in list(self._running):
                 self._look_at(attempt, now)

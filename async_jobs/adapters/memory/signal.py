@@ -13,7 +13,8 @@ class MemorySignal:
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._waits: dict[str, set[asyncio.Event]] = {}
+        # Events as keys, in order: who waits longest is woken first.
+        self._waits: dict[str, dict[asyncio.Event, None]] = {}
         self._missed: set[str] = set()
 
     def notify(self, topic: str) -> None:
@@ -31,11 +32,11 @@ class MemorySignal:
         if topic in self._missed:
             self._missed.discard(topic)
             event.set()
-        waits = self._waits.setdefault(topic, set())
-        waits.add(event)
+        waits = self._waits.setdefault(topic, {})
+        waits[event] = None
         try:
             return await woken(event, self._clock, timeout_seconds)
         finally:
-            waits.discard(event)
+            waits.pop(event, None)
             if not waits:
                 self._waits.pop(topic, None)

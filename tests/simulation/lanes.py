@@ -1,0 +1,116 @@
+"""A transport lane that does to messages all that transports do to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from async_jobs.adapters.memory.queue import MemoryJobQueue
+from async_jobs.domain.errors import Unavailable
+from async_jobs.domain.job import HandOff
+from async_jobs.ports.clock import Clock
+from async_jobs.ports.queue import Acked, Delivery, Sent
+from tests.simulation.dice import Dice
+from tests.simulation.wire import Weather
+
+DELAY_SECONDS_MAX = 900.0
+"""What SQS allows for."""
+
+
+class FaultyLane:
+    """Implements `JobQueue`, in the process of the transport."""
+
+    def __init__(
+        self, name: str, *, clock: Clock, scale: float, weather: Weather, dice: Dice
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        self._scale = scale
+        self._weather = weather
+        self._dice = dice
+        self._inner = self._empty()
+
+    def _empty(self) -> MemoryJobQueue:
+        return MemoryJobQueue(
+            self._name, clock=self._clock, visibility_timeout_seconds=60 * self._scale
+        )
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def purge(self) -> None:
+        """Lose every message."""
+        self._inner = self._empty()
+
+    def put(self, body: HandOff | str) -> None:
+        """Put a message on the lane by hand."""
+        self._inner.put(body)
+
+    async def send(self, handoffs: Sequence[HandOff]) -> list[Sent]:
+        faults, dice = self._weather.faults, self._dice
+        if dice.happens(faults.refused_sends):
+            self._weather.noted("refused_sends")
+            if dice.happens(0.5):
+                raise Unavailable("throttled")
+            return [Sent(handoff, "throttled") for handoff in handoffs]
+        answers = []
+        for handoff in handoffs:
+            if dice.happens(faults.refused_sends):
+                self._weather.noted("refused_sends")
+                if dice.happens(0.3):
+                    continue  # neither accepted nor refused
+                answers.append(Sent(handoff, "refused"))
+                if dice.happens(0.5):
+                    continue  # else it is delivered all the same
+            else:
+                answers.append(Sent(handoff))
+            self._carry(handoff)
+        return answers
+
+    def _carry(self, handoff: HandOff) -> None:
+        faults, dice = self._weather.faults, self._dice
+        if dice.happens(faults.drops):
+            self._weather.noted("drops")
+            return
+        copies = 1
+        if dice.happens(faults.duplicates):
+            self._weather.noted("duplicates")
+            copies = dice.whole(2, 3)
+        for _ in range(copies):
+            if dice.happens(faults.delays):
+                self._weather.noted("delays")
+                self._later(handoff)
+            else:
+                self._inner.put(handoff)
+
+    def _later(self, handoff: HandOff) -> None:
+        seconds = self._dice.between(0, DELAY_SECONDS_MAX * self._scale)
+        asyncio.get_running_loop().call_later(seconds, self._arrive, handoff)
+
+    def _arrive(self, handoff: HandOff) -> None:
+        if not self._weather.over:
+            self._inner.put(handoff)
+
+    async def receive(self, *, max_messages: int, wait_seconds: float) -> list[Delivery]:
+        return await self._inner.receive(max_messages=max_messages, wait_seconds=wait_seconds)
+
+    async def ack(self, deliveries: Sequence[Delivery]) -> list[Acked]:
+        faults, dice = self._weather.faults, self._dice
+        carried, lost = [], []
+        for delivery in deliveries:
+            if dice.happens(faults.lost_acks):
+                self._weather.noted("lost_acks")
+                lost.append(Acked(delivery, "not carried out"))
+                continue
+            carried.append(delivery)
+            if delivery.handoff is not None and dice.happens(faults.ghosts):
+                self._weather.noted("ghosts")
+                self._later(delivery.handoff)
+        return [*await self._inner.ack(carried), *lost]
+
+    async def release(self, deliveries: Sequence[Delivery]) -> list[Acked]:
+        return await self._inner.release(deliveries)
+
+    async def depth(self) -> int:
+        return await self._inner.depth()

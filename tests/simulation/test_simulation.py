@@ -1,0 +1,162 @@
+"""The rules hold in worlds where everything goes wrong, and whatever breaks one can be replayed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from async_jobs.application import dispatch
+from async_jobs.application.failpoints import FAILPOINTS
+from async_jobs.domain import scheduling
+from tests.simulation import __main__ as program
+from tests.simulation.faults import STORM, faults_of
+from tests.simulation.plan import plan_of
+from tests.simulation.shrink import options_of
+from tests.simulation.world import simulate
+
+ROOT = Path(__file__).parents[2]
+SEEDS, CHUNKS = 500, 10
+HOURS_MIN = 125
+# What is counted besides the faults that have a level: dying at a failpoint counts by its name.
+ALL_FAULTS = {*STORM.kinds, *FAILPOINTS, "timeouts"} - {"failpoints", "skew_seconds", "hanging"}
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_every_rule_holds_whatever_goes_wrong(chunk: int) -> None:
+    """Five hundred worlds in all; a seed that fails is replayed by the command that is told."""
+    size = SEEDS // CHUNKS
+    hours, faults = 0.0, Counter[str]()
+    for seed in range(1 + chunk * size, 1 + (chunk + 1) * size):
+        report = simulate(plan_of(seed))
+        assert report.violation is None, f"{report.violation}; make simulate ARGS='--seed {seed}'"
+        hours += report.seconds / 3_600
+        faults += report.totals.faults
+
+    assert hours > HOURS_MIN / CHUNKS
+    assert faults.keys() >= ALL_FAULTS
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_seed_is_replayed_step_by_step(seed: int) -> None:
+    """In this process, and in a fresh one whose sets and dicts are ordered otherwise."""
+    plan = plan_of(seed, level="storm")
+
+    first, second = simulate(plan), simulate(plan)
+    elsewhere = subprocess.run(
+        [sys.executable, "-m", "tests.simulation", "--seed", str(seed), "--level", "storm"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": str(1_000 + seed)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert first.digest == second.digest
+    assert first.steps == second.steps
+    assert f"hash {first.digest}, " in elsewhere.stdout
+
+
+def test_another_seed_is_another_world() -> None:
+    """The hash is of what happened."""
+    assert len({simulate(plan_of(seed, level="storm")).digest for seed in (1, 2, 3)}) == 3
+
+
+def test_a_calm_world_has_no_faults() -> None:
+    """So whatever is counted elsewhere was caused on purpose."""
+    report = simulate(plan_of(1, level="calm"))
+
+    assert report.violation is None
+    assert not report.totals.faults
+    assert report.totals.transitions["settled succeeded"] > 0
+
+
+def run_program(*arguments: str) -> tuple[int, str]:
+    """Run the program in this process, where a patch is in force."""
+    app = typer.Typer()
+    app.command()(program.main)
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    return result.exit_code, result.output
+
+
+def test_a_broken_rule_is_told_with_the_command_that_replays_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And with the shortest trace that was found; both commands show the same rule broken."""
+    monkeypatch.setattr(dispatch._View, "free", lambda self, use_case: 1_000)
+    monkeypatch.setattr(
+        dispatch, "select", lambda request: scheduling.select(_without_cap(request))
+    )
+
+    status, told = run_program("--seeds", "3", "--processes", "1")
+
+    commands = re.findall(r"-m tests.simulation (.+)", told)
+    assert status == 1
+    assert "S8" in told
+    assert len(commands) == 2
+    lengths = []
+    for command in commands:
+        replayed, shown = run_program(*command.split())
+        assert replayed == 1
+        assert "S8 BROKEN" in shown
+        lengths.append(int(re.findall(r", (\d+) lines", shown)[-1]))
+    assert lengths[1] < lengths[0]
+
+
+def _without_cap(request: scheduling.SelectionRequest) -> scheduling.SelectionRequest:
+    config = replace(request.config, max_concurrent=1_000)
+    return replace(request, config=config)
+
+
+def test_the_totals_of_many_seeds_are_told() -> None:
+    """Hours, jobs, transitions and faults by kind."""
+    status, told = run_program("--seeds", "4", "--processes", "2", "--start", "5")
+
+    assert status == 0
+    assert "4 seeds, every rule held" in told
+    for word in ("simulated hours", "acknowledged", "transitions checked", "combined hash"):
+        assert word in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--level", "hurricane"), "level must be one of calm, rough, storm"),
+        (("--seed", "1", "--faults", "locusts"), "there is no locusts; there are duplicates"),
+    ],
+)
+def test_a_wrong_option_is_refused(arguments: tuple[str, ...], problem: str) -> None:
+    """With what is allowed."""
+    status, told = run_program(*arguments)
+
+    assert status == 2
+    assert problem in re.sub(r"[\s│]+", " ", told)
+
+
+def test_options_tell_what_a_plan_has_otherwise() -> None:
+    """What the seed decides needs no option."""
+    normal = plan_of(9)
+    storm = faults_of("storm")
+    plan = replace(plan_of(9, level="storm"), jobs=3, faults=storm.only("drops", "ghosts"))
+
+    assert options_of(normal, normal) == ["--seed 9"]
+    assert " ".join(options_of(plan, replace(normal, level="rough"))) == (
+        "--seed 9 --level storm --jobs 3 --faults drops,ghosts"
+    )
+
+
+def test_there_are_three_levels() -> None:
+    """Each worse than the one before."""
+    calm, rough, storm = (faults_of(level) for level in ("calm", "rough", "storm"))
+
+    assert not calm.kinds
+    assert rough.kinds == storm.kinds
+    assert all(getattr(rough, kind) <= getattr(storm, kind) for kind in storm.kinds)

@@ -1,0 +1,87 @@
+"""The memory store with a witness: whatever is written is shown to the judge as it is written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from datetime import datetime
+from uuid import UUID
+
+from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.adapters.memory.turn import MemoryTurn
+from async_jobs.domain.job import Job, JobStatus
+from async_jobs.domain.scheduling import LeaseGrant
+from async_jobs.ports.store import Heads, HeadsQuery, RunningCount
+from tests.simulation.judge import Judge, Node
+
+WRITER: ContextVar[Node] = ContextVar("WRITER")
+
+
+class WitnessedStore(MemoryJobStore):
+    """Tells the judge of every row that is written or forgotten, and of every turn's choice."""
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__()
+        self._to = judge
+
+    def _put(self, job: Job) -> None:
+        super()._put(job)
+        self._to.stored(job, WRITER.get())
+
+    def _forget(self, job_id: UUID) -> None:
+        committed = job_id not in self._uncommitted
+        super()._forget(job_id)
+        self._to.forgotten(job_id, WRITER.get(), committed=committed)
+
+    @asynccontextmanager
+    async def turn(
+        self, use_cases: Collection[str], tenants: Collection[str] = ()
+    ) -> AsyncIterator[MemoryTurn]:
+        async with super().turn(use_cases, tenants) as turn:
+            witnessed = _WitnessedTurn(turn, self)
+            yield witnessed
+            rows = [self._rows[job_id] for job_id in witnessed.taken]
+            if witnessed.at is not None:
+                self._to.chosen(rows, witnessed.seen, witnessed.at)
+
+    def ready(self, use_cases: Collection[str], now: datetime) -> list[Job]:
+        """Return every visible job that is due."""
+        pending = self._visible(JobStatus.PENDING)
+        return [row for row in pending if row.run_at <= now and row.use_case in use_cases]
+
+    def live(self) -> list[Job]:
+        """Return every visible job that has not ended."""
+        return self._visible(JobStatus.PENDING) + self._visible(JobStatus.RUNNING)
+
+
+class _WitnessedTurn(MemoryTurn):
+    """Remembers what was ready when the turn looked, and what it took."""
+
+    def __init__(self, inner: MemoryTurn, store: WitnessedStore) -> None:
+        self._inner = inner
+        self._store = store
+        self.seen: list[Job] = []
+        self.taken: set[UUID] = set()
+        self.at: datetime | None = None
+
+    @property
+    def use_cases(self) -> frozenset[str]:
+        return self._inner.use_cases
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        return self._inner.tenants
+
+    async def running(self) -> Sequence[RunningCount]:
+        return await self._inner.running()
+
+    async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+        heads = await self._inner.heads(queries, now)
+        self.seen, self.at = self._store.ready([q.use_case for q in queries], now), now
+        return heads
+
+    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
+        leased = await self._inner.lease(grants)
+        self.taken |= leased
+        return leased
