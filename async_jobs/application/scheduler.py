@@ -111,6 +111,7 @@ class Scheduler:
         self._reaping = _Chore(self._settings.interval_seconds)
         self._counting_slots = _Chore(min(self._settings.interval_seconds, SLOTS_SECONDS))
         self._purging = _Chore(self._settings.purge_interval_seconds)
+        self._setting_aside = _Chore(self._settings.purge_interval_seconds)
         self._ticked_at: float | None = None
 
     def ready(self) -> bool:
@@ -191,6 +192,7 @@ class Scheduler:
         await self._clock.sync()
         at = self._clock.monotonic()
         reaped, reaping = await self._reap() if self._reaping.is_due(at) else (0, False)
+        aside = await self._set_aside() if self._setting_aside.is_due(at) else False
         now = self._clock.now()
         upcoming = await self._store.promote(
             now,
@@ -217,6 +219,7 @@ class Scheduler:
             next_run_at=upcoming.run_at,
             more=(
                 reaping
+                or aside
                 or purging
                 # Late jobs stand before others in what a dispatch sees, up to its bound.
                 or expired > 0
@@ -240,6 +243,16 @@ class Scheduler:
         if more:
             self._reaping.repeat()
         return reaped, more
+
+    async def _set_aside(self) -> bool:
+        """Free the slots of rows that cannot be read; returns whether more may be left."""
+        now = self._clock.now()
+        until = now + timedelta(seconds=self._settings.unreadable_delay_seconds)
+        limit = self._settings.reap_limit
+        more = await self._store.set_aside(now, until=until, limit=limit) == limit
+        if more:
+            self._setting_aside.repeat()
+        return more
 
     async def _count_slots(self) -> None:
         slots: dict[str, int] = {}

@@ -169,7 +169,7 @@ TRANSITIONS: Mapping[tuple[JobStatus, EventType], frozenset[JobStatus]] = {
 GUARDS: Mapping[tuple[JobStatus, EventType], str] = {
     (_PENDING, Expired): "deadline missed",
     (_RUNNING, HandOffFailed): "unclaimed",
-    (_RUNNING, Claimed): "unclaimed, unexpired",
+    (_RUNNING, Claimed): "unclaimed, unexpired, not to be cancelled",
     (_RUNNING, Renewed): "unexpired",
     (_RUNNING, Succeeded): "claimed",
     (_RUNNING, Failed): "claimed",
@@ -245,14 +245,14 @@ def _guard(job: Job, event: JobEvent, now: datetime) -> None:
             raise _illegal(job, event, "a worker has claimed it")
         case Claimed() | Renewed() if _lease_end(job) <= now:
             raise _illegal(job, event, "its lease is over")
+        case Claimed() if job.cancel_requested:
+            raise _illegal(job, event, "its cancellation was asked for")
         case LeaseExpired() if _lease_end(job) > now:
             raise _illegal(job, event, "its lease is not over")
         case Cancelled() if claimed and not job.cancel_requested:
             raise _illegal(job, event, "a worker executes it; request its cancellation")
         case Expired() if not is_late(job.deadline_at, now):
             raise _illegal(job, event, "its deadline has not passed")
-        case _:
-            pass
 
 
 def _lease_end(job: Job) -> datetime:

@@ -162,8 +162,8 @@ class JobStore(Protocol):
             exactly like a missing one.
         JS-10 What a caller does to an object after handing it over, or after receiving it,
             changes nothing in the store.
-        JS-11 One unreadable row never hides the others: it is reported and skipped. While it
-            is running it counts as running.
+        JS-11 One unreadable row never hides the others: it is reported and skipped. Turns,
+            which read no whole jobs, show, lease and count it like any other.
         JS-12 A save whose reply was lost can be repeated: the second time says applied.
         JS-13 `purge` removes terminal jobs only, oldest first, at most `limit`.
         JS-14 Adding an id that the same tenant already has is a `Duplicate` and changes
@@ -174,6 +174,10 @@ class JobStore(Protocol):
             visible to `heads` after a `promote` at or after its `run_at`.
         JS-17 What is added within a caller's transaction is committed or rolled back with it.
         JS-18 `lease` gives exactly the job that `advance` makes of it with `Leased`.
+        JS-19 `set_aside` gives back the running rows that cannot be read and whose lease is
+            over, longest first, at most `limit`: pending, without a lease, due at `until`. It
+            ends none, charges no attempt, and touches nothing else. Whoever writes about the
+            old lease loses, as does a `set_aside` that a renewal overtook.
 
     Not promised: that two reads in a row see the same state; any order of `get`.
     """
@@ -220,6 +224,20 @@ class JobStore(Protocol):
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         """Return running jobs whose lease ended at or before `now`, longest first."""
+        ...
+
+    async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
+        """Give back what `expired` cannot return, so that it keeps no slot for ever.
+
+        Asked at intervals, an unreadable row keeps its slot for its lease and one interval.
+
+        Args:
+            now: the instant that decides whose lease is over.
+            until: when the rows are due again; after `now`.
+            limit: how many rows one call may touch.
+
+        Returns how many were set aside. What they hold then is `domain.unreadable.aside`'s rule.
+        """
         ...
 
     async def promote(

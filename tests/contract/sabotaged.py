@@ -13,7 +13,7 @@ from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualClock, let_others_run
 from async_jobs.testing.contracts import JobQueueContract, JobStoreContract
 from async_jobs.testing.contracts.queues import PutBody
-from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Transaction
+from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Mend, Transaction
 from tests.contract import saboteurs, saboteurs_of_queues, saboteurs_of_turns
 from tests.contract.saboteurs import Untouched
 from tests.contract.saboteurs_of_queues import UntouchedLane
@@ -37,6 +37,10 @@ class SabotagedStore(JobStoreContract):
     @pytest.fixture
     async def corrupt(self, store: Untouched) -> Corrupt:
         return store.corrupt
+
+    @pytest.fixture
+    async def mend(self, store: Untouched) -> Mend:
+        return store.mend
 
 
 class SabotagedQueue(JobQueueContract):

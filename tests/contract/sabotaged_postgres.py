@@ -47,6 +47,9 @@ SPOILED = {
         "JS-7", "lease_jobs", "j.lease_seq = g.expected_lease_seq", "true"
     ),
     "PagesOldestFirst": Spoiled("JS-8", "find_jobs", "ORDER BY id DESC", "ORDER BY id"),
+    "SetsAsideWhatWasRenewed": Spoiled(
+        "JS-19", "set_aside", "j.lease_expires_at = a.lease_end", "true"
+    ),
     "ReadsForeignJobs": Spoiled("JS-9", "get_jobs", "tenant_id = $2", "true"),
 }
 

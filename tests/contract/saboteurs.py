@@ -13,7 +13,7 @@ from uuid import UUID
 
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.domain.job import Job, JobFilter, JobPage, JobStatus, Payload
-from async_jobs.domain.lifecycle import Cancelled, Change, Fence, change
+from async_jobs.domain.lifecycle import Cancelled, Change, Fence, LeaseExpired, change
 from async_jobs.domain.quota import Refused
 from async_jobs.ports.store import (
     Added,
@@ -44,6 +44,9 @@ class Untouched:
     async def corrupt(self, job_id: UUID) -> None:
         self.inner.corrupt(job_id)
 
+    async def mend(self, job_id: UUID) -> None:
+        self.inner.mend(job_id)
+
     async def add(
         self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
     ) -> list[AddResult]:
@@ -67,6 +70,9 @@ class Untouched:
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         return await self.inner.expired(now, limit=limit)
+
+    async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
+        return await self.inner.set_aside(now, until=until, limit=limit)
 
     async def promote(
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
@@ -168,6 +174,53 @@ class ReapsEarly(Untouched):
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         return await super().expired(now + HOUR, limit=limit)
+
+
+class LeavesThemTheirSlots(Untouched):
+    """Never gives an unreadable row back."""
+
+    breaks = "JS-19"
+
+    async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
+        return 0
+
+
+class SetsAsideEarly(Untouched):
+    """Takes a lease away that is not over."""
+
+    breaks = "JS-19"
+
+    async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
+        return await super().set_aside(now + HOUR, until=until, limit=limit)
+
+
+class SetsAsideWithoutEnd(Untouched):
+    """Ignores how many rows it may touch at a time."""
+
+    breaks = "JS-19"
+
+    async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
+        return await super().set_aside(now, until=until, limit=10_000)
+
+
+class SetsAsideTheReadable(Untouched):
+    """Gives back whatever has a lease that is over."""
+
+    breaks = "JS-19"
+
+    async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
+        over = await super().expired(now, limit=limit)
+        await super().save([change(job, LeaseExpired(), now=now) for job in over])
+        return len(over) + await super().set_aside(now, until=until, limit=limit)
+
+
+class ShowsItAtOnce(Untouched):
+    """Lets a row that was set aside be leased again at once."""
+
+    breaks = "JS-19"
+
+    async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
+        return await super().set_aside(now, until=now, limit=limit)
 
 
 # --- what is written ---

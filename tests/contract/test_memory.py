@@ -27,7 +27,7 @@ from async_jobs.testing.contracts import (
 )
 from async_jobs.testing.contracts.jobs import KIT_LIMITS
 from async_jobs.testing.contracts.queues import PutBody
-from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Transaction
+from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Mend, Transaction
 
 
 @pytest.fixture
@@ -62,6 +62,13 @@ class TestMemoryJobStore(JobStoreContract):
             store.corrupt(job_id)
 
         return corrupt
+
+    @pytest.fixture
+    async def mend(self, store: MemoryJobStore) -> Mend:
+        async def mend(job_id: UUID) -> None:
+            store.mend(job_id)
+
+        return mend
 
 
 class TestMemoryJobQueue(JobQueueContract):

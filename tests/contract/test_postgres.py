@@ -20,13 +20,14 @@ from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemClock
 from async_jobs.application.service import JobService
 from async_jobs.domain.errors import Unavailable
+from async_jobs.domain.job import Phase
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.store import JobStore
 from async_jobs.ports.workers import Workers
-from async_jobs.testing.builders import UnreadableRows
+from async_jobs.testing.builders import UnreadableRows, later
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
     ClockContract,
@@ -38,7 +39,7 @@ from async_jobs.testing.contracts import (
 )
 from async_jobs.testing.contracts.jobs import KIT_LIMITS
 from async_jobs.testing.contracts.queues import PutBody
-from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Transaction
+from async_jobs.testing.contracts.scenes import UNTIL, Corrupt, Elapse, Mend, Transaction, in_phase
 from tests import services
 
 # One loop and one set of connections for the whole module: half the time of a test would
@@ -116,10 +117,41 @@ class TestPostgresJobStore(JobStoreContract):
     @fixture
     async def corrupt(self, pool: asyncpg.Pool) -> Corrupt:
         async def corrupt(job_id: UUID) -> None:
-            statement = "UPDATE jobs SET backoff_policy = '\"unheard of\"' WHERE id = $1"
-            await pool.execute(statement, job_id)
+            await pool.execute(
+                "UPDATE jobs SET backoff_policy = json_build_array(backoff_policy) WHERE id = $1",
+                job_id,
+            )
 
         return corrupt
+
+    @fixture
+    async def mend(self, pool: asyncpg.Pool) -> Mend:
+        async def mend(job_id: UUID) -> None:
+            statement = "UPDATE jobs SET backoff_policy = backoff_policy -> 0 WHERE id = $1"
+            await pool.execute(statement, job_id)
+
+        return mend
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            "payload = '[]'",
+            "payload = (repeat('[', 5000) || repeat(']', 5000))::json",
+            "result = (repeat('[', 5000) || repeat(']', 5000))::json",
+            "errors = '[{}]'",
+            "headers = '7', backoff_policy = '{}'",
+        ],
+    )
+    async def test_js_19_whatever_is_damaged(
+        self, store: JobStore, pool: asyncpg.Pool, damage: str
+    ) -> None:
+        """Reads go on, and the slot is given back."""
+        good, bad = [await in_phase(store, Phase.CLAIMED) for _ in range(2)]
+        await pool.execute(f"UPDATE jobs SET {damage} WHERE id = $1", bad.id)
+
+        assert await store.get([bad.id, good.id]) == [good]
+        assert await store.expired(UNTIL, limit=10) == [good]
+        assert await store.set_aside(UNTIL, until=later(360), limit=10) == 1
 
     async def test_js_6_a_turn_whose_connection_died_is_free_again(
         self, store: JobStore, other_store: JobStore, pool: asyncpg.Pool

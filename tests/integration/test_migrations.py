@@ -318,3 +318,27 @@ async def test_a_send_to_an_unmigrated_database_says_so_for_each_hand_off(
         sents = await queue.send([a_handoff(), a_handoff()])
 
     assert ["async-jobs migrate" in (sent.error or "") for sent in sents] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "run_at = 'infinity'",
+        "run_at = '20000-01-01 00:00+00'",
+        "deadline_at = '-infinity'",
+        "created_at = '0044-03-15 00:00+00 BC'",
+        "finished_at = 'infinity'",
+        "delay_tolerance = interval '3000000 years'",
+        "delay_tolerance = interval '-1 second'",
+    ],
+)
+async def test_a_row_cannot_be_made_to_fail_every_read(database_dsn: str, edit: str) -> None:
+    """S18: asyncpg fails as a whole on what Python's dates cannot hold."""
+    pool = await create_pool(database_dsn)
+    try:
+        await PostgresJobStore(pool).add([a_job()], {})
+
+        with pytest.raises(asyncpg.CheckViolationError):
+            await pool.execute(f"UPDATE jobs SET {edit}")
+    finally:
+        await pool.close()

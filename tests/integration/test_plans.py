@@ -51,6 +51,7 @@ ROWS_MAX: Mapping[str, int] = {
     "send_handoffs": 0,
     "running_counts": 3 * RUNNING,
     "expired_leases": 3 * RUNNING,
+    "set_aside": LIMIT,
     "promote_due": 2 * LIMIT + 1,
     "sideline_late": 2 * LIMIT,
     # The most urgent ones, the walk, and of up to twice as many tenants what is theirs.
@@ -74,6 +75,7 @@ ROWS_MAX: Mapping[str, int] = {
 PAGES_OF_READ, PAGES_OF_WRITE = 6, 30
 """What a row costs: the way down an index and the row itself; entries in every index."""
 WRITES = {"promote_due", "sideline_late", "lease_jobs", "save_jobs", "purge_jobs", "add_jobs"} | {
+    "set_aside",
     "send_handoffs",
     "receive_handoffs",
     "release_handoffs",
@@ -504,6 +506,15 @@ async def in_batches(scene: Scene) -> None:
     await scene.store.save([lifecycle.change(job, lifecycle.Cancelled(), now=NOW) for job in read])
 
 
+async def unreadable_rows(scene: Scene) -> None:
+    """Give back what nobody can read of the leases that are over."""
+    await scene.connection.execute(
+        "UPDATE jobs SET backoff_policy = '[]' WHERE status = 'running' AND use_case = 'lost'"
+    )
+    count = await scene.store.set_aside(NOW, until=later(300), limit=LIMIT)
+    assert count == RUNNING // 2
+
+
 async def a_lane(scene: Scene) -> None:
     """Receive a batch of hand-offs, and let go of it."""
     queue = scene.handed_off
@@ -536,6 +547,7 @@ Call: TypeAlias = Callable[[Scene], Awaitable[None]]
             in_batches,
             {"lock_tenants", "add_jobs", "find_twins", "count_pending", "get_jobs", "save_jobs"},
         ),
+        (unreadable_rows, {"expired_leases", "set_aside"}),
         (a_lane, {"receive_handoffs", "release_handoffs", "ack_handoffs"}),
         (pages_of_all, {"find_jobs"}),
         (pages_of_a_tenant, {"find_tenant_jobs"}),

@@ -86,6 +86,9 @@ async def test_each_changes_something_in_its_scene(shared: Stage, writing: Writi
         ("lease", "cancel_two"),
         ("claim", "cancel_handed"),
         ("renew", "expire_claimed"),
+        ("renew_damaged", "set_aside"),
+        ("set_aside", "succeed_damaged"),
+        ("set_aside", "set_aside"),
         ("succeed", "add_keyed"),
         ("fail", "request_cancel"),
         ("retry", "add_keyed"),
@@ -210,6 +213,13 @@ FAULTS = (
     ),
     Spoiled("no_fence", lambda: statement("SavesByPhaseAlone"), "renew", "succeed_stale", ""),
     Spoiled("no_fence_at_claims", lambda: statement("SavesByPhaseAlone"), "claim_stale", "ack", ""),
+    Spoiled(
+        "no_lease_end",
+        lambda: statement("SetsAsideWhatWasRenewed"),
+        "renew_damaged",
+        "set_aside",
+        "",
+    ),
     Spoiled("no_phase", lambda: statement("SavesByNumberAlone"), "claim", "cancel_handed", ""),
 )
 

@@ -63,7 +63,9 @@ def _history() -> dict[str, Job]:
 
 
 VERSIONS = _history()
-SCENES = ("absent", "due", "pending", "handed", "claimed", "cancelling", "cancelled")
+SCENES = ("absent", "due", "pending", "handed", "claimed", "damaged", "cancelling", "cancelled")
+DAMAGE = "UPDATE jobs SET backoff_policy = '[]' WHERE id = $1"
+"""Makes a claimed job unreadable; its worker knows nothing of it, and goes on."""
 
 # Of another tenant in the same use case, and of the same tenant in another use case.
 NEIGHBOUR = a_job(id=UUID(int=0x20), tenant_id="zeta", dedupe_key="hourly")
@@ -90,7 +92,9 @@ async def set_up(connection: asyncpg.Connection, store: PostgresJobStore) -> Non
     for scene in SCENES:
         await connection.execute("DELETE FROM jobs; DELETE FROM handoffs; DELETE FROM workers")
         if scene != "absent":
-            await _live_up_to(scene, store)
+            await _live_up_to("claimed" if scene == "damaged" else scene, store)
+        if scene == "damaged":
+            await connection.execute(DAMAGE, CONTESTED)
         await store.add([NEIGHBOUR, SIBLING, TOMORROW], {})
         await PostgresWorkers(store.pool).announce(WORKER)
         await connection.execute(
@@ -255,6 +259,10 @@ async def _sideline(session: Session) -> Answer:
     return await session.store.promote(NOW, limit=10, sidelined=["notifications"])
 
 
+async def _set_aside(session: Session) -> Answer:
+    return await session.store.set_aside(OVER, until=later(361), limit=10)
+
+
 async def _purge(session: Session) -> Answer:
     return await session.store.purge("notifications", before=later(-100), limit=10)
 
@@ -360,6 +368,11 @@ WRITINGS: tuple[Writing, ...] = (
         "claimed",
         _saving("claimed", lifecycle.LeaseExpired(), at=61),
         ends_a_lease=True,
+    ),
+    Writing("set_aside", "damaged", _set_aside),
+    Writing("renew_damaged", "damaged", _saving("claimed", lifecycle.Renewed(later(120)))),
+    Writing(
+        "succeed_damaged", "damaged", _saving("claimed", lifecycle.Succeeded()), ends_a_lease=True
     ),
     Writing("request_cancel", "claimed", _saving("claimed", lifecycle.CancelRequested())),
     Writing(

@@ -18,6 +18,7 @@ from async_jobs.adapters.memory.waiting import round_trip
 from async_jobs.domain.job import LIVE, TERMINAL, Job, JobFilter, JobPage, JobStatus
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.quota import admit
+from async_jobs.domain.unreadable import aside
 from async_jobs.ports.store import (
     Added,
     AddResult,
@@ -190,7 +191,6 @@ class MemoryJobStore:
             use_cases=frozenset(name for name in use_cases if f"use case {name}" in held),
             tenants=frozenset(name for name in tenants if f"tenant {name}" in held),
             rows=self._visible,
-            running=lambda: list(self._in_status(JobStatus.RUNNING)),
             leasing=self._leasing,
         )
         try:
@@ -203,7 +203,8 @@ class MemoryJobStore:
             self._turns_held -= held
 
     def _visible(self, status: JobStatus) -> list[Job]:
-        return list(self._readable(list(self._in_status(status))))
+        """Return what a turn sees: unreadable rows too, as it needs no more than a few fields."""
+        return list(self._in_status(status))
 
     async def save(self, changes: Sequence[Change]) -> Applied:
         """See `JobStore`."""
@@ -238,6 +239,21 @@ class MemoryJobStore:
     def _key_holder(self, job: Job) -> UUID | None:
         return None if job.dedupe_key is None else self._keys.get((job.tenant_id, job.dedupe_key))
 
+    async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
+        """See `JobStore`."""
+        await round_trip()
+        running = [row for row in self._in_status(JobStatus.RUNNING) if row.id in self._corrupt]
+        over = [
+            (row.lease_expires_at, row.id)
+            for row in running
+            if row.lease_expires_at is not None and row.lease_expires_at <= now
+        ]
+        over.sort()
+        for _, job_id in over[:limit]:
+            self._unreadable(job_id, "corrupt")
+            self._put(_aside(self._rows[job_id], now, until))
+        return len(over[:limit])
+
     async def promote(
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
     ) -> Upcoming:
@@ -265,6 +281,10 @@ class MemoryJobStore:
         """Make a stored job unreadable, for tests of what happens then."""
         self._corrupt.add(job_id)
 
+    def mend(self, job_id: UUID) -> None:
+        """Make it readable again, as it then stands."""
+        self._corrupt.discard(job_id)
+
     def _put(self, job: Job) -> None:
         self._rows[job.id] = job
         if job.dedupe_key is not None:
@@ -288,6 +308,29 @@ def _holds(change: Change, row: Job) -> bool:
         row.lease_seq == fence.lease_seq
         and row.phase is fence.phase
         and fence.lease_expires_at in (None, row.lease_expires_at)
+    )
+
+
+def _aside(row: Job, now: datetime, until: datetime) -> Job:
+    attempts, dispatches, deadline_at = aside(
+        claimed=row.started_at is not None,
+        attempts=row.attempts,
+        max_attempts=row.max_attempts,
+        dispatches=row.dispatches,
+        delay_tolerance=row.delay_tolerance,
+        until=until,
+    )
+    return replace(
+        row,
+        status=JobStatus.PENDING,
+        run_at=until,
+        deadline_at=deadline_at,
+        attempts=attempts,
+        dispatches=dispatches,
+        lease_expires_at=None,
+        started_at=None,
+        worker_id=None,
+        updated_at=now,
     )
 
 

@@ -25,13 +25,11 @@ class MemoryTurn:
         use_cases: frozenset[str],
         tenants: frozenset[str],
         rows: Callable[[JobStatus], list[Job]],
-        running: Callable[[], list[Job]],
         leasing: dict[UUID, asyncio.Event],
     ) -> None:
         self._use_cases = use_cases
         self._tenants = tenants
         self._rows = rows
-        self._running = running  # unreadable ones too: they keep their slots
         self._leasing = leasing
         self._leased: dict[UUID, Job] = {}
         self._over = asyncio.Event()
@@ -51,7 +49,7 @@ class MemoryTurn:
         await round_trip()
         claimed: Counter[tuple[str, str, str]] = Counter()
         unclaimed: Counter[tuple[str, str, str]] = Counter()
-        for row in [*self._running(), *self._leased.values()]:
+        for row in [*self._rows(JobStatus.RUNNING), *self._leased.values()]:
             counter = unclaimed if row.started_at is None else claimed
             counter[row.use_case, row.tenant_id, row.queue] += 1
         groups = claimed.keys() | unclaimed.keys()

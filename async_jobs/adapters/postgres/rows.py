@@ -13,6 +13,7 @@ from async_jobs.domain.backoff import BackoffPolicy, BackoffType
 from async_jobs.domain.job import AttemptError, Job, JobStatus, JsonValue, Phase
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.scheduling import Candidate
+from async_jobs.domain.unreadable import aside
 from async_jobs.ports.store import Unreadable
 
 READY = 0
@@ -23,7 +24,7 @@ def jobs_of(rows: Sequence[asyncpg.Record], unreadable: Unreadable) -> Iterator[
     for row in rows:
         try:
             yield _job(row)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             unreadable(row.get("id"), type(error).__name__)
 
 
@@ -136,6 +137,36 @@ def save_columns(changes: Sequence[Change]) -> tuple[list[Any], ...]:
         [_errors_json(job.errors) if job.errors else None for job in jobs],
         [None if job.result is None else _encoded(job.result) for job in jobs],
         [_lane(job) for job in jobs],
+    )
+
+
+def aside_columns(
+    rows: Sequence[asyncpg.Record], now: datetime, until: datetime
+) -> tuple[Any, ...]:
+    """Return the arguments of `set_aside` for rows that cannot be read."""
+    ordered = sorted(rows, key=lambda row: row["id"])
+    claimed = [row["started_at"] is not None for row in ordered]
+    after = [
+        aside(
+            claimed=is_claimed,
+            attempts=row["attempts"],
+            max_attempts=row["max_attempts"],
+            dispatches=row["dispatches"],
+            delay_tolerance=row["delay_tolerance"],
+            until=until,
+        )
+        for row, is_claimed in zip(ordered, claimed, strict=True)
+    ]
+    return (
+        now,
+        until,
+        [row["id"] for row in ordered],
+        [row["lease_seq"] for row in ordered],
+        [row["lease_expires_at"] for row in ordered],
+        claimed,
+        [each.attempts for each in after],
+        [each.dispatches for each in after],
+        [each.deadline_at for each in after],
     )
 
 

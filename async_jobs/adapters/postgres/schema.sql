@@ -36,7 +36,16 @@ CREATE TABLE jobs (
     headers          json,
     result           json,
     lane             smallint,
-    CHECK ((status = 'running') = (lease_expires_at IS NOT NULL))
+    CHECK ((status = 'running') = (lease_expires_at IS NOT NULL)),
+    -- An instant or a time that Python cannot hold would fail every read that meets it, of all
+    -- the other rows too.
+    CHECK (
+        least(run_at, deadline_at, created_at, updated_at,
+              lease_expires_at, started_at, finished_at) >= '1000-01-01 00:00+00'
+        AND greatest(run_at, deadline_at, created_at, updated_at,
+                     lease_expires_at, started_at, finished_at) < '9000-01-01 00:00+00'
+        AND delay_tolerance BETWEEN interval '0' AND interval '1000 days'
+    )
 ) WITH (
     -- A claim and a renewal change no indexed column: with room on the page they are HOT.
     fillfactor = 85,

@@ -21,7 +21,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from async_jobs.adapters.postgres.errors import retried, translated
 from async_jobs.adapters.postgres.pool import AnyConnection
-from async_jobs.adapters.postgres.rows import jobs_of, new_columns, save_columns
+from async_jobs.adapters.postgres.rows import aside_columns, jobs_of, new_columns, save_columns
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.adapters.postgres.turn import PostgresTurn, lock_key
 from async_jobs.domain.errors import Unavailable
@@ -274,6 +274,22 @@ class PostgresJobStore:
             except asyncpg.UniqueViolationError:
                 conflicting.add(change.job.id)
         return Applied(frozenset(applied), frozenset(conflicting))
+
+    async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
+        """See `JobStore`. Only reading shows which rows cannot be read."""
+        seen: set[UUID] = set()
+        unreadable: list[asyncpg.Record] = []
+        while len(unreadable) < limit:
+            rows = await self._fetch("expired_leases", now, limit, list(seen))
+            readable = {job.id for job in self._jobs(rows)}
+            unreadable += [row for row in rows if row["id"] not in readable]
+            seen |= {row["id"] for row in rows}
+            if len(rows) < limit:
+                break
+        if not unreadable:
+            return 0
+        columns = aside_columns(unreadable[:limit], now, until)
+        return len(await self._fetch("set_aside", *columns))
 
     async def promote(
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()

@@ -1,32 +1,40 @@
-"""The store's contract, part seven: reaping and forgetting. JS-13, JS-15."""
+"""The store's contract, part seven: reaping and forgetting. JS-13, JS-15, JS-19."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from async_jobs.domain.job import Job, JobStatus, Phase
 from async_jobs.domain.lifecycle import (
     Cancelled,
+    Claimed,
     Expired,
     Leased,
     Renewed,
     Retried,
+    Succeeded,
     change,
 )
-from async_jobs.ports.store import JobStore
-from async_jobs.testing.builders import a_job, later
+from async_jobs.domain.scheduling import grant
+from async_jobs.ports.store import Duplicate, JobStore
+from async_jobs.testing.builders import UnreadableRows, a_job, later
 from async_jobs.testing.clocks import NOW, let_others_run
 from async_jobs.testing.contracts.scenes import (
     PATHS,
     UNTIL,
+    Corrupt,
+    Mend,
     added,
     all_jobs,
     happened,
+    heads_of,
     in_phase,
     race,
     stored,
+    the_job,
 )
 from async_jobs.testing.contracts.store_fixtures import StoreFixtures
 
@@ -148,3 +156,166 @@ class HouseKeepingContract(StoreFixtures):
             )
 
         assert len(await store.expired(UNTIL, limit=10)) == 4
+
+
+RUNNING_PHASES = (Phase.HANDED_OFF, Phase.CLAIMED, Phase.CANCELLING)
+AGAIN = later(360)
+"""When the rows of these stories are due again, once they were set aside."""
+
+
+async def running(store: JobStore) -> int:
+    """Count the slots taken."""
+    async with store.turn([]) as turn:
+        return sum(count.claimed + count.unclaimed for count in await turn.running())
+
+
+class AsideContract(StoreFixtures):
+    """JS-19: rows that cannot be read give their slots back."""
+
+    @pytest.mark.parametrize("phase", RUNNING_PHASES)
+    async def test_js_19_it_is_given_back_once_its_lease_is_over(
+        self,
+        store: JobStore,
+        corrupt: Corrupt,
+        mend: Mend,
+        unreadable: UnreadableRows,
+        phase: Phase,
+    ) -> None:
+        """Not a moment before; when it can be read again, it is as it was, but pending."""
+        job = await in_phase(store, phase, max_attempts=2)
+        await corrupt(job.id)
+
+        assert await store.set_aside(later(59.999_999), until=AGAIN, limit=10) == 0
+        assert await running(store) == 1
+        assert await store.set_aside(UNTIL, until=AGAIN, limit=10) == 1
+        assert await running(store) == 0
+        assert set(unreadable.ids) == {job.id}
+
+        await mend(job.id)
+        assert await the_job(store, job.id) == replace(
+            job,
+            status=JobStatus.PENDING,
+            run_at=AGAIN,
+            deadline_at=AGAIN + job.delay_tolerance,
+            dispatches=1 if phase is Phase.HANDED_OFF else 0,
+            lease_expires_at=None,
+            started_at=None,
+            worker_id=None,
+            updated_at=UNTIL,
+        )
+
+    async def test_js_19_it_is_leased_again_when_it_is_due(
+        self, store: JobStore, corrupt: Corrupt
+    ) -> None:
+        """Under the next number, and it can be set aside again."""
+        job = await in_phase(store, Phase.CLAIMED)
+        await corrupt(job.id)
+        assert await store.set_aside(UNTIL, until=AGAIN, limit=10) == 1
+
+        assert (await heads_of(store, now=later(359.999_999))).ready == ()
+        (candidate,) = (await heads_of(store, now=AGAIN)).ready
+        assert (candidate.id, candidate.lease_seq) == (job.id, job.lease_seq)
+        async with store.turn([job.use_case]) as turn:
+            await turn.lease([grant(candidate, until=later(420), now=AGAIN)])
+
+        assert await running(store) == 1
+        assert await store.set_aside(later(420), until=later(720), limit=10) == 1
+        assert await running(store) == 0
+
+    async def test_js_19_the_last_attempt_is_given_back(
+        self, store: JobStore, corrupt: Corrupt, mend: Mend
+    ) -> None:
+        """It ends no job, and the attempt that is left to it does not exceed the maximum."""
+        job = await in_phase(store, Phase.CLAIMED, max_attempts=1)
+        await corrupt(job.id)
+
+        assert await store.set_aside(UNTIL, until=AGAIN, limit=10) == 1
+
+        await mend(job.id)
+        assert (await the_job(store, job.id)).attempts == 0
+
+    @pytest.mark.parametrize("phase", list(PATHS))
+    async def test_js_19_what_can_be_read_or_does_not_run_is_left_alone(
+        self, store: JobStore, corrupt: Corrupt, mend: Mend, phase: Phase
+    ) -> None:
+        """A job whose lease is over waits for the reaper; a row without a lease holds no slot."""
+        good = await in_phase(store, phase)
+        idle = [await in_phase(store, each) for each in PATHS if each not in RUNNING_PHASES]
+        for job in idle:
+            await corrupt(job.id)
+
+        assert await store.set_aside(later(10**6), until=later(10**7), limit=10) == 0
+
+        for job in idle:
+            await mend(job.id)
+        left = await store.get([job.id for job in (good, *idle)])
+        assert sorted(left, key=lambda job: job.id) == [good, *idle]
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 5])
+    async def test_js_19_it_takes_the_longest_over_first_up_to_its_limit(
+        self, store: JobStore, corrupt: Corrupt, limit: int
+    ) -> None:
+        """However many that can be read stand before them."""
+        ends = [50, 10, 20, 40, 30]
+        bad = {end: await happened(store, await added(store), Leased(later(end))) for end in ends}
+        for end in range(1, 8):
+            await happened(store, await added(store), Leased(later(end)))
+        for job in bad.values():
+            await corrupt(job.id)
+
+        for done in range(0, len(ends), limit):
+            count = min(limit, len(ends) - done)
+            assert await store.set_aside(UNTIL, until=AGAIN, limit=limit) == count
+            shown = {candidate.id for candidate in (await heads_of(store, now=AGAIN)).ready}
+            assert shown == {bad[end].id for end in sorted(ends)[: done + count]}
+        assert await store.set_aside(UNTIL, until=AGAIN, limit=limit) == 0
+
+    async def test_js_19_its_dedupe_key_stays_taken(
+        self, store: JobStore, corrupt: Corrupt
+    ) -> None:
+        """It lives."""
+        job = await in_phase(store, Phase.CLAIMED, dedupe_key="daily")
+        await corrupt(job.id)
+        await store.set_aside(UNTIL, until=AGAIN, limit=10)
+
+        assert await store.add([a_job(dedupe_key="daily")], {}) == [Duplicate(job.id)]
+
+    async def test_js_19_writes_about_the_old_lease_lose(
+        self, store: JobStore, corrupt: Corrupt, mend: Mend
+    ) -> None:
+        """A claim, an outcome or a renewal that comes late changes nothing."""
+        handed_off = await in_phase(store, Phase.HANDED_OFF)
+        claimed = await in_phase(store, Phase.CLAIMED)
+        late = [
+            change(handed_off, Claimed("worker-2", later(120)), now=later(59)),
+            change(claimed, Succeeded(), now=later(59)),
+            change(claimed, Renewed(later(120)), now=later(59)),
+        ]
+        for job in (handed_off, claimed):
+            await corrupt(job.id)
+        assert await store.set_aside(UNTIL, until=AGAIN, limit=10) == 2
+
+        assert [(await store.save([each])).ids for each in late] == [frozenset()] * 3
+        for job in (handed_off, claimed):
+            await mend(job.id)
+            assert (await the_job(store, job.id)).status is JobStatus.PENDING
+
+    async def test_js_19_a_racing_renewal_is_applied_or_too_late(
+        self, store: JobStore, other_store: JobStore, corrupt: Corrupt
+    ) -> None:
+        """Never both: whoever was told that the lease goes on still has it."""
+        for round_ in range(8):
+            use_case = f"use case {round_}"
+            jobs = [await in_phase(store, Phase.CLAIMED, use_case=use_case) for _ in range(24)]
+            for job in jobs:
+                await corrupt(job.id)
+            renewals = [change(job, Renewed(later(10**6)), now=later(59)) for job in jobs]
+            saves = [asyncio.ensure_future(other_store.save([each])) for each in renewals]
+            await let_others_run()
+            given_back = await store.set_aside(UNTIL, until=AGAIN, limit=100)
+            renewed = {job_id for answer in await race(*saves) for job_id in answer.ids}
+
+            assert given_back + len(renewed) == len(jobs)
+            async with store.turn([use_case]) as turn:
+                counts = [each for each in await turn.running() if each.use_case == use_case]
+            assert sum(each.claimed for each in counts) == len(renewed)

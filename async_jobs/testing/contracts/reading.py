@@ -10,8 +10,10 @@ import pytest
 
 from async_jobs.domain.job import Job, JobFilter, JobStatus, Payload, Phase
 from async_jobs.domain.lifecycle import Claimed, Failed, Leased, Succeeded, change
+from async_jobs.domain.scheduling import grant
 from async_jobs.ports.store import JobStore
-from async_jobs.testing.builders import UnreadableRows, a_job, an_id, later
+from async_jobs.testing.builders import UnreadableRows, a_job, an_id, candidate_of, later
+from async_jobs.testing.clocks import NOW
 from async_jobs.testing.contracts.scenes import (
     PATHS,
     UNTIL,
@@ -19,6 +21,7 @@ from async_jobs.testing.contracts.scenes import (
     added,
     all_jobs,
     happened,
+    heads_of,
     in_phase,
     stored,
     the_job,
@@ -326,6 +329,23 @@ class UnreadableContract(StoreFixtures):
         await corrupt(first.id)
 
         assert await store.expired(UNTIL, limit=1) == [second]
+
+    async def test_js_11_turns_show_and_lease_it_like_any_other(
+        self, store: JobStore, corrupt: Corrupt
+    ) -> None:
+        """They read no whole jobs, and cannot tell."""
+        jobs = [await added(store) for _ in range(3)]
+        await corrupt(jobs[1].id)
+        assert (await heads_of(store)).ready == tuple(candidate_of(job) for job in jobs)
+
+        async with store.turn(["notifications"]) as turn:
+            grants = [grant(candidate_of(job), until=UNTIL, now=NOW) for job in jobs]
+            assert await turn.lease(grants) == {job.id for job in jobs}
+
+        assert (await heads_of(store)).ready == ()
+        async with store.turn(["notifications"]) as turn:
+            counts = await turn.running()
+        assert [(count.claimed, count.unclaimed) for count in counts] == [(0, 3)]
 
     async def test_js_11_it_counts_as_running_all_the_same(
         self, store: JobStore, corrupt: Corrupt

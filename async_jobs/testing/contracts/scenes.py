@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 Corrupt: TypeAlias = Callable[[UUID], Awaitable[None]]
 """Makes the stored row of a job unreadable."""
+Mend: TypeAlias = Callable[[UUID], Awaitable[None]]
+"""Makes a row that was corrupted readable again, as it stands."""
 Transaction: TypeAlias = Callable[[], AbstractAsyncContextManager[object]]
 """Opens a transaction for `within`: committed at the end, rolled back by an error."""
 Elapse: TypeAlias = Callable[[float], Awaitable[None]]

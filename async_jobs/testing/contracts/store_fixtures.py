@@ -6,7 +6,7 @@ import pytest
 
 from async_jobs.ports.store import JobStore
 from async_jobs.testing.builders import UnreadableRows
-from async_jobs.testing.contracts.scenes import Corrupt, Transaction
+from async_jobs.testing.contracts.scenes import Corrupt, Mend, Transaction
 
 
 class StoreFixtures:
@@ -43,3 +43,8 @@ class StoreFixtures:
     async def corrupt(self) -> Corrupt:
         """Makes the stored row of a job unreadable, behind the store's back."""
         raise NotImplementedError("override the fixture `corrupt`")
+
+    @pytest.fixture
+    async def mend(self) -> Mend:
+        """Takes back what `corrupt` did, and nothing else."""
+        raise NotImplementedError("override the fixture `mend`")

@@ -9,7 +9,7 @@ from async_jobs.testing.contracts.admission import (
 )
 from async_jobs.testing.contracts.dedupe import DedupeContract
 from async_jobs.testing.contracts.heads import HeadsContract, PromotionContract
-from async_jobs.testing.contracts.housekeeping import HouseKeepingContract
+from async_jobs.testing.contracts.housekeeping import AsideContract, HouseKeepingContract
 from async_jobs.testing.contracts.reading import (
     IsolationContract,
     PagesContract,
@@ -34,12 +34,13 @@ class JobStoreContract(
     IsolationContract,
     UnreadableContract,
     HouseKeepingContract,
+    AsideContract,
     IdentityContract,
     PromotionContract,
     TransactionContract,
 ):
-    """Everything `JobStore` promises, JS-1 to JS-18.
+    """Everything `JobStore` promises, JS-1 to JS-19.
 
     Subclass it as `TestMyStore` and override the fixtures `store`, `other_store`,
-    `transaction` and `corrupt`; see `StoreFixtures` for what each has to give.
+    `transaction`, `corrupt` and `mend`; see `StoreFixtures` for what each has to give.
     """

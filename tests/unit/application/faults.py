@@ -129,6 +129,11 @@ class FaultyStore(Faulty):
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         return await self._through("expired", lambda: self.inner.expired(now, limit=limit))
 
+    async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
+        return await self._through(
+            "set_aside", lambda: self.inner.set_aside(now, until=until, limit=limit)
+        )
+
     async def promote(
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
     ) -> Upcoming:

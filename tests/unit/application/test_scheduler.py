@@ -17,6 +17,7 @@ from async_jobs.domain.facts import (
     DeadlineMissed,
     JobDied,
     JobFailed,
+    JobLeased,
     JobsPurged,
     LeaseExpired,
     UseCaseSkipped,
@@ -24,6 +25,7 @@ from async_jobs.domain.facts import (
 from async_jobs.domain.job import JobStatus, Phase
 from async_jobs.domain.lifecycle import (
     Cancelled,
+    Claimed,
     Renewed,
     Succeeded,
 )
@@ -432,6 +434,50 @@ async def test_many_finished_jobs_are_forgotten_in_small_batches() -> None:
 
     assert [tick.more for tick in ticks] == [True, True, False]
     assert await all_jobs(stage.memory) == []
+
+
+async def test_a_use_case_of_one_slot_goes_on_behind_an_unreadable_row() -> None:
+    """Nobody can claim the row, and its slot is free within its lease and a minute."""
+    stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=1)))
+    scheduler = stage.scheduler(purge_interval_seconds=60, unreadable_delay_seconds=300)
+    bad, *good = [await added(stage.memory) for _ in range(3)]
+    stage.memory.corrupt(bad.id)
+
+    await scheduler.tick()
+    stage.clock.advance(59)
+    assert (await scheduler.tick()).leased == 0
+    stage.clock.advance(1)
+    await scheduler.tick()
+    for job in good:
+        leased = await stage.job(job)
+        claimed = Claimed("worker-1", later(10**6))
+        await happened(stage.memory, leased, claimed, Succeeded(), now=stage.clock.now())
+        await scheduler.tick()
+    stage.clock.advance(299)
+    assert (await scheduler.tick()).leased == 0
+    stage.clock.advance(1)
+    await scheduler.tick()
+
+    leases = [each.job_id for each in stage.telemetry.of(JobLeased)]
+    assert leases == [bad.id, *(job.id for job in good), bad.id]
+
+
+async def test_unreadable_rows_are_looked_for_at_intervals() -> None:
+    """Usually there are none; a batch that was full is followed by the next at once."""
+    stage = Stage()
+    scheduler = stage.scheduler(purge_interval_seconds=60, reap_limit=2)
+    jobs = [await in_phase(stage.memory, Phase.CLAIMED) for _ in range(5)]
+    for job in jobs:
+        stage.memory.corrupt(job.id)
+
+    for _ in range(6):
+        await scheduler.tick()
+        stage.clock.advance(10)
+    calls = [stage.store.calls["set_aside"]]
+    ticks = [await scheduler.tick() for _ in range(4)]
+
+    assert [*calls, stage.store.calls["set_aside"]] == [1, 4]
+    assert [tick.more for tick in ticks] == [True, True, False, False]
 
 
 async def test_retention_is_looked_after_at_intervals() -> None:

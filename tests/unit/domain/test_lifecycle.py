@@ -196,6 +196,15 @@ def test_a_lease_cannot_be_claimed_at_its_last_instant() -> None:
         advance(handed_off(), Claimed("worker-2", after(60)), now=after(5))
 
 
+def test_a_job_to_be_cancelled_is_not_claimed_but_ends_with_its_lease() -> None:
+    """A row that was set aside keeps the request, which is honoured once it can be read again."""
+    job = handed_off(cancel_requested=True)
+
+    with pytest.raises(IllegalTransition, match="cancellation was asked for"):
+        advance(job, Claimed("worker-2", after(60)), now=NOW)
+    assert settle(job, LeaseExpired(), now=after(5)).status is JobStatus.CANCELLED
+
+
 def test_a_job_does_not_expire_on_its_deadline() -> None:
     """A start on the deadline itself would still be on time."""
     with pytest.raises(IllegalTransition, match="deadline has not passed"):

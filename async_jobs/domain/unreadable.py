@@ -1,0 +1,45 @@
+"""A stored row that is no job any more: what becomes of it when its lease is over.
+
+Nobody may end it, for somebody may mend it, or a newer version may be able to read it. Nor may
+it keep its slot: it is set aside, which makes it pending again, due after a pause.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from async_jobs.domain.deadline import deadline_of
+
+
+class Aside(NamedTuple):
+    """What a row holds once it is set aside."""
+
+    attempts: int
+    dispatches: int
+    deadline_at: datetime
+
+
+def aside(
+    *,
+    claimed: bool,
+    attempts: int,
+    max_attempts: int,
+    dispatches: int,
+    delay_tolerance: timedelta,
+    until: datetime,
+) -> Aside:
+    """Return what an unreadable row holds once it is set aside until an instant.
+
+    What was charged stays charged. Only the last attempt there is, which would have ended a job
+    that can be read, is given back: the row lives on, and attempts never exceed their maximum.
+    """
+    try:
+        deadline_at = deadline_of(until, delay_tolerance)
+    except OverflowError:  # the tolerance may be what is damaged
+        deadline_at = until
+    return Aside(
+        attempts=max(0, min(attempts, max_attempts - 1)),
+        dispatches=dispatches + (not claimed),
+        deadline_at=deadline_at,
+    )
