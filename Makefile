@@ -15,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --pr
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check diagram openapi lock clean
+.PHONY: help demo test simulate soak check diagram openapi lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
@@ -29,6 +29,12 @@ demo: .venv/.run ## run the whole system on a realistic workload, with no servic
 # database of its own. `worksteal` evens out the few long tests.
 test: .venv/.dev ## run all tests on real components; ARGS='-k quota' picks some
 	@$(BIN)/pytest --quiet --numprocesses=2 --dist=worksteal $(ARGS)
+
+simulate: .venv/.dev ## run the system through seeded worlds where everything goes wrong; ARGS='--seeds 5000'
+	@$(BIN)/python -m tests.simulation $(ARGS)
+
+soak: .venv/.dev ## kill and maltreat real processes for some ten minutes; ARGS='--transport sqs'
+	@$(BIN)/python -m tests.kills $(ARGS)
 
 check: .venv/.dev ## lint, format, types, import rules, generated files
 	$(BIN)/ruff check .

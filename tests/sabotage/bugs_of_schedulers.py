@@ -1,0 +1,169 @@
+"""Bugs in the scheduler and the dispatch, and in the service."""
+
+from __future__ import annotations
+
+from async_jobs.application.dispatch import Dispatcher, _View
+from async_jobs.application.scheduler import Scheduler
+from async_jobs.application.service import JobService
+from tests.sabotage.edits import Edit, bug
+
+COUNTS = (
+    bug(
+        "hand_offs_not_counted",
+        "Only claimed jobs count as running, so that hand-offs under way break the cap.",
+        Edit(
+            _View.__init__, "running = count.claimed + count.unclaimed", "running = count.claimed"
+        ),
+        breaks="S8",
+    ),
+    bug(
+        "tenant_counted_per_use_case",
+        "A tenant may run as much as it is allowed to in every use case.",
+        Edit(
+            _View._select,
+            "tenant_running=self._tenant_running",
+            "tenant_running=self._running.get(use_case, {})",
+        ),
+        breaks="S8",
+    ),
+    bug(
+        "tenant_of_another_scheduler",
+        "A limited tenant that another scheduler leases for just now is leased for as well.",
+        Edit(_View._select, "and c.tenant_id not in self._tenants_held", "and not c"),
+        breaks="S8",
+    ),
+    bug(
+        "one_use_case_forgets_another",
+        "In one turn, what a use case took of a tenant's limit is not seen by the next.",
+        Edit(
+            _View.selections,
+            "self._tenant_running.update(candidate.tenant_id for candidate in selection.chosen)",
+            "pass",
+        ),
+        breaks="S8",
+    ),
+)
+
+HAND_OFFS = (
+    bug(
+        "refused_hand_offs_left",
+        "What the transport refused is not taken back.",
+        Edit(Scheduler._send, "    if failed:", "    if not self:"),
+        breaks="L3",
+    ),
+    bug(
+        "unanswered_hand_offs_left",
+        "A hand-off that the transport did not answer for counts as sent.",
+        Edit(Scheduler._send_to, 'Sent(h, "the transport gave no answer")', "Sent(h)"),
+        breaks="L3",
+    ),
+    bug(
+        "later_lease_taken_back",
+        "A hand-off that failed takes back whatever lease the job has by then.",
+        Edit(
+            Scheduler._take_back,
+            "and job.lease_seq == errors[job.id].handoff.lease_seq",
+            "",
+        ),
+        breaks="S4",
+    ),
+    bug(
+        "signals_only",
+        "A scheduler that misses a signal sleeps on.",
+        Edit(Scheduler._pause_seconds, "pause = self._settings.interval_seconds", "pause = 1e9"),
+        breaks="L3",
+    ),
+    bug(
+        "bad_use_case_stops_all",
+        "A use case whose dispatch fails ends the tick for all of them.",
+        Edit(
+            Dispatcher.dispatch,
+            "except Exception as error:",
+            "except Exception as error:\n            raise",
+        ),
+        breaks="S18",
+    ),
+)
+
+HOUSEKEEPING = (
+    bug(
+        "nobody_reaps",
+        "The scheduler leaves it to others to end leases that are over.",
+        Edit(
+            Scheduler.tick,
+            "await self._reap() if self._reaping.is_due(at) else (0, False)",
+            "(0, False)",
+        ),
+        breaks="L1",
+    ),
+    bug(
+        "reaps_once",
+        "A reap that met its bound is not repeated, and the next one never comes.",
+        Edit(Scheduler._reap, "over = await", "self._reaping._due_at = 1e18; over = await"),
+        breaks="L1",
+    ),
+    bug(
+        "retention_of_an_hour_ago",
+        "Finished jobs are forgotten while they have to be kept.",
+        Edit(
+            Scheduler._purge, "- timedelta(seconds=retention)", "- timedelta(seconds=retention / 2)"
+        ),
+        breaks="S1",
+    ),
+)
+
+SERVICE = (
+    bug(
+        "acknowledged_before_the_commit",
+        "An enqueue is answered before the store has answered.",
+        Edit(
+            JobService._enqueue,
+            "results = await self._store.add(jobs, limits, within=connection)",
+            "adding = __import__('asyncio').ensure_future("
+            "self._store.add(jobs, limits, within=connection))\n"
+            "        adding.add_done_callback(lambda done: done.cancelled() or done.exception())\n"
+            "        results = [None for job in jobs]",
+        ),
+        breaks="S1",
+    ),
+    bug(
+        "id_not_kept",
+        "An enqueue that is repeated gets another id, and creates another job.",
+        Edit(
+            JobService._new_job,
+            "return new_job(request,",
+            "from dataclasses import replace\n"
+            "        request = replace(request, id=None)\n"
+            "        return new_job(request,",
+        ),
+        breaks="JS-14",
+    ),
+    bug(
+        "cancel_that_lost_says_done",
+        "A cancel that met another change says that it took effect.",
+        Edit(JobService.cancel_job, "if after is not None:", "if True:"),
+        breaks="S4",
+    ),
+    bug(
+        "anybody_may_cancel",
+        "A cancel does not ask whose the job is.",
+        Edit(
+            JobService.cancel_job,
+            "await self.get_job(job_id, tenant_id=tenant_id)",
+            "await self.get_job(job_id)",
+        ),
+        breaks="S16",
+    ),
+    bug(
+        "lost_lease_counts_in_own_loops",
+        "A loop of one's own may end whatever lease the job has by then.",
+        Edit(
+            JobService._conclude,
+            "if known.lease_seq != job.lease_seq or known.started_at is None:",
+            "if known.started_at is None:",
+        ),
+        breaks="S4",
+    ),
+)
+
+BUGS = (*COUNTS, *HAND_OFFS, *HOUSEKEEPING, *SERVICE)

@@ -1,0 +1,49 @@
+"""Bugs in the SQL, beside those that the contract's own saboteurs plant there."""
+
+from __future__ import annotations
+
+from async_jobs.adapters.postgres import store, turn
+from tests.contract.sabotaged_postgres import Spoiled
+from tests.sabotage.edits import Bug, Swap, bug
+
+
+def spoiled(name: str, what: str, *, breaks: str, statement: str, text: str, instead: str) -> Bug:
+    """Return the bug of a statement in which `text` is something else."""
+    sql = Spoiled(breaks, statement, text, instead).sql
+    return bug(name, what, Swap(store, "sql", sql), Swap(turn, "sql", sql), breaks=breaks)
+
+
+BUGS = (
+    spoiled(
+        "promote_forgets",
+        "A job that comes due stays out of the indexes that schedulers look at.",
+        breaks="JS-16",
+        statement="promote_due",
+        text="SET lane = 0",
+        instead="SET lane = NULL",
+    ),
+    spoiled(
+        "retention_by_creation",
+        "The statement that forgets finished jobs goes by the time of their creation.",
+        breaks="JS-13",
+        statement="purge_jobs",
+        text="finished_at < $2",
+        instead="created_at < $2",
+    ),
+    spoiled(
+        "cap_counts_claimed_only",
+        "The statement that counts running jobs leaves hand-offs out.",
+        breaks="JS-7",
+        statement="running_counts",
+        text="status = 'running'",
+        instead="status = 'running' AND started_at IS NOT NULL",
+    ),
+    spoiled(
+        "reaps_unclaimed_only",
+        "The leases of dead workers are not found.",
+        breaks="JS-15",
+        statement="expired_leases",
+        text="status = 'running'",
+        instead="status = 'running' AND started_at IS NULL",
+    ),
+)

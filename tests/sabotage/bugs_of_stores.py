@@ -1,0 +1,303 @@
+"""Bugs in adapters: the store and its turns in memory, and the database's clock."""
+
+from __future__ import annotations
+
+from async_jobs.adapters.memory import store
+from async_jobs.adapters.memory.queue import MemoryJobQueue
+from async_jobs.adapters.memory.signal import MemorySignal
+from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.adapters.memory.transaction import MemoryTransaction
+from async_jobs.adapters.memory.turn import MemoryTurn
+from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.domain import lifecycle, scheduling
+from tests.sabotage.edits import Edit, bug
+
+FENCES = (
+    bug(
+        "no_fence",
+        "A save overwrites whatever is there.",
+        Edit(store._holds, "row.lease_seq == fence.lease_seq", "True or fence"),
+        breaks="S4",
+    ),
+    bug(
+        "fence_without_the_number",
+        "A save compares the phase alone.",
+        Edit(store._holds, "row.lease_seq == fence.lease_seq", "True"),
+        breaks="S4",
+    ),
+    bug(
+        "fence_without_the_phase",
+        "A save compares the number alone, so that a lease is claimed by whoever comes.",
+        Edit(store._holds, "and row.phase is fence.phase", ""),
+        breaks="S3",
+    ),
+    bug(
+        "fence_dropped_from_outcomes",
+        "A success is saved whatever became of its lease.",
+        Edit(
+            store._holds,
+            "row.lease_seq == fence.lease_seq",
+            'change.job.status == "succeeded" or row.lease_seq == fence.lease_seq',
+        ),
+        breaks="S4",
+    ),
+    bug(
+        "fence_dropped_from_renewals",
+        "A renewal is saved whatever became of its lease.",
+        Edit(
+            store._holds,
+            "row.lease_seq == fence.lease_seq",
+            'fence.lease_expires_at and change.job.status == "running"'
+            " or row.lease_seq == fence.lease_seq",
+        ),
+        breaks="S4",
+    ),
+    bug(
+        "fence_dropped_from_reaps",
+        "A reap is saved whatever became of its lease.",
+        Edit(
+            store._holds,
+            "row.lease_seq == fence.lease_seq",
+            'fence.lease_expires_at and change.job.status != "running"'
+            " or row.lease_seq == fence.lease_seq",
+        ),
+        breaks="S4",
+    ),
+    bug(
+        "repeated_save_says_lost",
+        "A save whose reply was lost says that it lost when it is repeated.",
+        Edit(MemoryJobStore.save, "{row.id} if row == change.job else set()", "set()"),
+        breaks="S5",
+    ),
+    bug(
+        "reaper_ignores_renewals",
+        "A job that was claimed a minute ago is taken for dead, however often it was renewed.",
+        Edit(
+            MemoryJobStore.expired,
+            "row.lease_expires_at <= now",
+            "((row.started_at or row.lease_expires_at)"
+            " + __import__('datetime').timedelta(seconds=60 if row.started_at else 0) <= now)",
+        ),
+        Edit(lifecycle._guard, "case LeaseExpired() if", "case LeaseExpired() if not job and"),
+        breaks="S4",
+    ),
+)
+
+SLOTS = (
+    bug(
+        "turn_without_its_lock",
+        "Two schedulers count and lease for one use case at once.",
+        Edit(MemoryJobStore.turn, "held = wanted - self._turns_held", "held = wanted"),
+        breaks="S8",
+    ),
+    bug(
+        "count_in_the_locks_statement",
+        "A turn waits for the one before it, and counts by what it saw before it waited.",
+        Edit(
+            MemoryJobStore.turn,
+            "held = wanted - self._turns_held",
+            "seen = self._visible(JobStatus.RUNNING)\n"
+            "        for _ in range(200):\n"
+            "            if wanted & self._turns_held:\n"
+            "                await asyncio.sleep(0.005)\n"
+            "        held = wanted - self._turns_held",
+        ),
+        Edit(
+            MemoryJobStore.turn,
+            "rows=self._visible,",
+            "rows=lambda status: seen if status is JobStatus.RUNNING else self._visible(status),",
+        ),
+        breaks="S8",
+    ),
+    bug(
+        "slot_freed_by_the_request",
+        "A job to be cancelled counts no longer, though its handler still runs.",
+        Edit(
+            MemoryTurn.running,
+            "counter = unclaimed",
+            "if row.cancel_requested:\n                continue\n            counter = unclaimed",
+        ),
+        breaks="S8",
+    ),
+    bug(
+        "slot_released_twice",
+        "Whoever ends a lease ends the next one of the job as well, if it is under way.",
+        Edit(
+            store._holds,
+            "row.lease_seq == fence.lease_seq",
+            "row.lease_seq in (fence.lease_seq, fence.lease_seq + 1)",
+        ),
+        breaks="S10",
+    ),
+    bug(
+        "hand_offs_not_counted_by_the_store",
+        "The store counts what workers have claimed, and no more.",
+        Edit(MemoryTurn.running, "claimed[group], unclaimed[group]", "claimed[group], 0"),
+        breaks="S8",
+    ),
+    bug(
+        "failed_turn_leases",
+        "A turn that ends in an error has leased all the same.",
+        Edit(
+            MemoryJobStore.turn,
+            "    turn.end()",
+            "    [self._put(job) for job in turn.leased()]; turn.end()",
+        ),
+        breaks="JS-7",
+    ),
+)
+
+ADMISSION = (
+    bug(
+        "quota_without_its_lock",
+        "Two enqueues count the same pending jobs, and both find room.",
+        Edit(MemoryTransaction.lock_tenants, "sorted(set(tenants) - self._held.keys())", "()"),
+        Edit(MemoryJobStore._add, "JobStatus.PENDING, hidden=True", "JobStatus.PENDING"),
+        breaks="S12",
+    ),
+    bug(
+        "dedupe_forgets_running_jobs",
+        "A dedupe key is free again as soon as its job runs.",
+        Edit(MemoryJobStore._put, "if job.status in LIVE:", "if job.status is JobStatus.PENDING:"),
+        breaks="S13",
+    ),
+    bug(
+        "dedupe_forgets_at_revival",
+        "A retry brings a job back though its key was taken meanwhile.",
+        Edit(MemoryJobStore._key_taken, "job.status in LIVE and", "not job and"),
+        breaks="S13",
+    ),
+    bug(
+        "rollback_leaves_rows",
+        "What was added in a transaction that was rolled back is there.",
+        Edit(MemoryJobStore.transaction, "self._forget(job_id)", "pass"),
+        breaks="S1",
+    ),
+    bug(
+        "id_taken_twice",
+        "An id that comes a second time replaces the job it names.",
+        Edit(
+            MemoryJobStore._judge,
+            "known is not None and known.tenant_id == job.tenant_id",
+            "not job",
+        ),
+        Edit(MemoryJobStore._judge, "if known is not None:", "if not job:"),
+        breaks="JS-14",
+    ),
+)
+
+READING = (
+    bug(
+        "starts_before_its_time",
+        "A job is shown to the schedulers before it is due.",
+        Edit(MemoryTurn.heads, "row.run_at <= now", "True"),
+        Edit(scheduling._Triage.__init__, "candidate.run_at > request.now", "not candidate"),
+        breaks="S15",
+    ),
+    bug(
+        "returned_jobs_never_shown",
+        "A job that comes back for another attempt is never looked at again.",
+        Edit(MemoryTurn.heads, "row.run_at <= now", "row.run_at <= now and not row.attempts"),
+        breaks="L4",
+    ),
+    bug(
+        "promote_forgets_the_next",
+        "Nobody is told when the next job comes due.",
+        Edit(
+            MemoryJobStore.promote,
+            "min((row.run_at for row in pending if row.run_at > now), default=None)",
+            "None",
+        ),
+        breaks="JS-16",
+    ),
+    bug(
+        "purge_of_live_rows",
+        "A job that was created long ago is forgotten, finished or not.",
+        Edit(
+            MemoryJobStore.purge,
+            "if row.status in TERMINAL\n            and row.use_case",
+            "if row.use_case",
+        ),
+        Edit(MemoryJobStore.purge, "(row.finished_at, row.id)", "(row.created_at, row.id)"),
+        Edit(
+            MemoryJobStore.purge,
+            "and row.finished_at is not None\n            and row.finished_at < before",
+            "and row.created_at < before",
+        ),
+        breaks="S1",
+    ),
+    bug(
+        "retention_from_creation",
+        "A finished job is forgotten by the time of its creation.",
+        Edit(MemoryJobStore.purge, "and row.finished_at < before", "and row.created_at < before"),
+        breaks="S1",
+    ),
+    bug(
+        "pagination_skips",
+        "A page begins behind the job that the one before named as the next.",
+        Edit(MemoryJobStore.find, "page[-1].id if", "matching[limit].id if"),
+        breaks="JS-8",
+    ),
+    bug(
+        "foreign_tenant_visible",
+        "Anybody who knows an id sees the job.",
+        Edit(MemoryJobStore.get, "tenant_id is None or row.tenant_id == tenant_id", "row"),
+        breaks="S16",
+    ),
+    bug(
+        "bad_row_hides_the_rest",
+        "What comes behind an unreadable row is not seen.",
+        Edit(
+            MemoryJobStore._readable,
+            'self._unreadable(row.id, "corrupt")',
+            'self._unreadable(row.id, "corrupt")\n                return',
+        ),
+        breaks="S18",
+    ),
+)
+
+TRANSPORT = (
+    bug(
+        "message_gone_at_receive",
+        "A message is gone once it was received.",
+        Edit(
+            MemoryJobQueue._deliver,
+            "message.visible_at = now + self._hidden_for",
+            "message.visible_at = now + 10_000 * self._hidden_for",
+        ),
+        breaks="JQ-1",
+    ),
+    bug(
+        "release_forgotten",
+        "A released message waits for its visibility timeout.",
+        Edit(MemoryJobQueue._settle, "message.visible_at = self._clock.now()", "pass"),
+        breaks="JQ-5",
+    ),
+    bug(
+        "signal_lost_between_waits",
+        "A signal that comes while nobody waits is lost.",
+        Edit(MemorySignal.notify, "self._missed.add(topic)", "pass"),
+        breaks="SG-1",
+    ),
+)
+
+TIME = (
+    bug(
+        "time_of_the_host",
+        "Now is what the host's clock says.",
+        Edit(
+            PostgresClock.now,
+            "now = self._origin + passed",
+            "return self._host.now()",
+        ),
+        breaks="S15",
+    ),
+    bug(
+        "round_trip_not_halved",
+        "The database's time counts from the moment at which it was asked for.",
+        Edit(PostgresClock.refresh, "sent + trip / 2", "sent - trip"),
+        breaks="S15",
+    ),
+)
+
+BUGS = (*FENCES, *SLOTS, *ADMISSION, *READING, *TRANSPORT, *TIME)

@@ -1,0 +1,220 @@
+"""Bugs in workers: claiming, executing, renewing, settling and stopping."""
+
+from __future__ import annotations
+
+from async_jobs.application.attempt import Attempt
+from async_jobs.application.claiming import Claimer
+from async_jobs.application.renewal import Renewals
+from async_jobs.application.room import Room
+from async_jobs.application.settlement import Settler
+from async_jobs.application.worker import Worker
+from tests.sabotage.edits import Edit, bug
+
+CLAIMS = (
+    bug(
+        "stale_hand_off_claims",
+        "A hand-off of a former lease claims the present one.",
+        Edit(
+            Claimer.claim,
+            "handoff.lease_seq not in (None, job.lease_seq)",
+            "not handoff",
+        ),
+        breaks="S3",
+    ),
+    bug(
+        "executes_what_it_did_not_claim",
+        "A worker executes what it asked for, whether or not the claim was applied.",
+        Edit(
+            Claimer.claim,
+            "[job_id for job_id in changes if job_id in applied]",
+            "list(changes)",
+        ),
+        breaks="S3",
+    ),
+    bug(
+        "claim_not_repeated",
+        "A claim whose reply was lost is given up.",
+        Edit(Claimer._save, "range(1, TRIES_MAX)", "range(0)"),
+        breaks="S5",
+    ),
+    bug(
+        "ack_before_claim",
+        "A message is taken off the lane before its lease was claimed.",
+        Edit(
+            Worker._receive_once,
+            "for attempt in await self._claim",
+            "await queue.ack(deliveries)\n            for attempt in await self._claim",
+        ),
+        Edit(
+            Worker.step,
+            "attempts += await self._claim(queue, deliveries)",
+            "await queue.ack(deliveries)\n                "
+            "attempts += await self._claim(queue, deliveries)",
+        ),
+        breaks="JQ-1",
+    ),
+    bug(
+        "poison_ends_the_worker",
+        "A message that is no hand-off ends the worker that receives it.",
+        Edit(
+            Claimer._wanted,
+            "            continue",
+            "            raise ValueError(delivery.problem)",
+        ),
+        breaks="S18",
+    ),
+)
+
+EXECUTIONS = (
+    bug(
+        "executes_after_the_lease",
+        "A prefetched job is executed although its lease ended while it waited.",
+        Edit(Worker._execute, "self._stop_if_lost(attempt)", "pass"),
+        breaks="S9",
+    ),
+    bug(
+        "lost_lease_stops_nobody",
+        "A handler goes on whose lease could not be renewed.",
+        Edit(Worker._stop_if_lost, "if lease_end is not None and", "if lease_end is None and"),
+        breaks="S9",
+    ),
+    bug(
+        "lease_taken_away_stops_nobody",
+        "A worker that learns that a lease is somebody else's lets its handler go on.",
+        Edit(
+            Worker._stop_from_any_thread,
+            "attempt.stop(reason, at=self._clock.monotonic())",
+            "reason is not StopReason.LEASE_LOST and "
+            "attempt.stop(reason, at=self._clock.monotonic())",
+        ),
+        Edit(Worker._stop_if_lost, "if lease_end is not None and", "if lease_end is None and"),
+        breaks="S9",
+    ),
+    bug(
+        "no_timeout",
+        "A handler may run for ever.",
+        Edit(
+            Worker._look_at,
+            "now - attempt.began_at > attempt.timeout_seconds",
+            "attempt.timeout_seconds < 0",
+        ),
+        breaks="L4",
+    ),
+    bug(
+        "cancel_reaches_no_handler",
+        "A handler whose cancellation was asked for runs to its end.",
+        Edit(Attempt.stop, "self._cancellation.set()\n", "return\n"),
+        breaks="S9",
+    ),
+    bug(
+        "bystander_ends_unknown_types",
+        "A worker that does not know a job's type makes the job dead.",
+        Edit(
+            Worker._postpone,
+            "lifecycle.Snoozed(now + delay)",
+            'lifecycle.Rejected("unknown type")',
+        ),
+        breaks="S17",
+    ),
+    bug(
+        "room_never_given_back",
+        "A receive keeps its places reserved when it is over.",
+        Edit(Room.reserved, "self._reserved -= part", "pass"),
+        breaks="L3",
+    ),
+)
+
+RENEWALS = (
+    bug(
+        "renews_what_it_lost",
+        "A worker renews a lease under whatever number it finds.",
+        Edit(Renewals._look_why, "not _same_lease(job, attempt.job)", "job.started_at is None"),
+        breaks="S4",
+    ),
+    bug(
+        "one_loss_ends_all_renewals",
+        "When one lease is lost, all others of the worker are no longer renewed.",
+        Edit(
+            Renewals.renew,
+            "await self._look_why(store, clock, lost)",
+            "await self._look_why(store, clock, lost); self._attempts.clear()",
+        ),
+        breaks="L4",
+    ),
+    bug(
+        "renewals_never_come",
+        "A lease is as long as it was at the claim.",
+        Edit(Renewals.add, "self._attempts[attempt.job.id] = attempt", "pass"),
+        breaks="L4",
+    ),
+    bug(
+        "cancel_request_never_learned",
+        "A renewal that finds its job to be cancelled goes on.",
+        Edit(Renewals._look_why, "if job.phase is Phase.CANCELLING:", "if job.phase is None:"),
+        breaks="L4",
+    ),
+)
+
+SETTLEMENTS = (
+    bug(
+        "outcome_repeated_without_its_fence",
+        "An outcome that lost its comparison is saved again under the number it finds.",
+        Edit(Settler._still_ours, "and job.lease_seq == attempt.job.lease_seq", ""),
+        breaks="S4",
+    ),
+    bug(
+        "outcome_dropped_when_unavailable",
+        "An outcome is given up when the store does not answer at once.",
+        Edit(Settler._patiently, "failures += 1", "return None"),
+        breaks="S5",
+    ),
+    bug(
+        "outcome_lost_to_a_cancel_request",
+        "An outcome that met a cancel request is dropped, and the job stays as it is.",
+        Edit(Settler._still_ours, "job is not None", "job is None"),
+        breaks="S17",
+    ),
+    bug(
+        "group_mixes_lives_of_a_job",
+        "Two outcomes of one job in one group: the later one hides the earlier.",
+        Edit(Settler._next_group, "and attempt.job.id not in group", ""),
+        breaks="S4",
+    ),
+)
+
+SHUTDOWN = (
+    bug(
+        "stop_strands_deliveries",
+        "A worker that is told to stop keeps what its open receive brings.",
+        Edit(
+            Worker._receive_once,
+            "await queue.release(deliveries)",
+            "pass",
+        ),
+        breaks="L6",
+    ),
+    bug(
+        "stop_strands_claims",
+        "A worker that is told to stop forgets what it claimed and did not start.",
+        Edit(
+            Worker._drain,
+            "self._settler.add(self._inbox.get_nowait(), lifecycle.Released())",
+            "self._inbox.get_nowait()",
+        ),
+        breaks="L6",
+    ),
+    bug(
+        "drain_without_a_bound",
+        "A worker that is told to stop waits until its handlers are done.",
+        Edit(Worker._drain, "until - self._clock.monotonic()", "1e9"),
+        breaks="L6",
+    ),
+    bug(
+        "failed_claim_strands_deliveries",
+        "Deliveries whose claim failed are not given back.",
+        Edit(Worker._claim, "await queue.release(deliveries)", "pass"),
+        breaks="L2",
+    ),
+)
+
+BUGS = (*CLAIMS, *EXECUTIONS, *RENEWALS, *SETTLEMENTS, *SHUTDOWN)
