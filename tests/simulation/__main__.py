@@ -213,6 +213,7 @@ def _tell_success(total: Sum) -> None:
         f"  {totals.transitions.total():,} transitions checked: {_listed(totals.transitions)}"
     )
     out.print(f"  {totals.faults.total():,} faults: {_listed(totals.faults)}")
+    out.print(f"  bounds checked: {_listed(totals.bounds)}")
     out.print(f"  {total.steps:,} steps, combined hash {total.digests:016x}")
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 from async_jobs import EnqueueJobRequest, IllegalTransition, JobService, QuotaExceededError
-from async_jobs.domain.errors import AsyncJobsError, JobNotFoundError, Unavailable
-from async_jobs.domain.job import Job
+from async_jobs.domain.errors import (
+    AsyncJobsError,
+    InvalidJobError,
+    JobNotFoundError,
+    Unavailable,
+)
+from async_jobs.domain.job import Enqueued, Job, JobStatus
 from async_jobs.testing.clocks import ManualChance
 from tests.simulation.dice import Dice
 from tests.simulation.faults import Faults
@@ -73,7 +79,7 @@ class Clients:
             type=type_of,
             payload={
                 "acts": [self._act(faults) for _ in range(3)],
-                "seconds": dice.pause(8) * plan.scale,
+                "seconds": dice.pause(dice.pick([8, 8, 30])) * plan.scale,
                 "secret": SECRET,
             },
             run_at=now + timedelta(seconds=dice.pause(60) * plan.scale)
@@ -114,9 +120,17 @@ class Clients:
             break
         assert isinstance(told, list)
         for request, each in zip(requests, told, strict=True):
-            self._judge.acknowledged(each.job_id)
-            self._known.append((each.job_id, request.tenant_id))
+            self._told(request, each)
         return count
+
+    def _told(self, request: EnqueueJobRequest, told: Enqueued) -> None:
+        """Hold an answer against what was asked."""
+        row = self._judge.rows.get(told.job_id)
+        is_twin = row is None or row.dedupe_key == request.dedupe_key is not None
+        own = told.job_id == request.id
+        self._judge.require(own or (told.duplicate and is_twin), "S13", "told of another job")
+        self._judge.acknowledged(told.job_id, request.tenant_id)
+        self._known.append((told.job_id, request.tenant_id))
 
     async def enqueue_in_a_transaction(self) -> int:
         """Ask for a job within a transaction of one's own, and commit it or not."""
@@ -124,15 +138,16 @@ class Clients:
         commits = self._dice.happens(0.6)
         pause = self._dice.pause(1.0)
 
-        async def asked(service: JobService, store: RemoteStore) -> None:
+        async def asked(service: JobService, store: RemoteStore) -> Enqueued:
             async with store.transaction() as transaction:
                 enqueued = await service.enqueue(request, connection=transaction)
                 await self._sleep(pause)
                 if not commits:
                     raise _TurnedBack(enqueued.duplicate)
+            return enqueued
 
         try:
-            await self._ask(asked)
+            told = await self._ask(asked)
         except _TurnedBack as back:
             if not back.args[0] and request.id is not None:
                 await self._sleep(1.0)
@@ -140,8 +155,8 @@ class Clients:
         except (Unavailable, QuotaExceededError):
             pass  # whether it was committed is not known, and nothing was promised
         else:
-            assert request.id is not None
-            self._known.append((request.id, request.tenant_id))
+            assert isinstance(told, Enqueued)
+            self._told(request, told)
         return 1
 
     # --- looking after it ---
@@ -151,14 +166,48 @@ class Clients:
         if not self._known:
             return
         deed = self._dice.pick(
-            [self._cancel, self._cancel, self._retry, self._look, self._pry, self._walk]
+            [
+                self._cancel,
+                self._cancel,
+                self._retry,
+                self._look,
+                self._pry,
+                self._walk,
+                self._steal,
+            ]
         )
-        job_id, tenant = self._dice.pick(self._known)
+        job_id, tenant = self._target(deed)
         with suppress(Unavailable, IllegalTransition, JobNotFoundError):
             await deed(job_id, tenant)
 
+    def _target(self, deed: Callable[[UUID, str], Awaitable[None]]) -> tuple[UUID, str]:
+        """Choose a job, mostly one for which the deed means something."""
+        rows = []
+        if deed == self._cancel:
+            rows = [row for row in self._judge.rows.values() if row.started_at is not None]
+        elif deed == self._retry:
+            ended = (JobStatus.DEAD, JobStatus.CANCELLED)
+            rows = [row for row in self._judge.rows.values() if row.status in ended]
+        if not rows or self._dice.happens(0.4):
+            return self._dice.pick(self._known)
+        row = self._dice.pick(rows)
+        return row.id, row.tenant_id
+
     async def _cancel(self, job_id: UUID, tenant: str) -> None:
-        await self._ask(lambda service, _: service.cancel_job(job_id, tenant_id=tenant))
+        job = await self._ask(lambda service, _: service.cancel_job(job_id, tenant_id=tenant))
+        assert isinstance(job, Job)
+        done = self._judge.is_cancelled(job_id, job.lease_seq)
+        self._judge.require(done, "S17", "a job was told as cancelled, and is not")
+
+    async def _steal(self, job_id: UUID, tenant: str) -> None:
+        """S16: the id of another tenant's job cannot be had."""
+        request = replace(self._request(STRANGER), id=job_id, dedupe_key=None)
+        try:
+            await self._ask(lambda service, _: service.enqueue(request))
+        except InvalidJobError:
+            return
+        taken = job_id in self._judge.rows and self._judge.rows[job_id].tenant_id != STRANGER
+        self._judge.require(not taken, "S16", f"a stranger was told of {short(job_id)}")
 
     async def _retry(self, job_id: UUID, tenant: str) -> None:
         await self._ask(lambda service, _: service.retry_job(job_id, tenant_id=tenant))
@@ -188,6 +237,8 @@ class Clients:
             while True:
                 page = await service.list_jobs(tenant_id=tenant, limit=3, cursor=cursor)
                 found.extend(job.id for job in page.jobs)
+                own = all(job.tenant_id == tenant for job in page.jobs)
+                self._judge.require(own, "S16", "a page shows another tenant's job")
                 cursor = page.next_cursor
                 if cursor is None:
                     return

@@ -17,7 +17,7 @@ class Faults:
         ghosts: that an acked message comes back within 15 minutes.
         refused_sends: that the transport refuses a hand-off, or the whole call.
         lost_acks: that an ack is not carried out.
-        failpoints: that a process dies when it reaches a failpoint.
+        failpoints: that a process dies when it reaches a failpoint, or lingers there.
         unavailable_before: that a call of the store fails without any effect.
         unavailable_after: that it takes effect and its reply is lost.
         late_effects: that it takes effect after its caller has given up.
@@ -31,6 +31,7 @@ class Faults:
         pauses: processes stand still, for up to three leases.
         restarts: processes are told to stop, and replaced.
         outages: the store, or all lanes, answer nobody for up to three leases.
+        partitions: one process cannot reach the store, or anything, for up to three leases.
         purges: a lane loses all its messages.
         poison: somebody puts garbage, or a bare id, on a lane.
         corruption: a pending or running row becomes unreadable.
@@ -58,6 +59,7 @@ class Faults:
     pauses: float = 0.0
     restarts: float = 0.0
     outages: float = 0.0
+    partitions: float = 0.0
     purges: float = 0.0
     poison: float = 0.0
     corruption: float = 0.0
@@ -104,6 +106,7 @@ ROUGH = Faults(
     pauses=0.3,
     restarts=0.3,
     outages=0.05,
+    partitions=0.4,
     purges=0.05,
     poison=0.3,
     corruption=0.05,
@@ -129,7 +132,8 @@ STORM = Faults(
     crashes=2.0,
     pauses=1.5,
     restarts=0.7,
-    outages=0.3,
+    outages=0.2,
+    partitions=1.0,
     purges=0.2,
     poison=1.0,
     corruption=0.1,

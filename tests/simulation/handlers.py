@@ -20,7 +20,8 @@ from tests.simulation.wire import Weather
 KNOWN_BY_ALL = "work"
 IN_A_THREAD = "work_in_a_thread"
 KNOWN_BY_SOME = "rare"
-OUTCOMES = ("succeed", "fail", "retry_after", "reject", "snooze", "hang", "stubborn", "block")
+PAUSES = {"retry_after": 10.0, "snooze": 20.0}
+"""The verdicts that ask for a pause, and how long before scaling."""
 
 
 class Handlers:
@@ -62,8 +63,9 @@ class Handlers:
     async def _work(self, context: JobContext, payload: Payload) -> JsonValue:
         what, seconds = _act(context, payload)
         obedient = what != "stubborn"
-        async with self._executing(context, obedient=obedient):
+        async with self._executing(context, payload, obedient=obedient):
             if what == "hang":
+                self._weather.noted("hanging")
                 await never()
             if what == "block":
                 self._stand_still(seconds)
@@ -74,25 +76,43 @@ class Handlers:
                     raise
                 self._weather.noted("stubborn")
                 await self._clock.sleep(seconds)
-            return _conclude(what, self._scale)
+            return self._conclude(context, what)
 
     def _work_in_a_thread(self, context: JobContext, payload: Payload) -> JsonValue:
         what, _ = _act(context, payload)
-        self._judge.began(context.job_id, context.lease_seq, self._node, obedient=False)
+        self._judge.began(context, payload, self._node, obedient=False)
         try:
             context.check_cancelled()
-            return _conclude(what, self._scale)
+            return self._conclude(context, what)
         finally:
             self._judge.ended(context.job_id, context.lease_seq, self._node)
 
     @asynccontextmanager
-    async def _executing(self, context: JobContext, *, obedient: bool) -> AsyncIterator[None]:
-        self._judge.began(context.job_id, context.lease_seq, self._node, obedient=obedient)
+    async def _executing(
+        self, context: JobContext, payload: Payload, *, obedient: bool
+    ) -> AsyncIterator[None]:
+        self._judge.began(context, payload, self._node, obedient=obedient)
         try:
             yield
         finally:
             if not self._weather.over:
                 self._judge.ended(context.job_id, context.lease_seq, self._node)
+
+    def _conclude(self, context: JobContext, what: str) -> JsonValue:
+        verdict = what if what in PAUSES or what in ("fail", "reject") else "succeed"
+        pause = PAUSES.get(verdict, 0.0) * self._scale
+        self._judge.concluded(context.job_id, context.lease_seq, verdict, pause)
+        match verdict:
+            case "fail":
+                raise RuntimeError("it did not work")
+            case "retry_after":
+                raise RetryAfter(pause)
+            case "reject":
+                raise Reject("it is of no use")
+            case "snooze":
+                raise Snooze(pause)
+            case _:
+                return {"done": str(context.job_id)}
 
     def _stand_still(self, seconds: float) -> None:
         """Block the event loop, as code does that never awaits."""
@@ -101,7 +121,8 @@ class Handlers:
         loop.stand_still(node.process)
 
         def go_on() -> None:
-            node.stood_at = node.troubled_at = loop.time()
+            node.stood_at = loop.time()
+            node.has_trouble(loop.time())
             loop.go_on(node.process)
 
         loop.call_later(seconds, go_on, context=loop.context_of(loop.outside))
@@ -117,17 +138,3 @@ def _act(context: JobContext, payload: Payload) -> tuple[str, float]:
     if act == "snooze" and context.lease_seq > 2 * len(acts) + 4:
         act = "succeed"
     return str(act), float(seconds)
-
-
-def _conclude(what: str, scale: float) -> JsonValue:
-    match what:
-        case "fail":
-            raise RuntimeError("it did not work")
-        case "retry_after":
-            raise RetryAfter(10 * scale)
-        case "reject":
-            raise Reject("it is of no use")
-        case "snooze":
-            raise Snooze(20 * scale)
-        case _:
-            return {"done": True}

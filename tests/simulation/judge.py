@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from async_jobs.application.registry import JobContext
 from async_jobs.domain.deadline import LatePolicy
-from async_jobs.domain.job import Job, JobStatus
+from async_jobs.domain.job import Job, JobStatus, Payload
 from async_jobs.domain.limits import UNLIMITED, Limits
 from tests.simulation.loop import Process
 
@@ -23,6 +24,19 @@ PENDING, RUNNING = JobStatus.PENDING, JobStatus.RUNNING
 SUCCEEDED, DEAD, CANCELLED = JobStatus.SUCCEEDED, JobStatus.DEAD, JobStatus.CANCELLED
 ENDED = (SUCCEEDED, DEAD, CANCELLED)
 SECRET = "the-contents-of-a-payload"
+FIXED = (
+    "tenant_id",
+    "use_case",
+    "type",
+    "payload",
+    "queue",
+    "priority",
+    "dedupe_key",
+    "max_attempts",
+    "created_at",
+    "headers",
+)
+"""What nothing that happens to a job ever changes."""
 OWN_LOOP = "own-loop"
 """What the names of workers begin with whose executions nobody tells the judge of."""
 
@@ -47,7 +61,7 @@ class Node:
         role: api, scheduler or worker.
         clock_error: by how many seconds its clock may be wrong, as it could measure it.
         stood_at: when it last stood still, in seconds of the simulation.
-        troubled_at: when anything last went wrong for it.
+        troubled_at: until when anything last went wrong for it.
         leaving: it was told to stop, or has ended.
     """
 
@@ -62,6 +76,10 @@ class Node:
     def name(self) -> str:
         return self.process.name
 
+    def has_trouble(self, until: float) -> None:
+        """Take note that something goes wrong for it, up to an instant."""
+        self.troubled_at = max(self.troubled_at, until)
+
     def has_stood_since(self, at: float) -> bool:
         return self.process.standing > 0 or self.stood_at >= at
 
@@ -73,14 +91,16 @@ class Node:
 
 @dataclass
 class Lease:
-    """One lease of a job: who claimed it when, how often it was executed and ended, and when
-    somebody asked for its cancellation."""
+    """One lease of a job: who claimed it when, how often it was executed and ended, when
+    somebody asked for its cancellation, and what an obedient handler came to."""
 
     claimed_by: Node | None = None
     claimed_at: float = 0.0
     executions: int = 0
     endings: int = 0
     cancelled_at: float | None = None
+    verdict: str | None = None
+    pause: float = 0.0
 
 
 @dataclass
@@ -119,12 +139,34 @@ class Totals:
     executions: int = 0
     acknowledged: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    bounds: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Totals) -> None:
         self.transitions += other.transitions
         self.executions += other.executions
         self.acknowledged += other.acknowledged
         self.faults += other.faults
+        self.bounds += other.bounds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the system was set up with, in simulated seconds.
+
+    Attributes:
+        retention: how long finished jobs have to be kept.
+        dispatch, lease: how long unclaimed and claimed leases last at most.
+        margin: how long before the end of its lease an obedient handler is stopped.
+        reap: how long after its end a lease is reaped at most, where nothing goes wrong.
+        slots: how many handlers a worker executes at most.
+    """
+
+    retention: float
+    dispatch: float = 60.0
+    lease: float = 60.0
+    margin: float = 6.0
+    reap: float = 15.0
+    slots: int = 3
 
 
 class Judge:
@@ -132,7 +174,7 @@ class Judge:
 
     Args:
         limits: what the system was configured with.
-        retention: how long finished jobs have to be kept.
+        terms: the durations it was configured with.
         seconds: the true time of the simulation.
         now: the same as an instant, by the database's clock.
         on_violation: told of the first rule that was broken; the simulation ends then.
@@ -143,7 +185,7 @@ class Judge:
     def __init__(
         self,
         limits: Limits,
-        retention: timedelta,
+        terms: Terms,
         *,
         seconds: Callable[[], float],
         now: Callable[[], datetime],
@@ -153,7 +195,8 @@ class Judge:
     ) -> None:
         self._secret = secret
         self._limits = limits
-        self._retention = retention
+        self._terms = terms
+        self._retention = timedelta(seconds=terms.retention)
         self._seconds = seconds
         self.now = now
         self._on_violation = on_violation
@@ -264,10 +307,12 @@ class Judge:
     def _kind(self, before: Job | None, after: Job, by: Node) -> str:
         if before is None:
             return self._added(after)
+        changed = [name for name in FIXED if getattr(before, name) != getattr(after, name)]
+        self.require(not changed, "S17", f"{', '.join(changed)} changed")
         self.require(after.lease_seq >= before.lease_seq, "S2", "a lease number went back")
         match before.status, after.status:
             case (JobStatus.PENDING, JobStatus.RUNNING):
-                return self._leased(before, after)
+                return self._leased(before, after, by)
             case (JobStatus.RUNNING, JobStatus.RUNNING):
                 if before.started_at is None:
                     return self._claimed(before, after, by)
@@ -276,6 +321,7 @@ class Judge:
                 return self._ended(before, after, by)
             case (JobStatus.PENDING, JobStatus.CANCELLED):
                 self._same_lease(before, after)
+                self.require(by.role == "api", "S17", f"{by.name} cancelled it unasked")
                 return "cancelled pending"
             case (JobStatus.PENDING, JobStatus.DEAD):
                 return self._buried(before, after)
@@ -296,7 +342,7 @@ class Judge:
         )
         return "added"
 
-    def _leased(self, before: Job, after: Job) -> str:
+    def _leased(self, before: Job, after: Job, by: Node) -> str:
         cap = self._limits.use_case_configs[after.use_case].max_concurrent
         limit = self._limits.per_tenant_quotas.get(after.tenant_id, UNLIMITED).max_running
         running, mine = self._running[after.use_case], self._tenant_running[after.tenant_id]
@@ -312,6 +358,7 @@ class Judge:
         self.require(before.run_at <= after.updated_at, "S15", "leased before it was due")
         buried = self._is_buried(before, after.updated_at)
         self.require(not buried, "S17", "leased although it is too late for it to run")
+        self._check_length(after, self._terms.dispatch, "L2", alone=by.role == "api")
         self.dispatched_at[after.use_case] = self._seconds()
         self._leases[after.id, after.lease_seq] = Lease()
         self._seqs.setdefault(after.id, []).append(after.lease_seq)
@@ -327,8 +374,15 @@ class Judge:
         self.require(
             end is not None and after.updated_at < end, "S3", "a lease was claimed after its end"
         )
+        self._check_length(after, self._terms.lease, "L1", alone=_is_alone(after))
         lease.claimed_by, lease.claimed_at = by, self._seconds()
         return "claimed"
+
+    def _check_length(self, after: Job, longest: float, rule: str, *, alone: bool) -> None:
+        """A lease that is too long is found out about too late."""
+        end = after.lease_expires_at
+        told = after.updated_at + timedelta(seconds=longest)
+        self.require(alone or (end is not None and end <= told), rule, "the lease is too long")
 
     def _kept(self, before: Job, after: Job, by: Node) -> str:
         self._same_lease(before, after)
@@ -343,6 +397,7 @@ class Judge:
         self.require(
             end is not None and after.updated_at < end, "S4", "a lease was renewed after its end"
         )
+        self._check_length(after, self._terms.lease, "L1", alone=False)
         return "renewed"
 
     def _ended(self, before: Job, after: Job, by: Node) -> str:
@@ -359,12 +414,16 @@ class Judge:
             "a job whose cancellation was asked for is pending again",
         )
         if lease.claimed_by is None:
-            return self._ended_unclaimed(before, after)
-        self._check_execution(before)
+            return self._ended_unclaimed(before, after, by)
+        asked = before.cancel_requested or after.status is not CANCELLED
+        self.require(asked, "S17", f"{by.name} cancelled it unasked")
         if lease.claimed_by is by:
+            self._check_execution(before, since=None)
             self._check_outcome(before, after, lease)
+            self._check_verdict(before, after, lease)
             return f"settled {after.status}"
-        self._check_reaped(before, after, f"{by.name} ended a lease of {lease.claimed_by.name}")
+        self._check_execution(before, since=self._end_of(before) - self._terms.margin)
+        self._check_reaped(before, after, by, f"{by.name} ended what {lease.claimed_by.name} does")
         self.require(after.attempts == before.attempts, "S6", "a reap changed the attempts")
         self.require(after.status is not SUCCEEDED, "S4", f"{by.name} told of another's success")
         needless = lease.claimed_by.is_well_since(lease.claimed_at) and not _is_alone(before)
@@ -377,8 +436,9 @@ class Judge:
             return False
         if after.run_at <= after.updated_at or after.errors != before.errors:
             return False  # reaped by somebody who had read it before
-        self._check_reaped(before, after, "an unreadable row was set aside before its time")
-        self._check_execution(before)
+        over = before.lease_expires_at is not None and before.lease_expires_at <= after.updated_at
+        self.require(over, "S4", "an unreadable row was set aside before its time")
+        self._check_execution(before, since=self._end_of(before) - self._terms.margin)
         charged = min(before.attempts, before.max_attempts - 1)
         self.require(after.attempts == charged, "S6", "setting aside changed the attempts")
         return True
@@ -398,27 +458,70 @@ class Judge:
             f"{lease.claimed_by and lease.claimed_by.name} tells of what it never executed",
         )
 
-    def _ended_unclaimed(self, before: Job, after: Job) -> str:
+    def _check_verdict(self, before: Job, after: Job, lease: Lease) -> None:
+        """What is stored is what the handler came to, and it comes again when it should."""
+        seconds = (after.run_at - after.updated_at).total_seconds()
+        last = before.attempts >= before.max_attempts
+        again = CANCELLED if before.cancel_requested else PENDING
+        match lease.verdict:
+            case "succeed":
+                told = after.status is SUCCEEDED and after.result == {"done": str(after.id)}
+            case "reject":
+                told = after.status is DEAD
+            case "fail":
+                policy = before.backoff_policy
+                delay = policy.base_delay_seconds * 2 ** (before.attempts - 1)
+                delay = min(delay, policy.max_delay_seconds) * (1 - policy.jitter)
+                told = after.status is (DEAD if last else again)
+                told = told and (after.status is not PENDING or seconds >= delay - 0.001)
+            case "retry_after":
+                told = after.status is (DEAD if last else again)
+                told = told and (after.status is not PENDING or abs(seconds - lease.pause) < 0.001)
+            case "snooze":
+                told = after.status is again
+                due = self._seconds() + (after.run_at - self.now()).total_seconds()
+                slack = 2 * (lease.claimed_by.clock_error if lease.claimed_by else 0.0)
+                told = told and (after.status is not PENDING or due >= lease.pause - slack)
+            case _:
+                return
+        self.require(told, "S17", f"the handler came to {lease.verdict}, stored is {after.status}")
+
+    def _end_of(self, row: Job) -> float:
+        """Return when a lease ends, in seconds of the simulation."""
+        assert row.lease_expires_at is not None
+        return self._seconds() + (row.lease_expires_at - self.now()).total_seconds()
+
+    def _ended_unclaimed(self, before: Job, after: Job, by: Node) -> str:
         self.require(after.attempts == before.attempts, "S6", "an unclaimed lease was charged")
         if after.status is CANCELLED:
+            asked = by.role == "api" or before.cancel_requested
+            self.require(asked, "S17", f"{by.name} cancelled it unasked")
             return "cancelled handed off"
         self.require(after.status is PENDING, "S17", f"unclaimed, and {after.status} at once")
         if after.enqueue_failed:
             return "taken back"
-        self._check_reaped(before, after, "an unclaimed lease ended before its time")
+        self._check_reaped(before, after, by, "an unclaimed lease ended before its time")
         return "reaped unclaimed"
 
-    def _check_reaped(self, before: Job, after: Job, what: str) -> None:
+    def _check_reaped(self, before: Job, after: Job, by: Node, what: str) -> None:
         end = before.lease_expires_at
         self.require(end is not None and end <= after.updated_at, "S4", what)
+        over_at = self._end_of(before)
+        if before.id not in self.unreadable and by.is_well_since(over_at - self._terms.reap):
+            self.totals.bounds["L1" if before.started_at else "L2"] += 1
+            late = self._seconds() - over_at
+            self.require(late <= self._terms.reap, "L1", f"reaped {late:.1f} s after its end")
 
-    def _check_execution(self, before: Job) -> None:
-        """S9: whoever obeys has stopped before its lease is somebody else's."""
+    def _check_execution(self, before: Job, *, since: float | None) -> None:
+        """S9: whoever obeys has stopped before its lease is somebody else's.
+
+        Who stood still after an instant is excused; or at any time since it began.
+        """
         execution = self._executing.get((before.id, before.lease_seq))
         if execution is None or execution.node.process.dead or not execution.obedient:
             return
         self.require(
-            execution.node.has_stood_since(execution.began_at),
+            execution.node.has_stood_since(execution.began_at if since is None else since),
             "S9",
             f"{execution.node.name} still executes {short(before.id)}, whose lease has ended",
         )
@@ -445,8 +548,9 @@ class Judge:
 
     # --- executions ---
 
-    def began(self, job_id: UUID, seq: int, node: Node, *, obedient: bool) -> None:
-        """Take note of a handler that begins."""
+    def began(self, context: JobContext, payload: Payload, node: Node, *, obedient: bool) -> None:
+        """Take note of a handler that begins, and of what it was given."""
+        job_id, seq = context.job_id, context.lease_seq
         self.totals.executions += 1
         self._trace.note(self._seconds(), node.name, f"began {short(job_id)} lease {seq}")
         lease = self._leases.get((job_id, seq))
@@ -458,10 +562,16 @@ class Judge:
         self.require(lease.executions == 1, "S3", "a lease is executed twice")
         self.require(lease.claimed_by is node, "S3", f"{node.name} executes another's lease")
         self._executing[job_id, seq] = Execution(node, self._seconds(), obedient)
+        mine = self._executing_in(node)
+        self.require(mine <= self._terms.slots, "S9", f"{node.name} executes {mine} at once")
         row = self.rows[job_id]
+        given = (context.tenant_id, context.use_case, context.type, payload)
+        told = given == (row.tenant_id, row.use_case, row.type, row.payload)
+        self.require(told, "S17", "a handler was given another job's contents")
         if row.status is RUNNING and row.lease_seq == seq:
             slack = timedelta(seconds=node.clock_error)
             self.require(row.run_at <= self.now() + slack, "S15", "started before it was due")
+            self.require(row.attempts == context.attempt, "S6", "told of another attempt")
         else:
             excused = node.has_stood_since(lease.claimed_at)
             self.require(excused, "S9", f"{node.name} began what it had lost")
@@ -471,9 +581,28 @@ class Judge:
         self._executing.pop((job_id, seq), None)
         self._trace.note(self._seconds(), node.name, f"ended {short(job_id)} lease {seq}")
 
-    def executing_in(self, node: Node) -> int:
-        """Return how many obedient handlers a process executes."""
+    def concluded(self, job_id: UUID, seq: int, verdict: str, pause: float) -> None:
+        """Take note of what a handler came to; what disobeys may have been given up before."""
+        execution = self._executing.get((job_id, seq))
+        lease = self._leases.get((job_id, seq))
+        if lease is not None and execution is not None and execution.obedient:
+            lease.verdict = verdict
+            lease.pause = self._seconds() + pause if verdict == "snooze" else pause
+
+    def _executing_in(self, node: Node) -> int:
         return sum(e.node is node and e.obedient for e in self._executing.values())
+
+    @property
+    def busy(self) -> list[Node]:
+        """The processes that execute something just now."""
+        return list({id(e.node): e.node for e in self._executing.values()}.values())
+
+    def is_cancelled(self, job_id: UUID, seq: int) -> bool:
+        """Tell whether a job whose lease had a number is cancelled, is to be, or has gone on."""
+        row = self.rows.get(job_id)
+        if row is None or row.lease_seq > seq:
+            return True
+        return row.cancel_requested or row.status is CANCELLED
 
     # --- order ---
 
@@ -510,8 +639,10 @@ class Judge:
 
     # --- what clients were told ---
 
-    def acknowledged(self, job_id: UUID) -> None:
+    def acknowledged(self, job_id: UUID, tenant: str) -> None:
         """Take note of a job that a client was told is safe."""
+        row = self.rows.get(job_id)
+        self.require(row is None or row.tenant_id == tenant, "S16", "another tenant's job was told")
         self.totals.acknowledged += 1
         self.promised.add(job_id)
         known = job_id in self.rows or job_id in self._forgotten

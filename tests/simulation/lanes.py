@@ -39,9 +39,11 @@ class FaultyLane:
     def name(self) -> str:
         return self._name
 
-    def purge(self) -> None:
-        """Lose every message."""
+    async def purge(self) -> int:
+        """Lose every message; returns how many could have been received."""
+        lost = await self._inner.depth()
         self._inner = self._empty()
+        return lost
 
     def put(self, body: HandOff | str) -> None:
         """Put a message on the lane by hand."""
@@ -85,7 +87,10 @@ class FaultyLane:
                 self._inner.put(handoff)
 
     def _later(self, handoff: HandOff) -> None:
-        seconds = self._dice.between(0, DELAY_SECONDS_MAX * self._scale)
+        longest = self._dice.pick(
+            [DELAY_SECONDS_MAX / 30, DELAY_SECONDS_MAX / 7, DELAY_SECONDS_MAX]
+        )
+        seconds = self._dice.between(0, longest * self._scale)
         asyncio.get_running_loop().call_later(seconds, self._arrive, handoff)
 
     def _arrive(self, handoff: HandOff) -> None:

@@ -219,6 +219,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             if process.fuse <= 0:
                 ready.appendleft(call)
                 self._mark(process)
+                process.fuse = None
                 self._on_death(process)
                 return
             process.fuse -= 1

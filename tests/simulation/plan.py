@@ -16,7 +16,7 @@ LEASE_SECONDS = 60.0
 RETENTION_SECONDS = 600.0
 SCALES = {1.0: 0.5, 4.0: 0.3, 20.0: 0.2}
 """How much longer than the defaults all durations are, and how often that is so."""
-LONG_SCALES = {1.0: 0.05, 4.0: 0.1, 20.0: 0.25, 200.0: 0.6}
+LONG_SCALES = {1.0: 0.1, 20.0: 0.3, 200.0: 0.3, 1_000.0: 0.3}
 """The same for runs of a great many hours."""
 
 
@@ -78,7 +78,7 @@ class Plan:
         return WorkerSettings(
             slots=3,
             prefetch=self.seed % 2,
-            poll_interval_seconds=self.interval * s,
+            poll_interval_seconds=self.poll * s,
             lease_seconds=self.lease_seconds,
             margin_seconds=5 * s,
             job_timeout_seconds=90 * s,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from async_jobs import TenantQuota, UseCaseConfig
+from async_jobs import JobContext, TenantQuota, UseCaseConfig
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import AttemptError, Job, JobStatus
 from async_jobs.domain.lifecycle import (
@@ -29,7 +30,7 @@ from async_jobs.domain.lifecycle import (
 )
 from async_jobs.testing.builders import SimpleLimits, a_job
 from async_jobs.testing.clocks import NOW
-from tests.simulation.judge import Judge, Node, Trace, Violation
+from tests.simulation.judge import Judge, Node, Terms, Trace, Violation
 from tests.simulation.loop import Process
 
 LIMITS = SimpleLimits(
@@ -58,7 +59,7 @@ class Court:
         )
         self.judge = Judge(
             LIMITS,
-            timedelta(seconds=100),
+            Terms(retention=100),
             seconds=lambda: self.seconds,
             now=self.now,
             on_violation=self.broken.append,
@@ -90,9 +91,14 @@ class Court:
 
     def executed(self, **fields: Any) -> Job:
         job = self.claimed(**fields)
-        self.judge.began(job.id, job.lease_seq, self.worker, obedient=True)
+        self.begins(job, self.worker)
         self.judge.ended(job.id, job.lease_seq, self.worker)
         return job
+
+    def begins(self, job: Job, node: Node, **changes: Any) -> None:
+        """Let a handler begin with what the job holds, but for what is changed."""
+        context = replace(JobContext.of(job, threading.Event()), **changes)
+        self.judge.began(context, job.payload, node, obedient=True)
 
     def ended(self, **fields: Any) -> Job:
         return self.happens(self.executed(**fields), Succeeded(), self.worker)
@@ -119,7 +125,7 @@ def test_nothing_is_wrong_with_a_life_as_it_should_be() -> None:
     job = court.happens(job, Cancelled(), court.other)
     job = court.happens(job, Retried(), court.api)
     job = court.happens(job, Cancelled(), court.api)
-    court.judge.acknowledged(job.id)
+    court.judge.acknowledged(job.id, "acme")
     court.seconds = 300
     court.judge.forgotten(job.id, court.scheduler, committed=True)
     court.judge.conclude()
@@ -128,7 +134,7 @@ def test_nothing_is_wrong_with_a_life_as_it_should_be() -> None:
 
 
 def lost(court: Court) -> None:
-    court.judge.acknowledged(a_job().id)
+    court.judge.acknowledged(a_job().id, "acme")
 
 
 def forgotten_alive(court: Court) -> None:
@@ -167,12 +173,12 @@ def claimed_after_its_end(court: Court) -> None:
 
 def executed_twice(court: Court) -> None:
     job = court.executed()
-    court.judge.began(job.id, job.lease_seq, court.worker, obedient=True)
+    court.begins(job, court.worker)
 
 
 def executed_by_another(court: Court) -> None:
     job = court.claimed()
-    court.judge.began(job.id, job.lease_seq, court.other, obedient=True)
+    court.begins(job, court.other)
 
 
 def settled_by_another(court: Court) -> None:
@@ -245,7 +251,7 @@ def beyond_the_quota(court: Court) -> None:
 
 def executing_on(court: Court) -> None:
     job = court.claimed()
-    court.judge.began(job.id, job.lease_seq, court.worker, obedient=True)
+    court.begins(job, court.worker)
     court.seconds = 40
     court.happens(job, LeaseExpired(), court.scheduler)
 
@@ -254,7 +260,7 @@ def begun_too_late(court: Court) -> None:
     job = court.claimed()
     court.seconds = 40
     court.happens(job, LeaseExpired(), court.scheduler)
-    court.judge.began(job.id, job.lease_seq, court.worker, obedient=True)
+    court.begins(job, court.worker)
 
 
 def kept_its_lease(court: Court) -> None:
@@ -361,7 +367,7 @@ def test_who_stood_still_is_excused() -> None:
     """S9 is promised as long as workers can obey."""
     court = Court()
     job = court.claimed()
-    court.judge.began(job.id, job.lease_seq, court.worker, obedient=True)
+    court.begins(job, court.worker)
     court.seconds = court.worker.stood_at = 40
 
     court.happens(job, LeaseExpired(), court.scheduler)

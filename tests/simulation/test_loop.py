@@ -178,6 +178,24 @@ def test_a_fuse_burns_by_steps() -> None:
     assert 0 < len(seen) < 10
 
 
+def test_whoever_is_not_killed_by_its_fuse_goes_on() -> None:
+    """A process that is about to end by itself may be nobody's to kill."""
+    loop, seen = a_loop(), list[str]()
+
+    async def main() -> None:
+        process = loop.process("spared")
+        process.fuse = 0
+        loop.start_in(loop.context_of(process), note())
+        await sleep(1)
+
+    async def note() -> None:
+        seen.append("went on")
+
+    loop.run(main())
+
+    assert seen == ["went on"]
+
+
 def test_waiting_for_what_cannot_happen_is_an_error() -> None:
     """Rather than for ever."""
     with pytest.raises(NothingLeftToDo):

@@ -133,6 +133,12 @@ class Link:
         self._context = loop.context_of(component)
         self._context.run(WRITER.set, node)
         self._sessions: list[Session] = []
+        self.unreachable = 0
+        """How many reasons there are for which this process alone reaches nobody."""
+
+    @property
+    def _is_down(self) -> bool:
+        return self.unreachable > 0 or self._weather.down.get(self._name, 0) > 0
 
     def _in_component(self) -> Context:
         return self._context.copy()
@@ -157,12 +163,12 @@ class Link:
             return await self._call(what, work, wait_seconds)
         finally:
             if self._loop.time() - began > wait_seconds + 3 * LONGEST:
-                self._node.troubled_at = self._loop.time()
+                self._node.has_trouble(self._loop.time())
 
     async def _call(self, what: str, work: Callable[[], Awaitable[T]], wait_seconds: float) -> T:
-        weather, faults, dice = self._weather, self._weather.faults, self._dice
+        faults, dice = self._weather.faults, self._dice
         there, back = dice.between(SHORTEST, LONGEST), dice.between(SHORTEST, LONGEST)
-        if weather.down.get(self._name):
+        if self._is_down:
             self._trouble("unavailable_before")
             await self._later(dice.pick([there, TIMEOUT_SECONDS]))
             raise Unavailable(f"{self._name} is down")
@@ -206,7 +212,7 @@ class Link:
         except Exception as error:
             self._loop.call_later(back, self._fail, answer, silence if lost else error)
         else:
-            if lost:
+            if lost or self._is_down:
                 self._loop.call_later(back, self._fail, answer, silence)
             else:
                 self._loop.call_later(back, self._deliver, answer, result)
@@ -218,11 +224,13 @@ class Link:
     def _fail(self, answer: asyncio.Future[Any], error: Exception) -> None:
         if not answer.done():
             answer.set_exception(error)
+            answer.exception()  # whoever asked may have been cancelled: nobody need look
 
     def _give_up(self, answer: asyncio.Future[Any], what: str) -> None:
         if not answer.done():
             self._trouble("timeouts")
             answer.set_exception(Unavailable(f"{what} took too long"))
+            answer.exception()
 
     async def _later(self, seconds: float) -> None:
         waiting: asyncio.Future[None] = self._loop.create_future()
@@ -230,7 +238,7 @@ class Link:
         await waiting
 
     def _trouble(self, kind: str) -> None:
-        self._node.troubled_at = self._loop.time()
+        self._node.has_trouble(self._loop.time())
         self._weather.noted(kind)
 
     # --- transactions ---
@@ -282,7 +290,7 @@ class Link:
         return await self.call(what, partial(session.execute, work))
 
     def cut(self) -> None:
-        """The process has died: the component notices, sooner or later, and rolls back."""
+        """The connection is gone: the component notices, sooner or later, and rolls back."""
         for session in self._sessions:
             noticed = self._dice.pick([0.0, LONGEST, self._dice.between(0, SESSION_SECONDS / 4)])
             self._loop.call_later(noticed, session.drop, context=self._context)

@@ -11,8 +11,9 @@ from uuid import UUID
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.turn import MemoryTurn
 from async_jobs.domain.job import Job, JobStatus
+from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.scheduling import LeaseGrant
-from async_jobs.ports.store import Heads, HeadsQuery, RunningCount
+from async_jobs.ports.store import Applied, Heads, HeadsQuery, RunningCount
 from tests.simulation.judge import Judge, Node
 
 WRITER: ContextVar[Node] = ContextVar("WRITER")
@@ -33,6 +34,14 @@ class WitnessedStore(MemoryJobStore):
         committed = job_id not in self._uncommitted
         super()._forget(job_id)
         self._to.forgotten(job_id, WRITER.get(), committed=committed)
+
+    async def save(self, changes: Sequence[Change]) -> Applied:
+        repeated = {c.job.id for c in changes if self._rows.get(c.job.id) == c.job}
+        applied = await super().save(changes)
+        still = {i for i in repeated if i in self._rows and i not in applied.ids}
+        unchanged = {c.job.id for c in changes if self._rows.get(c.job.id) == c.job}
+        self._to.require(not still & unchanged, "S5", "a repeated save was not told as applied")
+        return applied
 
     @asynccontextmanager
     async def turn(

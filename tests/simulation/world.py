@@ -7,6 +7,7 @@ broken. The same plan gives the same run, step by step.
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from tests.simulation.clients import Clients
 from tests.simulation.dice import Dice
 from tests.simulation.faults import Faults
 from tests.simulation.handlers import Handlers
-from tests.simulation.judge import SECRET, Judge, Node, Totals, Trace, Violation, short
+from tests.simulation.judge import SECRET, Judge, Node, Terms, Totals, Trace, Violation, short
 from tests.simulation.lanes import FaultyLane
 from tests.simulation.loop import (
     PROCESS,
@@ -80,6 +81,18 @@ class Report:
     seconds: float
     steps: int
     totals: Totals
+
+
+def _terms(plan: Plan) -> Terms:
+    scheduler, worker = plan.scheduler_settings(), plan.worker_settings()
+    return Terms(
+        retention=RETENTION_SECONDS * plan.scale,
+        dispatch=scheduler.dispatch_timeout_seconds,
+        lease=worker.lease_seconds,
+        margin=worker.lost_margin_seconds + 2 * worker.watch_seconds,
+        reap=3 * scheduler.interval_seconds + 10.0,
+        slots=worker.slots,
+    )
 
 
 class HostClock:
@@ -181,6 +194,8 @@ class Running:
     main: asyncio.Task[None] | None = None
     asked: list[asyncio.Future[Any]] = field(default_factory=list)
     told_to_stop_at: float | None = None
+    stops_within: float = 0.0
+    has_begun: bool = False
 
     @property
     def processes(self) -> list[Process]:
@@ -200,7 +215,7 @@ class World:
         self._limits = plan.limits()
         self.judge = Judge(
             self._limits,
-            timedelta(seconds=RETENTION_SECONDS * plan.scale),
+            _terms(plan),
             seconds=self.loop.time,
             now=self.now,
             on_violation=self._fail,
@@ -360,6 +375,7 @@ class World:
                 except Unavailable:
                     await running.clock.sleep(self.plan.scale)
                 else:
+                    running.has_begun = True
                     await work()
                     return
 
@@ -388,14 +404,25 @@ class World:
         if at is None or node.has_stood_since(at):
             return
         took = self.loop.time() - at
-        bound = self.plan.worker_settings().drain_timeout_seconds + 10.0 * max(1, self.plan.scale)
-        self.judge.require(took <= bound, "L6", f"{node.name} took {took:.1f} s to stop")
+        self.judge.totals.bounds["L6"] += 1
+        in_time = took <= running.stops_within
+        self.judge.require(in_time, "L6", f"{node.name} took {took:.1f} s to stop")
         left = None if node.troubled_at >= at else self.judge.stranded(node)
         self.judge.require(left is None, "L6", f"{node.name} left with a job that it held")
+
+    def _stop_seconds(self, running: Running) -> float:
+        """Return how long a process may take to stop, though nobody answers it."""
+        if not running.has_begun:
+            return 60.0 + 2 * self.plan.scale
+        if running.node.role == "scheduler":
+            return 15.0
+        settings = self.plan.worker_settings()
+        return settings.drain_timeout_seconds + settings.cancel_grace_seconds + 12.0
 
     # --- ending processes ---
 
     def _die(self, process: Process) -> None:
+        self._noted("crashes")
         for running in self._running:
             if process in running.processes:
                 self._kill(running)
@@ -442,10 +469,17 @@ class World:
             if not dice.happens(self.weather.faults.failpoints):
                 return
             for running in self._running:
-                if PROCESS.get(self.loop.outside) is running.node.process:
+                if PROCESS.get(self.loop.outside) is not running.node.process:
+                    continue
+                if dice.happens(0.5):
                     self._noted(name)
                     self._kill(running)
                     await never()
+                self._noted("lingering")
+                seconds = dice.between(0, 40) * dice.pick([1.0, self.plan.scale])
+                running.node.has_trouble(self.loop.time() + seconds)
+                await self._sleep(seconds)
+                return
 
         return reached
 
@@ -493,10 +527,11 @@ class World:
             deed()
 
     def _crash(self) -> None:
-        if self._running:
-            victim = self._dice.pick(self._running).node.process
+        busy = [each for each in self._running if each.node in self.judge.busy]
+        candidates = busy if busy and self._dice.happens(0.5) else self._running
+        if candidates:
+            victim = self._dice.pick(candidates).node.process
             victim.fuse = self._dice.whole(0, FUSE_STEPS_MAX)
-            self._noted("crashes")
 
     def _pause(self) -> None:
         if not self._running:
@@ -509,7 +544,8 @@ class World:
             self.loop.stand_still(process)
 
         def go_on() -> None:
-            running.node.stood_at = running.node.troubled_at = self.loop.time()
+            running.node.stood_at = self.loop.time()
+            running.node.has_trouble(self.loop.time())
             for process in running.processes:
                 self.loop.go_on(process)
 
@@ -525,6 +561,7 @@ class World:
     def _tell_to_stop(self, running: Running) -> None:
         if running.told_to_stop_at is None:
             running.told_to_stop_at = self.loop.time()
+            running.stops_within = self._stop_seconds(running)
             running.node.leaving = True
             self.trace.note(self.loop.time(), running.node.name, "is told to stop")
             context = self.loop.context_of(running.node.process)
@@ -536,16 +573,46 @@ class World:
         self._noted("outages")
         self.trace.note(self.loop.time(), component, f"is down for {seconds:.1f} s")
         self.weather.fall(component)
+        for running in self._running:
+            running.node.has_trouble(self.loop.time())
+            for link in running.links:
+                link.cut()
         self.loop.call_later(seconds, self._back, component)
+
+    def _partition(self) -> None:
+        """Let one process reach nobody, or all but the database, while the others go on."""
+        if not self._running:
+            return
+        running = self._dice.pick(self._running)
+        links = self._dice.pick([running.links, running.links[:1]])
+        seconds = self._dice.between(0, 3 * LEASE_SECONDS) * self.plan.scale
+        self._noted("partitions")
+        self.trace.note(self.loop.time(), running.node.name, f"is cut off for {seconds:.1f} s")
+        running.node.has_trouble(self.loop.time() + seconds)
+        for link in links:
+            link.unreachable += 1
+            link.cut()
+
+        def reach_again() -> None:
+            running.node.has_trouble(self.loop.time())
+            for link in links:
+                link.unreachable -= 1
+
+        self.loop.call_later(seconds, reach_again)
 
     def _back(self, component: str) -> None:
         self.weather.rise(component)
         for running in self._running:
-            running.node.troubled_at = self.loop.time()
+            running.node.has_trouble(self.loop.time())
 
     def _purge(self) -> None:
-        self._noted("purges")
-        self._dice.pick(list(self._lanes.values())).purge()
+        lane = self._dice.pick(list(self._lanes.values()))
+
+        async def purged() -> None:
+            if await lane.purge():
+                self._noted("purges")
+
+        self.loop.start_in(self.loop.context_of(self.loop.outside), purged())
 
     def _poison(self) -> None:
         lane = self._dice.pick(list(self._lanes.values()))
@@ -586,6 +653,7 @@ class World:
             (faults.pauses, self._pause),
             (faults.restarts, self._restart),
             (faults.outages, self._outage),
+            (faults.partitions, self._partition),
             (faults.purges, self._purge),
             (faults.poison, self._poison),
             (faults.corruption, self._corrupt),
@@ -595,9 +663,23 @@ class World:
         start_in(outside, self._look_after_bounds())
         await self._sleep(plan.trouble_seconds)
         self._heal()
-        await demand
-        await self._settle_down()
+        afterwards = self.loop.start(self.loop.outside, self._ask_for_more(clients))
+        await self._settle_down([demand, afterwards])
         self.judge.conclude()
+
+    async def _ask_for_more(self, clients: Clients) -> None:
+        """Lose a worker at work and a lane's messages once more, among jobs in a sound system.
+
+        Now every bound has to be kept.
+        """
+        for _ in range(2 + self.plan.jobs // 10):
+            await clients.enqueue()
+            await self._sleep(self.plan.scale)
+        if self.plan.faults.purges:
+            self._purge()
+        busy = [each for each in self._running if each.node in self.judge.busy]
+        if busy and self.plan.faults.crashes:
+            self._kill(self._dice.pick(busy))
 
     async def _demand(self, clients: Clients) -> None:
         """Ask for all the jobs of the plan over the time of trouble, and interfere meanwhile."""
@@ -629,19 +711,21 @@ class World:
             running.node.process.fuse = None
             if running.handlers is not None:
                 running.handlers.learn_the_rest()
-            running.node.troubled_at = max(running.node.troubled_at, self.loop.time())
+            running.node.has_trouble(self.loop.time())
 
-    async def _settle_down(self) -> None:
-        """L4: once faults have ended, everything ends, and no slot stays taken."""
+    async def _settle_down(self, clients: list[asyncio.Task[None]]) -> None:
+        """L4: once faults have ended, everybody is answered, everything ends, and no slot stays
+        taken."""
         until = self.loop.time() + self._patience()
-        while self.judge.unfinished:
+        while self.judge.unfinished or not all(task.done() for task in clients):
             await self._sleep(self.plan.scale)
             if self.loop.time() > until:
-                rows = self.judge.unfinished
-                self.judge.violated(
-                    "L4", f"{len(rows)} jobs have not ended, {short(rows[0].id)} is {rows[0].phase}"
-                )
+                waiting = sum(not task.done() for task in clients)
+                left = [f"{short(row.id)} is {row.phase}" for row in self.judge.unfinished]
+                self.judge.violated("L4", f"{waiting} clients wait; {', '.join(left[:5])}")
                 return
+        for task in clients:
+            task.result()
 
     def _patience(self) -> float:
         """Return how long the rest may take at worst: one job after the other."""
@@ -685,7 +769,14 @@ class World:
                 self.judge.violated("S18", f"{short(row.id)} is unreadable and keeps its slot")
             if not all(is_calm):
                 continue  # somebody in trouble may hold the turn
+            for running in self._running:
+                at = running.told_to_stop_at
+                if at is None or running.node.has_stood_since(at):
+                    continue
+                late = now - at > running.stops_within
+                self.judge.require(not late, "L6", f"{running.node.name} does not stop")
             for name, since in idle_since.items():
+                self.judge.totals.bounds["L3"] += 1
                 if max(since, self.judge.dispatched_at.get(name, 0.0)) < now - bound:
                     self.judge.violated("L3", f"{name} has jobs and room, and leases nothing")
 
@@ -705,6 +796,8 @@ class World:
                 violation = found
             except (NothingLeftToDo, NeverRests) as stuck:
                 violation = Violation("L4", f"{type(stuck).__name__} {stuck}")
+            except Exception as error:
+                violation = Violation("L4", f"somebody met {error!r}")
             finally:
                 WRITER.reset(token)
             report = self._report(violation)
@@ -712,6 +805,10 @@ class World:
         return report
 
     def _check_unhandled(self) -> None:
+        """What no task looks at is told of when the task is collected."""
+        for process in self.loop.processes:
+            process.tasks = [task for task in process.tasks if not task.done()]
+        gc.collect()
         for context in self.loop.unhandled:
             raise Violation("L4", f"nobody looked at {context.get('exception')!r}")
 
