@@ -223,5 +223,5 @@ async def test_every_answer_is_described_on_postgres_too(
         kept = [await service.get_job(UUID(job_id)) for job_id in acknowledged]
 
     assert sum(fuzz.cases.total() for fuzz in fuzzes) >= 2 * OVER_THE_WIRE_CASES * len(OPERATIONS)
-    assert len(kept) > OVER_THE_WIRE_CASES
+    assert len(kept) > OVER_THE_WIRE_CASES // 2
     assert not [record for record in caplog.records if record.msg == "api_failed"]

@@ -10,8 +10,8 @@ from tests.simulation.faults import faults_of
 from tests.simulation.plan import Plan
 from tests.simulation.world import Report, simulate
 
-STEPS = 6_000_000
-"""About a minute."""
+STEPS = 3_000_000
+"""Half a minute."""
 SEEDS_TRIED = 6
 """A smaller system takes another course; so many seeds may show the failure in it."""
 
