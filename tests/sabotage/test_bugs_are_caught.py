@@ -12,6 +12,7 @@ import pytest
 from async_jobs.domain import lifecycle
 from tests import services
 from tests.integration import test_two_sessions
+from tests.sabotage import table
 from tests.sabotage.bugs import BUGS, LAYERS, STATEMENTS
 from tests.sabotage.catchers import ROOT, failing_example, sighting
 from tests.sabotage.claims import DIFFERENTIAL, SIMULATION, TESTS, TWO_SESSIONS, Seen
@@ -85,6 +86,11 @@ def test_the_machine_tells_it_from_a_dict(name: str) -> None:
 def test_every_bug_has_a_catcher() -> None:
     """One that runs here: sessions on Postgres come on top."""
     assert BUGS.keys() == SIMULATION.keys() | TESTS.keys() | DIFFERENTIAL.keys()
+
+
+def test_the_page_says_what_is_asserted() -> None:
+    """Written anew by `python -m tests.sabotage.table`."""
+    assert table.PAGE.read_text(encoding="utf-8") == table.page()
 
 
 def test_every_promise_is_broken_by_a_bug() -> None:

@@ -22,15 +22,17 @@ from async_jobs.domain.lifecycle import (
     JobEvent,
     Leased,
     LeaseExpired,
+    Rejected,
     Released,
     Renewed,
     Retried,
+    Snoozed,
     Succeeded,
     settle,
 )
 from async_jobs.testing.builders import SimpleLimits, a_job
 from async_jobs.testing.clocks import NOW
-from tests.simulation.judge import Judge, Node, Terms, Trace, Violation
+from tests.simulation.judge import SECRET, Judge, Node, Terms, Trace, Violation
 from tests.simulation.loop import Process
 
 LIMITS = SimpleLimits(
@@ -308,6 +310,72 @@ def leased_too_late(court: Court) -> None:
     court.happens(job, Leased(court.until()), court.scheduler)
 
 
+def leased_for_too_long(court: Court) -> None:
+    court.happens(court.add(), Leased(court.until(61)), court.scheduler)
+
+
+def claimed_for_too_long(court: Court) -> None:
+    court.happens(court.leased(), Claimed("w", court.until(61)), court.worker)
+
+
+def reaped_too_late(court: Court) -> None:
+    job = court.claimed()
+    court.worker.leaving = True
+    court.scheduler.stood_at = -1_000.0
+    court.scheduler.troubled_at = -1_000.0
+    court.seconds = 50
+    court.happens(job, LeaseExpired(), court.scheduler)
+
+
+def lost_for_no_reason(court: Court) -> None:
+    job = court.claimed()
+    court.worker.troubled_at = court.worker.stood_at = -1.0
+    court.seconds = 31
+    court.happens(job, LeaseExpired(), court.scheduler)
+
+
+def cancelled_unasked(court: Court) -> None:
+    court.happens(court.add(), Cancelled(), court.scheduler)
+
+
+def another_payload(court: Court) -> None:
+    court.happens(court.leased(), Claimed("w", court.until()), court.worker, payload={})
+
+
+def another_attempt(court: Court) -> None:
+    court.begins(court.claimed(), court.worker, attempt=2)
+
+
+def anothers_contents(court: Court) -> None:
+    court.begins(court.claimed(), court.worker, tenant_id="zoo")
+
+
+def more_than_its_slots(court: Court) -> None:
+    for use_case in ("notifications", "notifications", "reminders", "reminders"):
+        court.begins(court.claimed(use_case=use_case), court.worker)
+
+
+def came_to(verdict: str, event: JobEvent) -> Callable[[Court], None]:
+    """Return a story of a handler that came to one thing, and of another that was stored."""
+
+    def told(court: Court) -> None:
+        job = court.claimed()
+        court.begins(job, court.worker)
+        court.judge.concluded(job.id, job.lease_seq, verdict, 20.0)
+        court.judge.ended(job.id, job.lease_seq, court.worker)
+        court.happens(job, event, court.worker)
+
+    return told
+
+
+def another_tenants(court: Court) -> None:
+    court.judge.acknowledged(court.add(tenant_id="zoo").id, "acme")
+
+
+def error_with_a_secret(court: Court) -> None:
+    court.happens(court.executed(), Failed(f"cannot send {SECRET}"), court.worker)
+
+
 def keeps_its_slot(court: Court) -> None:
     court.leased()
     court.judge.conclude()
@@ -351,6 +419,24 @@ def keeps_its_slot(court: Court) -> None:
         (never_listed, "S17"),
         (buried_alive, "S17"),
         (leased_too_late, "S17"),
+        (leased_for_too_long, "L2"),
+        (claimed_for_too_long, "L1"),
+        (reaped_too_late, "L1"),
+        (lost_for_no_reason, "S4"),
+        (cancelled_unasked, "S17"),
+        (another_payload, "S17"),
+        (another_attempt, "S6"),
+        (anothers_contents, "S17"),
+        (more_than_its_slots, "S9"),
+        (came_to("succeed", Rejected("x")), "S17"),
+        (came_to("succeed", Succeeded("x")), "S17"),
+        (came_to("reject", Failed("x")), "S17"),
+        (came_to("fail", Succeeded()), "S17"),
+        (came_to("fail", Failed("x", timedelta(0))), "S17"),
+        (came_to("retry_after", Failed("x", timedelta(seconds=1))), "S17"),
+        (came_to("snooze", Snoozed(NOW)), "S17"),
+        (another_tenants, "S16"),
+        (error_with_a_secret, "S19"),
         (keeps_its_slot, "L4"),
     ],
 )
