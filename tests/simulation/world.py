@@ -786,7 +786,10 @@ class World:
     def run(self) -> Report:
         """Run the plan to its end."""
         violation = None
+        # Whatever was there before is left out of collections, which are quick then.
+        gc.freeze()
         with ExitStack() as stack:
+            stack.callback(gc.unfreeze)
             self._arm(stack)
             token = WRITER.set(Node(self.loop.outside, "outside"))
             try:
