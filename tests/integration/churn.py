@@ -156,11 +156,13 @@ class Cost:
 
     Attributes:
         pages: the pages touched, by statement.
+        executions: how often each statement was executed.
         entries: the index entries looked at, dead ones included, by index.
         milliseconds: how long each statement took.
     """
 
     pages: Mapping[str, int]
+    executions: Mapping[str, int]
     entries: Mapping[str, int]
     milliseconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -194,11 +196,12 @@ async def cost_of_a_turn(connection: AnyConnection, limits: Limits, clock: Manua
         plans = await scene.plans()
     after = await _entries(connection)
     await transaction.rollback()
-    pages: Counter[str] = Counter()
+    pages, executions = Counter[str](), Counter[str]()
     for plan in plans:
         pages[plan.statement] += plan.pages
+        executions[plan.statement] += 1
     entries = {name: count - before[name] for name, count in after.items()}
-    return Cost(pages, entries, scene.milliseconds)
+    return Cost(pages, executions, entries, scene.milliseconds)
 
 
 async def _entries(connection: AnyConnection) -> dict[str, int]:

@@ -49,6 +49,8 @@ OPERATIONS = ("enqueue_job", "enqueue_jobs", "get_job", "list_jobs", "cancel_job
 IN_MEMORY_CASES = dict.fromkeys(OPERATIONS, 200) | {"enqueue_jobs": 80}  # long ones
 OVER_THE_WIRE_CASES = 40
 """For each operation, once valid and once not; boundary cases come on top."""
+ACKNOWLEDGED_MIN = 20
+"""Of the valid cases of the two operations that enqueue, which come to some forty jobs."""
 CASE_SECONDS_MAX = 20.0
 
 # What the document cannot say in a schema, and may therefore be a 422 for valid data.
@@ -223,5 +225,6 @@ async def test_every_answer_is_described_on_postgres_too(
         kept = [await service.get_job(UUID(job_id)) for job_id in acknowledged]
 
     assert sum(fuzz.cases.total() for fuzz in fuzzes) >= 2 * OVER_THE_WIRE_CASES * len(OPERATIONS)
-    assert len(kept) > OVER_THE_WIRE_CASES // 2
+    # How many requests are accepted is drawn as well; a few would say nothing about the rest.
+    assert len(kept) >= ACKNOWLEDGED_MIN
     assert not [record for record in caplog.records if record.msg == "api_failed"]
