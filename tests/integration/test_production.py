@@ -34,8 +34,8 @@ from async_jobs import (
 )
 from tests import services
 from tests.integration.harness import Program, eventually, free_port
-from tests.integration.lines import line_to
 from tests.integration.systems import LOGGED, QUICKLY, System, a_system, is_once
+from tests.lines import line_to
 from tests.pgbouncer import pgbouncer
 
 TOKEN = "the-shared-token-of-a-test"

@@ -25,7 +25,7 @@ from tests.kills.nursery import Nursery, Program, a_nursery
 from tests.kills.records import EXECUTIONS_FILE, EXECUTIONS_VARIABLE, lines_of
 from tests.kills.recovery import Span
 from tests.kills.verdict import Limits
-from tests.kills.wires import Wire, wire_to
+from tests.lines import Line, line_to
 
 CAPS = {"mail": 6, "labels": 4, "reports": 2}
 QUEUES = {"mail": "mail", "labels": "mail", "reports": "reports"}
@@ -71,7 +71,7 @@ class Post:
     """A place that is always manned.
 
     Attributes:
-        is_far: its program reaches the database through the wire.
+        is_far: its program reaches the database through the line.
         may_be_doomed: its programs may be started with a failpoint to die at.
         is_held: a fault has its hands on the program, which nobody else may kill now.
         serves_since: since when the program has been able to work, by the database's clock.
@@ -127,7 +127,7 @@ class Arena:
     def __init__(
         self,
         postgres: EmbeddedPostgres,
-        wire: Wire,
+        line: Line,
         pool: asyncpg.Pool,
         directory: Path,
         nursery: Nursery,
@@ -136,7 +136,7 @@ class Arena:
         next_doom: Callable[[Kind], Doom | None],
     ) -> None:
         self.postgres = postgres
-        self.wire = wire
+        self.line = line
         self.pool = pool
         self.posts = posts
         self.ledger = Ledger()
@@ -188,9 +188,9 @@ class Arena:
 
     @property
     def far_dsn(self) -> str:
-        """The address of the database through the wire."""
+        """The address of the database through the line."""
         parts = urlsplit(self.postgres.dsn)
-        host = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{self.wire.port}"
+        host = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{self.line.port}"
         return urlunsplit(parts._replace(netloc=host))
 
     def _bury(self, post: Post) -> None:
@@ -305,7 +305,7 @@ async def an_arena(
     async with AsyncExitStack() as stack:
         postgres = stack.enter_context(a_postgres())
         await migrate(postgres.dsn)
-        wire = await stack.enter_async_context(wire_to(urlsplit(postgres.dsn).port or 0))
+        line = await stack.enter_async_context(line_to(urlsplit(postgres.dsn).port or 0))
         # What turns the database read-only must not turn away who turns it back.
         pool = await stack.enter_async_context(
             asyncpg.create_pool(
@@ -329,7 +329,7 @@ async def an_arena(
             *_posts(Kind.WORKER, workers, doomed=workers - 1),
             *_posts(Kind.API, apis, doomed=1),
         ]
-        arena = Arena(postgres, wire, pool, directory, nursery, given, posts, next_doom)
+        arena = Arena(postgres, line, pool, directory, nursery, given, posts, next_doom)
         async with pool.acquire() as connection:
             await arena.ledger.open(connection)
         yield arena

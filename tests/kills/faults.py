@@ -162,10 +162,10 @@ async def _fall_silent(arena: Arena, heal: Callable[[], None]) -> None:
         arena.serves(post, False)
 
     async def is_used() -> bool:
-        return arena.wire.fall_silent() > 0
+        return arena.line.fall_silent() > 0
 
     try:
-        await eventually(is_used, "somebody uses the wire")
+        await eventually(is_used, "somebody uses the line")
         await clock.sleep(SILENT_SECONDS)
     finally:
         heal()
@@ -175,11 +175,11 @@ async def _fall_silent(arena: Arena, heal: Callable[[], None]) -> None:
 
 
 async def _silent_then_late(arena: Arena, chance: ManualChance) -> None:
-    await _fall_silent(arena, arena.wire.resume)
+    await _fall_silent(arena, arena.line.resume)
 
 
 async def _silent_then_reset(arena: Arena, chance: ManualChance) -> None:
-    await _fall_silent(arena, arena.wire.reset)
+    await _fall_silent(arena, arena.line.reset)
 
 
 # --- programs -----------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""A TCP wire that half opens: connections fall silent without closing, and new ones work.
+"""TCP lines that a test can silence: connections say nothing more without being closed.
 
 So it looks to a program when a firewall forgets its connections, or when the host at the other
-end was replaced. What was sent meanwhile arrives late, or never.
+end lost its power or was replaced. What was sent meanwhile arrives late, or never.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ PIECE_BYTES = 65_536
 
 
 class _Connection:
-    """One connection through the wire."""
+    """One connection through the line."""
 
-    def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, near: asyncio.StreamWriter, far: asyncio.StreamWriter, *, flows: bool
+    ) -> None:
         self.flows = asyncio.Event()
-        self.flows.set()
+        if flows:
+            self.flows.set()
         self._writers = (near, far)
 
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,13 +41,19 @@ class _Connection:
         self.flows.set()
 
 
-class Wire:
+class Line:
     """Forwards connections to a port of this host."""
 
     def __init__(self, to_port: int) -> None:
         self._to_port = to_port
         self._connections: set[_Connection] = set()
+        self._is_frozen = False
         self.port = 0
+
+    def freeze(self) -> None:
+        """Say nothing to anybody any more, neither on old connections nor on new ones."""
+        self._is_frozen = True
+        self.fall_silent()
 
     def fall_silent(self) -> int:
         """Forward nothing more on the connections there are; returns how many."""
@@ -71,7 +80,7 @@ class Wire:
         except OSError:
             near_writer.transport.abort()  # nobody listens there just now
             return
-        connection = _Connection(near_writer, far_writer)
+        connection = _Connection(near_writer, far_writer, flows=not self._is_frozen)
         self._connections.add(connection)
         try:
             await asyncio.gather(
@@ -83,19 +92,19 @@ class Wire:
 
 
 @asynccontextmanager
-async def wire_to(port: int) -> AsyncIterator[Wire]:
-    """Yield a wire to a port of the loopback interface."""
-    wire, serving = Wire(port), set[asyncio.Task[None]]()
+async def line_to(port: int) -> AsyncIterator[Line]:
+    """Yield a line to a port of the loopback interface."""
+    line, serving = Line(port), set[asyncio.Task[None]]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(wire.forward(reader, writer))
+        task = asyncio.ensure_future(line.forward(reader, writer))
         serving.add(task)
         task.add_done_callback(serving.discard)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    wire.port = server.sockets[0].getsockname()[1]
+    line.port = server.sockets[0].getsockname()[1]
     try:
-        yield wire
+        yield line
     finally:
         server.close()
         for task in serving:
