@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.simulation.faults import LEVELS
-from tests.simulation.judge import Totals
 from tests.simulation.plan import LONG_SCALES, SCALES, Plan, plan_of
+from tests.simulation.records import Totals
 from tests.simulation.shrink import options_of, shrunk
 from tests.simulation.world import Report, simulate
 

@@ -20,9 +20,10 @@ from async_jobs.testing.clocks import ManualChance
 from tests.simulation.dice import Dice
 from tests.simulation.faults import Faults
 from tests.simulation.handlers import IN_A_THREAD, KNOWN_BY_ALL, KNOWN_BY_SOME
-from tests.simulation.judge import OWN_LOOP, SECRET, Judge, short
+from tests.simulation.judge import Judge
 from tests.simulation.plan import Plan
-from tests.simulation.wire import RemoteStore
+from tests.simulation.records import OWN_LOOP, SECRET, short
+from tests.simulation.remote import RemoteStore
 
 STRANGER = "nobody-in-particular"
 
@@ -54,9 +55,7 @@ class Clients:
         self._ask = ask
         self._sleep = sleep
         self._chance = ManualChance(plan.seed)
-        self._limits = plan.limits()
         self._known: list[tuple[UUID, str]] = []
-        self._keys = 0
 
     # --- asking for work ---
 
@@ -105,8 +104,8 @@ class Clients:
             return "succeed"
         return dice.pick(["fail", "fail", "retry_after", "reject", "snooze"])
 
-    async def enqueue(self) -> int:
-        """Ask for one job or a batch until told something; returns how many were asked for."""
+    async def enqueue(self) -> None:
+        """Ask for one job or a batch until told something."""
         count = self._dice.whole(2, 6) if self._dice.happens(0.15) else 1
         requests = self._requests(count)
         while True:
@@ -116,23 +115,22 @@ class Clients:
                 await self._sleep(self._dice.pause(2.0) * self._plan.scale)
                 continue
             except QuotaExceededError:
-                return count
+                return
             break
         assert isinstance(told, list)
         for request, each in zip(requests, told, strict=True):
             self._told(request, each)
-        return count
 
     def _told(self, request: EnqueueJobRequest, told: Enqueued) -> None:
         """Hold an answer against what was asked."""
-        row = self._judge.rows.get(told.job_id)
+        row = self._judge.row(told.job_id)
         is_twin = row is None or row.dedupe_key == request.dedupe_key is not None
         own = told.job_id == request.id
         self._judge.require(own or (told.duplicate and is_twin), "S13", "told of another job")
         self._judge.acknowledged(told.job_id, request.tenant_id)
         self._known.append((told.job_id, request.tenant_id))
 
-    async def enqueue_in_a_transaction(self) -> int:
+    async def enqueue_in_a_transaction(self) -> None:
         """Ask for a job within a transaction of one's own, and commit it or not."""
         (request,) = self._requests(1)
         commits = self._dice.happens(0.6)
@@ -157,7 +155,6 @@ class Clients:
         else:
             assert isinstance(told, Enqueued)
             self._told(request, told)
-        return 1
 
     # --- looking after it ---
 
@@ -182,12 +179,12 @@ class Clients:
 
     def _target(self, deed: Callable[[UUID, str], Awaitable[None]]) -> tuple[UUID, str]:
         """Choose a job, mostly one for which the deed means something."""
-        rows = []
+        rows: list[Job] = []
         if deed == self._cancel:
-            rows = [row for row in self._judge.rows.values() if row.started_at is not None]
+            rows = self._judge.rows_that(lambda row: row.started_at is not None)
         elif deed == self._retry:
             ended = (JobStatus.DEAD, JobStatus.CANCELLED)
-            rows = [row for row in self._judge.rows.values() if row.status in ended]
+            rows = self._judge.rows_that(lambda row: row.status in ended)
         if not rows or self._dice.happens(0.4):
             return self._dice.pick(self._known)
         row = self._dice.pick(rows)
@@ -206,7 +203,8 @@ class Clients:
             await self._ask(lambda service, _: service.enqueue(request))
         except InvalidJobError:
             return
-        taken = job_id in self._judge.rows and self._judge.rows[job_id].tenant_id != STRANGER
+        row = self._judge.row(job_id)
+        taken = row is not None and row.tenant_id != STRANGER
         self._judge.require(not taken, "S16", f"a stranger was told of {short(job_id)}")
 
     async def _retry(self, job_id: UUID, tenant: str) -> None:
@@ -229,7 +227,7 @@ class Clients:
 
     async def _walk(self, job_id: UUID, tenant: str) -> None:
         """Every job that is there from the first page to the last is on one of the pages."""
-        before = self._of(tenant)
+        before = self._judge.promised_to(tenant)
         found: list[UUID] = []
 
         async def walked(service: JobService, _: RemoteStore) -> None:
@@ -244,13 +242,9 @@ class Clients:
                     return
 
         await self._ask(walked)
-        there = before & self._of(tenant) - self._judge.unreadable
+        there = before & self._judge.promised_to(tenant) - self._judge.unreadable
         self._judge.require(there <= set(found), "JS-8", "a page left out a job")
         self._judge.require(len(found) == len(set(found)), "JS-8", "a page repeated a job")
-
-    def _of(self, tenant: str) -> set[UUID]:
-        rows = self._judge.rows.values()
-        return {row.id for row in rows if row.tenant_id == tenant} & self._judge.promised
 
     # --- a team with a loop of its own ---
 

@@ -147,7 +147,8 @@ def faults_of(level: str) -> Faults:
     Raises:
         ValueError: there is no such level.
     """
+    levels: dict[str, Faults] = dict(zip(LEVELS, (Faults(), ROUGH, STORM), strict=True))
     try:
-        return dict(zip(LEVELS, (Faults(), ROUGH, STORM), strict=True))[level]
+        return levels[level]
     except KeyError:
         raise ValueError(f"level must be one of {', '.join(LEVELS)}; got {level!r}") from None

@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager
 from async_jobs import JobContext, JobRegistry, Reject, RetryAfter, Snooze
 from async_jobs.domain.job import JsonValue, Payload
 from async_jobs.ports.clock import Clock
-from tests.simulation.judge import Judge, Node
+from tests.simulation.judge import Judge
 from tests.simulation.loop import SimulatedLoop, never
+from tests.simulation.records import Node
 from tests.simulation.wire import Weather
 
 KNOWN_BY_ALL = "work"

@@ -19,8 +19,8 @@ from async_jobs.application.failpoints import FAILPOINTS
 from async_jobs.domain import scheduling
 from tests.simulation import __main__ as program
 from tests.simulation.faults import STORM, faults_of
-from tests.simulation.judge import Totals
 from tests.simulation.plan import plan_of
+from tests.simulation.records import Totals
 from tests.simulation.shrink import options_of
 from tests.simulation.world import simulate
 

@@ -8,36 +8,19 @@ cannot know whether the call took effect, or still will.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar, cast
-from uuid import UUID
-
-import asyncpg
+from typing import Any, TypeVar
 
 from async_jobs.domain.errors import Unavailable
-from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage
-from async_jobs.domain.lifecycle import Change
-from async_jobs.domain.scheduling import LeaseGrant
-from async_jobs.ports.queue import Acked, Delivery, JobQueue, Sent
-from async_jobs.ports.store import (
-    AddResult,
-    Applied,
-    Heads,
-    HeadsQuery,
-    RunningCount,
-    Upcoming,
-)
-from async_jobs.ports.workers import WorkerInfo, Workers
 from tests.simulation.dice import Dice
 from tests.simulation.faults import Faults
-from tests.simulation.judge import Node
 from tests.simulation.loop import Process, SimulatedLoop
-from tests.simulation.witness import WRITER, WitnessedStore
+from tests.simulation.records import Node
+from tests.simulation.witness import WRITER
 
 T = TypeVar("T")
 
@@ -294,191 +277,3 @@ class Link:
         for session in self._sessions:
             noticed = self._dice.pick([0.0, LONGEST, self._dice.between(0, SESSION_SECONDS / 4)])
             self._loop.call_later(noticed, session.drop, context=self._context)
-
-
-class RemoteTurn:
-    """Implements `DispatchTurn` over a link."""
-
-    def __init__(self, link: Link, session: Session) -> None:
-        self._link = link
-        self._session = session
-        self._inner = session.inner
-
-    @property
-    def use_cases(self) -> frozenset[str]:
-        return cast("frozenset[str]", self._inner.use_cases)
-
-    @property
-    def tenants(self) -> frozenset[str]:
-        return cast("frozenset[str]", self._inner.tenants)
-
-    async def running(self) -> Sequence[RunningCount]:
-        counts: Sequence[RunningCount] = await self._link.within(
-            self._session, "running", self._inner.running
-        )
-        return counts
-
-    async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
-        look = partial(self._inner.heads, queries, now)
-        heads: Mapping[str, Heads] = await self._link.within(self._session, "heads", look)
-        return heads
-
-    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
-        take = partial(self._inner.lease, grants)
-        leased: frozenset[UUID] = await self._link.within(self._session, "lease", take)
-        return leased
-
-
-class RemoteStore:
-    """Implements `JobStore` over a link."""
-
-    def __init__(self, link: Link, store: WitnessedStore) -> None:
-        self._link = link
-        self._store = store
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[object]:
-        """Open a caller's own transaction, to be passed as `within`."""
-        async with self._link.session("transaction", self._store.transaction) as session:
-            yield session
-
-    @asynccontextmanager
-    async def turn(
-        self, use_cases: Collection[str], tenants: Collection[str] = ()
-    ) -> AsyncIterator[RemoteTurn]:
-        opening = partial(self._store.turn, use_cases, tenants)
-        async with self._link.session("turn", opening) as session:
-            yield RemoteTurn(self._link, session)
-
-    async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
-    ) -> list[AddResult]:
-        if within is None:
-            return await self._link.call("add", partial(self._store.add, jobs, limits))
-        assert isinstance(within, Session)
-        add = partial(self._store.add, jobs, limits, within=within.inner)
-        return await self._link.within(within, "add", add)
-
-    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
-        return await self._link.call("get", partial(self._store.get, ids, tenant_id=tenant_id))
-
-    async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
-        look = partial(self._store.find, criteria, limit=limit, before=before)
-        return await self._link.call("find", look)
-
-    async def save(self, changes: Sequence[Change]) -> Applied:
-        return await self._link.call("save", partial(self._store.save, changes))
-
-    async def expired(self, now: datetime, *, limit: int) -> list[Job]:
-        return await self._link.call("expired", partial(self._store.expired, now, limit=limit))
-
-    async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
-        give_back = partial(self._store.set_aside, now, until=until, limit=limit)
-        return await self._link.call("set_aside", give_back)
-
-    async def promote(
-        self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
-    ) -> Upcoming:
-        promote = partial(self._store.promote, now, limit=limit, sidelined=sidelined)
-        return await self._link.call("promote", promote)
-
-    async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
-        forget = partial(self._store.purge, use_case, before=before, limit=limit)
-        return await self._link.call("purge", forget)
-
-
-class RemoteWorkers:
-    """Implements `Workers` over a link."""
-
-    def __init__(self, link: Link, workers: Workers) -> None:
-        self._link = link
-        self._workers = workers
-
-    async def announce(self, worker: WorkerInfo) -> None:
-        await self._link.call("announce", partial(self._workers.announce, worker))
-
-    async def live(self, now: datetime) -> Sequence[WorkerInfo]:
-        return await self._link.call("live", partial(self._workers.live, now))
-
-    async def withdraw(self, worker_id: str) -> None:
-        await self._link.call("withdraw", partial(self._workers.withdraw, worker_id))
-
-
-class RemoteQueue:
-    """Implements `JobQueue` over a link."""
-
-    def __init__(self, link: Link, queue: JobQueue) -> None:
-        self._link = link
-        self._queue = queue
-
-    @property
-    def name(self) -> str:
-        return self._queue.name
-
-    async def send(self, handoffs: Sequence[HandOff]) -> list[Sent]:
-        return await self._link.call("send", partial(self._queue.send, handoffs))
-
-    async def receive(self, *, max_messages: int, wait_seconds: float) -> list[Delivery]:
-        receive = partial(self._queue.receive, max_messages=max_messages, wait_seconds=wait_seconds)
-        return await self._link.call("receive", receive, wait_seconds=wait_seconds)
-
-    async def ack(self, deliveries: Sequence[Delivery]) -> list[Acked]:
-        return await self._settled("ack", deliveries)
-
-    async def release(self, deliveries: Sequence[Delivery]) -> list[Acked]:
-        return await self._settled("release", deliveries)
-
-    async def _settled(self, what: str, deliveries: Sequence[Delivery]) -> list[Acked]:
-        if not deliveries:
-            return []
-        settle = self._queue.ack if what == "ack" else self._queue.release
-        try:
-            return await self._link.call(what, partial(settle, deliveries))
-        except Unavailable as error:
-            return [Acked(delivery, str(error)) for delivery in deliveries]
-
-    async def depth(self) -> int:
-        return await self._link.call("depth", self._queue.depth)
-
-
-class ClockPool:
-    """As much of a pool as `PostgresClock` needs: connections that tell the database's time."""
-
-    def __init__(
-        self, link: Link, loop: SimulatedLoop, node: Node, now: Callable[[], datetime]
-    ) -> None:
-        self._link = link
-        self._loop = loop
-        self._node = node
-        self._now = now
-
-    def as_pool(self) -> asyncpg.Pool:
-        return cast("asyncpg.Pool", self)
-
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[ClockConnection]:
-        connection = ClockConnection(self._link, self._loop, self._now)
-        yield connection
-        # A clock that is measured is wrong by half of its shortest round trip at most.
-        error = min(connection.trips) / 2 + 0.001
-        self._node.clock_error = max(self._node.clock_error, error)
-
-
-class ClockConnection:
-    """Tells the database's time, and remembers how long each answer took."""
-
-    def __init__(self, link: Link, loop: SimulatedLoop, now: Callable[[], datetime]) -> None:
-        self._link = link
-        self._loop = loop
-        self._now = now
-        self.trips: list[float] = []
-
-    async def fetchval(self, query: str) -> datetime:
-        sent = self._loop.time()
-
-        async def tell() -> datetime:
-            return self._now()
-
-        time = await self._link.call("time", tell)
-        self.trips.append(self._loop.time() - sent)
-        return time

@@ -14,7 +14,8 @@ from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.ports.store import Applied, Heads, HeadsQuery, RunningCount
-from tests.simulation.judge import Judge, Node
+from tests.simulation.judge import Judge
+from tests.simulation.records import Node
 
 WRITER: ContextVar[Node] = ContextVar("WRITER")
 

@@ -1,0 +1,51 @@
+"""What all processes share: the database, the transport, and what these hold."""
+
+from __future__ import annotations
+
+from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.domain.limits import Limits, queue_of
+from async_jobs.ports.clock import Clock
+from tests.simulation.dice import Dice
+from tests.simulation.judge import Judge
+from tests.simulation.lanes import FaultyLane
+from tests.simulation.loop import SimulatedLoop
+from tests.simulation.plan import Plan
+from tests.simulation.wire import Weather
+from tests.simulation.witness import WitnessedStore
+
+DATABASE, TRANSPORT = "database", "transport"
+
+
+class Components:
+    """The components that processes call.
+
+    Attributes:
+        database, transport: the processes in which calls take effect.
+        store, register: what the database holds.
+        lanes: those of the transport, by name.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        limits: Limits,
+        loop: SimulatedLoop,
+        clock: Clock,
+        judge: Judge,
+        weather: Weather,
+    ) -> None:
+        self.database = loop.process(DATABASE)
+        self.transport = loop.process(TRANSPORT)
+        self.store = WitnessedStore(judge)
+        self.register = MemoryWorkers()
+        names = {queue_of(name, each) for name, each in limits.use_case_configs.items()}
+        self.lanes = {
+            name: FaultyLane(
+                name,
+                clock=clock,
+                scale=plan.scale,
+                weather=weather,
+                dice=Dice(f"{plan.seed} lane {name}"),
+            )
+            for name in sorted(names)
+        }
