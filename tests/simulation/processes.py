@@ -86,9 +86,10 @@ class Processes:
                 except Unavailable:
                     await running.clock.sleep(self._plan.scale)
                 else:
-                    running.has_begun = True
-                    await work()
-                    return
+                    break
+            if not running.stop.is_set():  # as a program is cancelled that is still starting
+                running.has_begun = True
+                await work()
 
         running.main = self._loop.start(running.node.process, main())
         running.main.add_done_callback(
