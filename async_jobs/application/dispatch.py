@@ -13,7 +13,7 @@ from async_jobs.domain.deadline import LatePolicy, is_late
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.facts import JobLeased, UseCaseSkipped
 from async_jobs.domain.job import HandOff
-from async_jobs.domain.limits import UNLIMITED, Limits
+from async_jobs.domain.limits import UNLIMITED, Limits, queue_of
 from async_jobs.domain.scheduling import (
     Candidate,
     Selection,
@@ -48,7 +48,11 @@ class Dispatched:
 
 
 class Dispatcher:
-    """Leases by the scheduling policy. Remembers only where its walks over tenants stand."""
+    """Leases by the scheduling policy.
+
+    Of each use case it remembers where its walk over tenants stands, and which queues its jobs
+    were for when it last looked.
+    """
 
     def __init__(
         self,
@@ -62,6 +66,7 @@ class Dispatcher:
         self._clock = clock
         self._telemetry = telemetry
         self._resume: dict[str, str] = {}
+        self._fed: dict[str, frozenset[str]] = {}
 
     async def dispatch(
         self,
@@ -115,6 +120,7 @@ class Dispatcher:
             queries = self._queries(turn, view)
             heads = await turn.heads(queries, now) if queries else {}
             self._resume |= {name: each.resume for name, each in heads.items()}
+            self._fed |= {name: each.queues for name, each in heads.items()}
             selections = view.selections(heads, now)
             chosen = [c for selection in selections.values() for c in selection.chosen]
             grants = [grant(c, until=now + lease_for, now=now) for c in chosen[: max(0, limit)]]
@@ -125,11 +131,17 @@ class Dispatcher:
     def _queries(self, turn: DispatchTurn, view: _View) -> list[HeadsQuery]:
         queries = []
         for name in sorted(turn.use_cases):
-            policy = self._config.use_case_configs[name].late_policy
+            config = self._config.use_case_configs[name]
+            policy = config.late_policy
             free = view.free(name)
             # Without room there is nothing to look for, but late jobs still have to be buried.
             if free > 0 or policy is LatePolicy.EXPIRE:
-                limit = min(max(free, HEADS_MIN), LEASES_MAX)
+                room = free
+                if policy is not LatePolicy.EXPIRE:
+                    # No more can be handed off than its queues have windows for.
+                    queues = {queue_of(name, config), *self._fed.get(name, ())}
+                    room = min(free, sum(view.window(queue) for queue in queues))
+                limit = min(max(room, HEADS_MIN), LEASES_MAX)
                 after = self._resume.get(name, "")
                 queries.append(
                     HeadsQuery(use_case=name, limit=limit, after=after, late_policy=policy)
@@ -212,11 +224,19 @@ class _View:
         return self._within_windows(selections)
 
     def _select(self, use_case: str, heads: Heads, now: datetime) -> Selection:
-        known = {c.id: c for c in (*heads.ready, *heads.late)}.values()
-        queues = {c.queue for c in known}
         quotas = self._config.per_tenant_quotas
         config = self._config.use_case_configs[use_case]
         expires = config.late_policy is LatePolicy.EXPIRE
+        known: Collection[Candidate] = heads.ready
+        if heads.late:
+            known = {c.id: c for c in (*heads.ready, *heads.late)}.values()
+        windows = {queue: self.window(queue) for queue in {c.queue for c in known}}
+        if not all(windows.values()):
+            # What waits for a full queue must not stand before what waits for another one;
+            # only what is to be buried needs no room.
+            known = [
+                c for c in known if windows[c.queue] or (expires and is_late(c.deadline_at, now))
+            ]
         return select(
             SelectionRequest(
                 config=config,
@@ -224,37 +244,34 @@ class _View:
                 running=self._running.get(use_case, {}),
                 tenant_running=self._tenant_running,
                 quotas=quotas,
-                window=sum(self.window(queue) for queue in queues),
-                # What waits for a full queue must not stand before what waits for another one;
-                # only what is to be buried needs no room.
-                candidates=[
-                    c
-                    for c in known
-                    if self.window(c.queue) > 0 or (expires and is_late(c.deadline_at, now))
-                ],
+                window=sum(windows.values()),
+                candidates=known,
                 tenants_unheld={
-                    c.tenant_id
-                    for c in known
-                    if quotas.get(c.tenant_id, UNLIMITED).max_running is not None
-                    and c.tenant_id not in self._tenants_held
+                    tenant
+                    for tenant in {c.tenant_id for c in known} - self._tenants_held
+                    if quotas.get(tenant, UNLIMITED).max_running is not None
                 },
+                explain=False,
             )
         )
 
     def _within_windows(self, selections: Mapping[str, Selection]) -> Mapping[str, Selection]:
-        queues = {c.queue for selection in selections.values() for c in selection.chosen}
-        kept: set[object] = set()
-        for queue in queues:
+        chosen = Counter(c.queue for selection in selections.values() for c in selection.chosen)
+        crowded = [queue for queue, count in chosen.items() if count > self.window(queue)]
+        for queue in crowded:
             of_queue = {
                 name: replace(s, chosen=tuple(c for c in s.chosen if c.queue == queue))
                 for name, s in selections.items()
             }
             shared = share_window(of_queue, self.window(queue))
-            kept |= {c.id for selection in shared.values() for c in selection.chosen}
-        return {
-            name: replace(s, chosen=tuple(c for c in s.chosen if c.id in kept))
-            for name, s in selections.items()
-        }
+            kept = {c.id for selection in shared.values() for c in selection.chosen}
+            selections = {
+                name: replace(
+                    s, chosen=tuple(c for c in s.chosen if c.queue != queue or c.id in kept)
+                )
+                for name, s in selections.items()
+            }
+        return selections
 
 
 def _most_urgent(heads: Heads, now: datetime) -> datetime:

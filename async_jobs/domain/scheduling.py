@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 from async_jobs.domain.deadline import LatePolicy, is_late
@@ -27,8 +27,7 @@ from async_jobs.domain.lifecycle import next_lease_seq
 from async_jobs.domain.limits import UNLIMITED, TenantQuota, UseCaseConfig
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """What the policy needs to know of a pending job, and a lease of it has to compare."""
 
     id: UUID
@@ -72,6 +71,7 @@ class SelectionRequest:
         window: how many more hand-offs its queue may hold.
         candidates: its ready jobs as far as they are known, in any order.
         tenants_unheld: limited tenants that another scheduler is leasing for just now.
+        explain: whether to say why the jobs that are not chosen wait.
     """
 
     config: UseCaseConfig
@@ -80,21 +80,21 @@ class SelectionRequest:
     tenant_running: Mapping[str, int]
     quotas: Mapping[str, TenantQuota]
     window: int
-    candidates: Sequence[Candidate]
+    candidates: Collection[Candidate]
     tenants_unheld: AbstractSet[str] = frozenset()
+    explain: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The answer: `chosen` to lease, in order; `expired` to bury; the rest `blocked`."""
+    """The answer: `chosen` to lease, in order; `expired` to bury; the rest `blocked`, if asked."""
 
     chosen: tuple[Candidate, ...] = ()
     expired: tuple[Candidate, ...] = ()
     blocked: Mapping[UUID, Blocked] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseGrant:
+class LeaseGrant(NamedTuple):
     """A lease as a compare-and-set: the values `advance(job, Leased(until))` would give."""
 
     job_id: UUID
@@ -159,24 +159,30 @@ def select(request: SelectionRequest) -> Selection:
     triage = _Triage(request)
     free = request.config.max_concurrent - sum(request.running.values())
     capacity = max(0, min(free, request.window))
-    eligible = [c for lane in triage.lanes.values() for c in lane]
-    if len(eligible) <= capacity:
-        chosen = sorted(eligible, key=triage.key)
+    if sum(map(len, triage.lanes.values())) <= capacity:
+        chosen = [c for _, c in sorted(r for lane in triage.lanes.values() for r in lane)]
     else:
         chosen = _contend(request, triage, capacity)
-        full = Reason.USE_CASE_FULL if free <= request.window else Reason.WINDOW_FULL
-        triage.blocked.update(_passed_over(triage, chosen, full))
+        if request.explain:
+            full = Reason.USE_CASE_FULL if free <= request.window else Reason.WINDOW_FULL
+            triage.blocked.update(_passed_over(triage, chosen, full))
     return Selection(chosen=tuple(chosen), expired=tuple(triage.expired), blocked=triage.blocked)
 
 
+_Rank: TypeAlias = tuple[bool, int, datetime, UUID]
+
+
 class _Triage:
-    """The candidates sorted out: eligible ones by tenant, in the tenant's own order."""
+    """The candidates sorted out: eligible ones by tenant, in the tenant's own order.
+
+    In `lanes` each stands behind its sort key, which is worked out once; no two keys are equal.
+    """
 
     def __init__(self, request: SelectionRequest) -> None:
         self.request = request
         self.expired: list[Candidate] = []
         self.blocked: dict[UUID, Blocked] = {}
-        self.lanes: dict[str, list[Candidate]] = {}
+        self.lanes: dict[str, list[tuple[_Rank, Candidate]]] = {}
         expire = request.config.late_policy is LatePolicy.EXPIRE
         by_tenant: dict[str, list[Candidate]] = {}
         for candidate in request.candidates:
@@ -190,12 +196,12 @@ class _Triage:
                 by_tenant.setdefault(candidate.tenant_id, []).append(candidate)
         self.expired.sort(key=self.key)
         for tenant, lane in by_tenant.items():
-            self._limit(tenant, sorted(lane, key=self.key))
+            self._limit(tenant, sorted((self.key(c), c) for c in lane))
 
-    def key(self, candidate: Candidate) -> tuple[bool, int, datetime, UUID]:
+    def key(self, candidate: Candidate) -> _Rank:
         return order_within_tenant(candidate, self.request.config.late_policy, self.request.now)
 
-    def _limit(self, tenant: str, lane: list[Candidate]) -> None:
+    def _limit(self, tenant: str, lane: list[tuple[_Rank, Candidate]]) -> None:
         limit = self.request.quotas.get(tenant, UNLIMITED).max_running
         room, reason = len(lane), Reason.TENANT_FULL
         if limit is not None:
@@ -204,7 +210,7 @@ class _Triage:
                 room = 0
             if limit == 0:
                 reason = Reason.PAUSED
-        for candidate in lane[room:]:
+        for _, candidate in lane[room:]:
             self.blocked[candidate.id] = Blocked(reason)
         if lane[:room]:
             self.lanes[tenant] = lane[:room]
@@ -219,8 +225,7 @@ def _contend(request: SelectionRequest, triage: _Triage, capacity: int) -> list[
     heads: list[tuple[bool, int, datetime, UUID, str, int]] = []
 
     def push(tenant: str, index: int) -> None:
-        candidate = triage.lanes[tenant][index]
-        late = triage.key(candidate)[0]
+        (late, *_), candidate = triage.lanes[tenant][index]
         claim = _claim(running[tenant], shares[tenant])
         heapq.heappush(heads, (late, claim, candidate.deadline_at, candidate.id, tenant, index))
 
@@ -229,7 +234,7 @@ def _contend(request: SelectionRequest, triage: _Triage, capacity: int) -> list[
     chosen: list[Candidate] = []
     while heads and len(chosen) < capacity:
         *_, tenant, index = heapq.heappop(heads)
-        chosen.append(triage.lanes[tenant][index])
+        chosen.append(triage.lanes[tenant][index][1])
         running[tenant] += 1
         if index + 1 < len(triage.lanes[tenant]):
             push(tenant, index + 1)
@@ -262,10 +267,10 @@ def _passed_over(
         for late in (False, True)
     }
     blocked: dict[UUID, Blocked] = {}
-    for tenant, candidates in triage.lanes.items():
-        waiting = [candidate for candidate in candidates if candidate.id not in taken]
-        for position, candidate in enumerate(waiting):
-            others = ranked[triage.key(candidate)[0]]
+    for tenant, ranked_jobs in triage.lanes.items():
+        waiting = [(rank, c) for rank, c in ranked_jobs if c.id not in taken]
+        for position, (rank, candidate) in enumerate(waiting):
+            others = ranked[rank[0]]
             if position:
                 blocked[candidate.id] = Blocked(Reason.BEHIND, position)
             elif any(t != tenant and candidate.deadline_at < d for d, t in others):

@@ -103,6 +103,11 @@ class Heads:
     late: tuple[Candidate, ...] = ()
     resume: str = ""
 
+    @property
+    def queues(self) -> frozenset[str]:
+        """The queues that the ready jobs are for."""
+        return frozenset({candidate.queue for candidate in self.ready})
+
 
 class DispatchTurn(Protocol):
     """The exclusive right to lease jobs of `use_cases`, and of limited tenants in `tenants`.

@@ -50,6 +50,9 @@ async def create_pool(
             # Plans are kept, and one made while a table was small must not read all of it once
             # it has grown. Every statement has an index to go by.
             "enable_seqscan": "off",
+            # Nor must one that was made when a table seemed empty join a batch of a thousand to
+            # its rows by a million comparisons. LATERAL is joined so all the same.
+            "enable_nestloop": "off",
         }
     async with connecting(dsn):
         return await asyncpg.create_pool(

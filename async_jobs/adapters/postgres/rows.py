@@ -17,6 +17,7 @@ from async_jobs.domain.unreadable import aside
 from async_jobs.ports.store import Unreadable
 
 READY = 0
+CANDIDATE_COLUMNS = len(Candidate._fields)
 
 
 def jobs_of(rows: Sequence[asyncpg.Record], unreadable: Unreadable) -> Iterator[Job]:
@@ -66,18 +67,9 @@ def _job(row: asyncpg.Record) -> Job:
     )
 
 
-def candidates_of(rows: Sequence[asyncpg.Record]) -> Iterator[Candidate]:
-    """Yield what the scheduling policy needs of the rows."""
-    for row in rows:
-        yield Candidate(
-            id=row["id"],
-            tenant_id=row["tenant_id"],
-            queue=row["queue"],
-            priority=row["priority"],
-            run_at=row["run_at"],
-            deadline_at=row["deadline_at"],
-            lease_seq=row["lease_seq"],
-        )
+def candidates_of(rows: Sequence[asyncpg.Record]) -> list[Candidate]:
+    """Return what the scheduling policy needs of the rows, whose last columns are its fields."""
+    return [Candidate._make(row[-CANDIDATE_COLUMNS:]) for row in rows]
 
 
 def new_columns(jobs: Sequence[Job]) -> tuple[list[Any], ...]:

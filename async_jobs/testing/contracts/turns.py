@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -233,7 +232,7 @@ class LeasesContract(StoreFixtures):
         known = [await in_phase(store, Phase.HANDED_OFF) for _ in range(2)]
         known = [await happened(store, job, HandOffFailed("throttled")) for job in known]
         moved = await happened(store, known[0], Leased(UNTIL), HandOffFailed("again"))
-        newer = replace(candidate_of(known[1]), lease_seq=known[1].lease_seq + 1)
+        newer = candidate_of(known[1])._replace(lease_seq=known[1].lease_seq + 1)
         fresh = await added(store)
 
         async with store.turn(["notifications"]) as turn:
@@ -342,7 +341,7 @@ class LeasesContract(StoreFixtures):
                 grant(candidate_of(job), until=later(100 + i), now=later(i))
                 for i, job in enumerate(jobs)
             ]
-            await turn.lease([*grants[::-1], replace(grants[0], job_id=an_id())])
+            await turn.lease([*grants[::-1], grants[0]._replace(job_id=an_id())])
 
         assert (
             await all_jobs(store)

@@ -140,7 +140,7 @@ def test_no_backlog_takes_away_what_another_tenant_is_entitled_to(
     however urgent they are.
     """
     newcomer = [
-        replace(candidate(100 + n, 4 * each), tenant_id="flood") for n, each in enumerate(flood)
+        candidate(100 + n, 4 * each)._replace(tenant_id="flood") for n, each in enumerate(flood)
     ]
     weight_of = dict(zip([*TENANTS, "flood"], weights, strict=True))
     request = SelectionRequest(
@@ -192,7 +192,7 @@ def test_one_tenant_gets_exactly_earliest_deadline_first(
         config=replace(request.config, late_policy=LatePolicy.RUN),
         running={"acme": sum(request.running.values())},
         quotas={},
-        candidates=[replace(job, priority=0) for job in backlog],
+        candidates=[job._replace(priority=0) for job in backlog],
     )
     by_deadline = sorted(
         (job for job in backlog if job.run_at <= NOW), key=lambda job: (job.deadline_at, job.id)
