@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from copy import deepcopy
@@ -30,6 +29,21 @@ class StopReason(StrEnum):
     SHUTDOWN = "shutdown"
 
 
+class _Flag:
+    """Implements `Cancellation`. Setting and reading one attribute needs no lock."""
+
+    __slots__ = ("_is_set",)
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+
 class Attempt:
     """A claimed job on its way through a handler.
 
@@ -48,7 +62,7 @@ class Attempt:
         self.stop_reason: StopReason | None = None
         self.settled = False
         self.in_thread = False  # a thread executes the handler, and may outlive its slot
-        self._cancellation = threading.Event()
+        self._cancellation = _Flag()
         self._task: asyncio.Task[object] | None = None  # the handler, when it is async
 
     def stop(self, reason: StopReason, *, at: float) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import suppress
-from datetime import timedelta
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
-from async_jobs.domain.errors import IllegalTransition, Unavailable
+from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import PoisonDropped, tell
-from async_jobs.domain.job import HandOff, Job
+from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import Delivery
 from async_jobs.ports.store import JobStore
@@ -41,6 +40,7 @@ class Claimer:
         self._chance = chance
         self._telemetry = telemetry
         self._lease_for = timedelta(seconds=lease_seconds)
+        self._latest: datetime | None = None
 
     async def claim(self, queue: str, deliveries: Sequence[Delivery]) -> list[Job]:
         """Return the jobs claimed, in the order of their deliveries; the others are stale.
@@ -53,22 +53,23 @@ class Claimer:
         wanted = self._wanted(queue, deliveries)
         if not wanted:
             return []
-        jobs = {job.id: job for job in await self._store.get(list(wanted))}
-        now = self._clock.now()
+        now = self._now()
         claimed = lifecycle.Claimed(self._worker_id, now + self._lease_for)
-        changes: dict[UUID, lifecycle.Change] = {}
-        for job_id, handoff in wanted.items():
-            job = jobs.get(job_id)
-            if job is None or handoff.lease_seq not in (None, job.lease_seq):
-                continue
-            with suppress(IllegalTransition):
-                changes[job_id] = lifecycle.change(job, claimed, now=now)
-        applied = await self._save(list(changes.values()))
-        mine = [job_id for job_id in changes if job_id in applied]
-        for job_id in mine:
-            for fact in tell(jobs[job_id], claimed, changes[job_id].job, at=now):
+        jobs = {job.id: job for job in await self._patiently(wanted, claimed, now)}
+        mine = [jobs[job_id] for job_id in wanted if job_id in jobs]
+        for job in mine:
+            # What is told of a start does not change with it, so that one job is enough.
+            for fact in tell(job, claimed, job, at=now):
                 self._telemetry.record(fact)
-        return [changes[job_id].job for job_id in mine]
+        return mine
+
+    def _now(self) -> datetime:
+        """Return an instant of which this worker has claimed nothing yet: it tells claims apart."""
+        now = self._clock.now()
+        if self._latest is not None and now <= self._latest:
+            now = self._latest + timedelta(microseconds=1)
+        self._latest = now
+        return now
 
     def _wanted(self, queue: str, deliveries: Sequence[Delivery]) -> dict[UUID, HandOff]:
         """Return one hand-off a job: a bare id, which means its current lease, else the newest."""
@@ -84,15 +85,31 @@ class Claimer:
                 wanted[handoff.job_id] = handoff
         return wanted
 
-    async def _save(self, changes: Sequence[lifecycle.Change]) -> frozenset[UUID]:
-        """Save, repeating what went unheard: a claim that took effect says applied again."""
-        for attempt in range(1, TRIES_MAX):
+    async def _patiently(
+        self, wanted: Mapping[UUID, HandOff], claimed: lifecycle.Claimed, now: datetime
+    ) -> list[Job]:
+        """Claim, repeating what went unheard; what took effect unheard is found by its instant."""
+        handoffs = list(wanted.values())
+        for attempt in range(1, TRIES_MAX + 1):
             try:
-                return (await self._store.save(changes)).ids
+                jobs = await self._store.claim(handoffs, claimed, now=now)
+                if attempt > 1:
+                    jobs += await self._claimed_unheard(wanted.keys() - {j.id for j in jobs}, now)
+                return jobs
             except Unavailable:
+                if attempt == TRIES_MAX:
+                    raise
                 pause = _RETRY.delay(attempt, self._chance.uniform())
                 await self._clock.sleep(pause.total_seconds())
-        return (await self._store.save(changes)).ids
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _claimed_unheard(self, ids: Collection[UUID], now: datetime) -> list[Job]:
+        return [
+            job
+            for job in await self._store.get(list(ids))
+            if job.phase is Phase.CLAIMED
+            and (job.worker_id, job.started_at) == (self._worker_id, now)
+        ]
 
 
 def _newness(handoff: HandOff) -> float:

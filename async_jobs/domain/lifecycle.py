@@ -15,7 +15,7 @@ lets `Cancelled` follow at once, so that a cancel request outlives the attempt i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias, cast
 
@@ -268,8 +268,7 @@ def _illegal(job: Job, event: JobEvent, why: str = "") -> IllegalTransition:
 
 
 def _leased(job: Job, event: Leased, now: datetime) -> Job:
-    return replace(
-        job,
+    return job.after(
         status=_RUNNING,
         lease_seq=next_lease_seq(job.lease_seq),
         lease_expires_at=event.until,
@@ -293,8 +292,7 @@ def _back_unstarted(job: Job, now: datetime, **changes: Any) -> Job:
 
 
 def _claimed(job: Job, event: Claimed, now: datetime) -> Job:
-    return replace(
-        job,
+    return job.after(
         started_at=now,
         worker_id=event.worker_id,
         attempts=job.attempts + 1,
@@ -305,7 +303,7 @@ def _claimed(job: Job, event: Claimed, now: datetime) -> Job:
 
 
 def _renewed(job: Job, event: Renewed, now: datetime) -> Job:
-    return replace(job, lease_expires_at=event.until, updated_at=now)
+    return job.after(lease_expires_at=event.until, updated_at=now)
 
 
 def _succeeded(job: Job, event: Succeeded, now: datetime) -> Job:
@@ -344,7 +342,7 @@ def _released(job: Job, event: Released, now: datetime) -> Job:
 
 
 def _cancel_requested(job: Job, event: CancelRequested, now: datetime) -> Job:
-    return replace(job, cancel_requested=True, updated_at=now)
+    return job.after(cancel_requested=True, updated_at=now)
 
 
 def _cancelled(job: Job, event: Cancelled, now: datetime) -> Job:
@@ -386,8 +384,8 @@ def _finished(job: Job, now: datetime, status: JobStatus, **changes: Any) -> Job
 
 
 def _unleased(job: Job, now: datetime, **changes: Any) -> Job:
-    return replace(
-        job, lease_expires_at=None, started_at=None, worker_id=None, updated_at=now, **changes
+    return job.after(
+        lease_expires_at=None, started_at=None, worker_id=None, updated_at=now, **changes
     )
 
 

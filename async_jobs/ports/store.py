@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from async_jobs.domain.deadline import LatePolicy
-from async_jobs.domain.job import Job, JobFilter, JobPage
-from async_jobs.domain.lifecycle import Change
+from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage
+from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.quota import Refused
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
 
@@ -168,7 +168,8 @@ class JobStore(Protocol):
         JS-10 What a caller does to an object after handing it over, or after receiving it,
             changes nothing in the store.
         JS-11 One unreadable row never hides the others: it is reported and skipped. Turns,
-            which read no whole jobs, show, lease and count it like any other.
+            which read no whole jobs, show, lease and count it like any other; a claim may
+            consume its lease, as nobody executes it.
         JS-12 A save whose reply was lost can be repeated: the second time says applied.
         JS-13 `purge` removes terminal jobs only, oldest first, at most `limit`.
         JS-14 Adding an id that the same tenant already has is a `Duplicate` and changes
@@ -183,6 +184,10 @@ class JobStore(Protocol):
             over, longest first, at most `limit`: pending, without a lease, due at `until`. It
             ends none, charges no attempt, and touches nothing else. Whoever writes about the
             old lease loses, as does a `set_aside` that a renewal overtook.
+
+        JS-20 `claim` gives exactly the job that `advance` makes of it with `Claimed`, for
+            every hand-off whose lease is the job's present one and can be claimed. Of many
+            claims of a lease one wins; the losers are absent and have changed nothing.
 
     Not promised: that two reads in a row see the same state; any order of `get`.
     """
@@ -224,6 +229,19 @@ class JobStore(Protocol):
         """Compare and set a batch: each job replaces the stored one if its fence holds.
 
         No two changes of a batch may name the same job.
+        """
+        ...
+
+    async def claim(
+        self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
+    ) -> list[Job]:
+        """Consume leases, each by one compare-and-set; returns the jobs claimed, in any order.
+
+        Args:
+            handoffs: what was received, no two of the same job. One without `lease_seq` stands
+                for the job's present lease.
+            claimed: by whom, and until when.
+            now: the instant of the claim.
         """
         ...
 

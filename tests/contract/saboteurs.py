@@ -12,8 +12,16 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from async_jobs.adapters.memory.store import MemoryJobStore
-from async_jobs.domain.job import Job, JobFilter, JobPage, JobStatus, Payload
-from async_jobs.domain.lifecycle import Cancelled, Change, Fence, LeaseExpired, change
+from async_jobs.domain.job import (
+    HandOff,
+    Job,
+    JobFilter,
+    JobPage,
+    JobStatus,
+    Payload,
+    Phase,
+)
+from async_jobs.domain.lifecycle import Cancelled, Change, Claimed, Fence, LeaseExpired, change
 from async_jobs.domain.quota import Refused
 from async_jobs.ports.store import (
     Added,
@@ -23,7 +31,7 @@ from async_jobs.ports.store import (
     Invalid,
     Upcoming,
 )
-from async_jobs.testing.builders import UnreadableRows
+from async_jobs.testing.builders import UnreadableRows, later
 from async_jobs.testing.clocks import let_others_run
 
 HOUR = timedelta(hours=1)
@@ -67,6 +75,11 @@ class Untouched:
 
     async def save(self, changes: Sequence[Change]) -> Applied:
         return await self.inner.save(changes)
+
+    async def claim(
+        self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
+    ) -> list[Job]:
+        return await self.inner.claim(handoffs, claimed, now=now)
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         return await self.inner.expired(now, limit=limit)
@@ -221,6 +234,57 @@ class ShowsItAtOnce(Untouched):
 
     async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
         return await super().set_aside(now, until=now, limit=limit)
+
+
+# --- what is claimed ---
+
+
+class ClaimsWhateverLease(Untouched):
+    """Takes every hand-off for one of the present lease."""
+
+    breaks = "JS-20"
+
+    async def claim(
+        self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
+    ) -> list[Job]:
+        bare = [handoff._replace(lease_seq=None) for handoff in handoffs]
+        return await super().claim(bare, claimed, now=now)
+
+
+class ClaimsWhatIsOver(Untouched):
+    """Does not look at the end of the lease."""
+
+    breaks = "JS-20"
+
+    async def claim(
+        self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
+    ) -> list[Job]:
+        return await super().claim(handoffs, claimed, now=min(now, later(30)))
+
+
+class ClaimsTwice(Untouched):
+    """Gives what is claimed already once more."""
+
+    breaks = "JS-20"
+
+    async def claim(
+        self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
+    ) -> list[Job]:
+        await super().claim(handoffs, claimed, now=now)
+        jobs = await super().get([handoff.job_id for handoff in handoffs])
+        return [job for job in jobs if job.phase is Phase.CLAIMED]
+
+
+class ForgetsBareIds(Untouched):
+    """Claims only what is numbered."""
+
+    breaks = "JS-20"
+
+    async def claim(
+        self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
+    ) -> list[Job]:
+        numbered = [handoff for handoff in handoffs if handoff.lease_seq is not None]
+        return await super().claim(numbered, claimed, now=now)
 
 
 # --- what is written ---

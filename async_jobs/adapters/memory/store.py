@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
@@ -15,8 +15,9 @@ from uuid import UUID
 from async_jobs.adapters.memory.transaction import MemoryTransaction
 from async_jobs.adapters.memory.turn import MemoryTurn
 from async_jobs.adapters.memory.waiting import round_trip
-from async_jobs.domain.job import LIVE, TERMINAL, Job, JobFilter, JobPage, JobStatus
-from async_jobs.domain.lifecycle import Change
+from async_jobs.domain.errors import IllegalTransition
+from async_jobs.domain.job import LIVE, TERMINAL, HandOff, Job, JobFilter, JobPage, JobStatus
+from async_jobs.domain.lifecycle import Change, Claimed, advance
 from async_jobs.domain.quota import admit
 from async_jobs.domain.unreadable import aside
 from async_jobs.ports.store import (
@@ -226,6 +227,25 @@ class MemoryJobStore:
                 self._put(_copy(change.job))
                 applied.add(row.id)
         return Applied(frozenset(applied), frozenset(conflicting))
+
+    async def claim(
+        self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
+    ) -> list[Job]:
+        """See `JobStore`."""
+        await round_trip()
+        jobs = []
+        for handoff in handoffs:
+            while over := self._leasing.get(handoff.job_id):
+                await over.wait()
+            row = self._rows.get(handoff.job_id)
+            if row is None or row.id in self._uncommitted:
+                continue
+            if handoff.lease_seq not in (None, row.lease_seq):
+                continue
+            with suppress(IllegalTransition):
+                self._put(advance(row, claimed, now=now))
+                jobs.append(_copy(self._rows[row.id]))
+        return list(self._readable(jobs))
 
     def _key_taken(self, job: Job) -> bool:
         return job.status in LIVE and self._key_holder(job) not in (None, job.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
@@ -17,6 +18,7 @@ from async_jobs.domain.unreadable import aside
 from async_jobs.ports.store import Unreadable
 
 READY = 0
+_STATUSES = {status.value: status for status in JobStatus}
 CANDIDATE_COLUMNS = len(Candidate._fields)
 
 
@@ -34,36 +36,38 @@ def _job(row: asyncpg.Record) -> Job:
     if type(payload) is not dict:
         raise TypeError("the payload is no object")
     errors, headers, result = row["errors"], row["headers"], row["result"]
-    return Job(
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        use_case=row["use_case"],
-        type=row["type"],
-        queue=row["queue"],
-        status=JobStatus(row["status"]),
-        payload=payload,
-        run_at=row["run_at"],
-        delay_tolerance=row["delay_tolerance"],
-        deadline_at=row["deadline_at"],
-        priority=row["priority"],
-        attempts=row["attempts"],
-        max_attempts=row["max_attempts"],
-        backoff_policy=_backoff(row["backoff_policy"]),
-        lease_expires_at=row["lease_expires_at"],
-        last_error=row["last_error"],
-        dedupe_key=row["dedupe_key"],
-        enqueue_failed=row["enqueue_failed"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        lease_seq=row["lease_seq"],
-        started_at=row["started_at"],
-        worker_id=row["worker_id"],
-        cancel_requested=row["cancel_requested"],
-        dispatches=row["dispatches"],
-        finished_at=row["finished_at"],
-        errors=() if errors is None else _errors(errors),
-        headers={} if headers is None else json.loads(headers),
-        result=None if result is None else json.loads(result),
+    return Job.having(
+        {
+            "id": row["id"],
+            "tenant_id": row["tenant_id"],
+            "use_case": row["use_case"],
+            "type": row["type"],
+            "queue": row["queue"],
+            "status": _STATUSES[row["status"]],
+            "payload": payload,
+            "run_at": row["run_at"],
+            "delay_tolerance": row["delay_tolerance"],
+            "deadline_at": row["deadline_at"],
+            "priority": row["priority"],
+            "attempts": row["attempts"],
+            "max_attempts": row["max_attempts"],
+            "backoff_policy": _backoff(row["backoff_policy"]),
+            "lease_expires_at": row["lease_expires_at"],
+            "last_error": row["last_error"],
+            "dedupe_key": row["dedupe_key"],
+            "enqueue_failed": row["enqueue_failed"],
+            "created_at": row["created_at"],
+            "updated_at": row["updated_at"],
+            "lease_seq": row["lease_seq"],
+            "started_at": row["started_at"],
+            "worker_id": row["worker_id"],
+            "cancel_requested": row["cancel_requested"],
+            "dispatches": row["dispatches"],
+            "finished_at": row["finished_at"],
+            "errors": () if errors is None else _errors(errors),
+            "headers": {} if headers is None else json.loads(headers),
+            "result": None if result is None else json.loads(result),
+        }
     )
 
 
@@ -178,6 +182,7 @@ def _encoded(value: JsonValue | Mapping[str, object]) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
+@lru_cache(maxsize=1_024)
 def _backoff_json(policy: BackoffPolicy) -> str:
     return _encoded(
         {
@@ -189,6 +194,7 @@ def _backoff_json(policy: BackoffPolicy) -> str:
     )
 
 
+@lru_cache(maxsize=1_024)
 def _backoff(text: str) -> BackoffPolicy:
     fields = json.loads(text)
     return BackoffPolicy(

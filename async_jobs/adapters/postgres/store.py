@@ -25,8 +25,8 @@ from async_jobs.adapters.postgres.rows import aside_columns, jobs_of, new_column
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.adapters.postgres.turn import PostgresTurn, lock_key
 from async_jobs.domain.errors import Unavailable
-from async_jobs.domain.job import Job, JobFilter, JobPage, JobStatus
-from async_jobs.domain.lifecycle import Change
+from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus
+from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.quota import Refused, admit
 from async_jobs.ports.store import (
     Added,
@@ -254,6 +254,23 @@ class PostgresJobStore:
         if lost:
             applied |= await self._already_applied(lost)
         return Applied(frozenset(applied))
+
+    async def claim(
+        self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
+    ) -> list[Job]:
+        """See `JobStore`."""
+        if not handoffs:
+            return []
+        ordered = sorted(handoffs, key=lambda handoff: handoff.job_id)
+        rows = await self._fetch(
+            "claim_jobs",
+            [handoff.job_id for handoff in ordered],
+            [handoff.lease_seq for handoff in ordered],
+            claimed.worker_id,
+            now,
+            claimed.until,
+        )
+        return list(self._jobs(rows))
 
     async def _save(self, changes: Sequence[Change]) -> set[UUID]:
         rows = await self._fetch("save_jobs", *save_columns(changes))

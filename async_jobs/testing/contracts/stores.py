@@ -7,6 +7,7 @@ from async_jobs.testing.contracts.admission import (
     QuotaContract,
     TransactionContract,
 )
+from async_jobs.testing.contracts.claiming import ClaimingContract
 from async_jobs.testing.contracts.dedupe import DedupeContract
 from async_jobs.testing.contracts.heads import HeadsContract, PromotionContract
 from async_jobs.testing.contracts.housekeeping import AsideContract, HouseKeepingContract
@@ -24,6 +25,7 @@ from async_jobs.testing.contracts.turns import LeasesContract, TurnsContract
 class JobStoreContract(
     RoundTripContract,
     SavingContract,
+    ClaimingContract,
     QuotaContract,
     DedupeContract,
     HeadsContract,
@@ -39,7 +41,7 @@ class JobStoreContract(
     PromotionContract,
     TransactionContract,
 ):
-    """Everything `JobStore` promises, JS-1 to JS-19.
+    """Everything `JobStore` promises, JS-1 to JS-20.
 
     Subclass it as `TestMyStore` and override the fixtures `store`, `other_store`,
     `transaction`, `corrupt` and `mend`; see `StoreFixtures` for what each has to give.

@@ -12,7 +12,7 @@ from uuid import UUID
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage
-from async_jobs.domain.lifecycle import Change
+from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.ports.queue import Acked, Delivery, JobQueue, Sent
 from async_jobs.ports.store import (
@@ -125,6 +125,11 @@ class FaultyStore(Faulty):
     async def save(self, changes: Sequence[Change]) -> Applied:
         self.saved.append([change.job.id for change in changes])
         return await self._through("save", lambda: self.inner.save(changes))
+
+    async def claim(
+        self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
+    ) -> list[Job]:
+        return await self._through("claim", lambda: self.inner.claim(handoffs, claimed, now=now))
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         return await self._through("expired", lambda: self.inner.expired(now, limit=limit))

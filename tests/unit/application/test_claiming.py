@@ -20,6 +20,7 @@ from async_jobs.domain.lifecycle import (
 )
 from async_jobs.ports.queue import Delivery
 from async_jobs.testing.builders import a_handoff, later
+from async_jobs.testing.clocks import let_others_run
 from async_jobs.testing.contracts.scenes import added, happened, in_phase, race
 from tests.unit.application.faults import unavailable
 from tests.unit.application.stage import Stage, handoff_of, quiet
@@ -193,13 +194,13 @@ async def test_a_number_that_was_never_given_out_claims_nothing(stage: Stage) ->
 
 
 async def test_a_job_that_was_cancelled_in_between_costs_the_others_nothing(stage: Stage) -> None:
-    """It was handed off when it was read."""
+    """It was handed off when it was received."""
     jobs = [await handed_off(stage) for _ in range(3)]
 
     async def cancel() -> None:
         await happened(stage.memory, jobs[1], Cancelled())
 
-    stage.store.before("save", cancel)
+    stage.store.before("claim", cancel)
 
     claimed = await claim(stage, *map(handoff_of, jobs))
 
@@ -274,9 +275,9 @@ async def test_poison_is_told_and_hides_nothing(stage: Stage) -> None:
 
 
 async def test_a_claim_whose_reply_was_lost_is_repeated_and_counts(stage: Stage) -> None:
-    """The save took effect; the second one says applied."""
+    """The claim took effect; looking finds that it did."""
     job = await handed_off(stage)
-    stage.store.after("save", unavailable)
+    stage.store.after("claim", unavailable)
 
     claiming = race(claim(stage, handoff_of(job)), stage.elapse(2))
     claimed, _ = await claiming
@@ -289,7 +290,7 @@ async def test_a_claim_whose_reply_was_lost_is_repeated_and_counts(stage: Stage)
 async def test_a_claim_that_did_not_get_through_is_tried_again(stage: Stage) -> None:
     """After a short pause."""
     job = await handed_off(stage)
-    stage.store.before("save", *[unavailable] * (TRIES_MAX - 1))
+    stage.store.before("claim", *[unavailable] * (TRIES_MAX - 1))
 
     claimed, _ = await race(claim(stage, handoff_of(job)), stage.elapse(8))
 
@@ -299,24 +300,32 @@ async def test_a_claim_that_did_not_get_through_is_tried_again(stage: Stage) -> 
 async def test_a_claim_is_given_up_after_a_few_tries(stage: Stage) -> None:
     """So that the deliveries can be given back to somebody who has a store."""
     job = await handed_off(stage)
-    stage.store.before("save", *[unavailable] * TRIES_MAX)
+    stage.store.before("claim", *[unavailable] * TRIES_MAX)
 
     with pytest.raises(Unavailable):
         await race(claim(stage, handoff_of(job)), stage.elapse(8))
 
-    assert stage.store.calls["save"] == TRIES_MAX
+    assert stage.store.calls["claim"] == TRIES_MAX
     assert stage.telemetry.facts == []
 
 
-async def test_a_claim_that_cannot_be_read_is_given_up_at_once(stage: Stage) -> None:
-    """Nothing was written, so nothing has to be found out."""
+async def test_a_second_delivery_beside_a_claim_that_went_unheard_counts_once(
+    stage: Stage,
+) -> None:
+    """Both are of this worker, and of one instant by the clock: they are told apart all the same."""
     job = await handed_off(stage)
-    stage.store.before("get", unavailable)
+    stage.store.before("claim", let_others_run, let_others_run)
+    stage.store.after("claim", unavailable, unavailable)
+    one = claimer(stage)
 
-    with pytest.raises(Unavailable):
-        await claim(stage, handoff_of(job))
+    answers = await race(
+        one.claim("notifications", deliveries(handoff_of(job))),
+        one.claim("notifications", deliveries(handoff_of(job))),
+        stage.elapse(2),
+    )
 
-    assert stage.store.calls["save"] == 0
+    assert sorted(len(answer) for answer in answers[:2]) == [0, 1]
+    assert len(stage.telemetry.of(JobStarted)) == 1
 
 
 async def test_a_job_whose_claim_went_unheard_and_was_then_cancelled_runs_nowhere(
@@ -329,7 +338,7 @@ async def test_a_job_whose_claim_went_unheard_and_was_then_cancelled_runs_nowher
         await happened(stage.memory, await stage.job(job), CancelRequested())
         await unavailable()
 
-    stage.store.after("save", cancel_unheard)
+    stage.store.after("claim", cancel_unheard)
 
     claimed, _ = await race(claim(stage, handoff_of(job)), stage.elapse(2))
     stage.clock.advance(60)

@@ -1,7 +1,6 @@
 """One window shared by several use cases: examples, then the property."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -66,7 +65,7 @@ def test_a_shared_window_is_filled_by_earliest_deadline(
     """
     selections = {
         f"use case {n}": Selection(
-            chosen=tuple(replace(job, id=UUID(int=job.id.int + 100 * n)) for job in jobs)
+            chosen=tuple(job._replace(id=UUID(int=job.id.int + 100 * n)) for job in jobs)
         )
         for n, jobs in enumerate(backlog)
     }

@@ -4,38 +4,40 @@
 -- million jobs scheduled for tomorrow cost today's tick nothing; 0 once it is due; 1 when it is
 -- late in a use case that sidelines late jobs. Names compare by bytes ("C"), as Python does.
 -- JSON columns are `json`, not `jsonb`: what is read back is what was written.
+--
+-- What never changes comes first. An update that stays on its page then logs only what follows.
 CREATE TABLE jobs (
     id               uuid        PRIMARY KEY,
+    created_at       timestamptz NOT NULL,
+    delay_tolerance  interval    NOT NULL,
+    priority         smallint    NOT NULL DEFAULT 0,
+    max_attempts     smallint    NOT NULL,
     tenant_id        text        NOT NULL COLLATE "C",
     use_case         text        NOT NULL COLLATE "C",
     type             text        NOT NULL COLLATE "C",
     queue            text        NOT NULL COLLATE "C",
-    status           text        NOT NULL COLLATE "C" DEFAULT 'pending'
-        CHECK (status IN ('pending', 'running', 'succeeded', 'dead', 'cancelled')),
+    dedupe_key       text        COLLATE "C",
+    backoff_policy   json        NOT NULL,
+    headers          json,
     payload          json        NOT NULL,
     run_at           timestamptz NOT NULL,
-    delay_tolerance  interval    NOT NULL,
     deadline_at      timestamptz NOT NULL,
-    priority         smallint    NOT NULL DEFAULT 0,
-    attempts         smallint    NOT NULL DEFAULT 0,
-    max_attempts     smallint    NOT NULL,
-    backoff_policy   json        NOT NULL,
-    lease_expires_at timestamptz,
-    last_error       text,
-    dedupe_key       text        COLLATE "C",
-    enqueue_failed   boolean     NOT NULL DEFAULT false,
-    created_at       timestamptz NOT NULL,
     updated_at       timestamptz NOT NULL,
     lease_seq        bigint      NOT NULL DEFAULT 0,
-    started_at       timestamptz,
-    worker_id        text        COLLATE "C",
-    cancel_requested boolean     NOT NULL DEFAULT false,
-    dispatches       integer     NOT NULL DEFAULT 0,
-    finished_at      timestamptz,
-    errors           json,
-    headers          json,
-    result           json,
+    attempts         smallint    NOT NULL DEFAULT 0,
     lane             smallint,
+    dispatches       integer     NOT NULL DEFAULT 0,
+    cancel_requested boolean     NOT NULL DEFAULT false,
+    enqueue_failed   boolean     NOT NULL DEFAULT false,
+    status           text        NOT NULL COLLATE "C" DEFAULT 'pending'
+        CHECK (status IN ('pending', 'running', 'succeeded', 'dead', 'cancelled')),
+    lease_expires_at timestamptz,
+    started_at       timestamptz,
+    finished_at      timestamptz,
+    worker_id        text        COLLATE "C",
+    last_error       text,
+    errors           json,
+    result           json,
     CHECK ((status = 'running') = (lease_expires_at IS NOT NULL)),
     -- An instant or a time that Python cannot hold would fail every read that meets it, of all
     -- the other rows too.
@@ -47,8 +49,9 @@ CREATE TABLE jobs (
         AND delay_tolerance BETWEEN interval '0' AND interval '1000 days'
     )
 ) WITH (
-    -- A claim and a renewal change no indexed column: with room on the page they are HOT.
-    fillfactor = 85,
+    -- Room on each page for a second version of every row: a claim and a renewal change no
+    -- indexed column and are HOT then, and every update logs what it changes, not the row.
+    fillfactor = 50,
     -- Every job leaves dead row versions behind; clean up by count, not by share of history.
     autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_threshold = 1000,
