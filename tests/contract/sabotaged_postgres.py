@@ -53,7 +53,6 @@ SPOILED = {
     "ClaimsWhateverLease": Spoiled("JS-20", "claim_jobs", "j.lease_seq = c.lease_seq", "true"),
     "ClaimsWhatIsOver": Spoiled("JS-20", "claim_jobs", "j.lease_expires_at > $4", "true"),
     "ClaimsTwice": Spoiled("JS-20", "claim_jobs", "j.started_at IS NULL", "true"),
-    "ClaimsWhatIsCancelled": Spoiled("JS-20", "claim_jobs", "NOT j.cancel_requested", "true"),
     "ReadsForeignJobs": Spoiled("JS-9", "get_jobs", "tenant_id = $2", "true"),
 }
 

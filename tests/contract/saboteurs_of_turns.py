@@ -158,7 +158,7 @@ class LeasesByIdAlone(InTurns):
         async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
             jobs = await self.store.get([grant.job_id for grant in grants])
             seqs = {job.id: job.lease_seq for job in jobs}
-            found = [replace(g, expected_lease_seq=seqs.get(g.job_id, 0)) for g in grants]
+            found = [g._replace(expected_lease_seq=seqs.get(g.job_id, 0)) for g in grants]
             return await super().lease(found)
 
 
@@ -191,4 +191,4 @@ class LeasesByItsOwnClock(InTurns):
 
     class Kind(Turn):
         async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
-            return await super().lease([replace(grant, at=NOW) for grant in grants])
+            return await super().lease([grant._replace(at=NOW) for grant in grants])

@@ -27,7 +27,7 @@ from async_jobs.application.scheduler import Scheduler, Tick
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.domain import lifecycle
 from async_jobs.domain.deadline import LatePolicy
-from async_jobs.domain.job import JobFilter, JobStatus
+from async_jobs.domain.job import HandOff, JobFilter, JobStatus
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.testing.builders import RecordingTelemetry, a_job, later
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock, let_others_run
@@ -59,6 +59,7 @@ ROWS_MAX: Mapping[str, int] = {
     "late_heads": LIMIT,
     "lease_jobs": LIMIT,
     "save_jobs": LIMIT,
+    "claim_jobs": LIMIT,
     "get_jobs": LIMIT,
     "purge_jobs": 2 * LIMIT,
     "add_jobs": 0,
@@ -75,14 +76,15 @@ ROWS_MAX: Mapping[str, int] = {
 PAGES_OF_READ, PAGES_OF_WRITE = 6, 30
 """What a row costs: the way down an index and the row itself; entries in every index."""
 WRITES = {"promote_due", "sideline_late", "lease_jobs", "save_jobs", "purge_jobs", "add_jobs"} | {
+    "claim_jobs",
     "set_aside",
     "send_handoffs",
     "receive_handoffs",
     "release_handoffs",
     "ack_handoffs",
 }
-JOINED_ROWS_MAX = LIMIT * LIMIT
-"""What a join of two batches in memory may go through."""
+JOINED_ROWS_MAX = 15 * LIMIT
+"""What a join in memory may go through; two batches in nested loops would be their product."""
 
 
 # --- the table ----------------------------------------------------------------------------------
@@ -506,6 +508,20 @@ async def in_batches(scene: Scene) -> None:
     await scene.store.save([lifecycle.change(job, lifecycle.Cancelled(), now=NOW) for job in read])
 
 
+async def claims(scene: Scene) -> None:
+    """Claim a batch of hand-offs, and once more in vain."""
+    rows = await scene.connection.fetch(
+        "UPDATE jobs SET started_at = NULL WHERE id IN ("
+        " SELECT id FROM jobs WHERE status = 'running' AND lease_expires_at > $1 LIMIT $2)"
+        " RETURNING id, lease_seq, tenant_id",
+        *(NOW, LIMIT),
+    )
+    handoffs = [HandOff(*row.values()) for row in rows]
+    claimed = lifecycle.Claimed("worker-1", later(60))
+    assert len(await scene.store.claim(handoffs, claimed, now=NOW)) == LIMIT
+    assert not await scene.store.claim(handoffs, claimed, now=NOW)
+
+
 async def unreadable_rows(scene: Scene) -> None:
     """Give back what nobody can read of the leases that are over."""
     await scene.connection.execute(
@@ -547,6 +563,7 @@ Call: TypeAlias = Callable[[Scene], Awaitable[None]]
             in_batches,
             {"lock_tenants", "add_jobs", "find_twins", "count_pending", "get_jobs", "save_jobs"},
         ),
+        (claims, {"claim_jobs"}),
         (unreadable_rows, {"expired_leases", "set_aside"}),
         (a_lane, {"receive_handoffs", "release_handoffs", "ack_handoffs"}),
         (pages_of_all, {"find_jobs"}),

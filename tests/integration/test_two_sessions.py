@@ -212,7 +212,9 @@ FAULTS = (
         "S12",
     ),
     Spoiled("no_fence", lambda: statement("SavesByPhaseAlone"), "renew", "succeed_stale", ""),
-    Spoiled("no_fence_at_claims", lambda: statement("SavesByPhaseAlone"), "claim_stale", "ack", ""),
+    Spoiled(
+        "no_fence_at_claims", lambda: statement("ClaimsWhateverLease"), "claim_stale", "ack", ""
+    ),
     Spoiled(
         "no_lease_end",
         lambda: statement("SetsAsideWhatWasRenewed"),

@@ -251,6 +251,15 @@ def _saving(
     return run
 
 
+def _claiming(known: str, claimed: lifecycle.Claimed) -> Callable[[Session], Awaitable[Answer]]:
+    handoff = HandOff(CONTESTED, VERSIONS[known].lease_seq, "acme")
+
+    async def run(session: Session) -> Answer:
+        return await session.store.claim([handoff], claimed, now=NOW)
+
+    return run
+
+
 async def _promote(session: Session) -> Answer:
     return await session.store.promote(NOW, limit=10)
 
@@ -341,8 +350,8 @@ WRITINGS: tuple[Writing, ...] = (
     Writing(
         "cancel_two", "pending", _saving("pending", lifecycle.Cancelled(), _NEIGHBOUR_CANCELLED)
     ),
-    Writing("claim", "handed", _saving("handed", lifecycle.Claimed("worker-1", later(60)))),
-    Writing("claim_stale", "handed", _saving("once leased", _CLAIM_TOO_LATE, at=-585)),
+    Writing("claim", "handed", _claiming("handed", lifecycle.Claimed("worker-1", later(60)))),
+    Writing("claim_stale", "handed", _claiming("once leased", _CLAIM_TOO_LATE)),
     Writing("cancel_handed", "handed", _saving("handed", lifecycle.Cancelled()), ends_a_lease=True),
     Writing(
         "hand_off_failed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.application.attempt import Attempt
 from async_jobs.application.claiming import Claimer
 from async_jobs.application.renewal import Renewals
@@ -15,27 +16,39 @@ CLAIMS = (
         "stale_hand_off_claims",
         "A hand-off of a former lease claims the present one.",
         Edit(
-            Claimer.claim,
-            "handoff.lease_seq not in (None, job.lease_seq)",
+            MemoryJobStore.claim,
+            "handoff.lease_seq not in (None, row.lease_seq)",
             "not handoff",
         ),
         breaks="S3",
     ),
     bug(
         "executes_what_it_did_not_claim",
-        "A worker executes what it asked for, whether or not the claim was applied.",
+        "After a reply was lost, a worker executes whatever somebody has claimed.",
         Edit(
-            Claimer.claim,
-            "[job_id for job_id in changes if job_id in applied]",
-            "list(changes)",
+            Claimer._claimed_unheard,
+            "(job.worker_id, job.started_at) == (self._worker_id, now)",
+            "job.worker_id",
         ),
         breaks="S3",
     ),
     bug(
         "claim_not_repeated",
         "A claim whose reply was lost is given up.",
-        Edit(Claimer._save, "range(1, TRIES_MAX)", "range(0)"),
+        Edit(Claimer._patiently, "attempt == TRIES_MAX", "attempt"),
         breaks="S5",
+    ),
+    bug(
+        "claim_that_went_unheard_forgotten",
+        "A claim that took effect is repeated, and what it claimed the first time is left lying.",
+        Edit(Claimer._patiently, "attempt > 1", "attempt > TRIES_MAX"),
+        breaks="S5",
+    ),
+    bug(
+        "claims_of_one_instant",
+        "Two claims of a worker in one instant cannot be told apart, and both count.",
+        Edit(Claimer._now, "now <= self._latest", "now is None"),
+        breaks="S3",
     ),
     bug(
         "ack_before_claim",

@@ -13,7 +13,7 @@ import asyncpg
 
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage
-from async_jobs.domain.lifecycle import Change
+from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.ports.queue import Acked, Delivery, JobQueue, Sent
 from async_jobs.ports.store import (
@@ -103,6 +103,13 @@ class RemoteStore:
 
     async def save(self, changes: Sequence[Change]) -> Applied:
         return await self._link.call("save", partial(self._store.save, changes))
+
+    async def claim(
+        self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
+    ) -> list[Job]:
+        return await self._link.call(
+            "claim", partial(self._store.claim, handoffs, claimed, now=now)
+        )
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         return await self._link.call("expired", partial(self._store.expired, now, limit=limit))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from async_jobs.domain.job import HandOff, Job, Phase
@@ -9,10 +11,10 @@ from async_jobs.domain.lifecycle import (
     Cancelled,
     CancelRequested,
     Claimed,
+    Failed,
     HandOffFailed,
     JobEvent,
     Leased,
-    LeaseExpired,
     advance,
 )
 from async_jobs.ports.store import JobStore
@@ -43,19 +45,18 @@ class ClaimingContract(StoreFixtures):
             HandOffFailed("throttled"),
             Leased(UNTIL),
             Claimed("worker-1", UNTIL),
-            LeaseExpired(),
-            Leased(later(10_000)),
-            now=later(1_000),
+            Failed("no route", retry_after=timedelta(0)),
+            Leased(UNTIL),
         )
         handoff = handoff_of(job)
 
         claimed = await store.claim(
             [handoff._replace(lease_seq=None) if bare else handoff],
-            Claimed("worker-2", later(9_000)),
-            now=later(2_000),
+            CLAIMED,
+            now=later(1),
         )
 
-        expected = advance(job, Claimed("worker-2", later(9_000)), now=later(2_000))
+        expected = advance(job, CLAIMED, now=later(1))
         assert (expected.attempts, claimed) == (2, [expected])
         assert await the_job(store, job.id) == expected
 

@@ -93,7 +93,7 @@ async def test_a_claim_under_way_when_the_worker_stops_is_released(
             stop.set()
             await quiet()
 
-        stage.store.before("save", shut_down)
+        stage.store.before("claim", shut_down)
         job = await stage.handed_off()
         await quiet()
 
