@@ -29,7 +29,7 @@ COUNTS = (
     bug(
         "tenant_of_another_scheduler",
         "A limited tenant that another scheduler leases for just now is leased for as well.",
-        Edit(_View._select, "and c.tenant_id not in self._tenants_held", "and not c"),
+        Edit(_View._select, "- self._tenants_held", "& set()"),
         breaks="S8",
     ),
     bug(
