@@ -15,11 +15,11 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --pr
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test simulate soak check diagram openapi lock clean
+.PHONY: help demo test simulate soak bench bench-quick check diagram openapi lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.run ## run the whole system on a realistic workload, with no services to install
 	@$(BIN)/async-jobs demo
@@ -36,10 +36,18 @@ simulate: .venv/.dev ## run the system through seeded worlds where everything go
 soak: .venv/.dev ## kill and maltreat real processes for some ten minutes; ARGS='--transport sqs'
 	@$(BIN)/python -m tests.kills $(ARGS)
 
+# Each system gets an environment of its own under .async_jobs/bench; Redis and an SQS emulator are
+# used where they can be had, and named as missing where not.
+bench: .venv/.run ## measure beside the floor and all peers; ARGS='--rounds 5 --workloads W1,W3'
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: .venv/.run ## measure beside the floor and PgQueuer, in less than five minutes
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
 check: .venv/.dev ## lint, format, types, import rules, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict async_jobs tests examples
+	$(BIN)/mypy --strict async_jobs tests examples benchmarks
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m async_jobs.entrypoints.diagram --check

@@ -1,0 +1,179 @@
+"""make bench: every workload on every system, interleaved, and what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated
+
+import asyncpg
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.bench import Bench, Result
+from benchmarks.environments import Missing
+from benchmarks.processes import FailedError
+from benchmarks.redis import RedisMissing, redis_server
+from benchmarks.report import Report, commit, plotted, write
+from benchmarks.results import Measured, problems
+from benchmarks.services import postgres, sqs
+from benchmarks.sizes import FULL, SMALL, Sizes
+from benchmarks.subjects import QUICK, SUBJECTS, Subject
+from benchmarks.workloads import Workload, chosen
+
+QUICK_SECONDS = 275.0  # with the plots it is less than five minutes
+LOADED = time.monotonic()
+console = Console(highlight=False, soft_wrap=True)
+
+
+def main(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="async_jobs, floor and PgQueuer; under five minutes.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=1, max=50)] = 3,
+    systems: Annotated[
+        str | None, typer.Option(help="Names, separated by commas; else all.")
+    ] = None,
+    workloads: Annotated[
+        str | None, typer.Option(help="W1 to W8, separated by commas; else all.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where the results go.")] = Path(
+        "benchmarks/results"
+    ),
+) -> None:
+    """Measure async_jobs beside its floor and its peers; write tables, figures and plots."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    subjects = _subjects(systems, quick=quick)
+    cells = chosen(frozenset(workloads.split(",")) if workloads else None, quick=quick)
+    report = Report(quick=quick, partial=bool(systems or workloads), commit=commit())
+    with _services(subjects, cells) as bench:
+        report.server = bench.server.settings
+        report.describe_machine(bench.home)
+        present = _present(bench, subjects, report)
+        if isinstance(bench.sqs, Missing):
+            report.missing["W3 over SQS"] = bench.sqs.reason
+            cells = [cell for cell in cells if not cell.needs_sqs]
+        _rounds(bench, present, cells, report, rounds, SMALL if quick else FULL)
+    written = write(report, results)
+    charts = plotted(written[0], report.name, console.print)
+    if isinstance(charts, Missing):
+        console.print(f"no plots: {charts.reason}")
+        charts = []
+    for path in [*written, *charts]:
+        console.print(f"written: {path}")
+    wrong = problems(report.rounds)
+    for line in wrong:
+        console.print(f"NOT correct: {line}")
+    own = [each for each in report.rounds if SUBJECTS[each.system].environment is None]
+    raise typer.Exit(1 if problems(own) else 0)
+
+
+def _subjects(systems: str | None, *, quick: bool) -> list[Subject]:
+    names = systems.split(",") if systems else list(QUICK if quick else SUBJECTS)
+    unknown = [name for name in names if name not in SUBJECTS]
+    if unknown:
+        known = ", ".join(SUBJECTS)
+        raise typer.BadParameter(f"{', '.join(unknown)}; known: {known}")
+    return [SUBJECTS[name] for name in names]
+
+
+@contextlib.contextmanager
+def _services(subjects: list[Subject], cells: list[Workload]) -> Iterator[Bench]:
+    with contextlib.ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="async_jobs_bench_")))
+        console.print("starting Postgres …")
+        server = stack.enter_context(postgres())
+        redis: str | Missing = Missing("no system needs Redis")
+        if any(subject.store == "redis" for subject in subjects):
+            try:
+                redis = stack.enter_context(redis_server(console.print))
+            except RedisMissing as error:
+                redis = Missing(str(error))
+        queue: str | Missing = ""
+        if any(cell.needs_sqs for cell in cells):
+            queue = stack.enter_context(sqs(home, console.print))
+        bench = Bench(server, redis, queue, home, console.print)
+        stack.callback(bench.close)
+        yield bench
+
+
+def _present(bench: Bench, subjects: list[Subject], report: Report) -> list[Subject]:
+    present = []
+    for subject in subjects:
+        reason = bench.missing(subject)
+        if reason is None:
+            present.append(subject)
+            report.describe_system(subject)
+        else:
+            console.print(f"{subject.name} is not measured: {reason}")
+            report.missing[subject.name] = reason
+    return present
+
+
+def _rounds(
+    bench: Bench,
+    subjects: list[Subject],
+    cells: list[Workload],
+    report: Report,
+    rounds: int,
+    sizes: Sizes,
+) -> None:
+    plan = [
+        (cell, subject)
+        for cell in cells
+        for subject in subjects
+        if subject.name in (cell.quick if report.quick else cell.systems)
+    ]
+    began = time.monotonic()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as progress:
+        bar = progress.add_task("", total=rounds * len(plan))
+        for number in range(1, rounds + 1):
+            a_round = (time.monotonic() - began) / max(1, number - 1)
+            if report.quick and number > 1 and time.monotonic() + a_round > LOADED + QUICK_SECONDS:
+                console.print(f"{number - 1} rounds: another one would take too long")
+                return
+            for cell, subject in plan:
+                label = f"round {number}: {cell.name}, {cell.about}: {subject.name}"
+                progress.update(bar, description=label)
+                if progress.disable:
+                    console.print(f"{time.monotonic() - began:5.0f} s  {label}")
+                report.rounds += _measured(bench, cell, subject, number, sizes)
+                progress.advance(bar)
+
+
+def _measured(
+    bench: Bench, cell: Workload, subject: Subject, number: int, sizes: Sizes
+) -> list[Measured]:
+    """Run one cell; a failure is a result too, and the others go on."""
+    results: Mapping[str, Result]
+    try:
+        results = cell.measure(bench, subject, sizes)
+    except (FailedError, OSError, asyncpg.PostgresError) as error:
+        results = {f"{cell.name} ({cell.about})": Result(problem=str(error))}
+    return [
+        Measured(
+            measured=name,
+            system=subject.name,
+            round=number,
+            metrics=result.metrics,
+            problem=result.problem,
+        )
+        for name, result in results.items()
+    ]
+
+
+if __name__ == "__main__":
+    typer.run(main)
