@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
 from async_jobs.application import failpoints
 from async_jobs.application.dispatch import Dispatcher
+from async_jobs.application.gathering import Gatherer
 from async_jobs.domain import lifecycle
 from async_jobs.domain.bounds import bounded_error, check_name, check_result
 from async_jobs.domain.deadline import LatePolicy
@@ -72,6 +72,7 @@ class JobService:
         self._chance = chance
         self._signal = signal
         self._telemetry = telemetry
+        self._gatherer = Gatherer(self._add, clock)
 
     # --- Jobs ---
 
@@ -87,7 +88,15 @@ class JobService:
                 counted as they were before the transaction). The job is committed or rolled
                 back with it; schedulers are not woken and find the job by their polling.
         """
-        (enqueued,) = await self._enqueue([request], connection)
+        await self._clock.sync()
+        job = self._new_job(request)
+        if connection is None:
+            result = await self._gatherer.add(job)
+        else:
+            (result,) = await self._add([job], within=connection)
+        if isinstance(result, Invalid):
+            raise InvalidJobError(result.field, result.problem)
+        (enqueued,) = await self._told([job], [result], connection)
         return enqueued
 
     async def enqueue_many(
@@ -96,14 +105,10 @@ class JobService:
         """See `Jobs`; `connection` as in `enqueue`."""
         if len(requests) > BATCH_MAX:
             raise InvalidJobError("jobs", f"must be at most {BATCH_MAX}; got {len(requests)}")
-        return await self._enqueue(requests, connection, name_index=True)
+        return await self._enqueue_all(requests, connection)
 
-    async def _enqueue(
-        self,
-        requests: Sequence[EnqueueJobRequest],
-        connection: object | None,
-        *,
-        name_index: bool = False,
+    async def _enqueue_all(
+        self, requests: Sequence[EnqueueJobRequest], connection: object | None
     ) -> list[Enqueued]:
         await self._clock.sync()
         jobs = []
@@ -113,18 +118,28 @@ class JobService:
             try:
                 jobs.append(self._new_job(request))
             except InvalidJobError as error:
-                raise _at(index, error) if name_index else error from None
-        limits = limited_tenants((job.tenant_id for job in jobs), self._config.per_tenant_quotas)
-        results = await self._store.add(jobs, limits, within=connection)
+                raise _at(index, error) from None
+        results = await self._add(jobs, within=connection)
         for result in results:
             if isinstance(result, Invalid):
                 index = next(i for i, job in enumerate(jobs) if job.id == result.job_id)
-                refused = InvalidJobError(result.field, result.problem)
-                raise _at(index, refused) if name_index else refused
+                raise _at(index, InvalidJobError(result.field, result.problem))
+        return await self._told(jobs, results, connection)
+
+    async def _add(
+        self, jobs: Sequence[Job], *, within: object | None = None
+    ) -> Sequence[AddResult]:
+        limits = limited_tenants((job.tenant_id for job in jobs), self._config.per_tenant_quotas)
+        return await self._store.add(jobs, limits, within=within)
+
+    async def _told(
+        self, jobs: Sequence[Job], results: Sequence[AddResult], connection: object | None
+    ) -> list[Enqueued]:
+        """Return the answer to an enqueue that was committed, after telling whom it concerns."""
         enqueued = [_enqueued(job, result) for job, result in zip(jobs, results, strict=True)]
         await failpoints.reached(failpoints.API_AFTER_COMMIT_BEFORE_REPLY)
-        added = [job for job, each in zip(jobs, enqueued, strict=True) if not each.duplicate]
         if connection is None:
+            added = [job for job, each in zip(jobs, enqueued, strict=True) if not each.duplicate]
             self._announce(added)
         return enqueued
 
@@ -211,9 +226,12 @@ class JobService:
         dispatched = await dispatcher.dispatch(
             [use_case], lambda queue, unclaimed: limit, until, limit=limit
         )
-        seqs = {handoff.job_id: handoff.lease_seq for handoff in dispatched.handoffs}
-        leased = [job for job in await self._store.get(list(seqs)) if job.lease_seq == seqs[job.id]]
-        return await self._claim(leased, lifecycle.Claimed(worker_id, self._clock.now() + until))
+        now = self._clock.now()
+        claimed = lifecycle.Claimed(worker_id, now + until)
+        jobs = await self._store.claim(dispatched.handoffs, claimed, now=now)
+        for job in jobs:
+            self._record(tell(job, claimed, job, at=now))
+        return jobs
 
     async def _promote(self) -> None:
         """Make due jobs visible: there may be no scheduler that does it."""
@@ -221,19 +239,6 @@ class JobService:
         sidelined = [n for n, each in configs.items() if each.late_policy is LatePolicy.SIDELINE]
         await self._clock.sync()
         await self._store.promote(self._clock.now(), limit=BATCH_MAX, sidelined=sidelined)
-
-    async def _claim(self, jobs: Sequence[Job], event: lifecycle.Claimed) -> list[Job]:
-        """Claim what was leased; leaves out what was cancelled in between."""
-        now = self._clock.now()
-        changes = {}
-        for job in jobs:
-            with suppress(IllegalTransition):
-                changes[job.id] = (job, lifecycle.change(job, event, now=now))
-        applied = await self._store.save([change for _, change in changes.values()])
-        mine = [each for job_id, each in changes.items() if job_id in applied.ids]
-        for job, change in mine:
-            self._record(tell(job, event, change.job, at=now))
-        return [change.job for _, change in mine]
 
     async def mark_job_succeeded(self, job: Job, result: JsonValue = None) -> Job:
         """Tell that a leased job succeeded.

@@ -48,6 +48,10 @@ def _check_characters(field: str, value: str) -> None:
             raise InvalidJobError(field, "must hold no control characters and no lone surrogates")
 
 
+# Made once: `json.dumps` makes one for every value.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def check_payload(value: object) -> Payload:
     """Return the payload when it is a JSON object within the bounds.
 
@@ -70,7 +74,7 @@ def check_result(value: object) -> JsonValue:
 def check_json(field: str, value: object, *, bytes_max: int) -> None:
     """Raise `InvalidJobError` unless `value` is JSON that every adapter can keep unchanged."""
     _check_value(field, value, NESTING_MAX)
-    encoded_bytes = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    encoded_bytes = len(_ENCODER.encode(value).encode())
     if encoded_bytes > bytes_max:
         raise InvalidJobError(field, f"has {encoded_bytes} bytes encoded; {bytes_max} are allowed")
 

@@ -19,6 +19,7 @@ from async_jobs.ports.store import Unreadable
 
 READY = 0
 _STATUSES = {status.value: status for status in JobStatus}
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 CANDIDATE_COLUMNS = len(Candidate._fields)
 
 
@@ -179,7 +180,7 @@ def _lane(job: Job) -> int | None:
 
 
 def _encoded(value: JsonValue | Mapping[str, object]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 @lru_cache(maxsize=1_024)

@@ -129,22 +129,6 @@ async def test_what_is_scheduled_for_later_is_leased_once_it_is_due(
     assert stage.store.calls["promote"] == 2
 
 
-async def test_a_cancel_between_lease_and_claim_costs_only_its_job(
-    stage: Stage, service: JobService
-) -> None:
-    """The others are leased and returned."""
-    jobs = [await added(stage.memory) for _ in range(3)]
-
-    async def cancel() -> None:
-        await happened(stage.memory, await stage.job(jobs[1]), Cancelled())
-
-    stage.store.before("get", cancel)
-
-    mine = await lease(service)
-
-    assert {job.id for job in mine} == {jobs[0].id, jobs[2].id}
-
-
 async def test_a_cancel_that_overtakes_the_claim_costs_only_its_job(
     stage: Stage, service: JobService
 ) -> None:
@@ -154,7 +138,7 @@ async def test_a_cancel_that_overtakes_the_claim_costs_only_its_job(
     async def cancel() -> None:
         await happened(stage.memory, await stage.job(jobs[0]), Cancelled())
 
-    stage.store.before("save", cancel)
+    stage.store.before("claim", cancel)
 
     mine = await lease(service)
 

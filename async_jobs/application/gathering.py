@@ -1,0 +1,149 @@
+"""Gatherer: single enqueues that come at the same time are committed together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple, cast
+from uuid import UUID
+
+from async_jobs.domain.errors import Unavailable
+from async_jobs.domain.job import Job
+from async_jobs.domain.quota import Refused
+from async_jobs.ports.clock import Clock
+from async_jobs.ports.store import AddResult, Duplicate, Invalid
+
+GROUP_MAX = 1_000
+FLIGHTS_MAX = 4
+# A group that takes longer waits for somebody's lock, and the others go on without it.
+PATIENCE_SECONDS = 0.02
+
+
+class _Asked(NamedTuple):
+    job: Job
+    answer: asyncio.Future[AddResult]
+
+
+class Gatherer:
+    """Adds jobs in groups: whatever comes while one group is being added forms the next one.
+
+    Each caller is answered after the commit that holds its job, and as if the job had been added
+    alone: one that is refused or invalid costs the others of its group a second try, no more.
+
+    Args:
+        add: adds jobs, all or nothing, one result per job; see `JobStore.add`.
+        clock: measures patience.
+    """
+
+    def __init__(
+        self, add: Callable[[Sequence[Job]], Awaitable[Sequence[AddResult]]], clock: Clock
+    ) -> None:
+        self._add = add
+        self._clock = clock
+        self._waiting: deque[_Asked] = deque()
+        self._flights: set[asyncio.Task[None]] = set()
+        self._impatience: asyncio.Task[None] | None = None
+
+    async def add(self, job: Job) -> AddResult:
+        """Add a job; returns once that is committed, or refused.
+
+        A caller that is cancelled meanwhile leaves the job added or not, as with any call.
+
+        Raises:
+            Unavailable: the store did not answer; the job may have been added.
+        """
+        asked = _Asked(job, asyncio.get_running_loop().create_future())
+        self._waiting.append(asked)
+        if not self._flights:
+            self._take_off()
+        elif self._impatience is None and len(self._flights) < FLIGHTS_MAX:
+            self._impatience = asyncio.create_task(self._lose_patience())
+        return await asked.answer
+
+    def _take_off(self) -> None:
+        self._flights.add(asyncio.create_task(self._fly()))
+
+    async def _lose_patience(self) -> None:
+        await self._clock.sleep(PATIENCE_SECONDS)
+        self._impatience = None
+        if self._waiting:
+            self._take_off()
+
+    async def _fly(self) -> None:
+        group: list[_Asked] = []
+        try:
+            while group := self._next_group():
+                await self._settle(group)
+        finally:
+            for asked in group:
+                asked.answer.cancel()  # this task was cancelled, so nobody will answer
+            self._flights.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    def _next_group(self) -> list[_Asked]:
+        """Take what may be added in one call: no id twice, and nobody who has gone."""
+        group: dict[UUID, _Asked] = {}
+        again: list[_Asked] = []
+        while self._waiting and len(group) < GROUP_MAX:
+            asked = self._waiting.popleft()
+            if asked.answer.done():
+                continue
+            if asked.job.id in group:
+                again.append(asked)
+            else:
+                group[asked.job.id] = asked
+        self._waiting.extendleft(reversed(again))
+        return list(group.values())
+
+    async def _settle(self, group: list[_Asked]) -> None:
+        left = group
+        while left:
+            jobs = [asked.job for asked in left]
+            try:
+                results = await self._add(jobs)
+            except Exception as error:
+                if len(left) == 1 or isinstance(error, Unavailable):
+                    _fail(left, error)
+                    return
+                for asked in left:  # one of them cannot be added: find out which
+                    await self._settle([asked])
+                return
+            answers = answered_alone(jobs, results)
+            for asked, answer in zip(left, answers, strict=True):
+                if answer is not None and not asked.answer.done():
+                    asked.answer.set_result(answer)
+            left = [asked for asked, answer in zip(left, answers, strict=True) if answer is None]
+
+
+def _fail(group: Sequence[_Asked], error: Exception) -> None:
+    for asked in group:
+        if not asked.answer.done():
+            asked.answer.set_exception(error)
+
+
+def answered_alone(jobs: Sequence[Job], results: Sequence[AddResult]) -> Sequence[AddResult | None]:
+    """Return what each job would have been answered alone; None where that is not known yet.
+
+    Args:
+        jobs: what was added in one call, no id twice.
+        results: what the call answered.
+    """
+    away = next((each for each in results if isinstance(each, Refused | Invalid)), None)
+    if away is None:
+        return results
+    answers: list[AddResult | None] = []
+    room = max(0, away.limit - away.used) if isinstance(away, Refused) else 0
+    for job, result in zip(jobs, results, strict=True):
+        if isinstance(result, Duplicate):
+            answers.append(result)
+        elif isinstance(away, Invalid):
+            answers.append(away if job.id == away.job_id else None)
+        elif job.tenant_id != away.tenant_id:
+            answers.append(None)
+        elif room:
+            room -= 1  # one after the other, the first ones would have found room
+            answers.append(None)
+        else:
+            answers.append(replace(away, used=max(away.used, away.limit), asked=1))
+    return answers
