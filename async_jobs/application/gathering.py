@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 from async_jobs.domain.errors import Unavailable
@@ -20,10 +20,7 @@ FLIGHTS_MAX = 4
 # A group that takes longer waits for somebody's lock, and the others go on without it.
 PATIENCE_SECONDS = 0.02
 
-
-class _Asked(NamedTuple):
-    job: Job
-    answer: asyncio.Future[AddResult]
+Add: TypeAlias = "Callable[[Sequence[Job]], Awaitable[Sequence[AddResult]]]"
 
 
 class Gatherer:
@@ -32,19 +29,20 @@ class Gatherer:
     Each caller is answered after the commit that holds its job, and as if the job had been added
     alone: one that is refused or invalid costs the others of its group a second try, no more.
 
+    A job that may have to wait, for its tenant's quota or for a dedupe key, is in a group with
+    jobs of its own tenant only: nobody waits for what another tenant holds.
+
     Args:
         add: adds jobs, all or nothing, one result per job; see `JobStore.add`.
+        is_limited: tells whether a tenant's pending jobs are counted.
         clock: measures patience.
     """
 
-    def __init__(
-        self, add: Callable[[Sequence[Job]], Awaitable[Sequence[AddResult]]], clock: Clock
-    ) -> None:
+    def __init__(self, add: Add, is_limited: Callable[[str], bool], clock: Clock) -> None:
         self._add = add
+        self._is_limited = is_limited
         self._clock = clock
-        self._waiting: deque[_Asked] = deque()
-        self._flights: set[asyncio.Task[None]] = set()
-        self._impatience: asyncio.Task[None] | None = None
+        self._lines: dict[str | None, _Line] = {}
 
     async def add(self, job: Job) -> AddResult:
         """Add a job; returns once that is committed, or refused.
@@ -54,6 +52,32 @@ class Gatherer:
         Raises:
             Unavailable: the store did not answer; the job may have been added.
         """
+        may_wait = job.dedupe_key is not None or self._is_limited(job.tenant_id)
+        name = job.tenant_id if may_wait else None
+        line = self._lines.get(name)
+        if line is None:
+            line = _Line(self._add, self._clock, on_empty=lambda: self._lines.pop(name))
+            self._lines[name] = line
+        return await line.add(job)
+
+
+class _Asked(NamedTuple):
+    job: Job
+    answer: asyncio.Future[AddResult]
+
+
+class _Line:
+    """Jobs that may share a group, until there are none left."""
+
+    def __init__(self, add: Add, clock: Clock, *, on_empty: Callable[[], object]) -> None:
+        self._add = add
+        self._clock = clock
+        self._on_empty = on_empty
+        self._waiting: deque[_Asked] = deque()
+        self._flights: set[asyncio.Task[None]] = set()
+        self._impatience: asyncio.Task[None] | None = None
+
+    async def add(self, job: Job) -> AddResult:
         asked = _Asked(job, asyncio.get_running_loop().create_future())
         self._waiting.append(asked)
         if not self._flights:
@@ -77,9 +101,13 @@ class Gatherer:
             while group := self._next_group():
                 await self._settle(group)
         finally:
-            for asked in group:
-                asked.answer.cancel()  # this task was cancelled, so nobody will answer
             self._flights.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            if not self._flights:
+                group += self._waiting
+                self._waiting.clear()
+                self._on_empty()
+            for asked in group:
+                asked.answer.cancel()  # this task was cancelled: nobody will answer
 
     def _next_group(self) -> list[_Asked]:
         """Take what may be added in one call: no id twice, and nobody who has gone."""

@@ -72,7 +72,11 @@ class JobService:
         self._chance = chance
         self._signal = signal
         self._telemetry = telemetry
-        self._gatherer = Gatherer(self._add, clock)
+        self._gatherer = Gatherer(
+            self._add,
+            lambda tenant: bool(limited_tenants([tenant], config.per_tenant_quotas)),
+            clock,
+        )
 
     # --- Jobs ---
 
@@ -131,6 +135,9 @@ class JobService:
     ) -> Sequence[AddResult]:
         limits = limited_tenants((job.tenant_id for job in jobs), self._config.per_tenant_quotas)
         return await self._store.add(jobs, limits, within=within)
+
+    def _is_limited(self, tenant: str) -> bool:
+        return bool(limited_tenants([tenant], self._config.per_tenant_quotas))
 
     async def _told(
         self, jobs: Sequence[Job], results: Sequence[AddResult], connection: object | None

@@ -89,7 +89,7 @@ async def desk() -> Desk:
 
 @pytest.fixture
 async def gatherer(desk: Desk, clock: ManualClock) -> Gatherer:
-    return Gatherer(desk.add, clock)
+    return Gatherer(desk.add, lambda tenant: tenant in desk.room, clock)
 
 
 async def test_a_job_alone_is_added_at_once(gatherer: Gatherer, desk: Desk) -> None:
@@ -144,6 +144,29 @@ async def test_a_group_that_waits_for_a_lock_holds_up_nobody(
     desk.is_open.set()
     await asyncio.gather(*asking)
     assert len(desk.jobs) == FLIGHTS_MAX + 2
+
+
+async def test_a_tenant_that_has_to_wait_holds_up_no_other(
+    gatherer: Gatherer, desk: Desk, clock: ManualClock
+) -> None:
+    """For its quota, or for a key that somebody holds: such jobs go with their own tenant's."""
+    desk.room = {"limited": 9}
+    jobs = [
+        a_job(tenant_id="limited"),
+        a_job(tenant_id="keyed", dedupe_key="daily"),
+        a_job(tenant_id="limited", dedupe_key="daily"),
+        a_job(tenant_id="keyed"),
+        a_job(tenant_id="free"),
+    ]
+
+    await race(*(gatherer.add(job) for job in jobs))
+
+    assert [set(call) for call in desk.calls] == [
+        {jobs[0].id, jobs[2].id},
+        {jobs[1].id},
+        {jobs[3].id, jobs[4].id},
+    ]
+    assert not gatherer._lines
 
 
 async def test_a_refused_job_costs_the_others_nothing(gatherer: Gatherer, desk: Desk) -> None:
@@ -231,11 +254,15 @@ async def test_callers_are_let_go_when_the_work_is_ended(gatherer: Gatherer, des
     desk.is_open.clear()
     asking = asyncio.ensure_future(gatherer.add(a_job()))
     await quiet()
-    (flight,) = gatherer._flights
+    behind = asyncio.ensure_future(gatherer.add(a_job()))
+    await quiet()
+    (line,) = gatherer._lines.values()
+    (flight,) = line._flights
     flight.cancel()
 
-    with pytest.raises(asyncio.CancelledError):
-        await asking
+    for each in (asking, behind):
+        with pytest.raises(asyncio.CancelledError):
+            await each
     desk.is_open.set()
     assert isinstance(await gatherer.add(a_job()), Added)
 
@@ -266,7 +293,7 @@ def test_answers_are_those_of_one_after_the_other(
     async def main() -> None:
         jobs = [numbered(*each) for each in asked]
         together, alone = desk(), desk()
-        gatherer = Gatherer(together.add, ManualClock())
+        gatherer = Gatherer(together.add, lambda tenant: False, ManualClock())
 
         answers = await asyncio.gather(*map(gatherer.add, jobs))
 
