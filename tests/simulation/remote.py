@@ -202,7 +202,7 @@ class ClockPool:
         connection = ClockConnection(self._link, self._loop, self._now)
         yield connection
         # A clock that is measured is wrong by half of its shortest round trip at most.
-        error = min(connection.trips) / 2 + 0.001
+        error = min(connection.trips) + 0.001
         self._node.clock_error = max(self._node.clock_error, error)
 
 

@@ -23,8 +23,9 @@ class PostgresClock:
     """Implements `Clock`: `now` is the database's, measured against `host.monotonic`.
 
     Call `refresh` (or `sync`) once before the first `now`. Between measurements time runs on
-    by the host's monotonic clock; the error is at most half a round trip plus the drift of 30
-    seconds.
+    by the host's monotonic clock. It is never ahead of the database's, and behind by at most a
+    round trip, but for the drift of 30 seconds: what one host writes as due or visible now,
+    another one finds so when it hears of it.
     """
 
     def __init__(self, pool: asyncpg.Pool, *, host: Clock) -> None:
@@ -96,5 +97,5 @@ class PostgresClock:
                 return  # somebody measured better in the meantime
             self._measured = (self.monotonic(), trip)
             self._origin = time
-            self._origin_monotonic = sent + trip / 2
+            self._origin_monotonic = sent + trip
             self._refresh_due = self.monotonic() + REFRESH_SECONDS

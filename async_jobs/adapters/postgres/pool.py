@@ -45,7 +45,9 @@ async def create_pool(
         options["server_settings"] |= {
             "idle_in_transaction_session_timeout": "60s",
             "tcp_keepalives_idle": str(KEEPALIVE_SECONDS),
-            # A plan made for one batch size fits all: the statements drive from the arrays.
+            # A plan made for one batch size fits all: the statements drive from the arrays. To
+            # plan anew would take a small batch longer than all the rest of it.
+            "plan_cache_mode": "force_generic_plan",
             "jit": "off",
             # Plans are kept, and one made while a table was small must not read all of it once
             # it has grown. Every statement has an index to go by.

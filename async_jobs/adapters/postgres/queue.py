@@ -56,10 +56,8 @@ class PostgresJobQueue:
         if not handoffs:
             return []
         try:
-            await self._clock.sync()
             await self._fetch(
                 "send_handoffs",
-                self._clock.now(),
                 [handoff.job_id for handoff in handoffs],
                 [handoff.lease_seq for handoff in handoffs],
                 [handoff.tenant_id for handoff in handoffs],
@@ -101,20 +99,18 @@ class PostgresJobQueue:
         """See `JobQueue`."""
         if not deliveries:
             return []
-        settled = await self._settle("release_handoffs", deliveries, self._clock.now())
+        settled = await self._settle("release_handoffs", deliveries)
         if self._signal is not None:
             self._signal.notify(handed_off(self._name))
         return settled
 
-    async def _settle(
-        self, statement: str, deliveries: Sequence[Delivery], *arguments: object
-    ) -> list[Acked]:
+    async def _settle(self, statement: str, deliveries: Sequence[Delivery]) -> list[Acked]:
         if not deliveries:
             return []
         receipts = sorted(_receipt(delivery) for delivery in deliveries)
         ids, counts = [id for id, _ in receipts], [count for _, count in receipts]
         try:
-            rows = await self._fetch(statement, *arguments, ids, counts)
+            rows = await self._fetch(statement, ids, counts)
         except AsyncJobsError as error:
             return [Acked(delivery, str(error)) for delivery in deliveries]
         settled = {row["id"] for row in rows}
