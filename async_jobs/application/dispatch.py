@@ -31,6 +31,8 @@ WindowOf: TypeAlias = Callable[[str, int], int]
 
 # Looking at fewer jobs than this would blind the policy to tenants when few places are free.
 HEADS_MIN = 64
+# Where nothing can be handed off, a look shows whether there is something for another queue.
+HEADS_WITHOUT_WINDOW = 16
 LEASES_MAX = 1_000
 
 
@@ -136,12 +138,12 @@ class Dispatcher:
             free = view.free(name)
             # Without room there is nothing to look for, but late jobs still have to be buried.
             if free > 0 or policy is LatePolicy.EXPIRE:
-                room = free
+                room = max(free, 1)
                 if policy is not LatePolicy.EXPIRE:
                     # No more can be handed off than its queues have windows for.
                     queues = {queue_of(name, config), *self._fed.get(name, ())}
                     room = min(free, sum(view.window(queue) for queue in queues))
-                limit = min(max(room, HEADS_MIN), LEASES_MAX)
+                limit = min(max(room, HEADS_MIN), LEASES_MAX) if room else HEADS_WITHOUT_WINDOW
                 after = self._resume.get(name, "")
                 queries.append(
                     HeadsQuery(use_case=name, limit=limit, after=after, late_policy=policy)

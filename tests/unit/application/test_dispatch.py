@@ -261,10 +261,11 @@ async def test_the_walk_over_the_tenants_goes_on_where_it_ended() -> None:
     await stored(stage.memory, *(a_job(tenant_id=tenant) for tenant in tenants))
     scheduler = dispatcher(stage)
 
-    for _ in range(4):
+    for _ in range(11):
         await scheduler.dispatch(["notifications"], windows(notifications=0), LEASE)
 
-    assert [query.after for (query,) in stage.store.queries] == ["", tenants[63], tenants[127], ""]
+    ends = [tenants[n] for n in range(15, 144, 16)]
+    assert [query.after for (query,) in stage.store.queries] == ["", *ends, ""]
 
 
 # --- The hand-off window ---------------------------------------------------------------------
