@@ -117,12 +117,13 @@ SERVICE = (
         "acknowledged_before_the_commit",
         "An enqueue is answered before the store has answered.",
         Edit(
-            JobService._enqueue,
-            "results = await self._store.add(jobs, limits, within=connection)",
-            "adding = __import__('asyncio').ensure_future("
-            "self._store.add(jobs, limits, within=connection))\n"
+            JobService._add,
+            "return await self._store.add(jobs, limits, within=within)",
+            "from async_jobs.ports.store import Added\n"
+            "        adding = __import__('asyncio').ensure_future("
+            "self._store.add(jobs, limits, within=within))\n"
             "        adding.add_done_callback(lambda done: done.cancelled() or done.exception())\n"
-            "        results = [None for job in jobs]",
+            "        return [Added(job.id) for job in jobs]",
         ),
         breaks="S1",
     ),

@@ -293,9 +293,9 @@ TIME = (
         breaks="S15",
     ),
     bug(
-        "round_trip_not_halved",
+        "time_counts_from_the_question",
         "The database's time counts from the moment at which it was asked for.",
-        Edit(PostgresClock.refresh, "sent + trip / 2", "sent - trip"),
+        Edit(PostgresClock.refresh, "sent + trip", "sent - trip"),
         breaks="S15",
     ),
 )

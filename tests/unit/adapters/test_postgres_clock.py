@@ -74,4 +74,14 @@ async def test_a_later_measurement_replaces_a_better_one() -> None:
     await elapsed(host, [asyncio.create_task(clock.refresh())])
 
     # The slow one's own error: all of its trip was on the way back.
-    assert clock.now() - (NOW + timedelta(seconds=host.monotonic())) == timedelta(seconds=-1)
+    assert clock.now() - (NOW + timedelta(seconds=host.monotonic())) == timedelta(seconds=-2)
+
+
+@pytest.mark.parametrize(("there", "back"), [(2.0, 0.0), (0.0, 2.0), (1.0, 1.0)])
+async def test_a_clock_is_never_ahead_of_the_database(there: float, back: float) -> None:
+    """Or another host would not yet see what this one has just made due."""
+    host = ManualClock()
+    clock = PostgresClock(cast("asyncpg.Pool", Connections(Slow(host, there, back))), host=host)
+    await elapsed(host, [asyncio.create_task(clock.refresh())])
+
+    assert clock.now() - (NOW + timedelta(seconds=host.monotonic())) == timedelta(seconds=-back)
