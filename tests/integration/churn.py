@@ -157,12 +157,14 @@ class Cost:
     Attributes:
         pages: the pages touched, by statement.
         executions: how often each statement was executed.
+        wal: the bytes that each statement logged, but for images of whole pages.
         entries: the index entries looked at, dead ones included, by index.
         milliseconds: how long each statement took.
     """
 
     pages: Mapping[str, int]
     executions: Mapping[str, int]
+    wal: Mapping[str, int]
     entries: Mapping[str, int]
     milliseconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -196,12 +198,13 @@ async def cost_of_a_turn(connection: AnyConnection, limits: Limits, clock: Manua
         plans = await scene.plans()
     after = await _entries(connection)
     await transaction.rollback()
-    pages, executions = Counter[str](), Counter[str]()
+    pages, executions, wal = Counter[str](), Counter[str](), Counter[str]()
     for plan in plans:
         pages[plan.statement] += plan.pages
         executions[plan.statement] += 1
+        wal[plan.statement] += max(0, plan.wal_bytes)
     entries = {name: count - before[name] for name, count in after.items()}
-    return Cost(pages, executions, entries, scene.milliseconds)
+    return Cost(pages, executions, wal, entries, scene.milliseconds)
 
 
 async def _entries(connection: AnyConnection) -> dict[str, int]:

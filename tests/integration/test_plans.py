@@ -83,6 +83,7 @@ WRITES = {"promote_due", "sideline_late", "lease_jobs", "save_jobs", "purge_jobs
     "release_handoffs",
     "ack_handoffs",
 }
+PAGE_BYTES = 8_192
 JOINED_ROWS_MAX = 15 * LIMIT
 """What a join in memory may go through; two batches in nested loops would be their product."""
 
@@ -226,6 +227,11 @@ class Plan:
         return int(self.root["Shared Hit Blocks"] + self.root["Shared Read Blocks"])
 
     @property
+    def wal_bytes(self) -> int:
+        """What it logged, without the images of whole pages that follow a checkpoint."""
+        return int(self.root["WAL Bytes"] - PAGE_BYTES * self.root["WAL FPI"])
+
+    @property
     def full_scans(self) -> list[str]:
         return [scan["Relation Name"] for scan in self.scans if scan["Node Type"] == "Seq Scan"]
 
@@ -322,6 +328,7 @@ _EXPLAINED = """
 SET auto_explain.log_min_duration = 0;
 SET auto_explain.log_analyze = on;
 SET auto_explain.log_buffers = on;
+SET auto_explain.log_wal = on;
 SET auto_explain.log_timing = off;
 SET auto_explain.log_format = json;
 SET auto_explain.log_level = notice;
