@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import cast
 from uuid import UUID
 
 from async_jobs.domain import lifecycle
@@ -53,13 +54,12 @@ class Claimer:
         wanted = self._wanted(queue, deliveries)
         if not wanted:
             return []
-        now = self._now()
-        claimed = lifecycle.Claimed(self._worker_id, now + self._lease_for)
-        jobs = {job.id: job for job in await self._patiently(wanted, claimed, now)}
+        jobs = {job.id: job for job in await self._patiently(wanted)}
         mine = [jobs[job_id] for job_id in wanted if job_id in jobs]
         for job in mine:
+            at, until = cast("datetime", job.started_at), cast("datetime", job.lease_expires_at)
             # What is told of a start does not change with it, so that one job is enough.
-            for fact in tell(job, claimed, job, at=now):
+            for fact in tell(job, lifecycle.Claimed(self._worker_id, until), job, at=at):
                 self._telemetry.record(fact)
         return mine
 
@@ -85,30 +85,38 @@ class Claimer:
                 wanted[handoff.job_id] = handoff
         return wanted
 
-    async def _patiently(
-        self, wanted: Mapping[UUID, HandOff], claimed: lifecycle.Claimed, now: datetime
-    ) -> list[Job]:
-        """Claim, repeating what went unheard; what took effect unheard is found by its instant."""
+    async def _patiently(self, wanted: Mapping[UUID, HandOff]) -> list[Job]:
+        """Claim, repeating what went unheard; what took effect unheard is found by its instant.
+
+        Each try is of its own instant, or a lease that is over meanwhile would be claimed.
+        """
         handoffs = list(wanted.values())
-        for attempt in range(1, TRIES_MAX + 1):
+        instants: set[datetime | None] = set()
+        while True:
+            now = self._now()
+            instants.add(now)
+            claimed = lifecycle.Claimed(self._worker_id, now + self._lease_for)
             try:
                 jobs = await self._store.claim(handoffs, claimed, now=now)
-                if attempt > 1:
-                    jobs += await self._claimed_unheard(wanted.keys() - {j.id for j in jobs}, now)
+                if len(instants) > 1:
+                    left = wanted.keys() - {job.id for job in jobs}
+                    jobs += await self._claimed_unheard(left, instants)
                 return jobs
             except Unavailable:
-                if attempt == TRIES_MAX:
+                if len(instants) == TRIES_MAX:
                     raise
-                pause = _RETRY.delay(attempt, self._chance.uniform())
+                pause = _RETRY.delay(len(instants), self._chance.uniform())
                 await self._clock.sleep(pause.total_seconds())
-        raise AssertionError("the last attempt returns or raises")
 
-    async def _claimed_unheard(self, ids: Collection[UUID], now: datetime) -> list[Job]:
+    async def _claimed_unheard(
+        self, ids: Collection[UUID], instants: Collection[datetime | None]
+    ) -> list[Job]:
         return [
             job
             for job in await self._store.get(list(ids))
             if job.phase is Phase.CLAIMED
-            and (job.worker_id, job.started_at) == (self._worker_id, now)
+            and job.worker_id == self._worker_id
+            and job.started_at in instants
         ]
 
 

@@ -27,22 +27,33 @@ CLAIMS = (
         "After a reply was lost, a worker executes whatever somebody has claimed.",
         Edit(
             Claimer._claimed_unheard,
-            "(job.worker_id, job.started_at) == (self._worker_id, now)",
-            "job.worker_id",
+            "and job.worker_id == self._worker_id\n            and job.started_at in instants",
+            "",
         ),
         breaks="S3",
     ),
     bug(
         "claim_not_repeated",
         "A claim whose reply was lost is given up.",
-        Edit(Claimer._patiently, "attempt == TRIES_MAX", "attempt"),
+        Edit(Claimer._patiently, "len(instants) == TRIES_MAX", "instants"),
         breaks="S5",
     ),
     bug(
         "claim_that_went_unheard_forgotten",
         "A claim that took effect is repeated, and what it claimed the first time is left lying.",
-        Edit(Claimer._patiently, "attempt > 1", "attempt > TRIES_MAX"),
+        Edit(Claimer._patiently, "len(instants) > 1", "not instants"),
         breaks="S5",
+    ),
+    bug(
+        "claim_repeated_as_of_old",
+        "A claim is repeated as of the instant of the first try, whatever is over meanwhile.",
+        Edit(
+            Claimer._patiently,
+            "now = self._now()\n            instants.add(now)",
+            "now = min(instants, default=self._clock.now())\n"
+            "            instants.add(now if now not in instants else self._now())",
+        ),
+        breaks="S3",
     ),
     bug(
         "claims_of_one_instant",

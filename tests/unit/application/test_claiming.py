@@ -297,6 +297,18 @@ async def test_a_claim_that_did_not_get_through_is_tried_again(stage: Stage) -> 
     assert claimed == [job.id]
 
 
+async def test_a_lease_that_ends_between_two_tries_is_not_claimed(stage: Stage) -> None:
+    """Each try is of its own instant."""
+    job = await handed_off(stage)
+    stage.clock.advance(59)
+    stage.store.before("claim", unavailable, unavailable, unavailable)
+
+    claimed, _ = await race(claim(stage, handoff_of(job)), stage.elapse(8))
+
+    assert claimed == []
+    assert await stage.job(job) == job
+
+
 async def test_a_claim_is_given_up_after_a_few_tries(stage: Stage) -> None:
     """So that the deliveries can be given back to somebody who has a store."""
     job = await handed_off(stage)
