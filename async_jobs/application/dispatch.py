@@ -133,22 +133,26 @@ class Dispatcher:
     def _queries(self, turn: DispatchTurn, view: _View) -> list[HeadsQuery]:
         queries = []
         for name in sorted(turn.use_cases):
-            config = self._config.use_case_configs[name]
-            policy = config.late_policy
-            free = view.free(name)
+            policy = self._config.use_case_configs[name].late_policy
             # Without room there is nothing to look for, but late jobs still have to be buried.
-            if free > 0 or policy is LatePolicy.EXPIRE:
-                room = max(free, 1)
-                if policy is not LatePolicy.EXPIRE:
-                    # No more can be handed off than its queues have windows for.
-                    queues = {queue_of(name, config), *self._fed.get(name, ())}
-                    room = min(free, sum(view.window(queue) for queue in queues))
-                limit = min(max(room, HEADS_MIN), LEASES_MAX) if room else HEADS_WITHOUT_WINDOW
-                after = self._resume.get(name, "")
+            if view.free(name) > 0 or policy is LatePolicy.EXPIRE:
+                limit, after = self._look_at(name, view), self._resume.get(name, "")
                 queries.append(
                     HeadsQuery(use_case=name, limit=limit, after=after, late_policy=policy)
                 )
         return queries
+
+    def _look_at(self, use_case: str, view: _View) -> int:
+        """Return at how many ready jobs to look: as many as could be leased, within bounds."""
+        config = self._config.use_case_configs[use_case]
+        room = view.free(use_case)
+        if config.late_policy is not LatePolicy.EXPIRE:  # to bury a job takes no window
+            queues = {queue_of(use_case, config), *self._fed.get(use_case, ())}
+            windows = sum(view.window(queue) for queue in queues)
+            if not windows:
+                return HEADS_WITHOUT_WINDOW
+            room = min(room, windows)
+        return min(max(room, HEADS_MIN), LEASES_MAX)
 
     def _dispatched(
         self, selections: Mapping[str, Selection], seqs: Mapping[UUID, int], now: datetime

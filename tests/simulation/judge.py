@@ -300,8 +300,8 @@ class Judge:
     def stranded(self, node: Node) -> Job | None:
         """Return a job that a worker that has left in peace still holds."""
         for row in self._ledger.rows.values():
-            if row.status is not RUNNING or row.started_at is None:
-                continue
+            if row.status is not RUNNING or row.started_at is None or row.id in self.unreadable:
+                continue  # what nobody can read nobody can give back
             lease = self._ledger.lease_of(row)
             if lease.claimed_by is node and node.troubled_at < lease.claimed_at:
                 return row
