@@ -161,6 +161,7 @@ def answered_alone(jobs: Sequence[Job], results: Sequence[AddResult]) -> Sequenc
     if away is None:
         return results
     answers: list[AddResult | None] = []
+    keys: set[str] = set()
     room = max(0, away.limit - away.used) if isinstance(away, Refused) else 0
     for job, result in zip(jobs, results, strict=True):
         if isinstance(result, Duplicate):
@@ -169,9 +170,13 @@ def answered_alone(jobs: Sequence[Job], results: Sequence[AddResult]) -> Sequenc
             answers.append(away if job.id == away.job_id else None)
         elif job.tenant_id != away.tenant_id:
             answers.append(None)
-        elif room:
-            room -= 1  # one after the other, the first ones would have found room
-            answers.append(None)
+        elif job.dedupe_key in keys:
+            answers.append(None)  # a duplicate takes no room, if the first one of the key finds it
         else:
-            answers.append(replace(away, used=max(away.used, away.limit), asked=1))
+            if job.dedupe_key is not None:
+                keys.add(job.dedupe_key)
+            # One after the other, the first ones would have found room.
+            full = replace(away, used=max(away.used, away.limit), asked=1)
+            answers.append(None if room else full)
+            room = max(0, room - 1)
     return answers

@@ -72,11 +72,7 @@ class JobService:
         self._chance = chance
         self._signal = signal
         self._telemetry = telemetry
-        self._gatherer = Gatherer(
-            self._add,
-            lambda tenant: bool(limited_tenants([tenant], config.per_tenant_quotas)),
-            clock,
-        )
+        self._gatherer = Gatherer(self._add, self._is_limited, clock)
 
     # --- Jobs ---
 
@@ -109,11 +105,6 @@ class JobService:
         """See `Jobs`; `connection` as in `enqueue`."""
         if len(requests) > BATCH_MAX:
             raise InvalidJobError("jobs", f"must be at most {BATCH_MAX}; got {len(requests)}")
-        return await self._enqueue_all(requests, connection)
-
-    async def _enqueue_all(
-        self, requests: Sequence[EnqueueJobRequest], connection: object | None
-    ) -> list[Enqueued]:
         await self._clock.sync()
         jobs = []
         for index, request in enumerate(requests):

@@ -29,6 +29,8 @@ HEADER_CHARACTERS_MAX = 1_024
 RUN_AT_AHEAD_MAX = timedelta(days=366)
 PRIORITY_MIN, PRIORITY_MAX = -(2**15), 2**15 - 1
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
+# Made once: `json.dumps` makes one for every value.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def check_name(field: str, value: object) -> str:
@@ -46,10 +48,6 @@ def _check_characters(field: str, value: str) -> None:
     for character in value:
         if unicodedata.category(character) in {"Cc", "Cs"}:
             raise InvalidJobError(field, "must hold no control characters and no lone surrogates")
-
-
-# Made once: `json.dumps` makes one for every value.
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def check_payload(value: object) -> Payload:

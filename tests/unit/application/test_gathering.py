@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.application.gathering import (
     FLIGHTS_MAX,
     PATIENCE_SECONDS,
     Gatherer,
+    _Line,
     answered_alone,
 )
 from async_jobs.domain.errors import Unavailable
@@ -22,7 +25,7 @@ from async_jobs.domain.quota import Refused
 from async_jobs.ports.store import Added, AddResult, Duplicate, Invalid
 from async_jobs.testing.builders import a_job
 from async_jobs.testing.clocks import ManualClock
-from async_jobs.testing.contracts.scenes import race
+from async_jobs.testing.contracts.scenes import all_jobs, race
 from tests.unit.application.stage import quiet
 
 
@@ -267,38 +270,43 @@ async def test_callers_are_let_go_when_the_work_is_ended(gatherer: Gatherer, des
     assert isinstance(await gatherer.add(a_job()), Added)
 
 
-NAMES = ["free", "one", "two", "foreign"]
-KINDS = st.sampled_from(NAMES)
+LIMITS = {"one": 1, "two": 2}
+TENANTS = st.sampled_from(["free", *LIMITS])
+FOREIGN = UUID(int=1)
+ASKED = st.tuples(TENANTS, st.sampled_from([None, None, "daily", "hourly"]), st.integers(1, 9))
 
 
-@given(st.lists(st.tuples(KINDS, st.integers(1, 6)), max_size=14), st.sets(st.integers(1, 6)))
-def test_answers_are_those_of_one_after_the_other(
-    asked: list[tuple[str, int]], known: set[int]
-) -> None:
-    """Whatever a group holds: refused, invalid, known and new jobs of several tenants."""
-
-    def numbered(kind: str, number: int) -> Job:
-        tenants = {"one": "one", "two": "two"}
-        return a_job(
-            id=UUID(int=number + 10 * NAMES.index(kind)), tenant_id=tenants.get(kind, "free")
+@given(st.lists(ASKED, max_size=14))
+def test_answers_are_those_of_one_after_the_other(asked: list[tuple[str, str | None, int]]) -> None:
+    """Whatever a group holds: refused, invalid, repeated and new jobs of several tenants."""
+    jobs = [
+        # Two tenants never choose the same id, but for the one that is somebody else's.
+        a_job(
+            id=FOREIGN if number == 1 else UUID(int=10 * (number + 10 * "fot".index(tenant[0]))),
+            tenant_id=tenant,
+            dedupe_key=key,
         )
+        for tenant, key, number in asked
+    ]
 
-    def desk() -> Desk:
-        made = Desk()
-        made.room = {"one": 1, "two": 2}
-        made.foreign = {numbered("foreign", number).id for number in range(1, 7)}
-        made.jobs = {each.id: each for each in (numbered("free", n) for n in known)}
-        return made
+    async def desk() -> MemoryJobStore:
+        store = MemoryJobStore()
+        await store.add([a_job(id=FOREIGN, tenant_id="other")], {})
+        return store
+
+    async def add(store: MemoryJobStore, jobs: Sequence[Job]) -> Sequence[AddResult]:
+        limits = {job.tenant_id: LIMITS[job.tenant_id] for job in jobs if job.tenant_id in LIMITS}
+        return await store.add(jobs, limits)
 
     async def main() -> None:
-        jobs = [numbered(*each) for each in asked]
-        together, alone = desk(), desk()
-        gatherer = Gatherer(together.add, lambda tenant: False, ManualClock())
+        together, alone = await desk(), await desk()
+        # All in one line, which the gatherer itself would not let them be.
+        line = _Line(partial(add, together), ManualClock(), on_empty=lambda: None)
 
-        answers = await asyncio.gather(*map(gatherer.add, jobs))
+        answers = await asyncio.gather(*map(line.add, jobs))
 
-        assert answers == [(await alone.add([job]))[0] for job in jobs]
-        assert together.jobs == alone.jobs
+        assert answers == [(await add(alone, [job]))[0] for job in jobs]
+        assert await all_jobs(together) == await all_jobs(alone)
 
     asyncio.run(main())
 
