@@ -32,7 +32,7 @@ from async_jobs.domain.limits import Limits, TenantQuota
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import SimpleLimits, a_worker
 from async_jobs.testing.clocks import ManualChance, ManualClock
-from tests.integration.test_plans import Scene, explained
+from tests.integration.plans import Scene, explained
 
 BATCH = 100
 """How many jobs a measured turn takes through their whole life."""

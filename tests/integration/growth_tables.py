@@ -28,7 +28,7 @@ from tests.integration.churn import (
     vacuum,
     without_autovacuum,
 )
-from tests.integration.test_plans import explained
+from tests.integration.plans import explained
 
 LOOKS = (0, 10, 50, 100, 200)
 """After how many rounds of a churn the program measures."""

@@ -41,7 +41,7 @@ from tests.integration.churn import (
     vacuum,
     without_autovacuum,
 )
-from tests.integration.test_plans import explained
+from tests.integration.plans import explained
 
 FLAT = 1.25
 """What counts as unchanged: pages fill and split, and batches fall on them differently."""
