@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +18,6 @@ from pathlib import Path
 from benchmarks.environments import Missing, Tell, python_of
 from benchmarks.processes import Program, until
 from benchmarks.services import free_port
-
-DURABILITY = "not durable"  # neither snapshots nor an append-only file: a crash costs every job
 
 _PROGRAMS = ("redis-server", "valkey-server")
 _ENVIRONMENT = "redis"
@@ -76,14 +73,6 @@ def redis_program(tell: Tell = _tell_nobody) -> Path:
     if in_wheel := next(iter(python.parents[1].glob(_IN_WHEEL)), None):
         return in_wheel
     raise RedisMissing(f"no redis-server, and none in the wheel: {_INSTALL}")
-
-
-def redis_version() -> str:
-    """Return what the server program says of itself, e.g. `Redis server v=7.0.15`."""
-    answer = subprocess.run(
-        [redis_program(), "--version"], capture_output=True, text=True, check=True
-    )
-    return answer.stdout.split(" sha=")[0].strip()
 
 
 def _started(program: Path, log: Path) -> tuple[Program, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.goals import GOALS, HIGHER_IS_BETTER, floor_of
 from benchmarks.results import Key, Spread, medians, problems, ratio, spreads, told_metrics
-from benchmarks.subjects import OURS, PEER
+from benchmarks.subjects import OURS, PEER, SUBJECTS
 
 if TYPE_CHECKING:
     from benchmarks.report import Report
@@ -172,6 +172,8 @@ def _settings(report: Report) -> Iterator[str]:
         package = PACKAGE_OF.get(system, system)
         version = report.packages.get(system, {}).get(package, "")
         told = ", ".join(f"{name} = {value}" for name, value in settings.items())
+        if SUBJECTS[system].store == "redis":
+            told = f"not durable: Redis keeps no file; {told}"
         yield f"| {system} | {version} | {told} |"
     yield ""
 
