@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -14,18 +13,16 @@ import pytest
 
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.pool import create_pool
-from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.signal import PostgresSignal, _channel
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.system import SystemClock
 from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import Unavailable
-from async_jobs.domain.job import Job, JobFilter
+from async_jobs.domain.job import Job
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.scheduling import LeaseGrant
-from async_jobs.ports.store import HeadsQuery
-from async_jobs.testing.builders import a_handoff, a_job, later
-from async_jobs.testing.clocks import NOW, ManualChance, ManualClock
+from async_jobs.testing.builders import a_job, later
+from async_jobs.testing.clocks import NOW, ManualClock
 from tests.integration.harness import clock, eventually
 
 
@@ -237,74 +234,6 @@ async def test_idle_connections_that_were_killed_are_replaced(
             return False
 
     await eventually(answers, "the store answers")
-
-
-# --- cancellation -------------------------------------------------------------------------------
-
-Operation: TypeAlias = Callable[[PostgresJobStore, list[Job]], Awaitable[object]]
-
-
-async def _turn(store: PostgresJobStore, jobs: list[Job]) -> None:
-    async with store.turn(["notifications"], ["acme"]) as turn:
-        await turn.running()
-        heads = await turn.heads([HeadsQuery(use_case="notifications", limit=10)], NOW)
-        ready = {candidate.id for candidate in heads["notifications"].ready}
-        await turn.lease([leased(job) for job in jobs if job.id in ready])
-
-
-async def _add(store: PostgresJobStore, jobs: list[Job]) -> None:
-    await store.add([a_job(dedupe_key="daily"), a_job()], {"acme": 10_000})
-
-
-async def _save(store: PostgresJobStore, jobs: list[Job]) -> None:
-    await store.save([cancelled(job) for job in jobs])
-
-
-async def _find(store: PostgresJobStore, jobs: list[Job]) -> None:
-    await store.find(JobFilter(tenant_id="acme"), limit=10)
-
-
-async def _receive(store: PostgresJobStore, jobs: list[Job]) -> None:
-    queue = PostgresJobQueue(store.pool, "lane", clock=ManualClock())
-    await queue.send([a_handoff()])
-    await queue.ack(await queue.receive(max_messages=10, wait_seconds=0))
-
-
-async def _measure(store: PostgresJobStore, jobs: list[Job]) -> None:
-    await PostgresClock(store.pool, host=SystemClock()).refresh()
-
-
-OPERATIONS: tuple[Operation, ...] = (_turn, _add, _save, _find, _receive, _measure)
-
-
-async def test_cancelled_tasks_leave_nothing_behind(
-    pool: asyncpg.Pool, store: PostgresJobStore, operator: asyncpg.Connection
-) -> None:
-    """A hundred callers give up at any moment: no connection, transaction or lock stays taken."""
-    jobs, chance = await stored(store, 10), ManualChance(seed=7)
-    ends: list[object] = []
-    for number in range(100):
-        operation = OPERATIONS[number % len(OPERATIONS)]
-        task = asyncio.ensure_future(operation(store, jobs))
-        await clock.sleep(0.006 * chance.uniform())
-        task.cancel()
-        ends += await asyncio.gather(task, return_exceptions=True)
-
-    async def nothing_is_held() -> bool:
-        return not await operator.fetchval(
-            "SELECT count(*) FROM pg_stat_activity AS a LEFT JOIN pg_locks AS l"
-            " ON l.pid = a.pid AND l.locktype = 'advisory'"
-            " WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()"
-            " AND (a.state <> 'idle' OR l.pid IS NOT NULL)"
-        )
-
-    await eventually(nothing_is_held, "every transaction ends")
-    assert {type(end) for end in ends} <= {asyncio.CancelledError, type(None)}
-    assert sum(isinstance(end, asyncio.CancelledError) for end in ends) > 10
-    assert pool.get_idle_size() == pool.get_size()
-    async with store.turn(["notifications"], ["acme"]) as turn:
-        assert turn.use_cases == {"notifications"}
-        assert turn.tenants == {"acme"}
 
 
 # --- signals ------------------------------------------------------------------------------------
