@@ -135,14 +135,14 @@ def plan_of(
         level=level,
         faults=faults_of(level),
         scale=_drawn(dice, scales or SCALES),
-        leases=dice.whole(3, 7),
-        jobs=dice.whole(12, 60),
+        leases=dice.whole(2, 5),
+        jobs=dice.whole(10, 40),
         schedulers=dice.whole(1, 3),
         workers=dice.whole(1, 4),
         apis=dice.whole(1, 2),
         use_cases=dice.whole(1, 3),
         tenants=dice.whole(1, 4),
-        interval=dice.pick([1.0, 2.0, 5.0]),
+        interval=dice.pick([2.0, 3.0, 5.0]),
         poll=dice.pick([1.0, 5.0, 20.0]),
     )
 
