@@ -22,7 +22,7 @@ from tests.integration.harness import PATIENCE_SECONDS, clock, eventually
 from tests.integration.wire import Fault, Wire, is_refused, wire_to
 
 HIDDEN_SECONDS = 1.0
-READ_TIMEOUT_SECONDS = 1.0
+READ_TIMEOUT_SECONDS = 2.0
 
 PASSING: dict[str, Fault] = {
     "reply lost": on_the_wire.loses_the_reply,
@@ -98,7 +98,10 @@ async def everything(queue: SqsJobQueue, count: int) -> list[Delivery]:
     come: dict[HandOff | None, Delivery] = {}
 
     async def enough() -> bool:
-        deliveries = await queue.receive(max_messages=100, wait_seconds=0)
+        try:
+            deliveries = await queue.receive(max_messages=100, wait_seconds=0)
+        except Unavailable:
+            return False  # a busy machine may not answer in time either
         come.update((delivery.handoff, delivery) for delivery in deliveries)
         await queue.ack(deliveries)
         return len(come) >= count
