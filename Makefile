@@ -38,7 +38,7 @@ soak: .venv/.dev ## kill and maltreat real processes for some ten minutes; ARGS=
 
 # Each system gets an environment of its own under .async_jobs/bench; Redis and an SQS emulator are
 # used where they can be had, and named as missing where not.
-bench: .venv/.run ## measure beside the floor and all peers; ARGS='--rounds 5 --workloads W1,W3'
+bench: .venv/.run ## measure beside the floor and all peers; ARGS='--growth' for curves
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-quick: .venv/.run ## measure beside the floor and PgQueuer, in less than five minutes

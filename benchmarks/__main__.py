@@ -1,8 +1,9 @@
-"""make bench: every workload on every system, interleaved, and what came of it."""
+"""make bench: every workload on every system, or curves of growth, and what came of it."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import sys
 import tempfile
@@ -18,16 +19,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.bench import Bench, Result
 from benchmarks.environments import Missing
+from benchmarks.growth import AXES
+from benchmarks.points import cells_of
 from benchmarks.processes import FailedError
 from benchmarks.redis import RedisMissing, redis_server
 from benchmarks.report import Report, commit, plotted, write
 from benchmarks.results import Measured, problems
 from benchmarks.services import postgres, sqs
 from benchmarks.sizes import FULL, SMALL, Sizes
-from benchmarks.subjects import QUICK, SUBJECTS, Subject
+from benchmarks.subjects import OURS, QUICK, SUBJECTS, Subject
 from benchmarks.workloads import Workload, chosen
 
 QUICK_SECONDS = 275.0  # with the plots it is less than five minutes
+CURVE_SECONDS = 390.0  # for each round: three of them take less than twenty minutes
 LOADED = time.monotonic()
 console = Console(highlight=False, soft_wrap=True)
 
@@ -36,12 +40,15 @@ def main(
     quick: Annotated[
         bool, typer.Option("--quick", help="async_jobs, floor and PgQueuer; under five minutes.")
     ] = False,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Curves of growth, of async_jobs alone, instead.")
+    ] = False,
     rounds: Annotated[int, typer.Option(min=1, max=50)] = 3,
     systems: Annotated[
         str | None, typer.Option(help="Names, separated by commas; else all.")
     ] = None,
     workloads: Annotated[
-        str | None, typer.Option(help="W1 to W8, separated by commas; else all.")
+        str | None, typer.Option(help="W1 to W8, or axes of growth, separated by commas; else all.")
     ] = None,
     results: Annotated[Path, typer.Option(help="Where the results go.")] = Path(
         "benchmarks/results"
@@ -49,9 +56,12 @@ def main(
 ) -> None:
     """Measure async_jobs beside its floor and its peers; write tables, figures and plots."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    subjects = _subjects(systems, quick=quick)
-    cells = chosen(frozenset(workloads.split(",")) if workloads else None, quick=quick)
-    report = Report(quick=quick, partial=bool(systems or workloads), commit=commit())
+    if growth and systems:
+        raise typer.BadParameter("--growth measures async_jobs alone")
+    subjects = _subjects(OURS if growth else systems, quick=quick)
+    names = workloads.split(",") if workloads else None
+    cells = _curves(names, quick=quick) if growth else chosen(names, quick=quick)
+    report = Report(quick=quick, partial=bool(systems or workloads), growth=growth, commit=commit())
     with _services(subjects, cells) as bench:
         report.server = bench.server.settings
         report.describe_machine(bench.home)
@@ -61,7 +71,7 @@ def main(
             cells = [cell for cell in cells if not cell.needs_sqs]
         _rounds(bench, present, cells, report, rounds, SMALL if quick else FULL)
     written = write(report, results)
-    charts = plotted(written[0], report.name, console.print)
+    charts = plotted(written[0], report, console.print)
     if isinstance(charts, Missing):
         console.print(f"no plots: {charts.reason}")
         charts = []
@@ -81,6 +91,13 @@ def _subjects(systems: str | None, *, quick: bool) -> list[Subject]:
         known = ", ".join(SUBJECTS)
         raise typer.BadParameter(f"{', '.join(unknown)}; known: {known}")
     return [SUBJECTS[name] for name in names]
+
+
+def _curves(names: list[str] | None, *, quick: bool) -> list[Workload]:
+    unknown = [name for name in names or () if name not in AXES]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}; known: {', '.join(AXES)}")
+    return cells_of(names or AXES, quick=quick)
 
 
 @contextlib.contextmanager
@@ -131,6 +148,7 @@ def _rounds(
         if subject.name in (cell.quick if report.quick else cell.systems)
     ]
     began = time.monotonic()
+    seconds_max = _seconds_max(report, rounds)
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -142,7 +160,7 @@ def _rounds(
         bar = progress.add_task("", total=rounds * len(plan))
         for number in range(1, rounds + 1):
             a_round = (time.monotonic() - began) / max(1, number - 1)
-            if report.quick and number > 1 and time.monotonic() + a_round > LOADED + QUICK_SECONDS:
+            if number > 1 and time.monotonic() + a_round > LOADED + seconds_max:
                 console.print(f"{number - 1} rounds: another one would take too long")
                 return
             for cell, subject in plan:
@@ -152,6 +170,13 @@ def _rounds(
                     console.print(f"{time.monotonic() - began:5.0f} s  {label}")
                 report.rounds += _measured(bench, cell, subject, number, sizes)
                 progress.advance(bar)
+
+
+def _seconds_max(report: Report, rounds: int) -> float:
+    """Return how long the rounds may take; where they take longer, there are fewer."""
+    if report.growth:
+        return rounds * CURVE_SECONDS
+    return QUICK_SECONDS if report.quick else math.inf
 
 
 def _measured(

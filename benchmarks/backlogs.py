@@ -6,15 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 
 from benchmarks.bench import Bench, Result, Run
+from benchmarks.drains import DRAIN_SECONDS, FILL_SECONDS, SKIPPED, executed
 from benchmarks.goals import BACKLOG_SMALL, BACKLOGS
-from benchmarks.processes import until
 from benchmarks.sizes import Sizes
 from benchmarks.subjects import Subject
 from benchmarks.tally import Tally, executions
 
-SKIPPED = 1_000  # the first ones show how it starts, not how it goes on
-FILL_SECONDS = 600.0
-DRAIN_SECONDS = 180.0
 KINDS = dict(zip(BACKLOGS, ("pending", "scheduled", "finished", "full"), strict=True))
 
 
@@ -43,18 +40,10 @@ def _rate(run: Run, jobs: int, sample: int) -> Result:
     """Take the rate of some jobs in the middle of a drain, then stop and look at what is stored."""
     started = run.processes(1)
     programs = [program for each in started.values() for program in each]
-
-    def reached(count: int) -> Callable[[], bool]:
-        def condition() -> bool:
-            run.programs.check(*programs)
-            return executions(run.marks) >= count
-
-        return condition
-
-    if not until(reached(SKIPPED), DRAIN_SECONDS):
+    if not executed(run, programs, SKIPPED, DRAIN_SECONDS):
         raise programs[0].failed("executes nothing")
     began, before = time.monotonic(), executions(run.marks)
-    in_time = until(reached(SKIPPED + sample), DRAIN_SECONDS)
+    in_time = executed(run, programs, SKIPPED + sample, DRAIN_SECONDS)
     seconds, count = time.monotonic() - began, executions(run.marks) - before
     for program in reversed(programs):  # the scheduler first, so that nothing more is handed off
         program.end()

@@ -159,13 +159,17 @@ class Run:
         """Give the database the same state whatever filled it."""
         prepared(self.dsn)
 
-    def processes(self, workers: int, *, capped: bool = False) -> dict[str, list[Program]]:
-        """Start the workers and then the scheduler, which finds them at work."""
+    def processes(
+        self, workers: int, *, schedulers: int = 1, capped: bool = False
+    ) -> dict[str, list[Program]]:
+        """Start the workers and then the schedulers, which find them at work."""
         started = {"worker": [self.start("work", capped=capped) for _ in range(workers)]}
         if self.subject.ready is not None:
             self._until_ready(workers, started["worker"])
         if self.subject.scheduler:
-            started["scheduler"] = [self.start("schedule", capped=capped)]
+            started["scheduler"] = [
+                self.start("schedule", capped=capped) for _ in range(schedulers)
+            ]
         return started
 
     def _until_ready(self, workers: int, programs: list[Program]) -> None:
@@ -198,7 +202,7 @@ class Run:
 
         if not until(begun, seconds):
             raise programs[0].failed("has executed nothing")
-        meter, before = CpuMeter(self._process_ids(running)), executions(self.marks)
+        meter, before = CpuMeter(self.process_ids(running)), executions(self.marks)
 
         def empty() -> bool:
             self.programs.check(*programs)
@@ -219,7 +223,8 @@ class Run:
             {"jobs_per_s": rate, **cost.metrics()}, _both(tally.problem(), verdict.get("problem"))
         )
 
-    def _process_ids(self, running: Mapping[str, list[Program]]) -> dict[str, list[int]]:
+    def process_ids(self, running: Mapping[str, list[Program]]) -> dict[str, list[int]]:
+        """Return whose CPU counts: these programs, and Postgres where it is on this host."""
         ids = {name: [program.pid for program in programs] for name, programs in running.items()}
         postmaster = self.bench.server.postmaster
         return ids | ({POSTGRES: [postmaster]} if postmaster is not None else {})

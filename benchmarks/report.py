@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks import growth_tables, tables
 from benchmarks.environments import ROOT, Missing, Tell, python_of, versions
+from benchmarks.growth import growth_list
 from benchmarks.measure import fdatasync_us
 from benchmarks.results import Measured, quick_list
 from benchmarks.subjects import Subject
-from benchmarks.tables import markdown
 
 SYSTEMS = ROOT / "benchmarks" / "systems"
 
@@ -28,7 +29,8 @@ class Report:
 
     Attributes:
         quick: whether it was the quick benchmark.
-        partial: whether only some systems or workloads were asked for.
+        partial: whether only some systems, workloads or axes were asked for.
+        growth: whether curves were measured instead of workloads.
         rounds: the figures.
         missing: the systems that could not be measured, each with the reason.
         machine, server: what it ran on.
@@ -39,6 +41,7 @@ class Report:
 
     quick: bool
     partial: bool = False
+    growth: bool = False
     rounds: list[Measured] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +54,10 @@ class Report:
     @property
     def name(self) -> str:
         """The name of its files."""
-        kind = "quick" if self.quick else "full"
+        if self.growth:
+            kind = "quick-growth" if self.quick else "growth"
+        else:
+            kind = "quick" if self.quick else "full"
         return f"partial-{kind}" if self.partial else kind
 
     def describe_machine(self, scratch: Path) -> None:
@@ -91,27 +97,36 @@ class Report:
 
 
 def write(report: Report, directory: Path) -> list[Path]:
-    """Write the raw figures, the table and, of a quick run, quick.json; return where they are."""
+    """Write the raw figures, the table and, of a quick run and of curves, a list of the figures."""
     directory = directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
-    raw = directory / (f"{report.name}-raw.json" if report.quick else f"{report.name}.json")
+    figures = _figures(report)
+    raw = directory / f"{report.name}{'.json' if figures is None else '-raw.json'}"
     table = directory / f"{report.name}.md"
     written = [raw, table]
     raw.write_text(_dumped(report.as_json()), "utf-8")
-    if report.quick:
-        figures = directory / f"{report.name}.json"
-        figures.write_text(_dumped(quick_list(report.rounds)), "utf-8")
-        written.append(figures)
+    if figures is not None:
+        path = directory / f"{report.name}.json"
+        path.write_text(_dumped(figures), "utf-8")
+        written.append(path)
+    markdown = growth_tables.markdown if report.growth else tables.markdown
     table.write_text(markdown(report), "utf-8")
     return written
 
 
-def plotted(raw: Path, name: str, tell: Tell) -> list[Path] | Missing:
+def _figures(report: Report) -> list[dict[str, Any]] | None:
+    if report.growth:
+        return growth_list(report.rounds)
+    return quick_list(report.rounds) if report.quick else None
+
+
+def plotted(raw: Path, report: Report, tell: Tell) -> list[Path] | Missing:
     """Draw the charts of a file of raw results, in an environment of their own."""
     python = python_of("plots", tell)
     if isinstance(python, Missing):
         return python
-    command = [str(python), "-m", "benchmarks.plots", str(raw), str(raw.parent), name]
+    module = "benchmarks.curves" if report.growth else "benchmarks.plots"
+    command = [str(python), "-m", module, str(raw), str(raw.parent), report.name]
     told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if told.returncode != 0:
         return Missing(told.stderr.strip()[-300:])

@@ -15,6 +15,8 @@ class Sizes:
         handoffs: drained over SQS.
         latencies: enqueued at intervals.
         small, large: that wait before a drain whose rate is taken from `sample` of them.
+        waiting, shared: that wait at a point of a curve, of one tenant and use case or shared by
+            many; its figures are those of `drained` of them.
         ticks: of a scheduler, each on a backlog of `tenants` tenants.
         requests, batches: HTTP requests that enqueue one job, and a batch.
     """
@@ -27,6 +29,9 @@ class Sizes:
     small: int
     large: int
     sample: int
+    waiting: int
+    shared: int
+    drained: int
     ticks: int
     tenants: int
     requests: int
@@ -42,6 +47,9 @@ FULL = Sizes(
     small=10_000,
     large=1_000_000,
     sample=8_000,
+    waiting=30_000,
+    shared=50_000,
+    drained=15_000,
     ticks=20,
     tenants=10_000,
     requests=4_000,
@@ -56,6 +64,9 @@ SMALL = Sizes(
     small=10_000,
     large=100_000,
     sample=8_000,
+    waiting=18_000,
+    shared=18_000,
+    drained=8_000,
     ticks=8,
     tenants=10_000,
     requests=800,

@@ -19,6 +19,11 @@ UNITS = {
     "cpu_us": "CPU, µs a job",
     "wal_bytes": "WAL, bytes a job",
 }
+RIGHT = "In every round every job had exactly one accepted outcome, and nothing was left."
+RIGHT_DRAINED = (
+    "In every round every job that was handed out was executed exactly once and had exactly one"
+    " accepted outcome."
+)
 PACKAGE_OF = {"taskiq-pg": "taskiq-pg", "awa": "awa-pg", OURS: "async-jobs"}
 
 
@@ -26,13 +31,13 @@ def markdown(report: Report) -> str:
     """Return the whole report."""
     found = spreads(report.rounds)
     parts: list[Iterable[str]] = [
-        _head(report),
+        head(report),
         _goals(report),
         *(_workload(name, found) for name in _measured(found)),
         _costs(found),
-        _missing(report),
-        _wrong(report),
-        _settings(report),
+        missing(report),
+        correctness(report),
+        settings(report),
     ]
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
 
@@ -41,8 +46,10 @@ def _measured(found: Mapping[Key, Spread]) -> list[str]:
     return sorted({measured for measured, _, _ in found})
 
 
-def _head(report: Report) -> Iterator[str]:
-    kind = "quick benchmark" if report.quick else "benchmark"
+def head(report: Report) -> Iterator[str]:
+    """Say what was measured, when, and on what."""
+    kind = "growth benchmark" if report.growth else "benchmark"
+    kind = f"quick {kind}" if report.quick else kind
     rounds = max((each.round for each in report.rounds), default=0)
     machine = report.machine
     yield f"# The {kind}"
@@ -78,7 +85,7 @@ def _goals(report: Report) -> Iterator[str]:
         told = {True: "yes", False: "no", None: ""}[met]
         times = "" if goal.against is None else f"{reached:.2f} ×"
         yield (
-            f"| {goal.measured} | {UNITS.get(goal.metric, goal.metric)} | {_figure(value)}"
+            f"| {goal.measured} | {UNITS.get(goal.metric, goal.metric)} | {figure_text(value)}"
             f" | {goal.text} | {times} | {told} |"
         )
     yield ""
@@ -105,9 +112,9 @@ def _workload(measured: str, found: Mapping[Key, Spread]) -> Iterator[str]:
             key = (measured, system, metric)
             spread = found.get(key)
             cells += [
-                "" if spread is None else _spread(spread),
-                _times(ratio(middles, key, PEER)),
-                _times(ratio(middles, key, floor)),
+                "" if spread is None else spread_text(spread),
+                ratio_text(ratio(middles, key, PEER)),
+                ratio_text(ratio(middles, key, floor)),
             ]
         yield f"| {system} | {' | '.join(cells)} |"
     yield ""
@@ -138,12 +145,13 @@ def _costs(found: Mapping[Key, Spread]) -> Iterator[str]:
     for name, system in sorted(drains):
         figures = [*processes, "cpu_us", "wal_bytes", "dead_tuples"]
         spread = [found.get((name, system, figure)) for figure in figures]
-        cells = " | ".join("" if each is None else _figure(each.median) for each in spread)
+        cells = " | ".join("" if each is None else figure_text(each.median) for each in spread)
         yield f"| {name} | {system} | {cells} |"
     yield ""
 
 
-def _missing(report: Report) -> Iterator[str]:
+def missing(report: Report) -> Iterator[str]:
+    """Say what could not be measured, and why."""
     if report.missing:
         yield "## Not measured"
         yield ""
@@ -152,39 +160,44 @@ def _missing(report: Report) -> Iterator[str]:
         yield ""
 
 
-def _wrong(report: Report) -> Iterator[str]:
+def correctness(report: Report) -> Iterator[str]:
+    """Say what was wrong, or that nothing was."""
     wrong = problems(report.rounds)
     yield "## Correctness"
     yield ""
     if not wrong:
-        yield "In every round every job had exactly one accepted outcome, and nothing was left."
+        yield RIGHT_DRAINED if report.growth else RIGHT
     for line in wrong:
         yield f"- {' '.join(line.split())}"
     yield ""
 
 
-def _settings(report: Report) -> Iterator[str]:
+def settings(report: Report) -> Iterator[str]:
+    """Say which versions were measured, and how they were set up."""
     yield "## Versions and settings"
     yield ""
     yield "| | version | settings |"
     yield "|---|---|---|"
-    for system, settings in report.settings.items():
+    for system, chosen in report.settings.items():
         package = PACKAGE_OF.get(system, system)
         version = report.packages.get(system, {}).get(package, "")
-        told = ", ".join(f"{name} = {value}" for name, value in settings.items())
+        told = ", ".join(f"{name} = {value}" for name, value in chosen.items())
         if SUBJECTS[system].store == "redis":
             told = f"not durable: Redis keeps no file; {told}"
         yield f"| {system} | {version} | {told} |"
     yield ""
 
 
-def _spread(spread: Spread) -> str:
-    return f"{_figure(spread.median)} ({_figure(spread.low)}–{_figure(spread.high)})"
+def spread_text(spread: Spread) -> str:
+    """Return a median with the lowest and the highest in brackets."""
+    return f"{figure_text(spread.median)} ({figure_text(spread.low)}–{figure_text(spread.high)})"
 
 
-def _figure(value: float) -> str:
+def figure_text(value: float) -> str:
+    """Return a figure as people read it."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
 
-def _times(value: float | None) -> str:
+def ratio_text(value: float | None) -> str:
+    """Return a ratio, empty where there is none."""
     return "" if value is None else f"{value:.2f}"

@@ -5,7 +5,7 @@ One cell is one preparation of one system; it may give the figures of several wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from benchmarks.backlogs import backlog
@@ -181,7 +181,7 @@ WORKLOADS: tuple[Workload, ...] = (
 )
 
 
-def chosen(names: frozenset[str] | None, *, quick: bool) -> list[Workload]:
+def chosen(names: Iterable[str] | None, *, quick: bool) -> list[Workload]:
     """Return the workloads to run; W2 and W6 are measured with W3."""
     wanted = None if names is None else {{"W2": "W3", "W6": "W3"}.get(name, name) for name in names}
     return [

@@ -85,12 +85,22 @@ OUTCOMES = """
 
 # --- the programs -------------------------------------------------------------------------------
 
+# No program can be started with a longer variable; one that runs already can set it for itself.
+VARIABLE_MAX = 100_000
+
 
 def become(*arguments: str, **more: str) -> None:
     """Become the program of the command line that `arguments` name."""
     logging.shutdown()
     others = {name: text for name, text in os.environ.items() if not name.startswith("ASYNC_JOBS_")}
     environment = {**others, **variables(), **more}
+    if max(map(len, environment.values())) > VARIABLE_MAX:
+        from async_jobs.entrypoints import cli
+
+        os.environ.update(environment)
+        sys.argv = ["async-jobs", *arguments]
+        cli.main()
+        return
     command = [sys.executable, "-m", "async_jobs.entrypoints.cli", *arguments]
     os.execve(sys.executable, command, environment)
 
@@ -119,6 +129,7 @@ if __name__ == "__main__":
             "work": worker,
             "serve": api,
             "backlog": scenes.backlog,
+            "spread": scenes.spread,
             "outcomes": scenes.outcomes,
             "ticks": scenes.ticks,
         },

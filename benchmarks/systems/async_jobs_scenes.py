@@ -1,4 +1,4 @@
-"""What async_jobs meets in W5 and W7: backlogs of a million rows, and ticks by themselves.
+"""What async_jobs meets in W5, W7 and growth: backlogs of a million rows, and ticks by themselves.
 
 Rows are copies of a row that the service itself has written, so that they are what it would
 have written a million times, whatever columns there are.
@@ -53,7 +53,9 @@ COLUMNS = """
     WHERE attrelid = 'jobs'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
 """
 EXECUTED = """
-    SELECT count(*) FROM jobs WHERE status = 'succeeded'
+    SELECT count(*) AS executed,
+           count(*) FILTER (WHERE attempts = 1 AND errors IS NULL) AS once
+    FROM jobs WHERE status = 'succeeded'
     AND id BETWEEN ($1 || '-0000-0000-0000-000000000000')::uuid
                AND ($1 || '-ffff-ffff-ffff-ffffffffffff')::uuid
 """
@@ -62,11 +64,22 @@ EXECUTED = """
 def backlog() -> None:
     """Add rows of a kind: `backlog <kind> <jobs> [<tenants>]`."""
     kind, jobs, *tenants = protocol.arguments()
-    _told(_backlog(kind, int(jobs), int(tenants[0]) if tenants else 1))
+    several = bool(tenants) and int(tenants[0]) > 1
+    _told(_backlog(kind, int(jobs), int(tenants[0]) if several else 0))
+
+
+def spread() -> None:
+    """Add rows that may run: `spread <jobs> <tenants> <use cases>`.
+
+    They are shared by tenants with limits and by capped use cases, 0 standing for one tenant
+    without limits, and for the use case that has room for everything.
+    """
+    jobs, tenants, use_cases = map(int, protocol.arguments())
+    _told(_backlog("pending", jobs, tenants, use_cases))
 
 
 def outcomes() -> None:
-    """Tell how many of the plain jobs have succeeded."""
+    """Tell how many of the jobs that may run have succeeded, and how many of them `once`."""
     _told(_outcomes())
 
 
@@ -83,7 +96,7 @@ def _told(answer: Awaitable[Mapping[str, Any]]) -> None:
     print(json.dumps(protocol.run(answered())), flush=True)
 
 
-async def _backlog(kind: str, jobs: int, tenants: int) -> Mapping[str, Any]:
+async def _backlog(kind: str, jobs: int, tenants: int, use_cases: int = 0) -> Mapping[str, Any]:
     async with connected(2) as pool:
         service = JobService(config(), PostgresJobStore(pool))
         model = await _model(kind, service)
@@ -97,8 +110,10 @@ async def _backlog(kind: str, jobs: int, tenants: int) -> Mapping[str, Any]:
             changed["run_at"] += " + number * interval '1 microsecond'"
         if kind == "full":
             changed["deadline_at"] += f" - interval '{EARLIER.total_seconds()} s'"
-        if tenants > 1:
+        if tenants:
             changed["tenant_id"] = f"'tenant-' || number % {tenants}"
+        if use_cases:
+            changed["use_case"] = f"'capped-' || number % {use_cases}"
         columns = [row["attname"] for row in await pool.fetch(COLUMNS)]
         values = ", ".join(changed.get(each, f"model.{each}") for each in columns)
         statement = COPY.format(columns=", ".join(columns), values=values)
@@ -142,7 +157,9 @@ async def _occupy(service: JobService) -> None:
 
 async def _outcomes() -> Mapping[str, Any]:
     async with connected(2) as pool:
-        return {"executed": await pool.fetchval(EXECUTED, PREFIXES["pending"])}
+        found = await pool.fetchrow(EXECUTED, PREFIXES["pending"])
+        assert found is not None
+        return dict(found)
 
 
 async def _ticks(count: int) -> Mapping[str, Any]:

@@ -22,10 +22,13 @@ SETTINGS: dict[str, Any] = {
     "bulk": 1_000,  # jobs in one call of enqueue_many
     "sqs": False,
     "plain_cap": 100_000,
+    "use_cases": 10,  # capped ones
+    "tenants": 100,  # with limits
 }
 TYPE = "noop"
 PLAIN, FULL, QUEUE, LIMITED, ANYBODY = "plain", "full", "bench", "limited", "anybody"
-USE_CASES, TENANTS = 10, 100
+USE_CASES: int = SETTINGS["use_cases"]
+TENANTS: int = SETTINGS["tenants"]
 TOLERANCE_SECONDS = 24 * 3600.0
 
 
@@ -37,7 +40,9 @@ def config() -> AsyncJobsConfig:
 def variables() -> Mapping[str, str]:
     """Return the environment of all processes of one run."""
     chosen = protocol.settings(SETTINGS)
-    caps = {PLAIN: chosen["plain_cap"], FULL: 1} | dict.fromkeys(_capped_names(), chosen["cap"])
+    caps = {PLAIN: chosen["plain_cap"], FULL: 1} | dict.fromkeys(
+        _capped_names(chosen["use_cases"]), chosen["cap"]
+    )
     use_cases = {
         name: UseCaseConfig(
             max_concurrent=cap, queue=QUEUE, default_delay_tolerance_seconds=TOLERANCE_SECONDS
@@ -47,7 +52,7 @@ def variables() -> Mapping[str, str]:
     quota = TenantQuota(
         max_pending_jobs=chosen["tenant_pending"], max_running=chosen["tenant_running"]
     )
-    tenants = [LIMITED, *(f"tenant-{number}" for number in range(TENANTS))]
+    tenants = [LIMITED, *(f"tenant-{number}" for number in range(chosen["tenants"]))]
     names = ("max_concurrent", "queue", "default_delay_tolerance_seconds")
     set_up = {
         "ASYNC_JOBS_DB_DSN": protocol.dsn(),
@@ -63,14 +68,14 @@ def variables() -> Mapping[str, str]:
     return set_up
 
 
-def _capped_names() -> list[str]:
-    return [f"capped-{number}" for number in range(USE_CASES)]
+def _capped_names(use_cases: int) -> list[str]:
+    return [f"capped-{number}" for number in range(use_cases)]
 
 
 def request_of(number: int, cap: bool) -> EnqueueJobRequest:
     """Return a plain job, or one of a hundred tenants in one of ten use cases."""
     tenant = f"tenant-{number % TENANTS}" if cap else ANYBODY
-    use_case = _capped_names()[number // TENANTS % USE_CASES] if cap else PLAIN
+    use_case = _capped_names(USE_CASES)[number // TENANTS % USE_CASES] if cap else PLAIN
     return EnqueueJobRequest(
         tenant_id=tenant, use_case=use_case, type=TYPE, payload=protocol.payload(number)
     )
