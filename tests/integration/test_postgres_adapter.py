@@ -216,6 +216,16 @@ async def test_a_turn_of_a_process_that_vanished_is_free_again(
         await vanishing.__aexit__(None, None, None)
 
 
+async def test_a_turn_holds_more_tenants_than_the_server_has_locks(store: PostgresJobStore) -> None:
+    """Locks are shared memory: a turn that took one for each tenant would fail with enough."""
+    tenants = {f"tenant-{number}" for number in range(50_000)}
+    async with store.turn(["notifications"], tenants) as turn, store.turn([], tenants) as other:
+        held, free = turn.tenants, other.tenants
+
+    assert held == tenants
+    assert not free
+
+
 async def test_idle_connections_that_were_killed_are_replaced(
     pool: asyncpg.Pool, store: PostgresJobStore, operator: asyncpg.Connection
 ) -> None:

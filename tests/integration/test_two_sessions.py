@@ -17,7 +17,7 @@ from asyncpg.transaction import Transaction
 from async_jobs.adapters.postgres import store, turn
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
-from async_jobs.adapters.postgres.turn import PostgresTurn, lock_key
+from async_jobs.adapters.postgres.turn import PostgresTurn, lock_key, turn_key
 from async_jobs.domain.errors import Unavailable
 from async_jobs.ports.store import Added, Duplicate, RunningCount
 from async_jobs.testing.builders import a_job
@@ -162,7 +162,7 @@ def counting_in_the_locks_statement() -> Iterator[None]:
         tenants: Collection[str],
     ) -> PostgresTurn:
         keys = [lock_key("use_case", name) for name in use_cases]
-        keys += [lock_key("turn_tenant", name) for name in tenants]
+        keys += [turn_key(name) for name in tenants]
         rows = await connection.fetch(COUNTED_WITH_THE_LOCK, sorted(keys))
         counted[id(connection)] = [RunningCount(*row.values()) for row in rows]
         return cls(connection, frozenset(use_cases), frozenset(tenants))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from uuid import UUID
+from zlib import crc32
 
 import asyncpg
 
@@ -16,6 +18,8 @@ from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
 from async_jobs.ports.store import Heads, HeadsQuery, RunningCount
 
+TENANT_LOCKS = 1_024
+
 
 def lock_key(kind: str, name: str) -> int:
     """Return the advisory lock of a named thing, as a signed 64-bit key.
@@ -24,6 +28,19 @@ def lock_key(kind: str, name: str) -> int:
     """
     digest = hashlib.blake2b(f"async_jobs/{kind}/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
+
+
+@cache
+def _tenant_locks() -> Sequence[int]:
+    return [lock_key("turn_tenant", str(number)) for number in range(TENANT_LOCKS)]
+
+
+def turn_key(tenant_id: str) -> int:
+    """Return the advisory lock that a turn holds for a tenant, which it shares with others.
+
+    A turn asks for all tenants with a limit at once, and the server's lock table is small.
+    """
+    return _tenant_locks()[crc32(tenant_id.encode()) % TENANT_LOCKS]
 
 
 class PostgresTurn:
@@ -48,7 +65,7 @@ class PostgresTurn:
     ) -> PostgresTurn:
         """Take what is free, in one round trip, waiting for nothing."""
         keys = {("use_case", name): lock_key("use_case", name) for name in use_cases}
-        keys |= {("turn_tenant", name): lock_key("turn_tenant", name) for name in tenants}
+        keys |= {("turn_tenant", name): turn_key(name) for name in tenants}
         rows = await connection.fetch(sql("take_turns"), sorted(set(keys.values())))
         taken = {row["key"] for row in rows if row["taken"]}
         held = {thing for thing, key in keys.items() if key in taken}
