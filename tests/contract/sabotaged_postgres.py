@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from async_jobs.adapters.postgres import store, turn
+from async_jobs.adapters.postgres import adding, store, turn
 from async_jobs.adapters.postgres.statements import sql
 from tests.contract import test_postgres
 from tests.contract.test_postgres import other_pool, pool, pools, pytestmark
@@ -40,7 +40,22 @@ SPOILED = {
     "SavesByNumberAlone": Spoiled(
         "JS-2", "save_jobs", "(j.started_at IS NOT NULL) = c.fence_claimed", "true"
     ),
-    "AdmitsWithoutALock": Spoiled("JS-3", "lock_tenants", "pg_advisory_xact_lock(key)", "1"),
+    "AdmitsWithoutALock": Spoiled(
+        "JS-3", "lock_admissions", "AS limited (tenant_id)", "AS limited (tenant_id) WHERE false"
+    ),
+    "AdmitsWithoutRoom": Spoiled(
+        "JS-3", "add_jobs", "live_max + cardinality($1::uuid[]) <= $18::bigint", "$18 > 0"
+    ),
+    "TrustsCountsOfWhatIsAddedElsewhere": Spoiled(
+        "JS-3", "add_jobs", "SET live_max = NULL", "SET live_max = live_max"
+    ),
+    "ForgetsWhatRuns": Spoiled("JS-3", "count_admissions", "= live.jobs", "= live.pending"),
+    "TrustsCountsOfWhatHadEnded": Spoiled(
+        "JS-3",
+        "lock_admissions",
+        "UPDATE SET live_max = NULL",
+        "UPDATE SET live_max = admissions.live_max",
+    ),
     "ShowsBeforeTheTime": Spoiled("JS-5", "ready_heads", "j.run_at <= $4", "$4 IS NOT NULL"),
     "TakesEveryTurn": Spoiled("JS-6", "take_turns", "pg_try_advisory_xact_lock(key)", "true"),
     "LeasesByStatusAlone": Spoiled(
@@ -63,7 +78,7 @@ class SpoiledStore(test_postgres.TestPostgresJobStore):
     @pytest.fixture(autouse=True)
     def _spoil(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.saboteur.sql(self.saboteur.statement)  # with nothing to spoil, the setup fails
-        for module in (store, turn):
+        for module in (adding, store, turn):
             monkeypatch.setattr(module, "sql", self.saboteur.sql)
 
 

@@ -314,7 +314,7 @@ def _over_quota(
     now: dict[str, dict[str, Any]], outcome: Outcome, first: Writing, second: Writing
 ) -> bool:
     """Tell whether limited calls alone took a tenant above its limit."""
-    limited = {"add_limited", "add_within"}
+    limited = {"add_limited", "add_counting", "add_within"}
     if not {first.name, second.name} <= limited:
         return False
     pending = Counter(row["tenant_id"] for row in now.values() if row["status"] == "pending")

@@ -36,7 +36,6 @@ PENDING_MAX = 2_000
 ROWS_MAX: Mapping[str, int] = {
     "take_turns": 0,
     "live_workers": 0,
-    "lock_tenants": 0,
     "send_handoffs": 0,
     "running_counts": 3 * RUNNING,
     "expired_leases": 3 * RUNNING,
@@ -51,9 +50,10 @@ ROWS_MAX: Mapping[str, int] = {
     "claim_jobs": LIMIT,
     "get_jobs": LIMIT,
     "purge_jobs": 2 * LIMIT,
-    "add_jobs": 0,
+    "add_jobs": 2 * LIMIT,  # the admissions of their tenants
     "find_twins": 2 * LIMIT,
-    "count_pending": PENDING_MAX + LIMIT,
+    "lock_admissions": 0,
+    "count_admissions": PENDING_MAX + LIMIT,
     "find_jobs": LIMIT + 1,
     "find_tenant_jobs": len(JobStatus) * (LIMIT + 1),
     "receive_handoffs": 2 * LIMIT,
@@ -392,7 +392,14 @@ Call: TypeAlias = Callable[[Scene], Awaitable[None]]
     [
         (
             in_batches,
-            {"lock_tenants", "add_jobs", "find_twins", "count_pending", "get_jobs", "save_jobs"},
+            {
+                "lock_admissions",
+                "add_jobs",
+                "find_twins",
+                "count_admissions",
+                "get_jobs",
+                "save_jobs",
+            },
         ),
         (claims, {"claim_jobs"}),
         (unreadable_rows, {"expired_leases", "set_aside"}),

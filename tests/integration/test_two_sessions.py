@@ -14,7 +14,7 @@ import pytest_asyncio
 from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction
 
-from async_jobs.adapters.postgres import store, turn
+from async_jobs.adapters.postgres import adding, store, turn
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.turn import PostgresTurn, lock_key, turn_key
@@ -135,7 +135,7 @@ async def test_the_second_passes_over_what_the_first_holds(
 def statement(name: str) -> Iterator[None]:
     """Spoil one statement, as the contract's saboteurs do."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (store, turn):
+        for module in (adding, store, turn):
             patch.setattr(module, "sql", SPOILED[name].sql)
         yield
 
@@ -207,6 +207,13 @@ FAULTS = (
     Spoiled(
         "no_lock_of_tenants",
         lambda: statement("AdmitsWithoutALock"),
+        "add_counting",
+        "add_limited",
+        "S12",
+    ),
+    Spoiled(
+        "no_look_at_the_room",
+        lambda: statement("AdmitsWithoutRoom"),
         "add_limited",
         "add_within",
         "S12",

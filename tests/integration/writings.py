@@ -78,7 +78,7 @@ MESSAGE = 10**15
 WORKER = a_worker(worker_id="worker-1")
 
 
-TABLES = ("jobs", "handoffs", "workers")
+TABLES = ("jobs", "handoffs", "workers", "admissions")
 RESET = "".join(
     f"DELETE FROM {table};"
     f" INSERT INTO {table} OVERRIDING SYSTEM VALUE SELECT * FROM {{scene}}_{table};"
@@ -90,12 +90,15 @@ RESET = "".join(
 async def set_up(connection: asyncpg.Connection, store: PostgresJobStore) -> None:
     """Write every scene with the adapters, and keep its rows in tables beside the real ones."""
     for scene in SCENES:
-        await connection.execute("DELETE FROM jobs; DELETE FROM handoffs; DELETE FROM workers")
+        for table in TABLES:
+            await connection.execute(f"DELETE FROM {table}")
         if scene != "absent":
             await _live_up_to("claimed" if scene == "damaged" else scene, store)
         if scene == "damaged":
             await connection.execute(DAMAGE, CONTESTED)
-        await store.add([NEIGHBOUR, SIBLING, TOMORROW], {})
+        await store.add([NEIGHBOUR, TOMORROW], {})
+        # In all scenes but one the tenant's jobs have been counted before.
+        await store.add([SIBLING], {} if scene == "claimed" else LIMITS)
         await PostgresWorkers(store.pool).announce(WORKER)
         await connection.execute(
             "INSERT INTO handoffs (queue, id, job_id, lease_seq, tenant_id, visible_at, receipts)"
@@ -316,6 +319,7 @@ WRITINGS: tuple[Writing, ...] = (
     Writing("add", "absent", _adding(VERSIONS["added"])),
     Writing("add_keyed", "absent", _adding(_new(0x50, dedupe_key="daily"))),
     Writing("add_limited", "absent", _adding(_new(0x51), limited=True)),
+    Writing("add_counting", "claimed", _adding(_new(0x57), limited=True)),
     Writing(
         "add_batch",
         "absent",

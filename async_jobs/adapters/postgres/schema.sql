@@ -90,6 +90,20 @@ CREATE UNIQUE INDEX idx_jobs_dedupe_key ON jobs (tenant_id, dedupe_key)
 CREATE INDEX idx_jobs_finished ON jobs (use_case, finished_at)
     WHERE finished_at IS NOT NULL;
 
+-- How many live jobs a tenant with a limit has at most: whoever adds raises it, nobody lowers it,
+-- and once it passes the limit the jobs are counted anew. NULL, or no row, is for "count them".
+-- Unlogged, because it can be counted.
+CREATE UNLOGGED TABLE admissions (
+    tenant_id text   PRIMARY KEY COLLATE "C",
+    live_max  bigint
+) WITH (
+    -- Every call of a tenant updates its one row; room for that on the page keeps it HOT.
+    fillfactor = 20,
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
+);
+
 -- Hand-offs on their way to workers. Unlogged, because losing one is mended by the expiry of
 -- the lease it tells of. A row without a job is poison.
 CREATE UNLOGGED TABLE handoffs (

@@ -19,35 +19,22 @@ from uuid import UUID
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from async_jobs.adapters.postgres import adding
 from async_jobs.adapters.postgres.errors import retried, translated
-from async_jobs.adapters.postgres.pool import AnyConnection
-from async_jobs.adapters.postgres.rows import aside_columns, jobs_of, new_columns, save_columns
+from async_jobs.adapters.postgres.rows import aside_columns, jobs_of, save_columns
 from async_jobs.adapters.postgres.statements import sql
-from async_jobs.adapters.postgres.turn import PostgresTurn, lock_key
-from async_jobs.domain.errors import Unavailable
+from async_jobs.adapters.postgres.turn import PostgresTurn
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus
 from async_jobs.domain.lifecycle import Change, Claimed
-from async_jobs.domain.quota import Refused, admit
 from async_jobs.ports.store import (
-    Added,
     AddResult,
     Applied,
-    Duplicate,
-    Invalid,
     Unreadable,
     Upcoming,
 )
 
 T = TypeVar("T")
-INSERT_ROUNDS_MAX = 10
 FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
-
-
-class _TurnedAwayError(Exception):
-    """Carries the reason out of a transaction, so that leaving it rolls everything back."""
-
-    def __init__(self, reason: Refused | Invalid) -> None:
-        self.reason = reason
 
 
 class PostgresJobStore:
@@ -74,104 +61,17 @@ class PostgresJobStore:
             if not isinstance(within, asyncpg.Connection | PoolConnectionProxy):
                 raise TypeError("within must be an asyncpg connection in a transaction")
             async with translated():
-                return await self._add(within, jobs, limits)
+                return await adding.add(within, jobs, limits)
 
         async def on_own_connection() -> list[AddResult]:
             async with self.pool.acquire() as connection:
-                return await self._add(connection, jobs, limits)
+                return await adding.add(connection, jobs, limits)
 
         return await self._write(on_own_connection)
 
     async def _write(self, write: Callable[[], Awaitable[T]]) -> T:
         async with translated(self.pool):
             return await retried(write)
-
-    async def _add(
-        self, connection: AnyConnection, jobs: Sequence[Job], limits: Mapping[str, int]
-    ) -> list[AddResult]:
-        if len(jobs) == 1 and not limits:
-            # Nothing that could have to be undone: one statement, one round trip.
-            return _answers(jobs, *await self._insert(connection, jobs), None)
-        inserted: set[UUID] = set()
-        twins: dict[UUID, AddResult] = {}
-        try:
-            async with connection.transaction():
-                if limits:
-                    keys = sorted(lock_key("admission", tenant) for tenant in limits)
-                    await connection.execute(sql("lock_tenants"), keys)
-                inserted, twins = await self._insert(connection, jobs)
-                await self._check_admission(connection, jobs, inserted, twins, limits)
-        except _TurnedAwayError as away:
-            # What the call found before it was undone still tells duplicates from new jobs.
-            return _answers(jobs, inserted, twins, away.reason)
-        return _answers(jobs, inserted, twins, None)
-
-    async def _insert(
-        self, connection: AnyConnection, jobs: Sequence[Job]
-    ) -> tuple[set[UUID], dict[UUID, AddResult]]:
-        """Insert what is new; returns its ids, and for every other job who stood in its way."""
-        inserted: set[UUID] = set()
-        twins: dict[UUID, AddResult] = {}
-        # In one order for everybody, so that calls with the same keys wait, but not in a ring.
-        waiting = sorted(jobs, key=lambda job: (job.tenant_id, job.dedupe_key or "", job.id))
-        for _ in range(INSERT_ROUNDS_MAX):
-            rows = await connection.fetch(sql("add_jobs"), *new_columns(waiting))
-            inserted |= {row["id"] for row in rows}
-            waiting = [job for job in waiting if job.id not in inserted]
-            if waiting:
-                twins |= await self._twins(connection, waiting)
-                # Whoever stood in the way may have finished before it could be seen.
-                waiting = [job for job in waiting if job.id not in twins]
-            if not waiting:
-                return inserted, twins
-        raise Unavailable("a dedupe key changed hands too often while a job was being added")
-
-    async def _twins(self, connection: AnyConnection, jobs: Sequence[Job]) -> dict[UUID, AddResult]:
-        keyed = [job for job in jobs if job.dedupe_key is not None]
-        rows = await connection.fetch(
-            sql("find_twins"),
-            [job.id for job in jobs],
-            [job.tenant_id for job in keyed],
-            [job.dedupe_key for job in keyed],
-        )
-        owners = {row["id"]: row["tenant_id"] for row in rows if row["dedupe_key"] is None}
-        holders = {
-            (row["tenant_id"], row["dedupe_key"]): row["id"]
-            for row in rows
-            if row["dedupe_key"] is not None
-        }
-        twins: dict[UUID, AddResult] = {}
-        for job in jobs:
-            holder = holders.get((job.tenant_id, job.dedupe_key))
-            if owners.get(job.id, job.tenant_id) != job.tenant_id:
-                twins[job.id] = Invalid(job.id, "id", "is taken; choose another")
-            elif job.id in owners:
-                twins[job.id] = Duplicate(job.id)
-            elif holder is not None:
-                twins[job.id] = Duplicate(holder)
-        return twins
-
-    async def _check_admission(
-        self,
-        connection: AnyConnection,
-        jobs: Sequence[Job],
-        inserted: set[UUID],
-        twins: Mapping[UUID, AddResult],
-        limits: Mapping[str, int],
-    ) -> None:
-        for twin in twins.values():
-            if isinstance(twin, Invalid):
-                raise _TurnedAwayError(twin)
-        if not limits:
-            return
-        # By id, because a call may hold the same job twice.
-        new = list({job.id: job.tenant_id for job in jobs if job.id in inserted}.values())
-        rows = await connection.fetch(sql("count_pending"), list(limits))
-        pending = {row["tenant_id"]: row["pending"] for row in rows}
-        # The count includes what was just inserted; the rule wants it without.
-        before = {tenant: count - new.count(tenant) for tenant, count in pending.items()}
-        if (refused := admit(new, before, limits)) is not None:
-            raise _TurnedAwayError(refused)
 
     # --- reading ---
 
@@ -273,8 +173,17 @@ class PostgresJobStore:
         return list(self._jobs(rows))
 
     async def _save(self, changes: Sequence[Change]) -> set[UUID]:
-        rows = await self._fetch("save_jobs", *save_columns(changes))
-        return {row["id"] for row in rows}
+        columns = save_columns(changes)
+        revived = adding.revived(changes)
+        if not revived:
+            return _ids(await self._fetch("save_jobs", *columns))
+
+        async def counted() -> set[UUID]:
+            async with self.pool.acquire() as connection, connection.transaction():
+                await adding.count_anew(connection, revived)
+                return _ids(await connection.fetch(sql("save_jobs"), *columns))
+
+        return await self._write(counted)
 
     async def _already_applied(self, lost: Sequence[Change]) -> set[UUID]:
         """Return which of the losers were applied before, by a save whose reply was lost."""
@@ -323,21 +232,5 @@ class PostgresJobStore:
         return int(row["purged"])
 
 
-def _answers(
-    jobs: Sequence[Job],
-    inserted: Collection[UUID],
-    twins: Mapping[UUID, AddResult],
-    away: Refused | Invalid | None,
-) -> list[AddResult]:
-    """Return one result per job in order; `away` takes the place of all but duplicates."""
-    answered: set[UUID] = set()
-    results: list[AddResult] = []
-    for job in jobs:
-        twin = twins.get(job.id)
-        if twin is None:
-            # The same id twice in one call: the first is the job, the second its duplicate.
-            twin = Duplicate(job.id) if job.id in answered else Added(job.id)
-        answered.add(job.id)
-        stood_before = isinstance(twin, Duplicate) and twin.of not in inserted
-        results.append(twin if away is None or stood_before else away)
-    return results
+def _ids(rows: Sequence[asyncpg.Record]) -> set[UUID]:
+    return {row["id"] for row in rows}

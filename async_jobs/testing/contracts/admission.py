@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from async_jobs.domain.job import JobFilter, JobStatus, Phase
+from async_jobs.domain.lifecycle import Cancelled, Retried, Snoozed
 from async_jobs.domain.quota import Refused
 from async_jobs.ports.store import Added, Duplicate, Invalid, JobStore
 from async_jobs.testing.builders import a_job, an_id, later
@@ -18,6 +19,7 @@ from async_jobs.testing.contracts.scenes import (
     added,
     against_open,
     all_jobs,
+    happened,
     in_phase,
     kinds,
     race,
@@ -113,6 +115,45 @@ class QuotaContract(StoreFixtures):
         await added(store, run_at=later(3_600))
 
         assert kinds(await store.add([a_job()], {"acme": 1})) == ["Refused"]
+
+    async def test_js_3_a_job_that_comes_back_from_a_worker_counts(self, store: JobStore) -> None:
+        """Whatever was known of the tenant while it ran."""
+        runs = await in_phase(store, Phase.CLAIMED)
+        admitted = await store.add([a_job()], {"acme": 2})
+        await happened(store, runs, Snoozed(later(60)))
+
+        assert kinds(admitted) == ["Added"]
+        assert kinds(await store.add([a_job()], {"acme": 2})) == ["Refused"]
+
+    async def test_js_3_a_job_that_is_retried_counts(self, store: JobStore) -> None:
+        """Whatever was known of the tenant while it was dead."""
+        dead = await in_phase(store, Phase.DEAD)
+        admitted = await store.add([a_job()], {"acme": 2})
+        await happened(store, dead, Retried())
+
+        assert kinds(admitted) == ["Added"]
+        assert kinds(await store.add([a_job()], {"acme": 2})) == ["Refused"]
+
+    async def test_js_3_a_job_that_was_added_without_a_limit_counts(self, store: JobStore) -> None:
+        """By whoever knows of none, between two calls of somebody who does."""
+        admitted = await store.add([a_job()], {"acme": 2})
+        await stored(store, a_job(), a_job(tenant_id="calm"))
+
+        assert kinds(admitted) == ["Added"]
+        assert kinds(await store.add([a_job()], {"acme": 2})) == ["Refused"]
+
+    async def test_js_3_room_is_found_again(self, store: JobStore) -> None:
+        """As often as a place becomes free, however many were taken before."""
+        admitted: list[str] = []
+        for _ in range(3):
+            first, second = a_job(), a_job()
+            admitted += kinds(await store.add([first], {"acme": 2}))
+            admitted += kinds(await store.add([second], {"acme": 2}))
+            admitted += kinds(await store.add([a_job()], {"acme": 2}))
+            await happened(store, first, Cancelled())
+            await happened(store, second, Cancelled())
+
+        assert admitted == ["Added", "Added", "Refused"] * 3
 
     async def test_js_3_duplicates_charge_nothing(self, store: JobStore) -> None:
         """With one free place, two duplicates and one new job fit."""
