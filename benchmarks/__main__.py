@@ -22,7 +22,7 @@ from benchmarks.environments import Missing
 from benchmarks.growth import AXES
 from benchmarks.points import cells_of
 from benchmarks.processes import FailedError
-from benchmarks.redis import RedisMissing, redis_server
+from benchmarks.redis import RedisMissing, RedisServer, redis_server
 from benchmarks.report import Report, commit, plotted, write
 from benchmarks.results import Measured, problems
 from benchmarks.services import postgres, sqs
@@ -106,7 +106,7 @@ def _services(subjects: list[Subject], cells: list[Workload]) -> Iterator[Bench]
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="async_jobs_bench_")))
         console.print("starting Postgres …")
         server = stack.enter_context(postgres())
-        redis: str | Missing = Missing("no system needs Redis")
+        redis: RedisServer | Missing = Missing("no system needs Redis")
         if any(subject.store == "redis" for subject in subjects):
             try:
                 redis = stack.enter_context(redis_server(console.print))

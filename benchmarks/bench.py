@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import Missing, Tell, python_of
-from benchmarks.measure import POSTGRES, Cost, CpuMeter, dead_rows, wal_position
+from benchmarks.measure import POSTGRES, REDIS, Cost, CpuMeter, dead_rows, wal_position
 from benchmarks.processes import FailedError, Program, Programs, until
+from benchmarks.redis import RedisServer
 from benchmarks.services import Server, prepared
 from benchmarks.subjects import Subject
 from benchmarks.tally import Tally, executions
@@ -40,7 +41,12 @@ class Bench:
     """What all measurements share."""
 
     def __init__(
-        self, server: Server, redis: str | Missing, sqs: str | Missing, home: Path, tell: Tell
+        self,
+        server: Server,
+        redis: RedisServer | Missing,
+        sqs: str | Missing,
+        home: Path,
+        tell: Tell,
     ) -> None:
         self.server = server
         self.redis = redis
@@ -74,7 +80,7 @@ class Bench:
         marks.mkdir(parents=True)
         environment = {
             **{name: text for name, text in os.environ.items() if name != "PYTHONPATH"},
-            "BENCH_REDIS": "" if isinstance(self.redis, Missing) else self.redis,
+            "BENCH_REDIS": "" if isinstance(self.redis, Missing) else self.redis.url,
             "BENCH_RUN_DIR": str(marks),
             "BENCH_JOBS": str(jobs),
             "BENCH_SETTINGS": json.dumps({**subject.settings, **settings}),
@@ -224,8 +230,10 @@ class Run:
         )
 
     def process_ids(self, running: Mapping[str, list[Program]]) -> dict[str, list[int]]:
-        """Return whose CPU counts: these programs, and Postgres where it is on this host."""
+        """Return whose CPU counts: these programs, and their store where it is on this host."""
         ids = {name: [program.pid for program in programs] for name, programs in running.items()}
+        if self.subject.store == "redis" and not isinstance(self.bench.redis, Missing):
+            return ids | {REDIS: [self.bench.redis.pid]}
         postmaster = self.bench.server.postmaster
         return ids | ({POSTGRES: [postmaster]} if postmaster is not None else {})
 

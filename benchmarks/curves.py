@@ -58,6 +58,8 @@ def cost(axes: Any, points: Sequence[Point]) -> None:
     starts = [0.0] * len(points)
     for process, shade in SHADES.items():
         spread = [point.figures.get(f"{CPU}{process}") for point in points]
+        if not any(spread):
+            continue
         heights = [0.0 if each is None else each.median for each in spread]
         places = range(len(points))
         axes.bar(places, heights, bottom=starts, color=shade, width=BAR, label=process)

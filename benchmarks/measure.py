@@ -13,6 +13,7 @@ import asyncpg
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 PROC = Path("/proc")
 POSTGRES = "postgres"
+REDIS = "redis"
 
 
 class Cost(NamedTuple):

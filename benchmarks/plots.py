@@ -24,7 +24,12 @@ from benchmarks.results import Key, Measured, Spread, spreads
 from benchmarks.subjects import FLOOR, OURS
 
 INK, OWN, OTHER, QUIET = "#22272e", "#1f4e79", "#b9c4d0", "#8a939d"
-SHADES = {"worker": "#1f4e79", "scheduler": "#6f9bc3", "postgres": "#c9d3dd"}
+SHADES = {
+    "worker": "#1f4e79",
+    "scheduler": "#6f9bc3",
+    "postgres": "#c9d3dd",
+    "redis": "#d9b8b0",
+}
 WIDTH_INCHES, BAR_INCHES, HEAD_INCHES = 7.2, 0.3, 1.0
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -108,6 +113,8 @@ def costs(axes: Any, found: Found, measured: str, title: str) -> bool:
     starts = [0.0] * len(systems)
     for process, shade in SHADES.items():
         spread = [found.get((measured, system, f"cpu_us_{process}")) for system in systems]
+        if not any(spread):
+            continue
         widths = [0.0 if each is None else each.median for each in spread]
         axes.barh(systems, widths, left=starts, color=shade, height=0.62, label=process)
         starts = [start + width for start, width in zip(starts, widths, strict=True)]
@@ -118,7 +125,7 @@ def costs(axes: Any, found: Found, measured: str, title: str) -> bool:
     axes.xaxis.set_visible(False)
     axes.spines["bottom"].set_visible(False)
     if systems:
-        axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper left", bbox_to_anchor=(0, 0))
+        axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper left", bbox_to_anchor=(0, 0))
     return bool(systems)
 
 

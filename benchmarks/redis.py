@@ -14,6 +14,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.environments import Missing, Tell, python_of
 from benchmarks.processes import Program, until
@@ -35,13 +36,20 @@ def _tell_nobody(_: str) -> None:
     """Say nothing of an installation."""
 
 
+class RedisServer(NamedTuple):
+    """A server that runs: where it is, and the process whose CPU counts."""
+
+    url: str
+    pid: int
+
+
 class RedisMissing(Exception):
     """There is no Redis server to be had; the text is one line that says what to install."""
 
 
 @contextlib.contextmanager
-def redis_server(tell: Tell = _tell_nobody) -> Iterator[str]:
-    """Yield the URL of a new, empty server, which ends with the block.
+def redis_server(tell: Tell = _tell_nobody) -> Iterator[RedisServer]:
+    """Yield a new, empty server, which ends with the block.
 
     Args:
         tell: is told what takes long.
@@ -53,7 +61,7 @@ def redis_server(tell: Tell = _tell_nobody) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="bench-redis-") as directory:
         server, port = _started(program, Path(directory) / "redis.log")
         try:
-            yield f"redis://127.0.0.1:{port}"
+            yield RedisServer(f"redis://127.0.0.1:{port}", server.pid)
         finally:
             server.end()
 
