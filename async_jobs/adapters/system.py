@@ -53,9 +53,10 @@ class SystemChance:
         """See `Chance`."""
         milliseconds = int(at.timestamp() * 1000)
         with self._lock:
-            fresh = _payload_bits(milliseconds, self._random.getrandbits(74))
+            drawn = self._random.getrandbits(74)
+            fresh = _payload_bits(milliseconds, drawn)
             # RFC 9562, 6.2, method 2: within a millisecond (or when time goes back) count on.
-            self._last = max(fresh, self._last + 1 + self._random.getrandbits(16))
+            self._last = max(fresh, self._last + 1 + (drawn & 0xFFFF))
             return _with_version(self._last)
 
 

@@ -7,7 +7,6 @@ import contextvars
 import inspect
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
-from copy import deepcopy
 from enum import StrEnum
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from async_jobs.application.registry import Handler, JobContext
 from async_jobs.domain import lifecycle
 from async_jobs.domain.bounds import check_result
 from async_jobs.domain.errors import InvalidJobError
-from async_jobs.domain.job import Job, JsonValue
+from async_jobs.domain.job import Job, JsonValue, copied
 from async_jobs.ports.clock import Chance, Clock
 
 
@@ -119,7 +118,7 @@ class Attempt:
         function = self.handler.function
         context = JobContext.of(self.job, self._cancellation)
         # The handler may change what it is given; the job keeps what it was enqueued with.
-        payload = self.handler.load(deepcopy(self.job.payload))
+        payload = self.handler.load(copied(self.job.payload))
         if self.handler.is_async:
             self._task = asyncio.create_task(_awaited(function, context, payload))
             return await self._task

@@ -29,6 +29,8 @@ HEADER_CHARACTERS_MAX = 1_024
 RUN_AT_AHEAD_MAX = timedelta(days=366)
 PRIORITY_MIN, PRIORITY_MAX = -(2**15), 2**15 - 1
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
+# The longest that JSON makes of a character (an escape), a number, and true, false or null.
+_CHARACTER_BYTES, _NUMBER_BYTES, _CONSTANT_BYTES = 6, 25, 5
 # Made once: `json.dumps` makes one for every value.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -71,52 +73,98 @@ def check_result(value: object) -> JsonValue:
 
 def check_json(field: str, value: object, *, bytes_max: int) -> None:
     """Raise `InvalidJobError` unless `value` is JSON that every adapter can keep unchanged."""
-    _check_value(field, value, NESTING_MAX)
+    try:
+        encoded_at_most = _bytes_at_most(value, NESTING_MAX)
+    except _BrokenError as broken:
+        raise InvalidJobError(f"{field}{broken.path}", broken.problem) from None
+    if encoded_at_most <= bytes_max:
+        return
     encoded_bytes = len(_ENCODER.encode(value).encode())
     if encoded_bytes > bytes_max:
         raise InvalidJobError(field, f"has {encoded_bytes} bytes encoded; {bytes_max} are allowed")
 
 
-def _check_value(path: str, value: object, levels_left: int) -> None:
+class _BrokenError(Exception):
+    """A value breaks a bound; its path is put together on the way out, so that it costs nothing."""
+
+    def __init__(self, problem: str, path: str = "") -> None:
+        self.problem = problem
+        self.path = path
+
+    def within(self, step: str) -> _BrokenError:
+        return _BrokenError(self.problem, f"{step}{self.path}")
+
+
+def _bytes_at_most(value: object, levels_left: int) -> int:
+    """Check a value; returns a bound of its size that is quick to tell.
+
+    Raises:
+        _BrokenError: a bound is broken.
+    """
     kind = type(value)
     if kind is str:
-        _check_text(path, cast("str", value))
-    elif value is None or kind is bool:
-        pass
-    elif kind is int:
+        return _text_bytes_at_most(cast("str", value))
+    if value is None or kind is bool:
+        return _CONSTANT_BYTES
+    if kind is int:
         if not INTEGER_MIN <= cast("int", value) <= INTEGER_MAX:
-            raise InvalidJobError(path, "must fit into 64 bits")
-    elif kind is float:
+            raise _BrokenError("must fit into 64 bits")
+        return _NUMBER_BYTES
+    if kind is float:
         if not math.isfinite(cast("float", value)):
-            raise InvalidJobError(path, "must be a finite number")
-    elif kind is dict or kind is list:
-        if levels_left == 0:
-            raise InvalidJobError(path, f"is nested deeper than {NESTING_MAX} levels")
-        _check_children(path, value, levels_left - 1)
-    else:
-        raise InvalidJobError(path, f"must be a JSON value, not {kind.__name__}")
+            raise _BrokenError("must be a finite number")
+        return _NUMBER_BYTES
+    if kind is not dict and kind is not list:
+        raise _BrokenError(f"must be a JSON value, not {kind.__name__}")
+    if levels_left == 0:
+        raise _BrokenError(f"is nested deeper than {NESTING_MAX} levels")
+    if kind is list:
+        return _items_bytes_at_most(cast("list[object]", value), levels_left - 1)
+    return _entries_bytes_at_most(cast("dict[object, object]", value), levels_left - 1)
 
 
-def _check_children(path: str, value: object, levels_left: int) -> None:
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_value(f"{path}[{index}]", item, levels_left)
-        return
-    for key, item in cast("dict[object, object]", value).items():
+def _items_bytes_at_most(items: list[object], levels_left: int) -> int:
+    total = 2 + len(items)
+    for index, item in enumerate(items):
+        try:
+            total += _bytes_at_most(item, levels_left)
+        except _BrokenError as broken:
+            raise broken.within(f"[{index}]") from None
+    return total
+
+
+def _entries_bytes_at_most(entries: dict[object, object], levels_left: int) -> int:
+    total = 2 + 2 * len(entries)
+    for key, item in entries.items():
         if type(key) is not str:
-            raise InvalidJobError(path, f"must have string keys, not {type(key).__name__}")
-        _check_text(f"{path} (a key)", key)
-        _check_value(f"{path}.{key[:80]}", item, levels_left)
+            raise _BrokenError(f"must have string keys, not {type(key).__name__}")
+        try:
+            total += _text_bytes_at_most(key)
+        except _BrokenError as broken:
+            raise broken.within(" (a key)") from None
+        try:
+            total += _bytes_at_most(item, levels_left)
+        except _BrokenError as broken:
+            raise broken.within(f".{key[:80]}") from None
+    return total
 
 
-def _check_text(path: str, value: str) -> None:
+def _text_bytes_at_most(value: str) -> int:
     if "\0" in value:
-        raise InvalidJobError(path, "must not hold the NUL character")
+        raise _BrokenError("must not hold the NUL character")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise InvalidJobError(path, "must not hold a lone surrogate") from None
+            raise _BrokenError("must not hold a lone surrogate") from None
+    return 2 + _CHARACTER_BYTES * len(value)
+
+
+def _check_text(path: str, value: str) -> None:
+    try:
+        _text_bytes_at_most(value)
+    except _BrokenError as broken:
+        raise InvalidJobError(path, broken.problem) from None
 
 
 def check_headers(headers: object) -> Mapping[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -12,6 +12,23 @@ from async_jobs.domain.deadline import deadline_of
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus
 from async_jobs.domain.limits import Limits, UseCaseConfig, queue_of
+
+_NEVER_RUN: Mapping[str, object] = {
+    "status": JobStatus.PENDING,
+    "attempts": 0,
+    "lease_expires_at": None,
+    "last_error": None,
+    "enqueue_failed": False,
+    "lease_seq": 0,
+    "started_at": None,
+    "worker_id": None,
+    "cancel_requested": False,
+    "dispatches": 0,
+    "finished_at": None,
+    "errors": (),
+    "result": None,
+}
+"""What a new job has of the fields that its life will change."""
 
 
 def check_request(request: EnqueueJobRequest) -> None:
@@ -64,30 +81,27 @@ def new_job(request: EnqueueJobRequest, limits: Limits, *, now: datetime, id: UU
         if request.delay_tolerance is None
         else request.delay_tolerance
     )
-    return Job(
-        id=request.id or id,
-        tenant_id=request.tenant_id,
-        use_case=request.use_case,
-        type=request.type,
-        queue=_queue(request.queue, request.use_case, config, limits),
-        status=JobStatus.PENDING,
-        payload=request.payload,
-        run_at=run_at,
-        delay_tolerance=tolerance,
-        deadline_at=deadline_of(run_at, tolerance),
-        priority=request.priority,
-        attempts=0,
-        max_attempts=(
-            config.default_max_attempts if request.max_attempts is None else request.max_attempts
-        ),
-        backoff_policy=request.backoff_policy or config.default_backoff_policy,
-        lease_expires_at=None,
-        last_error=None,
-        dedupe_key=request.dedupe_key,
-        enqueue_failed=False,
-        created_at=now,
-        updated_at=now,
-        headers=dict(request.headers),
+    max_attempts = request.max_attempts
+    return Job.having(
+        {
+            **_NEVER_RUN,
+            "id": request.id or id,
+            "tenant_id": request.tenant_id,
+            "use_case": request.use_case,
+            "type": request.type,
+            "queue": _queue(request.queue, request.use_case, config, limits),
+            "payload": request.payload,
+            "run_at": run_at,
+            "delay_tolerance": tolerance,
+            "deadline_at": deadline_of(run_at, tolerance),
+            "priority": request.priority,
+            "max_attempts": config.default_max_attempts if max_attempts is None else max_attempts,
+            "backoff_policy": request.backoff_policy or config.default_backoff_policy,
+            "dedupe_key": request.dedupe_key,
+            "created_at": now,
+            "updated_at": now,
+            "headers": dict(request.headers),
+        }
     )
 
 

@@ -58,6 +58,19 @@ class AttemptError:
     error: str
 
 
+def copied(payload: Payload) -> Payload:
+    """Return a copy that shares nothing that can be changed: quicker than `deepcopy`."""
+    return {key: _copied(value) for key, value in payload.items()}
+
+
+def _copied(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return copied(value)
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """A job as it stands. All instants are aware UTC; `deadline_at = run_at + delay_tolerance`.
