@@ -19,12 +19,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.bench import Bench, Result
 from benchmarks.environments import Missing
+from benchmarks.figures import Measured, problems
 from benchmarks.growth import AXES
 from benchmarks.points import cells_of
 from benchmarks.processes import FailedError
 from benchmarks.redis import RedisMissing, RedisServer, redis_server
 from benchmarks.report import Report, commit, plotted, write
-from benchmarks.results import Measured, problems
 from benchmarks.services import postgres, sqs
 from benchmarks.sizes import FULL, SMALL, Sizes
 from benchmarks.subjects import OURS, QUICK, SUBJECTS, Subject

@@ -20,9 +20,9 @@ mpl.use("svg")
 
 import matplotlib.pyplot as plt
 
+from benchmarks.figures import Measured
 from benchmarks.growth import CPU, Point, curves
 from benchmarks.plots import OWN, QUIET, SHADES, STYLE, WIDTH_INCHES
-from benchmarks.results import Measured
 
 HEIGHT_INCHES = 5.0
 BAR = 0.55

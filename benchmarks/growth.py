@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.results import Key, Measured, Spread, spreads
+from benchmarks.figures import Key, Measured, Spread, spreads
 from benchmarks.scenes import Scene
 from benchmarks.sizes import Sizes
 

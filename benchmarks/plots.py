@@ -20,7 +20,7 @@ mpl.use("svg")
 
 import matplotlib.pyplot as plt
 
-from benchmarks.results import Key, Measured, Spread, spreads
+from benchmarks.figures import Key, Measured, Spread, spreads
 from benchmarks.subjects import FLOOR, OURS
 
 INK, OWN, OTHER, QUIET = "#22272e", "#1f4e79", "#b9c4d0", "#8a939d"

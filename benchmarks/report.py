@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks import growth_tables, tables
 from benchmarks.environments import ROOT, Missing, Tell, python_of, versions
+from benchmarks.figures import Measured, quick_list
 from benchmarks.growth import growth_list
 from benchmarks.measure import fdatasync_us
-from benchmarks.results import Measured, quick_list
 from benchmarks.subjects import Subject
 
 SYSTEMS = ROOT / "benchmarks" / "systems"

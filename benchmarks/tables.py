@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from benchmarks.figures import Key, Spread, medians, problems, ratio, spreads, told_metrics
 from benchmarks.goals import GOALS, HIGHER_IS_BETTER, floor_of
-from benchmarks.results import Key, Spread, medians, problems, ratio, spreads, told_metrics
 from benchmarks.subjects import OURS, PEER, SUBJECTS
 
 if TYPE_CHECKING:

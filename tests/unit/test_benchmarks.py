@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.figures import Measured, Spread, medians, problems, quick_list, ratio, spreads
 from benchmarks.goals import (
     BACKLOG_SMALL,
     BACKLOGS,
@@ -19,7 +20,6 @@ from benchmarks.goals import (
     floor_of,
 )
 from benchmarks.report import Report, module_settings, write
-from benchmarks.results import Measured, Spread, medians, problems, quick_list, ratio, spreads
 from benchmarks.subjects import FLOOR, OURS, PEER, SUBJECTS, Subject
 from benchmarks.systems.protocol import percentiles
 from benchmarks.tables import markdown

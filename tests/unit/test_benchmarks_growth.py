@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.drains import SKIPPED, verdict
+from benchmarks.figures import Measured
 from benchmarks.growth import AXES, CAPACITY, Axis, curves, growth_list
 from benchmarks.growth_tables import markdown
 from benchmarks.points import cells_of
 from benchmarks.report import Report, write
-from benchmarks.results import Measured
 from benchmarks.scenes import LIMIT, Scene
 from benchmarks.sizes import FULL, SMALL, Sizes
 from benchmarks.subjects import OURS
