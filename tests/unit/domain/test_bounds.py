@@ -323,3 +323,18 @@ def can_be_kept(value: object) -> bool:
             )
         case _:
             return False
+
+
+@given(values)
+def test_a_byte_less_than_a_value_takes_is_too_little(value: object) -> None:
+    """However its size was told: the quick bound is never below what the encoding takes."""
+    try:
+        check_json("value", value, bytes_max=PAYLOAD_BYTES_MAX)
+    except InvalidJobError:
+        return
+    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+
+    check_json("value", value, bytes_max=size)
+    error = refusal(lambda each: check_json("value", each, bytes_max=size - 1), value)
+
+    assert error.problem == f"has {size} bytes encoded; {size - 1} are allowed"
