@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 
 from benchmarks.figures import Measured
 from benchmarks.growth import CPU, Point, curves
-from benchmarks.plots import OWN, QUIET, SHADES, STYLE, WIDTH_INCHES
+from benchmarks.plots import OWN, QUIET, SHADES, STYLE, WIDTH_INCHES, saved
 
 HEIGHT_INCHES = 5.0
 BAR = 0.55
@@ -100,14 +100,7 @@ def draw(points: Sequence[Point], directory: Path, name: str) -> list[Path]:
     cost(below, points)
     below.set_xticks(range(len(points)), [f"{point.at:,}" for point in points])
     below.tick_params(axis="x", labelcolor=STYLE["text.color"])
-    written = []
-    for suffix in ("svg", "png"):
-        path = directory / f"{name}-{points[0].axis.name}.{suffix}"
-        metadata = {"Date": None} if suffix == "svg" else {}
-        figure.savefig(path, dpi=144, facecolor="white", metadata=metadata)
-        written.append(path)
-    plt.close(figure)
-    return written
+    return saved(figure, directory / f"{name}-{points[0].axis.name}")
 
 
 def main(raw: str, directory: str, name: str) -> None:

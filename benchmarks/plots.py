@@ -163,7 +163,7 @@ CHARTS: Mapping[str, Sequence[tuple[Draw, str, str]]] = {
 
 def draw(found: Found, directory: Path, name: str) -> list[Path]:
     """Draw all charts for which there are figures; return the files."""
-    written = []
+    written: list[Path] = []
     measured = {key[0] for key in found}
     for chart, parts in CHARTS.items():
         present = [part for part in parts if part[1] in measured]
@@ -180,12 +180,19 @@ def draw(found: Found, directory: Path, name: str) -> list[Path]:
         )
         for (drawing, what, title), ax in zip(present, axes[:, 0], strict=True):
             drawing(ax, found, what, title)
-        for suffix in ("svg", "png"):
-            path = directory / f"{name}-{chart}.{suffix}"
-            metadata = {"Date": None} if suffix == "svg" else {}
-            figure.savefig(path, dpi=144, facecolor="white", metadata=metadata)
-            written.append(path)
-        plt.close(figure)
+        written += saved(figure, directory / f"{name}-{chart}")
+    return written
+
+
+def saved(figure: Any, stem: Path) -> list[Path]:
+    """Write a figure in both formats, let go of it, and return the files."""
+    written = []
+    for suffix in ("svg", "png"):
+        path = stem.with_name(f"{stem.name}.{suffix}")
+        metadata = {"Date": None} if suffix == "svg" else {}
+        figure.savefig(path, dpi=144, facecolor="white", metadata=metadata)
+        written.append(path)
+    plt.close(figure)
     return written
 
 

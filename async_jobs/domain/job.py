@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 from async_jobs.domain.backoff import BackoffPolicy
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 Payload: TypeAlias = "dict[str, JsonValue]"
+JsonT = TypeVar("JsonT", bound="JsonValue")
 
 
 class JobStatus(StrEnum):
@@ -58,14 +59,14 @@ class AttemptError:
     error: str
 
 
-def copied(payload: Payload) -> Payload:
+def copied(value: JsonT) -> JsonT:
     """Return a copy that shares nothing that can be changed: quicker than `deepcopy`."""
-    return {key: _copied(value) for key, value in payload.items()}
+    return cast("JsonT", _copied(value))
 
 
 def _copied(value: JsonValue) -> JsonValue:
     if isinstance(value, dict):
-        return copied(value)
+        return {key: _copied(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_copied(item) for item in value]
     return value

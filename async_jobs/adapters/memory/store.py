@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -16,7 +15,16 @@ from async_jobs.adapters.memory.transaction import MemoryTransaction
 from async_jobs.adapters.memory.turn import MemoryTurn
 from async_jobs.adapters.memory.waiting import round_trip
 from async_jobs.domain.errors import IllegalTransition
-from async_jobs.domain.job import LIVE, TERMINAL, HandOff, Job, JobFilter, JobPage, JobStatus
+from async_jobs.domain.job import (
+    LIVE,
+    TERMINAL,
+    HandOff,
+    Job,
+    JobFilter,
+    JobPage,
+    JobStatus,
+    copied,
+)
 from async_jobs.domain.lifecycle import Change, Claimed, advance
 from async_jobs.domain.quota import admit
 from async_jobs.domain.unreadable import aside
@@ -358,7 +366,7 @@ def _copy(job: Job) -> Job:
     """Return a job that shares nothing changeable with `job`."""
     return replace(
         job,
-        payload=deepcopy(job.payload),
-        result=deepcopy(job.result),
+        payload=copied(job.payload),
+        result=copied(job.result),
         headers=dict(job.headers),
     )
