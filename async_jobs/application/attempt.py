@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from concurrent.futures import Executor
 from enum import StrEnum
-from typing import Any, cast
+from typing import cast
 
 from async_jobs.application.outcomes import StopRequested, event_of
 from async_jobs.application.registry import Handler, JobContext
@@ -62,7 +62,7 @@ class Attempt:
         self.settled = False
         self.in_thread = False  # a thread executes the handler, and may outlive its slot
         self._cancellation = _Flag()
-        self._task: asyncio.Task[object] | None = None  # the handler, when it is async
+        self._task: asyncio.Task[object] | None = None  # of an async handler, while it runs
 
     def stop(self, reason: StopReason, *, at: float) -> None:
         """Make the handler stop: cancel it when it is async, tell it when it is not.
@@ -82,21 +82,15 @@ class Attempt:
     ) -> lifecycle.JobEvent | None:
         """Run the handler to its end; returns the event to settle, None when there is none.
 
-        A cancellation of the task that calls this is not the attempt's own and goes through.
+        It takes a task of its own, which is what `stop` cancels and what the handler's context
+        belongs to, so that nothing is left behind for the next job.
         """
         self.began_at = clock.monotonic()
         if self._cancellation.is_set():
             return self.stop_event()
-        slot = asyncio.current_task()
-        cancellations = 0 if slot is None else slot.cancelling()
         try:
-            result = await self._call(threads)
-            if isinstance(result, SystemExit):
-                raise result
-            return self._succeeded(result)
+            return self._succeeded(await self._call(threads))
         except asyncio.CancelledError:
-            if slot is not None and slot.cancelling() > cancellations:
-                raise
             if self._cancellation.is_set():
                 return self.stop_event()
             return lifecycle.Failed("the handler cancelled itself", draw=chance.uniform())
@@ -110,18 +104,18 @@ class Attempt:
             return event_of(error, now=clock.now(), draw=chance.uniform())
 
     async def _call(self, threads: Executor) -> object:
-        """Call the handler where it can do no harm: in a task of its own, or in a thread.
-
-        Both have a context of their own, so that nothing is left behind for the next job.
-        """
+        """Call the handler: in this task, which a stop cancels meanwhile, or in a thread."""
         assert self.handler is not None, "an attempt without a handler is never run"
         function = self.handler.function
         context = JobContext.of(self.job, self._cancellation)
         # The handler may change what it is given; the job keeps what it was enqueued with.
         payload = self.handler.load(copied(self.job.payload))
         if self.handler.is_async:
-            self._task = asyncio.create_task(_awaited(function, context, payload))
-            return await self._task
+            self._task = asyncio.current_task()
+            try:
+                return await cast("Awaitable[JsonValue]", function(context, payload))
+            finally:
+                self._task = None
         variables = contextvars.copy_context()
 
         def call() -> object:
@@ -157,14 +151,3 @@ class Attempt:
                 return lifecycle.Released()
             case _:
                 return None
-
-
-async def _awaited(
-    function: Callable[[JobContext, Any], Awaitable[JsonValue] | JsonValue],
-    context: JobContext,
-    payload: Any,
-) -> object:
-    try:
-        return await cast("Awaitable[JsonValue]", function(context, payload))
-    except SystemExit as error:
-        return error  # raised out of a task, it would end the event loop

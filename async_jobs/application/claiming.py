@@ -59,7 +59,8 @@ class Claimer:
         for job in mine:
             at, until = cast("datetime", job.started_at), cast("datetime", job.lease_expires_at)
             # What is told of a start does not change with it, so that one job is enough.
-            for fact in tell(job, lifecycle.Claimed(self._worker_id, until), job, at=at):
+            event = lifecycle.Claimed(self._worker_id, until)
+            for fact in tell(job, event, job, at=at, wanted=self._telemetry.wants):
                 self._telemetry.record(fact)
         return mine
 

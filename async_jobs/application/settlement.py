@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TypeAlias, TypeVar
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from async_jobs.domain.facts import StaleOutcomeDropped, job_ids, tell
 from async_jobs.domain.job import Job
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.signal import DISPATCH, Signal
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import JobStore, Success
 from async_jobs.ports.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -121,6 +122,31 @@ class Settler:
         """Save what can be saved; returns what lost its comparison."""
         await self._clock.sync()
         now = self._clock.now()
+        successes: list[Success] = []
+        others: dict[UUID, tuple[Attempt, lifecycle.JobEvent]] = {}
+        for job_id, (attempt, event) in outcomes.items():
+            if isinstance(event, lifecycle.Succeeded):
+                successes.append(Success(job_id, attempt.job.lease_seq, event.result))
+            else:
+                others[job_id] = (attempt, event)
+        lost = await self._succeed(successes, outcomes, now) if successes else {}
+        return {**lost, **(await self._change(others, now) if others else {})}
+
+    async def _succeed(
+        self, successes: Sequence[Success], outcomes: _Outcomes, now: datetime
+    ) -> _Outcomes:
+        succeeded = await self._patiently(lambda: self._store.succeed(successes, now=now), outcomes)
+        lost = {}
+        for job_id, _, _ in successes:
+            attempt, event = outcomes[job_id]
+            if succeeded is None or job_id not in succeeded:
+                lost[job_id] = (attempt, event)
+            else:
+                # What is told of a success does not change with it, so that one job is enough.
+                self._tell(attempt.job, event, attempt.job, now)
+        return lost
+
+    async def _change(self, outcomes: _Outcomes, now: datetime) -> _Outcomes:
         known = {job_id: attempt.job for job_id, (attempt, _) in outcomes.items()}
         changes = {}
         for job_id, (_, event) in outcomes.items():
@@ -132,9 +158,12 @@ class Settler:
         saved = frozenset[UUID]() if applied is None else applied.ids
         for job_id in saved:
             _, event = outcomes[job_id]
-            for fact in tell(known[job_id], event, changes[job_id].job, at=now):
-                self._telemetry.record(fact)
+            self._tell(known[job_id], event, changes[job_id].job, now)
         return {job_id: outcomes[job_id] for job_id in changes.keys() - saved}
+
+    def _tell(self, before: Job, event: lifecycle.JobEvent, after: Job, at: datetime) -> None:
+        for fact in tell(before, event, after, at=at, wanted=self._telemetry.wants):
+            self._telemetry.record(fact)
 
     async def _still_ours(self, lost: _Outcomes) -> _Outcomes:
         """Look why outcomes lost: a cancel request came in between, or the lease is gone."""

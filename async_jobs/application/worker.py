@@ -18,6 +18,7 @@ from async_jobs.application.renewal import RenewalHost, Renewals, keep_renewing
 from async_jobs.application.room import Room
 from async_jobs.application.settings import WorkerSettings
 from async_jobs.application.settlement import Settler
+from async_jobs.application.slots import Slots
 from async_jobs.application.waiting import all_done, end, is_set
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
@@ -110,27 +111,27 @@ class Worker:
             on_settled=self._settled,
         )
         self._threads = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="handler")
-        self._inbox: asyncio.Queue[Attempt] = asyncio.Queue()
-        # Keys in order of their start, so that a seeded simulation has one order to repeat.
-        self._running: dict[Attempt, None] = {}
+        self._lost_margin = timedelta(seconds=self._settings.lost_margin_seconds)
+        self._slots = Slots(
+            self._settings.slots, self._execute, on_free=lambda: self._room.changed.set()
+        )
         self._room = Room(
             self._settings.slots + self._settings.prefetch,
-            in_hand=self._in_hand,
+            in_hand=lambda: self._slots.in_hand,
             lanes=len(queues),
         )
         self._received_at: dict[str, float] = {}
-        self._draining = asyncio.Event()
 
     def ready(self) -> bool:
         """Tell whether work could be received lately, or all slots are busy."""
-        if not self._received_at or self._draining.is_set():
+        if not self._received_at or self._slots.closed:
             return False
         return self._silent_seconds < self._settings.stall_seconds / 4 or not self._has_room
 
     @property
     def stuck(self) -> bool:
         """True when a handler still runs after `run` has ended: it would not stop."""
-        return bool(self._running)
+        return bool(self._slots.running)
 
     # --- one round, for tests and teams with loops of their own ---
 
@@ -145,9 +146,20 @@ class Worker:
                 await queue.ack(deliveries)
         # Another lane is the first one next time.
         self._queues = [*self._queues[1:], *self._queues[:1]]
-        await asyncio.gather(*(self._execute(attempt) for attempt in attempts))
+        self._start(attempts)
+        await self._ended(attempts)
         await self._settler.settle_group()
         return len(attempts)
+
+    async def _ended(self, attempts: Sequence[Attempt]) -> None:
+        try:
+            if tasks := self._slots.tasks:
+                await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            for attempt in attempts:
+                attempt.stop(StopReason.SHUTDOWN, at=self._clock.monotonic())
+            raise
+        self._slots.check()
 
     # --- the loop ---
 
@@ -163,8 +175,8 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._received_at = {queue.name: self._clock.monotonic() for queue in self._queues}
         settling = asyncio.create_task(self._settler.run())
-        slots = [asyncio.create_task(self._slot()) for _ in range(self._settings.slots)]
         helpers = [
+            asyncio.create_task(self._slots.until_broken()),
             asyncio.create_task(self._watch()),
             asyncio.create_task(self._keep_announcing()),
             asyncio.create_task(self._hear_cancellations()),
@@ -174,19 +186,19 @@ class Worker:
         leaving = asyncio.Event()
         receivers = [asyncio.create_task(self._receive(queue, leaving)) for queue in self._queues]
         try:
-            await self._until_stopped(stop, [settling, *slots, *helpers, *receivers])
+            await self._until_stopped(stop, [settling, *helpers, *receivers])
         except AsyncJobsError as error:
             self._on_error(error)  # draining may take a while, in which nobody would know why
             raise
         finally:
             leaving.set()
-            self._draining.set()
+            self._slots.close()
             self._room.close()
             await self._drain(receivers)
             self._settler.close()
             await all_done([settling], self._clock, seconds=SETTLE_SECONDS)
             # A handler that swallows its cancellation must not keep the process from ending.
-            everything = [settling, *slots, *helpers, *receivers]
+            everything = [settling, *helpers, *receivers, *self._slots.tasks]
             await end(everything, self._clock, seconds=END_SECONDS)
             if self._renewal_host is not None:
                 self._renewal_host.stop()
@@ -248,18 +260,14 @@ class Worker:
             if leaving.is_set():
                 await queue.release(deliveries)
                 return
-            for attempt in await self._claim(queue, deliveries):
-                self._inbox.put_nowait(attempt)
+            self._start(await self._claim(queue, deliveries))
             # From here on the lease in the database is the only truth.
             await queue.ack(deliveries)
             self._received_at[queue.name] = self._clock.monotonic()
 
-    def _in_hand(self) -> int:
-        return self._inbox.qsize() + len(self._running)
-
     @property
     def _has_room(self) -> bool:
-        return self._in_hand() < self._settings.slots
+        return self._slots.in_hand < self._settings.slots
 
     async def _claim(self, queue: JobQueue, deliveries: Sequence[Delivery]) -> list[Attempt]:
         """Claim a batch of deliveries; gives them back when the store does not answer."""
@@ -287,27 +295,21 @@ class Worker:
 
     # --- running and settling ---
 
-    async def _slot(self) -> None:
-        while not self._draining.is_set():
-            attempt = await self._inbox.get()
-            if self._draining.is_set():
+    def _start(self, attempts: Iterable[Attempt]) -> None:
+        known: list[Attempt] = []
+        for attempt in attempts:
+            if attempt.handler is None:
+                self._postpone(attempt)
+            elif self._slots.closed:
                 self._settler.add(attempt, lifecycle.Released())
             else:
-                await self._execute(attempt)
+                known.append(attempt)
+        self._slots.add(known)
 
     async def _execute(self, attempt: Attempt) -> None:
-        if attempt.handler is None:
-            self._postpone(attempt)
-            return
         # It may have waited for its slot until its lease was over.
         self._stop_if_lost(attempt)
-        self._running[attempt] = None
-        try:
-            event = await attempt.run(self._clock, self._chance, self._threads)
-        finally:
-            if not attempt.in_thread:
-                self._running.pop(attempt, None)
-            self._room.changed.set()
+        event = await attempt.run(self._clock, self._chance, self._threads)
         self._conclude(attempt, event)
 
     def _postpone(self, attempt: Attempt) -> None:
@@ -347,12 +349,12 @@ class Worker:
         while True:
             await self._clock.sleep(self._settings.watch_seconds)
             now = self._clock.monotonic()
-            for attempt in list(self._running):
+            for attempt in self._slots.running:
                 self._look_at(attempt, now)
             if not self._has_room:
                 # The time without room does not count as time without a receive.
                 self._received_at = dict.fromkeys(self._received_at, now)
-            if not self._draining.is_set():
+            if not self._slots.closed:
                 self._give_up_if_stalled()
 
     def _give_up_if_stalled(self) -> None:
@@ -379,8 +381,7 @@ class Worker:
     def _stop_if_lost(self, attempt: Attempt) -> None:
         """Stop what could not be renewed in time, before somebody else may execute it."""
         lease_end = attempt.job.lease_expires_at
-        margin = timedelta(seconds=self._settings.lost_margin_seconds)
-        if lease_end is not None and lease_end - margin <= self._clock.now():
+        if lease_end is not None and lease_end - self._lost_margin <= self._clock.now():
             attempt.stop(StopReason.LEASE_LOST, at=self._clock.monotonic())
 
     def _abandon(self, attempt: Attempt) -> None:
@@ -399,19 +400,19 @@ class Worker:
         bound = settings.poll_interval_seconds + RECEIVE_GRACE_SECONDS
         bound = min(bound, settings.drain_timeout_seconds)
         await all_done(receivers, self._clock, seconds=bound)
-        while not self._inbox.empty():
-            self._settler.add(self._inbox.get_nowait(), lifecycle.Released())
+        for attempt in self._slots.take_waiting():
+            self._settler.add(attempt, lifecycle.Released())
         await self._until_idle(until - self._clock.monotonic())
         now = self._clock.monotonic()
-        for attempt in list(self._running):
+        for attempt in self._slots.running:
             attempt.stop(StopReason.SHUTDOWN, at=now)
         await self._until_idle(settings.cancel_grace_seconds)
-        for attempt in list(self._running):
+        for attempt in self._slots.running:
             self._abandon(attempt)
 
     async def _until_idle(self, seconds: float) -> None:
         until = self._clock.monotonic() + seconds
-        while self._running and (left := until - self._clock.monotonic()) > 0:
+        while self._slots.running and (left := until - self._clock.monotonic()) > 0:
             self._room.changed.clear()
             await is_set(self._room.changed, self._clock, seconds=left)
 
@@ -422,7 +423,7 @@ class Worker:
             worker_id=self._identity.worker_id,
             queues=tuple(queue.name for queue in self._queues),
             slots=self._settings.slots,
-            busy=len(self._running),
+            busy=len(self._slots.running),
             host=self._identity.host,
             version=self._identity.version,
             seen_at=now,

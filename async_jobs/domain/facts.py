@@ -5,9 +5,11 @@ Telemetry adapters turn facts into logs, metrics and spans.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypedDict
+from functools import cached_property
+from typing import TypeAlias, TypedDict
 from uuid import UUID
 
 from async_jobs.domain import lifecycle
@@ -187,19 +189,33 @@ class JobsPurged(Fact):
     count: int
 
 
-def tell(before: Job, event: lifecycle.JobEvent, after: Job, *, at: datetime) -> list[JobFact]:
+Wanted: TypeAlias = Callable[[type[Fact]], bool]
+"""Tells whether facts of a kind are worth making."""
+
+
+def tell(
+    before: Job,
+    event: lifecycle.JobEvent,
+    after: Job,
+    *,
+    at: datetime,
+    wanted: Wanted = lambda kind: True,
+) -> list[JobFact]:
     """Return the facts of an event that was committed: `before` became `after`.
 
-    Renewals are no news and yield nothing.
+    Renewals are no news and yield nothing. Of what happens to every job only what is wanted
+    is told.
     """
     about = _About(before, after, at)
     match event:
         case lifecycle.HandOffFailed(error):
             told: list[JobFact] = [JobHandOffFailed(error=error, **about.ids)]
         case lifecycle.Claimed(worker_id):
-            told = about.started(worker_id)
+            told = about.started(worker_id, wanted)
         case lifecycle.Succeeded():
-            told = [JobSucceeded(ran_for=about.ran_for, **about.ids)]
+            told = []
+            if wanted(JobSucceeded):
+                told.append(JobSucceeded(ran_for=about.ran_for, **about.ids))
         case lifecycle.Failed() | lifecycle.Rejected():
             told = about.failed()
         case lifecycle.Snoozed():
@@ -231,20 +247,23 @@ class _About:
         self._before = before
         self._after = after
         self._at = at
-        self.ids = job_ids(after, at=at)
+
+    @cached_property
+    def ids(self) -> _JobIds:
+        return job_ids(self._after, at=self._at)
 
     @property
     def ran_for(self) -> timedelta:
         return self._at - (self._before.started_at or self._at)
 
-    def started(self, worker_id: str) -> list[JobFact]:
+    def started(self, worker_id: str, wanted: Wanted) -> list[JobFact]:
         late_by = lateness(self._before.deadline_at, self._at)
-        start_latency = self._at - self._before.run_at
-        told: list[JobFact] = [
-            JobStarted(
-                worker_id=worker_id, start_latency=start_latency, late_by=late_by, **self.ids
+        told: list[JobFact] = []
+        if wanted(JobStarted):
+            latency = self._at - self._before.run_at
+            told.append(
+                JobStarted(worker_id=worker_id, start_latency=latency, late_by=late_by, **self.ids)
             )
-        ]
         if is_late(self._before.deadline_at, self._at):
             told.append(DeadlineMissed(late_by=late_by, started=True, **self.ids))
         return told

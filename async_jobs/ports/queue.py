@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from async_jobs.domain.job import HandOff
@@ -18,8 +17,7 @@ class Sent(NamedTuple):
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """A received message.
 
     Attributes:

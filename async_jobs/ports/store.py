@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from async_jobs.domain.deadline import LatePolicy
-from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage
+from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JsonValue
 from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.quota import Refused
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
@@ -52,6 +52,14 @@ class Applied(NamedTuple):
 
     ids: frozenset[UUID]
     conflicting: frozenset[UUID] = frozenset()
+
+
+class Success(NamedTuple):
+    """The handler of a claimed job returned `result`, during the lease of this number."""
+
+    job_id: UUID
+    lease_seq: int
+    result: JsonValue
 
 
 class Upcoming(NamedTuple):
@@ -184,10 +192,13 @@ class JobStore(Protocol):
             over, longest first, at most `limit`: pending, without a lease, due at `until`. It
             ends none, charges no attempt, and touches nothing else. Whoever writes about the
             old lease loses, as does a `set_aside` that a renewal overtook.
-
         JS-20 `claim` gives exactly the job that `advance` makes of it with `Claimed`, for
             every hand-off whose lease is the job's present one and can be claimed. Of many
             claims of a lease one wins; the losers are absent and have changed nothing.
+        JS-21 `succeed` gives exactly the job that `advance` makes of it with `Succeeded`, for
+            every claimed job whose present lease is the one named, whether or not its
+            cancellation was asked for. The losers are absent and have changed nothing.
+            Repeated when the reply was lost, it gives the same answer.
 
     Not promised: that two reads in a row see the same state; any order of `get`.
     """
@@ -242,6 +253,15 @@ class JobStore(Protocol):
                 for the job's present lease.
             claimed: by whom, and until when.
             now: the instant of the claim.
+        """
+        ...
+
+    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
+        """End the leases of jobs that succeeded; returns the jobs of which that stands.
+
+        Args:
+            successes: what became of claimed jobs, no two of the same job.
+            now: the instant of their end.
         """
         ...
 

@@ -140,6 +140,10 @@ class RecordingTelemetry:
     def __init__(self) -> None:
         self.facts: list[Fact] = []
 
+    def wants(self, kind: type[Fact]) -> bool:
+        """See `Telemetry`."""
+        return True
+
     def record(self, fact: Fact) -> None:
         """See `Telemetry`."""
         self.facts.append(fact)

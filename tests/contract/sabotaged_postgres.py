@@ -68,6 +68,11 @@ SPOILED = {
     "ClaimsWhateverLease": Spoiled("JS-20", "claim_jobs", "j.lease_seq = c.lease_seq", "true"),
     "ClaimsWhatIsOver": Spoiled("JS-20", "claim_jobs", "j.lease_expires_at > $4", "true"),
     "ClaimsTwice": Spoiled("JS-20", "claim_jobs", "j.started_at IS NULL", "true"),
+    "SucceedsInAnyLease": Spoiled("JS-21", "succeed_jobs", "j.lease_seq = s.lease_seq", "true"),
+    "SucceedsUnclaimed": Spoiled("JS-21", "succeed_jobs", "j.started_at IS NOT NULL", "true"),
+    "SucceedsInSilence": Spoiled(
+        "JS-21", "succeed_jobs", "finished_at = $4, updated_at = $4", "finished_at = $4"
+    ),
     "ReadsForeignJobs": Spoiled("JS-9", "get_jobs", "tenant_id = $2", "true"),
 }
 

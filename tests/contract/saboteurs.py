@@ -29,6 +29,7 @@ from async_jobs.ports.store import (
     Applied,
     DispatchTurn,
     Invalid,
+    Success,
     Upcoming,
 )
 from async_jobs.testing.builders import UnreadableRows, later
@@ -80,6 +81,9 @@ class Untouched:
         self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
     ) -> list[Job]:
         return await self.inner.claim(handoffs, claimed, now=now)
+
+    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
+        return await self.inner.succeed(successes, now=now)
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         return await self.inner.expired(now, limit=limit)
@@ -285,6 +289,50 @@ class ForgetsBareIds(Untouched):
     ) -> list[Job]:
         numbered = [handoff for handoff in handoffs if handoff.lease_seq is not None]
         return await super().claim(numbered, claimed, now=now)
+
+
+# --- what succeeds ---
+
+
+class SucceedsInAnyLease(Untouched):
+    """Takes every success for one of the present lease."""
+
+    breaks = "JS-21"
+
+    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
+        present = {
+            job.id: job.lease_seq for job in await super().get([s.job_id for s in successes])
+        }
+        told = [s._replace(lease_seq=present.get(s.job_id, s.lease_seq)) for s in successes]
+        return await super().succeed(told, now=now)
+
+
+class SucceedsOnce(Untouched):
+    """Tells whoever repeats a success that the lease is lost."""
+
+    breaks = "JS-21"
+
+    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
+        running = {
+            job.id
+            for job in await super().get([s.job_id for s in successes])
+            if job.status is JobStatus.RUNNING
+        }
+        return await super().succeed([s for s in successes if s.job_id in running], now=now)
+
+
+class SucceedsUnlessCancelled(Untouched):
+    """Drops the success of a job whose cancellation was asked for."""
+
+    breaks = "JS-21"
+
+    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
+        asked = {
+            job.id
+            for job in await super().get([s.job_id for s in successes])
+            if job.phase is Phase.CANCELLING
+        }
+        return await super().succeed([s for s in successes if s.job_id not in asked], now=now)
 
 
 # --- what is written ---

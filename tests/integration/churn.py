@@ -45,6 +45,10 @@ class Tally:
     def __init__(self) -> None:
         self.counts: Counter[type[Fact]] = Counter()
 
+    def wants(self, kind: type[Fact]) -> bool:
+        """See `Telemetry`."""
+        return True
+
     def record(self, fact: Fact) -> None:
         """See `Telemetry`."""
         self.counts[type(fact)] += 1

@@ -19,6 +19,7 @@ from async_jobs.domain import lifecycle
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import HandOff, JobFilter, JobStatus
 from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.ports.store import Success
 from async_jobs.testing.builders import a_job, later
 from async_jobs.testing.clocks import NOW
 from tests import services
@@ -48,6 +49,7 @@ ROWS_MAX: Mapping[str, int] = {
     "lease_jobs": LIMIT,
     "save_jobs": LIMIT,
     "claim_jobs": LIMIT,
+    "succeed_jobs": LIMIT,
     "get_jobs": LIMIT,
     "purge_jobs": 2 * LIMIT,
     "add_jobs": 2 * LIMIT,  # the admissions of their tenants
@@ -66,6 +68,7 @@ PAGES_OF_READ, PAGES_OF_WRITE = 6, 30
 """What a row costs: the way down an index and the row itself; entries in every index."""
 WRITES = {"promote_due", "sideline_late", "lease_jobs", "save_jobs", "purge_jobs", "add_jobs"} | {
     "claim_jobs",
+    "succeed_jobs",
     "set_aside",
     "send_handoffs",
     "receive_handoffs",
@@ -339,8 +342,8 @@ async def in_batches(scene: Scene) -> None:
     await scene.store.save([lifecycle.change(job, lifecycle.Cancelled(), now=NOW) for job in read])
 
 
-async def claims(scene: Scene) -> None:
-    """Claim a batch of hand-offs, and once more in vain."""
+async def leases(scene: Scene) -> None:
+    """Claim a batch of hand-offs, once more in vain, and end their leases."""
     rows = await scene.connection.fetch(
         "UPDATE jobs SET started_at = NULL WHERE id IN ("
         " SELECT id FROM jobs WHERE status = 'running' AND lease_expires_at > $1 LIMIT $2)"
@@ -351,6 +354,8 @@ async def claims(scene: Scene) -> None:
     claimed = lifecycle.Claimed("worker-1", later(60))
     assert len(await scene.store.claim(handoffs, claimed, now=NOW)) == LIMIT
     assert not await scene.store.claim(handoffs, claimed, now=NOW)
+    told = [Success(handoff.job_id, handoff.lease_seq or 0, {"n": 1}) for handoff in handoffs]
+    assert len(await scene.store.succeed(told, now=NOW)) == LIMIT
 
 
 async def unreadable_rows(scene: Scene) -> None:
@@ -401,7 +406,7 @@ Call: TypeAlias = Callable[[Scene], Awaitable[None]]
                 "save_jobs",
             },
         ),
-        (claims, {"claim_jobs"}),
+        (leases, {"claim_jobs", "succeed_jobs"}),
         (unreadable_rows, {"expired_leases", "set_aside"}),
         (a_lane, {"receive_handoffs", "release_handoffs", "ack_handoffs"}),
         (pages_of_all, {"find_jobs"}),

@@ -218,7 +218,14 @@ FAULTS = (
         "add_within",
         "S12",
     ),
-    Spoiled("no_fence", lambda: statement("SavesByPhaseAlone"), "renew", "succeed_stale", ""),
+    Spoiled("no_fence", lambda: statement("SavesByPhaseAlone"), "renew", "fail_stale", ""),
+    Spoiled(
+        "no_fence_at_successes",
+        lambda: statement("SucceedsInAnyLease"),
+        "renew",
+        "succeed_stale",
+        "",
+    ),
     Spoiled(
         "no_fence_at_claims", lambda: statement("ClaimsWhateverLease"), "claim_stale", "ack", ""
     ),

@@ -19,10 +19,10 @@ from async_jobs.adapters.postgres.turn import PostgresTurn
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.application.dispatch import Dispatcher
 from async_jobs.domain import lifecycle
-from async_jobs.domain.job import HandOff, Job
+from async_jobs.domain.job import HandOff, Job, JsonValue
 from async_jobs.domain.lifecycle import Change, JobEvent, advance, change
 from async_jobs.ports.queue import Delivery
-from async_jobs.ports.store import RunningCount, Upcoming
+from async_jobs.ports.store import RunningCount, Success, Upcoming
 from async_jobs.testing.builders import SimpleLimits, a_job, a_quota, a_use_case, a_worker, later
 from async_jobs.testing.clocks import NOW, ManualClock
 
@@ -263,6 +263,15 @@ def _claiming(known: str, claimed: lifecycle.Claimed) -> Callable[[Session], Awa
     return run
 
 
+def _succeeding(known: str, result: JsonValue) -> Callable[[Session], Awaitable[Answer]]:
+    told = Success(CONTESTED, VERSIONS[known].lease_seq, result)
+
+    async def run(session: Session) -> Answer:
+        return await session.store.succeed([told], now=NOW)
+
+    return run
+
+
 async def _promote(session: Session) -> Answer:
     return await session.store.promote(NOW, limit=10)
 
@@ -370,10 +379,9 @@ WRITINGS: tuple[Writing, ...] = (
         ends_a_lease=True,
     ),
     Writing("renew", "claimed", _saving("claimed", lifecycle.Renewed(later(120)))),
-    Writing(
-        "succeed", "claimed", _saving("claimed", lifecycle.Succeeded({"n": 1})), ends_a_lease=True
-    ),
-    Writing("succeed_stale", "claimed", _saving("once claimed", lifecycle.Succeeded(), at=-550)),
+    Writing("succeed", "claimed", _succeeding("claimed", {"n": 1}), ends_a_lease=True),
+    Writing("succeed_stale", "claimed", _succeeding("once claimed", None)),
+    Writing("fail_stale", "claimed", _saving("once claimed", lifecycle.Failed("no"), at=-550)),
     Writing("fail", "claimed", _saving("claimed", lifecycle.Failed("no")), ends_a_lease=True),
     Writing("release", "claimed", _saving("claimed", lifecycle.Released()), ends_a_lease=True),
     Writing(
@@ -384,9 +392,7 @@ WRITINGS: tuple[Writing, ...] = (
     ),
     Writing("set_aside", "damaged", _set_aside),
     Writing("renew_damaged", "damaged", _saving("claimed", lifecycle.Renewed(later(120)))),
-    Writing(
-        "succeed_damaged", "damaged", _saving("claimed", lifecycle.Succeeded()), ends_a_lease=True
-    ),
+    Writing("succeed_damaged", "damaged", _succeeding("claimed", None), ends_a_lease=True),
     Writing("request_cancel", "claimed", _saving("claimed", lifecycle.CancelRequested())),
     Writing(
         "cancel_claimed",
@@ -404,5 +410,5 @@ WRITINGS: tuple[Writing, ...] = (
     Writing("withdraw", None, _withdraw),
 )
 BY_NAME = {writing.name: writing for writing in WRITINGS}
-STALE = frozenset({"claim_stale", "succeed_stale"})
+STALE = frozenset({"claim_stale", "succeed_stale", "fail_stale"})
 """Of a worker that lost its lease long ago: they must change nothing in any scene."""

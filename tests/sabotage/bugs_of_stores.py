@@ -34,6 +34,7 @@ FENCES = (
     bug(
         "fence_dropped_from_outcomes",
         "A success is saved whatever became of its lease.",
+        Edit(MemoryJobStore.succeed, " or row.lease_seq != lease_seq", ""),
         Edit(
             store._holds,
             "row.lease_seq == fence.lease_seq",

@@ -66,8 +66,9 @@ CLAIMS = (
         "A message is taken off the lane before its lease was claimed.",
         Edit(
             Worker._receive_once,
-            "for attempt in await self._claim",
-            "await queue.ack(deliveries)\n            for attempt in await self._claim",
+            "self._start(await self._claim(queue, deliveries))",
+            "await queue.ack(deliveries)\n            "
+            "self._start(await self._claim(queue, deliveries))",
         ),
         Edit(
             Worker.step,
@@ -220,11 +221,7 @@ SHUTDOWN = (
     bug(
         "stop_strands_claims",
         "A worker that is told to stop forgets what it claimed and did not start.",
-        Edit(
-            Worker._drain,
-            "self._settler.add(self._inbox.get_nowait(), lifecycle.Released())",
-            "self._inbox.get_nowait()",
-        ),
+        Edit(Worker._drain, "self._settler.add(attempt, lifecycle.Released())", "pass"),
         breaks="L6",
     ),
     bug(

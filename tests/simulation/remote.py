@@ -22,6 +22,7 @@ from async_jobs.ports.store import (
     Heads,
     HeadsQuery,
     RunningCount,
+    Success,
     Upcoming,
 )
 from async_jobs.ports.workers import WorkerInfo, Workers
@@ -110,6 +111,9 @@ class RemoteStore:
         return await self._link.call(
             "claim", partial(self._store.claim, handoffs, claimed, now=now)
         )
+
+    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
+        return await self._link.call("succeed", partial(self._store.succeed, successes, now=now))
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         return await self._link.call("expired", partial(self._store.expired, now, limit=limit))

@@ -13,7 +13,7 @@ from async_jobs.adapters.memory.turn import MemoryTurn
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.scheduling import LeaseGrant
-from async_jobs.ports.store import Applied, Heads, HeadsQuery, RunningCount
+from async_jobs.ports.store import Applied, Heads, HeadsQuery, RunningCount, Success
 from tests.simulation.judge import Judge
 from tests.simulation.records import Node
 
@@ -43,6 +43,20 @@ class WitnessedStore(MemoryJobStore):
         unchanged = {c.job.id for c in changes if self._rows.get(c.job.id) == c.job}
         self._to.require(not still & unchanged, "S5", "a repeated save was not told as applied")
         return applied
+
+    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
+        succeeded = await super().succeed(successes, now=now)
+        untold = [s for s in successes if s.job_id not in succeeded and self._stands(s)]
+        self._to.require(not untold, "S5", "a repeated success was not told as applied")
+        return succeeded
+
+    def _stands(self, success: Success) -> bool:
+        row = self._rows.get(success.job_id)
+        return (
+            row is not None
+            and row.status is JobStatus.SUCCEEDED
+            and row.lease_seq == success.lease_seq
+        )
 
     @asynccontextmanager
     async def turn(

@@ -25,7 +25,7 @@ from async_jobs.domain.job import (
     JobStatus,
     copied,
 )
-from async_jobs.domain.lifecycle import Change, Claimed, advance
+from async_jobs.domain.lifecycle import Change, Claimed, Succeeded, advance
 from async_jobs.domain.quota import admit
 from async_jobs.domain.unreadable import aside
 from async_jobs.ports.store import (
@@ -34,6 +34,7 @@ from async_jobs.ports.store import (
     Applied,
     Duplicate,
     Invalid,
+    Success,
     Unreadable,
     Upcoming,
 )
@@ -254,6 +255,22 @@ class MemoryJobStore:
                 self._put(advance(row, claimed, now=now))
                 jobs.append(_copy(self._rows[row.id]))
         return list(self._readable(jobs))
+
+    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
+        """See `JobStore`."""
+        await round_trip()
+        succeeded = set()
+        for job_id, lease_seq, result in successes:
+            row = self._rows.get(job_id)
+            if row is None or row.id in self._uncommitted or row.lease_seq != lease_seq:
+                continue
+            if row.status is JobStatus.SUCCEEDED:
+                succeeded.add(row.id)  # by an earlier call that nobody heard
+                continue
+            with suppress(IllegalTransition):
+                self._put(advance(row, Succeeded(copied(result)), now=now))
+                succeeded.add(row.id)
+        return frozenset(succeeded)
 
     def _key_taken(self, job: Job) -> bool:
         return job.status in LIVE and self._key_holder(job) not in (None, job.id)

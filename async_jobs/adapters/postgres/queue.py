@@ -107,19 +107,17 @@ class PostgresJobQueue:
     async def _settle(self, statement: str, deliveries: Sequence[Delivery]) -> list[Acked]:
         if not deliveries:
             return []
-        receipts = sorted(_receipt(delivery) for delivery in deliveries)
-        ids, counts = [id for id, _ in receipts], [count for _, count in receipts]
+        receipts = [_receipt(delivery) for delivery in deliveries]
+        ordered = sorted(receipts)
+        ids, counts = [id for id, _ in ordered], [count for _, count in ordered]
         try:
             rows = await self._fetch(statement, ids, counts)
         except AsyncJobsError as error:
             return [Acked(delivery, str(error)) for delivery in deliveries]
         settled = {row["id"] for row in rows}
         return [
-            Acked(
-                delivery,
-                None if _receipt(delivery)[0] in settled else "the receipt is no longer valid",
-            )
-            for delivery in deliveries
+            Acked(delivery, None if id in settled else "the receipt is no longer valid")
+            for delivery, (id, _) in zip(deliveries, receipts, strict=True)
         ]
 
     async def depth(self) -> int:

@@ -85,7 +85,7 @@ def new_columns(jobs: Sequence[Job]) -> tuple[list[Any], ...]:
         [job.use_case for job in jobs],
         [job.type for job in jobs],
         [job.queue for job in jobs],
-        [_encoded(job.payload) for job in jobs],
+        [encoded(job.payload) for job in jobs],
         [job.run_at for job in jobs],
         [job.delay_tolerance for job in jobs],
         [job.deadline_at for job in jobs],
@@ -94,7 +94,7 @@ def new_columns(jobs: Sequence[Job]) -> tuple[list[Any], ...]:
         [_backoff_json(job.backoff_policy) for job in jobs],
         [job.dedupe_key for job in jobs],
         [job.created_at for job in jobs],
-        [_encoded(dict(job.headers)) if job.headers else None for job in jobs],
+        [encoded(dict(job.headers)) if job.headers else None for job in jobs],
         [_lane(job) for job in jobs],
     )
 
@@ -132,7 +132,7 @@ def save_columns(changes: Sequence[Change]) -> tuple[list[Any], ...]:
         [job.dispatches for job in jobs],
         [job.finished_at for job in jobs],
         [_errors_json(job.errors) if job.errors else None for job in jobs],
-        [None if job.result is None else _encoded(job.result) for job in jobs],
+        [None if job.result is None else encoded(job.result) for job in jobs],
         [_lane(job) for job in jobs],
     )
 
@@ -179,13 +179,14 @@ def _lane(job: Job) -> int | None:
     return READY if due else None
 
 
-def _encoded(value: JsonValue | Mapping[str, object]) -> str:
+def encoded(value: JsonValue | Mapping[str, object]) -> str:
+    """Return a value as the text of a JSON column."""
     return _ENCODER.encode(value)
 
 
 @lru_cache(maxsize=1_024)
 def _backoff_json(policy: BackoffPolicy) -> str:
-    return _encoded(
+    return encoded(
         {
             "type": policy.type.value,
             "base_delay_seconds": policy.base_delay_seconds,
@@ -207,7 +208,7 @@ def _backoff(text: str) -> BackoffPolicy:
 
 
 def _errors_json(errors: Sequence[AttemptError]) -> str:
-    return _encoded(
+    return encoded(
         [{"attempt": e.attempt, "at": e.at.isoformat(), "error": e.error} for e in errors]
     )
 

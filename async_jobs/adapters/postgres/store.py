@@ -21,7 +21,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from async_jobs.adapters.postgres import adding
 from async_jobs.adapters.postgres.errors import retried, translated
-from async_jobs.adapters.postgres.rows import aside_columns, jobs_of, save_columns
+from async_jobs.adapters.postgres.rows import aside_columns, encoded, jobs_of, save_columns
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.adapters.postgres.turn import PostgresTurn
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus
@@ -29,6 +29,7 @@ from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.ports.store import (
     AddResult,
     Applied,
+    Success,
     Unreadable,
     Upcoming,
 )
@@ -171,6 +172,29 @@ class PostgresJobStore:
             claimed.until,
         )
         return list(self._jobs(rows))
+
+    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
+        """See `JobStore`."""
+        if not successes:
+            return frozenset()
+        ordered = sorted(successes, key=lambda success: success.job_id)
+        rows = await self._fetch(
+            "succeed_jobs",
+            [success.job_id for success in ordered],
+            [success.lease_seq for success in ordered],
+            [None if each.result is None else encoded(each.result) for each in ordered],
+            now,
+        )
+        succeeded = _ids(rows)
+        lost = {s.job_id: s.lease_seq for s in ordered if s.job_id not in succeeded}
+        if lost:
+            # Nobody else can have ended that lease so: then an earlier call did, unheard.
+            succeeded |= {
+                job.id
+                for job in await self.get(list(lost))
+                if job.status is JobStatus.SUCCEEDED and job.lease_seq == lost[job.id]
+            }
+        return frozenset(succeeded)
 
     async def _save(self, changes: Sequence[Change]) -> set[UUID]:
         columns = save_columns(changes)

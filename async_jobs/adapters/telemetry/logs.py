@@ -44,12 +44,16 @@ class LogTelemetry:
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
 
+    def wants(self, kind: type[facts.Fact]) -> bool:
+        """See `Telemetry`."""
+        return self._logger.isEnabledFor(_LEVELS.get(kind, logging.DEBUG))
+
     def record(self, fact: facts.Fact) -> None:
         """See `Telemetry`."""
         # Telling must never break what is told about, whatever a logging handler does.
         with suppress(Exception):
-            level = _LEVELS.get(type(fact), logging.DEBUG)
-            if self._logger.isEnabledFor(level):
+            if self.wants(type(fact)):
+                level = _LEVELS.get(type(fact), logging.DEBUG)
                 self._logger.log(level, _snake(type(fact).__name__), extra=_extras(fact))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from dataclasses import replace
 from typing import TypeAlias
 
 import pytest
@@ -258,7 +257,7 @@ class JobQueueContract:
         """It raises nothing, and the true ones beside it are carried out."""
         await queue.send([a_handoff(), a_handoff()])
         first, second = await received(queue, elapse, 2)
-        forged = replace(first, receipt=receipt)
+        forged = first._replace(receipt=receipt)
 
         results = await (queue.ack if settle == "ack" else queue.release)([first, forged, second])
 

@@ -19,6 +19,7 @@ from async_jobs.testing.contracts.reading import (
     UnreadableContract,
 )
 from async_jobs.testing.contracts.saving import SavingContract
+from async_jobs.testing.contracts.succeeding import SucceedingContract
 from async_jobs.testing.contracts.turns import LeasesContract, TurnsContract
 
 
@@ -26,6 +27,7 @@ class JobStoreContract(
     RoundTripContract,
     SavingContract,
     ClaimingContract,
+    SucceedingContract,
     QuotaContract,
     DedupeContract,
     HeadsContract,
@@ -41,7 +43,7 @@ class JobStoreContract(
     PromotionContract,
     TransactionContract,
 ):
-    """Everything `JobStore` promises, JS-1 to JS-20.
+    """Everything `JobStore` promises, JS-1 to JS-21.
 
     Subclass it as `TestMyStore` and override the fixtures `store`, `other_store`,
     `transaction`, `corrupt` and `mend`; see `StoreFixtures` for what each has to give.

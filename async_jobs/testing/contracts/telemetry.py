@@ -33,7 +33,7 @@ class SomethingNew(Fact):
 
 
 class TelemetryContract:
-    """Everything `Telemetry` promises, TM-1 and TM-2.
+    """Everything `Telemetry` promises, TM-1 to TM-3.
 
     Subclass it as `TestMyTelemetry` and override the fixtures `telemetry`, `broken` and
     `emitted`.
@@ -85,6 +85,18 @@ class TelemetryContract:
             telemetry.record(fact)
 
         assert SECRET not in emitted()
+
+    def test_tm_3_what_is_not_wanted_would_not_leave(
+        self, telemetry: Telemetry, emitted: Emitted
+    ) -> None:
+        """Whoever asks first loses nothing."""
+        facts_there_are = every_fact("text")
+        assert facts_there_are
+        for fact in facts_there_are:
+            before = emitted()
+            telemetry.record(fact)
+
+            assert telemetry.wants(type(fact)) or emitted() == before
 
 
 class Unprintable:

@@ -23,6 +23,7 @@ from async_jobs.ports.store import (
     HeadsQuery,
     JobStore,
     RunningCount,
+    Success,
     Upcoming,
 )
 from async_jobs.testing.clocks import let_others_run
@@ -130,6 +131,10 @@ class FaultyStore(Faulty):
         self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
     ) -> list[Job]:
         return await self._through("claim", lambda: self.inner.claim(handoffs, claimed, now=now))
+
+    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
+        self.saved.append([success.job_id for success in successes])
+        return await self._through("succeed", lambda: self.inner.succeed(successes, now=now))
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         return await self._through("expired", lambda: self.inner.expired(now, limit=limit))

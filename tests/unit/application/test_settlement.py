@@ -148,7 +148,7 @@ async def test_outcomes_that_arrive_during_a_save_form_the_next_group(
     """Commits are few when they are slow."""
     attempts = [await settling.attempt() for _ in range(4)]
     slow = asyncio.Event()
-    stage.store.before("save", slow.wait)
+    stage.store.before("succeed", slow.wait)
 
     async with settling.running():
         settling.settler.add(attempts[0], Succeeded())
@@ -189,12 +189,34 @@ async def test_a_group_has_a_bound(stage: Stage, settling: Settling) -> None:
     assert [len(batch) for batch in stage.store.saved] == [GROUP_MAX, 5]
 
 
+async def test_a_group_may_hold_outcomes_of_all_kinds(stage: Stage, settling: Settling) -> None:
+    """Each is carried out and told."""
+    events: list[JobEvent] = [Succeeded(1), Failed("boom"), Succeeded(2), Released()]
+    attempts = [await settling.attempt() for _ in events]
+    for attempt, event in zip(attempts, events, strict=True):
+        settling.settler.add(attempt, event)
+
+    await settling.settler.settle_group()
+
+    jobs = [await stage.job(attempt.job) for attempt in attempts]
+    assert [job.phase for job in jobs] == [
+        Phase.SUCCEEDED,
+        Phase.PENDING,
+        Phase.SUCCEEDED,
+        Phase.PENDING,
+    ]
+    assert [job.result for job in jobs] == [1, None, 2, None]
+    told = {(type(fact), fact.job_id) for fact in stage.telemetry.facts if hasattr(fact, "job_id")}
+    kinds = (JobSucceeded, JobFailed, JobSucceeded, JobReleased)
+    assert told == {(kind, job.id) for kind, job in zip(kinds, jobs, strict=True)}
+
+
 async def test_a_closed_settler_ends_once_everything_is_settled(
     stage: Stage, settling: Settling
 ) -> None:
     """What was handed in before is not lost, though the store is away for a while."""
     attempts = [await settling.attempt() for _ in range(3)]
-    stage.store.before("save", *[unavailable] * 3)
+    stage.store.before("succeed", *[unavailable] * 3)
 
     async with settling.running():
         for attempt in attempts:
@@ -223,7 +245,7 @@ async def test_an_outcome_after_the_lease_was_lost_is_dropped_and_told(
     (fact,) = stage.telemetry.facts
     assert isinstance(fact, StaleOutcomeDropped)
     assert (fact.job_id, fact.event) == (job.id, "Succeeded")
-    assert stage.store.calls["save"] == 1
+    assert stage.store.calls["succeed"] == 1
     assert settling.settled == [attempt]
 
 
@@ -263,7 +285,7 @@ async def test_a_renewal_does_not_stand_in_the_way(stage: Stage, settling: Settl
     job = await settling.settle(attempt, Succeeded())
 
     assert job.status is JobStatus.SUCCEEDED
-    assert stage.store.calls["save"] == 1
+    assert stage.store.calls["succeed"] == 1
 
 
 @pytest.mark.parametrize(
@@ -341,7 +363,7 @@ async def test_a_settle_is_repeated_while_the_store_is_away(
     async with settling.running():
         settling.settler.add(attempt, Succeeded())
         await stage.elapse(30)
-        tries = stage.store.calls["save"]
+        tries = stage.store.calls["succeed"]
         stage.store.down = False
         await stage.elapse(5)
 
@@ -364,6 +386,22 @@ async def test_a_save_whose_reply_was_lost_counts_as_applied(
     job = await stage.job(attempt.job)
     assert (job.phase, job.attempts, len(job.errors)) == (Phase.PENDING, 1, 1)
     assert [type(fact) for fact in stage.telemetry.facts] == [JobFailed]
+
+
+async def test_a_success_whose_reply_was_lost_counts_as_applied(
+    stage: Stage, settling: Settling
+) -> None:
+    """Though it is told again at a later instant."""
+    attempt = await settling.attempt()
+    stage.store.after("succeed", unavailable)
+
+    async with settling.running():
+        settling.settler.add(attempt, Succeeded("done"))
+        await stage.elapse(1)
+
+    job = await stage.job(attempt.job)
+    assert (job.phase, job.result, stage.store.calls["succeed"]) == (Phase.SUCCEEDED, "done", 2)
+    assert [type(fact) for fact in stage.telemetry.facts] == [JobSucceeded]
 
 
 async def test_a_settle_is_given_up_when_the_lease_is_over(

@@ -127,6 +127,40 @@ async def test_a_round_runs_no_more_than_its_slots_at_once(stage: Stage, runs: R
     assert await phases(stage, jobs) == [Phase.SUCCEEDED] * 6
 
 
+async def test_a_round_that_is_cancelled_stops_its_handlers(stage: Stage, runs: Runs) -> None:
+    """They end before the round does, and the next round gives their jobs back."""
+    job = await stage.handed_off()
+    worker = stage.worker()
+    stepping = asyncio.create_task(worker.step())
+    await until(lambda: len(runs.started) == 1)
+
+    stepping.cancel()
+    with suppress(asyncio.CancelledError):
+        await stepping
+    await quiet()
+
+    assert stepping.cancelled()
+    assert not worker.stuck
+    await worker.step()
+    assert (await stage.job(job)).phase is Phase.PENDING
+
+
+async def test_what_is_no_outcome_ends_the_round(stage: Stage) -> None:
+    """It is raised to whoever called."""
+
+    class BrokenError(BaseException):
+        pass
+
+    @stage.registry.handler("break")
+    async def break_all(ctx: JobContext, payload: Any) -> None:
+        raise BrokenError
+
+    await stage.handed_off(type="break")
+
+    with pytest.raises(BrokenError):
+        await stage.worker().step()
+
+
 async def test_no_lane_waits_for_ever_behind_a_full_one(stage: Stage, runs: Runs) -> None:
     """The rounds begin with another lane each time."""
     lanes = [stage.queue("notifications"), stage.queue("reports")]

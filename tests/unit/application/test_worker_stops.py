@@ -269,7 +269,7 @@ async def test_a_cancellation_that_meets_the_end_of_the_handler_is_honoured_or_t
         await happened(stage.memory, await stage.job(job), CancelRequested())
 
     async with stage.running(stage.worker()):
-        stage.store.before("save", request)
+        stage.store.before("succeed", request)
         runs.may_end.set()
         await quiet()
         after = await stage.job(job)
