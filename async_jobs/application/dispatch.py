@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ from async_jobs.domain.deadline import LatePolicy, is_late
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.facts import JobLeased, UseCaseSkipped
 from async_jobs.domain.job import HandOff
-from async_jobs.domain.limits import UNLIMITED, Limits, queue_of
+from async_jobs.domain.limits import Limits, queue_of
 from async_jobs.domain.scheduling import (
     Candidate,
     Selection,
@@ -109,16 +109,14 @@ class Dispatcher:
         self, use_cases: Collection[str], window_of: WindowOf, lease_for: timedelta, limit: int
     ) -> Dispatched:
         await self._clock.sync()
-        limited = [
-            tenant
-            for tenant, quota in self._config.per_tenant_quotas.items()
-            if quota.max_running is not None
-        ]
+        quotas = self._config.per_tenant_quotas
+        limited = frozenset(t for t, quota in quotas.items() if quota.max_running is not None)
         async with self._store.turn(use_cases, limited) as turn:
             if not turn.use_cases:
                 return Dispatched()
             now = self._clock.now()
-            view = _View(self._config, await turn.running(), window_of, turn.tenants)
+            unheld = limited - turn.tenants
+            view = _View(self._config, await turn.running(), window_of, unheld)
             queries = self._queries(turn, view)
             heads = await turn.heads(queries, now) if queries else {}
             self._resume |= {name: each.resume for name, each in heads.items()}
@@ -159,24 +157,27 @@ class Dispatcher:
     ) -> Dispatched:
         by_queue: dict[str, list[HandOff]] = {}
         for use_case, selection in selections.items():
-            for c in selection.chosen:
-                seq = seqs.get(c.id)
-                if seq is None:
-                    continue
+            leased = [(c, seqs[c.id]) for c in selection.chosen if c.id in seqs]
+            for c, seq in leased:
                 by_queue.setdefault(c.queue, []).append(HandOff(c.id, seq, c.tenant_id))
-                if self._telemetry is not None:
-                    self._telemetry.record(
-                        JobLeased(
-                            at=now,
-                            job_id=c.id,
-                            tenant_id=c.tenant_id,
-                            use_case=use_case,
-                            lease_seq=seq,
-                            queue=c.queue,
-                        )
-                    )
+            self._tell(use_case, leased, now)
         expired = [c for selection in selections.values() for c in selection.expired]
         return Dispatched(by_queue=by_queue, expired=expired)
+
+    def _tell(self, use_case: str, leased: Sequence[tuple[Candidate, int]], now: datetime) -> None:
+        if self._telemetry is None or not self._telemetry.wants(JobLeased):
+            return
+        for c, seq in leased:
+            self._telemetry.record(
+                JobLeased(
+                    at=now,
+                    job_id=c.id,
+                    tenant_id=c.tenant_id,
+                    use_case=use_case,
+                    lease_seq=seq,
+                    queue=c.queue,
+                )
+            )
 
     def _skip(self, use_case: str, error: Exception) -> None:
         if self._telemetry is not None:
@@ -193,25 +194,25 @@ class _View:
         config: Limits,
         counts: Sequence[RunningCount],
         window_of: WindowOf,
-        tenants_held: frozenset[str],
+        tenants_unheld: frozenset[str],
     ) -> None:
         self._config = config
         self._window_of = window_of
-        self._tenants_held = tenants_held
-        self._running: dict[str, Counter[str]] = {}
+        self._tenants_unheld = tenants_unheld
+        self._running: defaultdict[str, defaultdict[str, int]] = defaultdict(_counts)
         self._tenant_running: Counter[str] = Counter()
         self._unclaimed: Counter[str] = Counter()
         self._windows: dict[str, int] = {}
         for count in counts:
             running = count.claimed + count.unclaimed
-            self._running.setdefault(count.use_case, Counter())[count.tenant_id] += running
+            self._running[count.use_case][count.tenant_id] += running
             self._tenant_running[count.tenant_id] += running
             self._unclaimed[count.queue] += count.unclaimed
 
     def free(self, use_case: str) -> int:
         """Return how many more jobs of the use case may run."""
-        running = self._running.get(use_case, Counter())
-        return self._config.use_case_configs[use_case].max_concurrent - running.total()
+        running = sum(self._running[use_case].values())
+        return self._config.use_case_configs[use_case].max_concurrent - running
 
     def window(self, queue: str) -> int:
         """Return how many more hand-offs a queue may hold in this turn."""
@@ -230,7 +231,6 @@ class _View:
         return self._within_windows(selections)
 
     def _select(self, use_case: str, heads: Heads, now: datetime) -> Selection:
-        quotas = self._config.per_tenant_quotas
         config = self._config.use_case_configs[use_case]
         expires = config.late_policy is LatePolicy.EXPIRE
         known: Collection[Candidate] = heads.ready
@@ -247,29 +247,27 @@ class _View:
             SelectionRequest(
                 config=config,
                 now=now,
-                running=self._running.get(use_case, {}),
+                running=self._running[use_case],
                 tenant_running=self._tenant_running,
-                quotas=quotas,
+                quotas=self._config.per_tenant_quotas,
                 window=sum(windows.values()),
                 candidates=known,
-                tenants_unheld={
-                    tenant
-                    for tenant in {c.tenant_id for c in known} - self._tenants_held
-                    if quotas.get(tenant, UNLIMITED).max_running is not None
-                },
+                tenants_unheld=self._tenants_unheld,
                 explain=False,
             )
         )
 
     def _within_windows(self, selections: Mapping[str, Selection]) -> Mapping[str, Selection]:
         chosen = Counter(c.queue for selection in selections.values() for c in selection.chosen)
+        if len(chosen) == 1:
+            return share_window(selections, self.window(*chosen), explain=False)
         crowded = [queue for queue, count in chosen.items() if count > self.window(queue)]
         for queue in crowded:
             of_queue = {
                 name: replace(s, chosen=tuple(c for c in s.chosen if c.queue == queue))
                 for name, s in selections.items()
             }
-            shared = share_window(of_queue, self.window(queue))
+            shared = share_window(of_queue, self.window(queue), explain=False)
             kept = {c.id for selection in shared.values() for c in selection.chosen}
             selections = {
                 name: replace(
@@ -278,6 +276,10 @@ class _View:
                 for name, s in selections.items()
             }
         return selections
+
+
+def _counts() -> defaultdict[str, int]:
+    return defaultdict(int)
 
 
 def _most_urgent(heads: Heads, now: datetime) -> datetime:

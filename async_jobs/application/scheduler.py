@@ -290,7 +290,7 @@ class Scheduler:
             answers = [Sent(handoff, f"{type(error).__name__}: {error}") for handoff in handoffs]
         answered = {sent.handoff: sent for sent in answers}
         # Reconciled against what was submitted: a transport may forget to answer for some.
-        sents = [answered.get(h, Sent(h, "the transport gave no answer")) for h in handoffs]
+        sents = [answered.get(h) or Sent(h, "the transport gave no answer") for h in handoffs]
         self._note_send(name, failed=all(sent.error is not None for sent in sents))
         return sents
 

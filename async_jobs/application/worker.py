@@ -112,14 +112,12 @@ class Worker:
         )
         self._threads = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="handler")
         self._lost_margin = timedelta(seconds=self._settings.lost_margin_seconds)
-        self._slots = Slots(
-            self._settings.slots, self._execute, on_free=lambda: self._room.changed.set()
-        )
         self._room = Room(
             self._settings.slots + self._settings.prefetch,
             in_hand=lambda: self._slots.in_hand,
             lanes=len(queues),
         )
+        self._slots = Slots(self._settings.slots, self._execute, on_free=self._room.changed.set)
         self._received_at: dict[str, float] = {}
 
     def ready(self) -> bool:

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from operator import attrgetter
+from typing import NamedTuple
 from uuid import UUID
 
 from async_jobs.domain.deadline import LatePolicy, is_late
@@ -110,15 +112,24 @@ def grant(candidate: Candidate, *, until: datetime, now: datetime) -> LeaseGrant
     return LeaseGrant(candidate.id, seq, next_lease_seq(seq), until, now)
 
 
-def order_within_tenant(
-    candidate: Candidate, policy: LatePolicy, now: datetime
-) -> tuple[bool, int, datetime, UUID]:
-    """Return the sort key inside a tenant: priority, then deadline, then id.
+_by_deadline = attrgetter("deadline_at", "id")
+_by_priority = attrgetter("priority")
+
+
+def in_tenant_order(
+    candidates: Iterable[Candidate], policy: LatePolicy, now: datetime
+) -> list[Candidate]:
+    """Return candidates in the order inside a tenant: priority, then deadline, then id.
 
     Under the policy `sideline` every late job comes after every job still on time.
     """
-    late = policy is LatePolicy.SIDELINE and is_late(candidate.deadline_at, now)
-    return (late, -candidate.priority, candidate.deadline_at, candidate.id)
+    # A stable sort for each key, the first one last: what a store shows is mostly in order, and
+    # sorting it again costs less than making one key of all.
+    ordered = sorted(candidates, key=_by_deadline)
+    ordered.sort(key=_by_priority, reverse=True)
+    if policy is LatePolicy.SIDELINE:
+        ordered.sort(key=lambda candidate: is_late(candidate.deadline_at, now))
+    return ordered
 
 
 def fair_shares(
@@ -139,14 +150,17 @@ def fair_shares(
             shares[tenant] = Fraction(hungry.pop(tenant))
         left -= sum(demand[tenant] for tenant in content)
         parts_left -= sum(parts[tenant] for tenant in content)
-    return shares | {tenant: Fraction(left * parts[tenant], parts_left) for tenant in hungry}
+    # Most tenants weigh the same: a fraction is worked out once for each weight.
+    share_of = {part: Fraction(left * part, parts_left) for part in {parts[t] for t in hungry}}
+    return shares | {tenant: share_of[parts[tenant]] for tenant in hungry}
 
 
 def _whole_numbers(weights: Mapping[str, float]) -> Mapping[str, int]:
     """Return whole numbers in the same proportion."""
-    exact = {tenant: _decimal(weight) for tenant, weight in weights.items()}
-    scale = math.lcm(*{weight.denominator for weight in exact.values()})
-    return {tenant: int(weight * scale) for tenant, weight in exact.items()}
+    exact = {weight: _decimal(weight) for weight in set(weights.values())}
+    scale = math.lcm(*(weight.denominator for weight in exact.values()))
+    whole = {weight: int(fraction * scale) for weight, fraction in exact.items()}
+    return {tenant: whole[weight] for tenant, weight in weights.items()}
 
 
 @lru_cache(maxsize=4_096)
@@ -160,7 +174,7 @@ def select(request: SelectionRequest) -> Selection:
     free = request.config.max_concurrent - sum(request.running.values())
     capacity = max(0, min(free, request.window))
     if sum(map(len, triage.lanes.values())) <= capacity:
-        chosen = [c for _, c in sorted(r for lane in triage.lanes.values() for r in lane)]
+        chosen = triage.in_order(c for lane in triage.lanes.values() for c in lane)
     else:
         chosen = _contend(request, triage, capacity)
         if request.explain:
@@ -169,39 +183,38 @@ def select(request: SelectionRequest) -> Selection:
     return Selection(chosen=tuple(chosen), expired=tuple(triage.expired), blocked=triage.blocked)
 
 
-_Rank: TypeAlias = tuple[bool, int, datetime, UUID]
-
-
 class _Triage:
-    """The candidates sorted out: eligible ones by tenant, in the tenant's own order.
-
-    In `lanes` each stands behind its sort key, which is worked out once; no two keys are equal.
-    """
+    """The candidates sorted out: eligible ones in `lanes` by tenant, in the tenant's own order."""
 
     def __init__(self, request: SelectionRequest) -> None:
         self.request = request
         self.expired: list[Candidate] = []
         self.blocked: dict[UUID, Blocked] = {}
-        self.lanes: dict[str, list[tuple[_Rank, Candidate]]] = {}
+        self.lanes: dict[str, list[Candidate]] = {}
+        self._sideline = request.config.late_policy is LatePolicy.SIDELINE
         expire = request.config.late_policy is LatePolicy.EXPIRE
-        by_tenant: dict[str, list[Candidate]] = {}
+        by_tenant: defaultdict[str, list[Candidate]] = defaultdict(list)
         for candidate in request.candidates:
             if candidate.run_at > request.now:
-                self.blocked[candidate.id] = Blocked(Reason.NOT_DUE)
+                self._block([candidate], Reason.NOT_DUE)
             elif expire and is_late(candidate.deadline_at, request.now):
                 self.expired.append(candidate)
             elif request.config.max_concurrent == 0:
-                self.blocked[candidate.id] = Blocked(Reason.PAUSED)
+                self._block([candidate], Reason.PAUSED)
             else:
-                by_tenant.setdefault(candidate.tenant_id, []).append(candidate)
-        self.expired.sort(key=self.key)
-        for tenant, lane in by_tenant.items():
-            self._limit(tenant, sorted((self.key(c), c) for c in lane))
+                by_tenant[candidate.tenant_id].append(candidate)
+        self.expired = self.in_order(self.expired)
+        for tenant, candidates in by_tenant.items():
+            self._limit(tenant, self.in_order(candidates))
 
-    def key(self, candidate: Candidate) -> _Rank:
-        return order_within_tenant(candidate, self.request.config.late_policy, self.request.now)
+    def in_order(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        return in_tenant_order(candidates, self.request.config.late_policy, self.request.now)
 
-    def _limit(self, tenant: str, lane: list[tuple[_Rank, Candidate]]) -> None:
+    def is_behind(self, candidate: Candidate) -> bool:
+        """Tell whether the candidate is late where late jobs go last."""
+        return self._sideline and is_late(candidate.deadline_at, self.request.now)
+
+    def _limit(self, tenant: str, lane: list[Candidate]) -> None:
         limit = self.request.quotas.get(tenant, UNLIMITED).max_running
         room, reason = len(lane), Reason.TENANT_FULL
         if limit is not None:
@@ -210,10 +223,13 @@ class _Triage:
                 room = 0
             if limit == 0:
                 reason = Reason.PAUSED
-        for _, candidate in lane[room:]:
-            self.blocked[candidate.id] = Blocked(reason)
-        if lane[:room]:
+        self._block(lane[room:], reason)
+        if room:
             self.lanes[tenant] = lane[:room]
+
+    def _block(self, candidates: Iterable[Candidate], reason: Reason) -> None:
+        if self.request.explain:
+            self.blocked.update((candidate.id, Blocked(reason)) for candidate in candidates)
 
 
 def _contend(request: SelectionRequest, triage: _Triage, capacity: int) -> list[Candidate]:
@@ -222,34 +238,38 @@ def _contend(request: SelectionRequest, triage: _Triage, capacity: int) -> list[
     demand = {tenant: n + len(triage.lanes.get(tenant, ())) for tenant, n in running.items()}
     weights = {tenant: request.quotas.get(tenant, UNLIMITED).weight for tenant in demand}
     shares = fair_shares(request.config.max_concurrent, demand, weights)
-    heads: list[tuple[bool, int, datetime, UUID, str, int]] = []
+    # Whole numbers are compared many times faster than fractions.
+    ratios = {tenant: shares[tenant].as_integer_ratio() for tenant in triage.lanes}
 
-    def push(tenant: str, index: int) -> None:
-        (late, *_), candidate = triage.lanes[tenant][index]
-        claim = _claim(running[tenant], shares[tenant])
-        heapq.heappush(heads, (late, claim, candidate.deadline_at, candidate.id, tenant, index))
+    def head(tenant: str, index: int) -> tuple[bool, int, datetime, UUID, str, int]:
+        candidate = triage.lanes[tenant][index]
+        late = triage.is_behind(candidate)
+        claim = _claim(running[tenant] + index, *ratios[tenant])
+        return (late, claim, candidate.deadline_at, candidate.id, tenant, index)
 
-    for tenant in triage.lanes:
-        push(tenant, 0)
+    heads = [head(tenant, 0) for tenant in triage.lanes]
+    heapq.heapify(heads)
     chosen: list[Candidate] = []
     while heads and len(chosen) < capacity:
-        *_, tenant, index = heapq.heappop(heads)
-        chosen.append(triage.lanes[tenant][index][1])
-        running[tenant] += 1
-        if index + 1 < len(triage.lanes[tenant]):
-            push(tenant, index + 1)
+        *_, tenant, index = heads[0]
+        lane = triage.lanes[tenant]
+        chosen.append(lane[index])
+        if index + 1 < len(lane):
+            heapq.heapreplace(heads, head(tenant, index + 1))
+        else:
+            heapq.heappop(heads)
     return chosen
 
 
-def _claim(running: int, share: Fraction) -> int:
+def _claim(running: int, numerator: int, denominator: int) -> int:
     """Rank a tenant's next slot: 0 wholly within its share, 1 partly, 2 beyond it.
 
     Whole slots go first. Were a fraction as good as a whole, four tenants entitled to 1.25
     slots each could take 2, 2, 1 and 0.
     """
-    if running + 1 <= share:
+    if (running + 1) * denominator <= numerator:
         return 0
-    return 1 if running < share else 2
+    return 1 if running * denominator < numerator else 2
 
 
 def _passed_over(
@@ -259,18 +279,18 @@ def _passed_over(
     taken = {candidate.id for candidate in chosen}
     latest: dict[tuple[bool, str], datetime] = {}
     for c in chosen:
-        lane = (triage.key(c)[0], c.tenant_id)
-        latest[lane] = max(latest.get(lane, c.deadline_at), c.deadline_at)
+        key = (triage.is_behind(c), c.tenant_id)
+        latest[key] = max(latest.get(key, c.deadline_at), c.deadline_at)
     # The latest deadline that was served, and the latest of any other tenant's.
     ranked: dict[bool, list[tuple[datetime, str]]] = {
         late: sorted(((d, t) for (at, t), d in latest.items() if at is late), reverse=True)[:2]
         for late in (False, True)
     }
     blocked: dict[UUID, Blocked] = {}
-    for tenant, ranked_jobs in triage.lanes.items():
-        waiting = [(rank, c) for rank, c in ranked_jobs if c.id not in taken]
-        for position, (rank, candidate) in enumerate(waiting):
-            others = ranked[rank[0]]
+    for tenant, lane in triage.lanes.items():
+        waiting = [candidate for candidate in lane if candidate.id not in taken]
+        for position, candidate in enumerate(waiting):
+            others = ranked[triage.is_behind(candidate)]
             if position:
                 blocked[candidate.id] = Blocked(Reason.BEHIND, position)
             elif any(t != tenant and candidate.deadline_at < d for d, t in others):
@@ -280,11 +300,13 @@ def _passed_over(
     return blocked
 
 
-def share_window(selections: Mapping[str, Selection], window: int) -> Mapping[str, Selection]:
+def share_window(
+    selections: Mapping[str, Selection], window: int, *, explain: bool = True
+) -> Mapping[str, Selection]:
     """Cut the selections of use cases that feed one queue to `window` hand-offs in all.
 
     Each use case keeps the beginning of its own order; among them the earliest deadline goes
-    first.
+    first. What is cut is blocked by the window, if `explain` asks for it.
     """
     if sum(len(s.chosen) for s in selections.values()) <= window:
         return selections
@@ -296,20 +318,22 @@ def share_window(selections: Mapping[str, Selection], window: int) -> Mapping[st
     heapq.heapify(heads)
     kept = dict.fromkeys(selections, 0)
     for _ in range(max(0, window)):
-        *_, name = heapq.heappop(heads)
+        *_, name = heads[0]
         kept[name] += 1
         if kept[name] < len(selections[name].chosen):
             following = selections[name].chosen[kept[name]]
-            heapq.heappush(heads, (following.deadline_at, following.id, name))
-    return {name: _cut(selection, kept[name]) for name, selection in selections.items()}
+            heapq.heapreplace(heads, (following.deadline_at, following.id, name))
+        else:
+            heapq.heappop(heads)
+    return {name: _cut(each, kept[name], explain) for name, each in selections.items()}
 
 
-def _cut(selection: Selection, keep: int) -> Selection:
-    left_out = {c.id: Blocked(Reason.WINDOW_FULL) for c in selection.chosen[keep:]}
+def _cut(selection: Selection, keep: int, explain: bool) -> Selection:
+    left_out = selection.chosen[keep:] if explain else ()
     return Selection(
         chosen=selection.chosen[:keep],
         expired=selection.expired,
-        blocked={**selection.blocked, **left_out},
+        blocked={**selection.blocked, **{c.id: Blocked(Reason.WINDOW_FULL) for c in left_out}},
     )
 
 

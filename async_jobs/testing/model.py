@@ -11,7 +11,7 @@ from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import LIVE, TERMINAL, Job, JobFilter, JobStatus
 from async_jobs.domain.lifecycle import Change, Leased, advance
 from async_jobs.domain.quota import admit
-from async_jobs.domain.scheduling import Candidate, LeaseGrant, order_within_tenant
+from async_jobs.domain.scheduling import Candidate, LeaseGrant, in_tenant_order
 from async_jobs.ports.store import Added, AddResult, Applied, Duplicate, Invalid
 from async_jobs.testing.builders import candidate_of
 
@@ -114,9 +114,8 @@ class StoreModel:
             for job in self.jobs.values()
             if job.use_case == use_case and job.status is JobStatus.PENDING and job.run_at <= now
         ]
-        ready.sort(key=lambda candidate: order_within_tenant(candidate, late_policy, now))
         lanes: dict[str, list[Candidate]] = {}
-        for candidate in ready:
+        for candidate in in_tenant_order(ready, late_policy, now):
             lanes.setdefault(candidate.tenant_id, []).append(candidate)
         return lanes
 

@@ -180,16 +180,16 @@ ORDER = (
     bug(
         "priority_reversed",
         "Within a tenant the least important job goes first.",
-        Edit(scheduling.order_within_tenant, "-candidate.priority", "candidate.priority"),
+        Edit(scheduling.in_tenant_order, "reverse=True", "reverse=False"),
         breaks="S14",
     ),
     bug(
         "order_by_run_at",
         "Within a tenant the oldest job goes first, whatever its deadline.",
         Edit(
-            scheduling.order_within_tenant,
-            "candidate.deadline_at, candidate.id",
-            "candidate.run_at, candidate.id",
+            scheduling.in_tenant_order,
+            "key=_by_deadline",
+            "key=lambda candidate: (candidate.run_at, candidate.id)",
         ),
         breaks="S14",
     ),
@@ -197,9 +197,9 @@ ORDER = (
         "sideline_ignored",
         "Late jobs of a use case that puts them behind go first.",
         Edit(
-            scheduling.order_within_tenant,
-            "policy is LatePolicy.SIDELINE and",
-            "not policy and",
+            scheduling.in_tenant_order,
+            "policy is LatePolicy.SIDELINE",
+            "not policy",
         ),
         breaks="S14",
     ),
@@ -212,7 +212,7 @@ ORDER = (
     bug(
         "shares_ignored",
         "The earliest deadline wins, so that a tenant's backlog displaces all others.",
-        Edit(scheduling._claim, "return 1 if running < share else 2", "return 0"),
+        Edit(scheduling._claim, "return 1 if running * denominator < numerator else 2", "return 0"),
         breaks="L5",
     ),
     bug(

@@ -22,14 +22,14 @@ COUNTS = (
         Edit(
             _View._select,
             "tenant_running=self._tenant_running",
-            "tenant_running=self._running.get(use_case, {})",
+            "tenant_running=self._running[use_case]",
         ),
         breaks="S8",
     ),
     bug(
         "tenant_of_another_scheduler",
         "A limited tenant that another scheduler leases for just now is leased for as well.",
-        Edit(_View._select, "- self._tenants_held", "& set()"),
+        Edit(Dispatcher._turn, "limited - turn.tenants", "frozenset()"),
         breaks="S8",
     ),
     bug(

@@ -12,7 +12,7 @@ from async_jobs.adapters.memory.waiting import round_trip
 from async_jobs.domain.deadline import LatePolicy, is_late
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import Leased, advance
-from async_jobs.domain.scheduling import Candidate, LeaseGrant, order_within_tenant
+from async_jobs.domain.scheduling import Candidate, LeaseGrant, in_tenant_order
 from async_jobs.ports.store import Heads, HeadsQuery, RunningCount
 
 
@@ -111,8 +111,8 @@ def _heads(ready: list[Job], query: HeadsQuery, now: datetime) -> Heads:
     extra = -(-2 * query.limit // max(1, len(shown)))
     seen: list[Candidate] = []
     for tenant in sorted(shown):
-        lane = [candidate for candidate in candidates if candidate.tenant_id == tenant]
-        lane.sort(key=lambda c: order_within_tenant(c, query.late_policy, now))
+        of_tenant = [candidate for candidate in candidates if candidate.tenant_id == tenant]
+        lane = in_tenant_order(of_tenant, query.late_policy, now)
         seen += lane[: in_window[tenant] + extra]
     late: list[Candidate] = []
     if query.late_policy is LatePolicy.EXPIRE:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from uuid import UUID
 from zlib import crc32
 
@@ -43,6 +44,15 @@ def turn_key(tenant_id: str) -> int:
     return _tenant_locks()[crc32(tenant_id.encode()) % TENANT_LOCKS]
 
 
+@lru_cache(maxsize=1)
+def _by_turn_key(tenants: frozenset[str]) -> Mapping[int, Sequence[str]]:
+    """Return tenants by their lock; kept, because turn after turn asks for the same ones."""
+    by_key: dict[int, list[str]] = {}
+    for tenant in tenants:
+        by_key.setdefault(turn_key(tenant), []).append(tenant)
+    return by_key
+
+
 class PostgresTurn:
     """Implements `DispatchTurn` within an open transaction of the store's."""
 
@@ -64,15 +74,15 @@ class PostgresTurn:
         tenants: Collection[str],
     ) -> PostgresTurn:
         """Take what is free, in one round trip, waiting for nothing."""
-        keys = {("use_case", name): lock_key("use_case", name) for name in use_cases}
-        keys |= {("turn_tenant", name): turn_key(name) for name in tenants}
-        rows = await connection.fetch(sql("take_turns"), sorted(set(keys.values())))
-        taken = {row["key"] for row in rows if row["taken"]}
-        held = {thing for thing, key in keys.items() if key in taken}
+        keys = {name: lock_key("use_case", name) for name in use_cases}
+        limited = frozenset(tenants)
+        tenants_of = _by_turn_key(limited)
+        rows = await connection.fetch(sql("take_turns"), sorted({*keys.values(), *tenants_of}))
+        missed = {row["key"] for row in rows}
         return cls(
             connection,
-            frozenset(name for kind, name in held if kind == "use_case"),
-            frozenset(name for kind, name in held if kind == "turn_tenant"),
+            frozenset(name for name, key in keys.items() if key not in missed),
+            limited.difference(*(tenants_of.get(key, ()) for key in missed)),
         )
 
     @property
@@ -88,7 +98,7 @@ class PostgresTurn:
     async def running(self) -> Sequence[RunningCount]:
         """See `DispatchTurn`."""
         rows = await self._connection.fetch(sql("running_counts"))
-        return [RunningCount(*row.values()) for row in rows]
+        return [RunningCount(*row) for row in rows]
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
         """See `DispatchTurn`."""
@@ -138,18 +148,20 @@ class PostgresTurn:
 
     async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
         """See `DispatchTurn`."""
-        if not grants:
-            return frozenset()
-        ordered = sorted(grants, key=lambda grant: grant.job_id)
-        rows = await self._connection.fetch(
-            sql("lease_jobs"),
-            [grant.job_id for grant in ordered],
-            [grant.expected_lease_seq for grant in ordered],
-            [grant.lease_seq for grant in ordered],
-            [grant.until for grant in ordered],
-            [grant.at for grant in ordered],
-        )
-        return frozenset(row["id"] for row in rows)
+        # Those of a turn mostly share their times, and to encode times for each costs most.
+        by_times: defaultdict[tuple[datetime, datetime], list[LeaseGrant]] = defaultdict(list)
+        for grant in sorted(grants, key=lambda grant: grant.job_id):
+            by_times[grant.until, grant.at].append(grant)
+        leased: list[asyncpg.Record] = []
+        for times, alike in by_times.items():
+            leased += await self._connection.fetch(
+                sql("lease_jobs"),
+                [grant.job_id for grant in alike],
+                [grant.expected_lease_seq for grant in alike],
+                [grant.lease_seq for grant in alike],
+                *times,
+            )
+        return frozenset(row["id"] for row in leased)
 
 
 def _resume(rows: Sequence[asyncpg.Record], query: HeadsQuery) -> str:

@@ -19,7 +19,7 @@ from async_jobs.domain.lifecycle import (
     Retried,
     Snoozed,
 )
-from async_jobs.domain.scheduling import Candidate, grant, order_within_tenant
+from async_jobs.domain.scheduling import Candidate, grant, in_tenant_order
 from async_jobs.ports.store import Heads, HeadsQuery, JobStore
 from async_jobs.testing.builders import a_job, candidate_of, later
 from async_jobs.testing.clocks import NOW
@@ -61,7 +61,7 @@ def lanes(candidates: Sequence[Candidate]) -> dict[str, list[Candidate]]:
 def lanes_of(jobs: Sequence[Job], policy: LatePolicy, now: datetime) -> dict[str, list[Candidate]]:
     """Return each tenant's jobs in scheduling order."""
     candidates = [candidate_of(job) for job in jobs]
-    return lanes(sorted(candidates, key=lambda c: order_within_tenant(c, policy, now)))
+    return lanes(in_tenant_order(candidates, policy, now))
 
 
 class HeadsContract(StoreFixtures):

@@ -136,6 +136,22 @@ def test_jobs_over_a_tenants_limit_leave_their_room_to_others() -> None:
     assert numbers(selection.chosen) == [1, 3]
 
 
+def test_reasons_are_given_only_if_asked_for() -> None:
+    """Whoever needs none gets the same jobs."""
+    request = SelectionRequest(
+        config=UseCaseConfig(max_concurrent=1),
+        now=NOW,
+        running={},
+        tenant_running={},
+        quotas={"acme": TenantQuota(max_running=2)},
+        window=1000,
+        candidates=[waiting(1), waiting(2), waiting(3), waiting(4, due=1)],
+        explain=False,
+    )
+
+    assert select(request) == Selection(chosen=(waiting(1),))
+
+
 # --- Rule 2: capacity ------------------------------------------------------------------------
 
 

@@ -47,6 +47,17 @@ def test_what_a_window_cuts_is_blocked_by_it() -> None:
     assert numbers(shared.expired) == [99]
 
 
+def test_what_a_window_cuts_is_explained_only_if_asked() -> None:
+    """Whoever needs no reasons gets the same jobs, and what was known stays."""
+    known = {UUID(int=7): Blocked(Reason.NOT_DUE)}
+    selections = {"a": chosen(waiting(1), waiting(2), blocked=known)}
+
+    shared = share_window(selections, 1, explain=False)["a"]
+
+    assert numbers(shared.chosen) == [1]
+    assert why_not(shared) == {7: Blocked(Reason.NOT_DUE)}
+
+
 @pytest.mark.parametrize("window", [0, -1])
 def test_a_closed_window_cuts_everything(window: int) -> None:
     """Every use case keeps its place in the answer."""

@@ -1,5 +1,5 @@
 -- take_turns: try to take locks until the transaction ends; never waits.
 --   $1 keys bigint[]
 -- Always a statement of its own, before any count: a snapshot taken together with the lock is
--- older than the lock, and lets two schedulers exceed a cap.
-SELECT key, pg_try_advisory_xact_lock(key) AS taken FROM unnest($1::bigint[]) AS locks (key)
+-- older than the lock, and lets two schedulers exceed a cap. Returns those that others hold.
+SELECT key FROM unnest($1::bigint[]) AS locks (key) WHERE NOT pg_try_advisory_xact_lock(key)
