@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 from async_jobs.domain.errors import Unavailable
@@ -66,6 +66,14 @@ class _Asked(NamedTuple):
     answer: asyncio.Future[AddResult]
 
 
+def _asked(job: Job) -> _Asked:
+    return _Asked(job, asyncio.get_running_loop().create_future())
+
+
+def _current_task() -> asyncio.Task[Any]:
+    return cast("asyncio.Task[Any]", asyncio.current_task())
+
+
 class _Line:
     """Jobs that may share a group, until there are none left."""
 
@@ -74,16 +82,34 @@ class _Line:
         self._clock = clock
         self._on_empty = on_empty
         self._waiting: deque[_Asked] = deque()
-        self._flights: set[asyncio.Task[None]] = set()
+        self._flights: set[asyncio.Task[Any]] = set()
         self._impatience: asyncio.Task[None] | None = None
 
     async def add(self, job: Job) -> AddResult:
-        asked = _Asked(job, asyncio.get_running_loop().create_future())
-        self._waiting.append(asked)
         if not self._flights:
-            self._take_off()
-        elif self._impatience is None and len(self._flights) < FLIGHTS_MAX:
+            return await self._add_first(job)
+        asked = _asked(job)
+        self._waiting.append(asked)
+        if self._impatience is None and len(self._flights) < FLIGHTS_MAX:
             self._impatience = asyncio.create_task(self._lose_patience())
+        return await asked.answer
+
+    async def _add_first(self, job: Job) -> AddResult:
+        """Add a job in its caller's own task, unless others come in the same moment.
+
+        Whoever comes later goes on when the caller is answered, or when he has gone.
+        """
+        flight = _current_task()
+        self._flights.add(flight)
+        try:
+            await self._clock.sleep(0)
+            if not self._waiting:
+                (answer,) = await self._add([job])
+                return answer
+            asked = _asked(job)
+            self._waiting.appendleft(asked)
+        finally:
+            self._land(flight)
         return await asked.answer
 
     def _take_off(self) -> None:
@@ -101,13 +127,19 @@ class _Line:
             while group := self._next_group():
                 await self._settle(group)
         finally:
-            self._flights.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-            if not self._flights:
-                group += self._waiting
-                self._waiting.clear()
-                self._on_empty()
             for asked in group:
                 asked.answer.cancel()  # this task was cancelled: nobody will answer
+            self._land(_current_task())
+
+    def _land(self, flight: asyncio.Task[Any]) -> None:
+        self._flights.discard(flight)
+        if self._flights:
+            return
+        if any(not asked.answer.done() for asked in self._waiting):
+            self._take_off()
+        else:
+            self._waiting.clear()
+            self._on_empty()
 
     def _next_group(self) -> list[_Asked]:
         """Take what may be added in one call: no id twice, and nobody who has gone."""

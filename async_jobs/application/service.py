@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from async_jobs.application import failpoints
@@ -30,11 +30,11 @@ from async_jobs.domain.job import (
     JobStatus,
     JsonValue,
 )
-from async_jobs.domain.limits import Limits
+from async_jobs.domain.limits import UNLIMITED, Limits
 from async_jobs.domain.quota import Refused, limited_tenants
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.signal import DISPATCH, Signal, cancellation
-from async_jobs.ports.store import AddResult, Duplicate, Invalid, JobStore
+from async_jobs.ports.store import Added, AddResult, Duplicate, Invalid, JobStore
 from async_jobs.ports.telemetry import Telemetry
 
 BATCH_MAX = 1_000
@@ -89,13 +89,11 @@ class JobService:
                 back with it; schedulers are not woken and find the job by their polling.
         """
         await self._clock.sync()
-        job = self._new_job(request)
+        job = self._new_job(request, self._clock.now())
         if connection is None:
             result = await self._gatherer.add(job)
         else:
             (result,) = await self._add([job], within=connection)
-        if isinstance(result, Invalid):
-            raise InvalidJobError(result.field, result.problem)
         (enqueued,) = await self._told([job], [result], connection)
         return enqueued
 
@@ -106,12 +104,13 @@ class JobService:
         if len(requests) > BATCH_MAX:
             raise InvalidJobError("jobs", f"must be at most {BATCH_MAX}; got {len(requests)}")
         await self._clock.sync()
+        now = self._clock.now()
         jobs = []
         for index, request in enumerate(requests):
             if index % JOBS_AT_ONCE == JOBS_AT_ONCE - 1:
                 await self._clock.sleep(0)  # payloads of many values take a while to check
             try:
-                jobs.append(self._new_job(request))
+                jobs.append(self._new_job(request, now))
             except InvalidJobError as error:
                 raise _at(index, error) from None
         results = await self._add(jobs, within=connection)
@@ -128,33 +127,34 @@ class JobService:
         return await self._store.add(jobs, limits, within=within)
 
     def _is_limited(self, tenant: str) -> bool:
-        return bool(limited_tenants([tenant], self._config.per_tenant_quotas))
+        quota = self._config.per_tenant_quotas.get(tenant, UNLIMITED)
+        return quota.max_pending_jobs is not None
 
     async def _told(
         self, jobs: Sequence[Job], results: Sequence[AddResult], connection: object | None
     ) -> list[Enqueued]:
         """Return the answer to an enqueue that was committed, after telling whom it concerns."""
-        enqueued = [_enqueued(job, result) for job, result in zip(jobs, results, strict=True)]
+        enqueued = [_enqueued(result) for result in results]
         await failpoints.reached(failpoints.API_AFTER_COMMIT_BEFORE_REPLY)
         if connection is None:
             added = [job for job, each in zip(jobs, enqueued, strict=True) if not each.duplicate]
             self._announce(added)
         return enqueued
 
-    def _new_job(self, request: EnqueueJobRequest) -> Job:
-        now = self._clock.now()
+    def _new_job(self, request: EnqueueJobRequest, now: datetime) -> Job:
         return new_job(request, self._config, now=now, id=self._chance.uuid(now))
 
     def _announce(self, added: Sequence[Job]) -> None:
         if added:
             # Also for jobs that are due later: a scheduler sleeps until the next one it knows.
             self._notify(DISPATCH)
-        self._record(
-            JobEnqueued(
-                run_at=job.run_at, deadline_at=job.deadline_at, **job_ids(job, at=job.created_at)
+        if self._telemetry is None or not self._telemetry.wants(JobEnqueued):
+            return
+        for job in added:
+            ids = job_ids(job, at=job.created_at)
+            self._telemetry.record(
+                JobEnqueued(run_at=job.run_at, deadline_at=job.deadline_at, **ids)
             )
-            for job in added
-        )
 
     async def get_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
         """See `Jobs`."""
@@ -330,11 +330,13 @@ def _check_names(**names: str | None) -> None:
             check_name(field, name)
 
 
-def _enqueued(job: Job, result: AddResult) -> Enqueued:
+def _enqueued(result: AddResult) -> Enqueued:
     match result:
-        case Refused(tenant_id=tenant_id, limit=limit, used=used, asked=asked):
-            raise QuotaExceededError(tenant_id=tenant_id, limit=limit, used=used, asked=asked)
+        case Added(job_id=job_id):
+            return Enqueued(job_id)
         case Duplicate(of=job_id):
             return Enqueued(job_id, duplicate=True)
-        case _:
-            return Enqueued(job.id)
+        case Refused(tenant_id=tenant_id, limit=limit, used=used, asked=asked):
+            raise QuotaExceededError(tenant_id=tenant_id, limit=limit, used=used, asked=asked)
+        case Invalid(field=field, problem=problem):
+            raise InvalidJobError(field, problem)

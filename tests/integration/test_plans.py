@@ -52,6 +52,7 @@ ROWS_MAX: Mapping[str, int] = {
     "succeed_jobs": LIMIT,
     "get_jobs": LIMIT,
     "purge_jobs": 2 * LIMIT,
+    "add_job": 2,  # the admission of its tenant, looked at twice
     "add_jobs": 2 * LIMIT,  # the admissions of their tenants
     "find_twins": 2 * LIMIT,
     "lock_admissions": 0,
@@ -67,6 +68,7 @@ ROWS_MAX: Mapping[str, int] = {
 PAGES_OF_READ, PAGES_OF_WRITE = 6, 30
 """What a row costs: the way down an index and the row itself; entries in every index."""
 WRITES = {"promote_due", "sideline_late", "lease_jobs", "save_jobs", "purge_jobs", "add_jobs"} | {
+    "add_job",
     "claim_jobs",
     "succeed_jobs",
     "set_aside",
@@ -342,6 +344,14 @@ async def in_batches(scene: Scene) -> None:
     await scene.store.save([lifecycle.change(job, lifecycle.Cancelled(), now=NOW) for job in read])
 
 
+async def one_at_a_time(scene: Scene) -> None:
+    """Add a job, of a tenant without a limit and of one with a limit."""
+    await scene.store.add([a_job(tenant_id="tenant-0008", dedupe_key="daily")], {})
+    limited = [a_job(tenant_id="tenant-0009") for _ in range(2)]
+    await scene.store.add(limited, {"tenant-0009": PENDING_MAX})
+    await scene.store.add([a_job(tenant_id="tenant-0009")], {"tenant-0009": PENDING_MAX})
+
+
 async def leases(scene: Scene) -> None:
     """Claim a batch of hand-offs, once more in vain, and end their leases."""
     rows = await scene.connection.fetch(
@@ -406,6 +416,7 @@ Call: TypeAlias = Callable[[Scene], Awaitable[None]]
                 "save_jobs",
             },
         ),
+        (one_at_a_time, {"add_job", "add_jobs", "lock_admissions", "count_admissions"}),
         (leases, {"claim_jobs", "succeed_jobs"}),
         (unreadable_rows, {"expired_leases", "set_aside"}),
         (a_lane, {"receive_handoffs", "release_handoffs", "ack_handoffs"}),

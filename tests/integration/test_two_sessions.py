@@ -213,7 +213,7 @@ FAULTS = (
     ),
     Spoiled(
         "no_look_at_the_room",
-        lambda: statement("AdmitsWithoutRoom"),
+        lambda: statement("AdmitsOneWithoutRoom"),
         "add_limited",
         "add_within",
         "S12",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from async_jobs.adapters.postgres.pool import AnyConnection
-from async_jobs.adapters.postgres.rows import new_columns
+from async_jobs.adapters.postgres.rows import new_columns, new_values
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import LIVE, TERMINAL, Job, Phase
@@ -100,15 +100,19 @@ async def _insert(
     """Insert what is new; None, and nothing inserted, if the limit needs a count."""
     inserted: set[UUID] = set()
     twins: dict[UUID, AddResult] = {}
-    # In one order for everybody, so that calls with the same keys wait, but not in a ring.
-    waiting = sorted(jobs, key=lambda job: (job.tenant_id, job.dedupe_key or "", job.id))
+    waiting = sorted(jobs, key=_place)
     for _ in range(INSERT_ROUNDS_MAX):
         # Some are in: so the call is in a transaction, and room for the others is taken.
         within = (None, None) if limit is None or inserted else limit
-        rows = await connection.fetch(sql("add_jobs"), *new_columns(waiting), *within)
-        if not rows:
+        if len(waiting) == 1:
+            row = await connection.fetchrow(sql("add_job"), *new_values(waiting[0]), *within)
+        else:
+            row = await connection.fetchrow(sql("add_jobs"), *new_columns(waiting), *within)
+        if row is None:
             return None
-        inserted |= {row["id"] for row in rows if row["id"] is not None}
+        if row["all_inserted"]:
+            return _Found(inserted.union([job.id for job in waiting]), twins)
+        inserted.update(row["inserted"] or ())
         waiting = [job for job in waiting if job.id not in inserted]
         if waiting:
             twins |= await _twins(connection, waiting)
@@ -117,6 +121,14 @@ async def _insert(
         if not waiting:
             return _Found(inserted, twins)
     raise Unavailable("a dedupe key changed hands too often while a job was being added")
+
+
+def _place(job: Job) -> tuple[str, str, int]:
+    """Return where a job is inserted among others.
+
+    In one order for everybody, so that calls with the same keys wait, but not in a ring.
+    """
+    return job.tenant_id, job.dedupe_key or "", job.id.int
 
 
 async def _twins(connection: AnyConnection, jobs: Sequence[Job]) -> dict[UUID, AddResult]:
@@ -172,6 +184,8 @@ async def _insert_and_count(
 
 def _answers(jobs: Sequence[Job], found: _Found, away: Refused | Invalid | None) -> list[AddResult]:
     """Return one result per job in order; `away` takes the place of all but duplicates."""
+    if away is None and len(found.inserted) == len(jobs):
+        return [Added(job.id) for job in jobs]
     answered: set[UUID] = set()
     results: list[AddResult] = []
     for job in jobs:

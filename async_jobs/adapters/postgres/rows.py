@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 import asyncpg
 
@@ -77,26 +78,22 @@ def candidates_of(rows: Sequence[asyncpg.Record]) -> list[Candidate]:
     return [Candidate._make(row[-CANDIDATE_COLUMNS:]) for row in rows]
 
 
-def new_columns(jobs: Sequence[Job]) -> tuple[list[Any], ...]:
+def new_values(job: Job) -> Sequence[Any]:
+    """Return the arguments of `add_job`."""
+    return [value_of(job) for value_of in _NEW]
+
+
+def new_columns(jobs: Sequence[Job]) -> Sequence[Sequence[Any]]:
     """Return the arguments of `add_jobs`."""
-    return (
-        [job.id for job in jobs],
-        [job.tenant_id for job in jobs],
-        [job.use_case for job in jobs],
-        [job.type for job in jobs],
-        [job.queue for job in jobs],
-        [encoded(job.payload) for job in jobs],
-        [job.run_at for job in jobs],
-        [job.delay_tolerance for job in jobs],
-        [job.deadline_at for job in jobs],
-        [job.priority for job in jobs],
-        [job.max_attempts for job in jobs],
-        [_backoff_json(job.backoff_policy) for job in jobs],
-        [job.dedupe_key for job in jobs],
-        [job.created_at for job in jobs],
-        [encoded(dict(job.headers)) if job.headers else None for job in jobs],
-        [_lane(job) for job in jobs],
-    )
+    ids, *columns = ([*map(value_of, jobs)] for value_of in _NEW)
+    return [ids, *map(_shared, columns)]
+
+
+def _shared(column: list[Any]) -> list[Any]:
+    """Return the first value alone if it is that of all: an array costs by its length."""
+    first = column[0]
+    are_equal = first == column[-1] and column.count(first) == len(column)
+    return column[:1] if are_equal else column
 
 
 _STATUS_OF_PHASE: Mapping[Phase, str] = {
@@ -205,6 +202,26 @@ def _backoff(text: str) -> BackoffPolicy:
         max_delay_seconds=fields["max_delay_seconds"],
         jitter=fields["jitter"],
     )
+
+
+# The columns of a new job, in the order of the parameters of `add_job` and `add_jobs`.
+_NEW: Final[Sequence[Callable[[Job], Any]]] = (
+    attrgetter("id"),
+    attrgetter("tenant_id"),
+    attrgetter("use_case"),
+    attrgetter("type"),
+    attrgetter("queue"),
+    lambda job: encoded(job.payload),
+    attrgetter("run_at"),
+    attrgetter("delay_tolerance"),
+    attrgetter("deadline_at"),
+    attrgetter("priority"),
+    attrgetter("max_attempts"),
+    lambda job: _backoff_json(job.backoff_policy),
+    attrgetter("dedupe_key"),
+    attrgetter("created_at"),
+    lambda job: encoded(dict(job.headers)) if job.headers else None,
+)
 
 
 def _errors_json(errors: Sequence[AttemptError]) -> str:

@@ -134,10 +134,13 @@ class QuotaContract(StoreFixtures):
         assert kinds(admitted) == ["Added"]
         assert kinds(await store.add([a_job()], {"acme": 2})) == ["Refused"]
 
-    async def test_js_3_a_job_that_was_added_without_a_limit_counts(self, store: JobStore) -> None:
-        """By whoever knows of none, between two calls of somebody who does."""
+    @pytest.mark.parametrize("others", [0, 1])
+    async def test_js_3_a_job_that_was_added_without_a_limit_counts(
+        self, store: JobStore, others: int
+    ) -> None:
+        """By whoever knows of none, alone or with others, between two calls of who does."""
         admitted = await store.add([a_job()], {"acme": 2})
-        await stored(store, a_job(), a_job(tenant_id="calm"))
+        await stored(store, a_job(), *[a_job(tenant_id="calm")] * others)
 
         assert kinds(admitted) == ["Added"]
         assert kinds(await store.add([a_job()], {"acme": 2})) == ["Refused"]

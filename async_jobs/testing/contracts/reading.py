@@ -47,6 +47,19 @@ class RoundTripContract(StoreFixtures):
 
         assert await the_job(store, job.id) == job
 
+    @pytest.mark.parametrize("name", list(JOBS))
+    async def test_js_1_jobs_of_a_call_come_back_as_they_were(
+        self, store: JobStore, name: str
+    ) -> None:
+        """Whatever they have in common, and whatever one of them alone has."""
+        shared = {**JOBS[name], "dedupe_key": None}
+        for fields in ([JOBS[name], {}], [{}, shared], [shared, shared]):
+            jobs = [a_job(**each) for each in fields]
+            await stored(store, *jobs)
+
+            got = await store.get([job.id for job in jobs])
+            assert sorted(got, key=lambda job: job.id) == jobs
+
     @pytest.mark.parametrize("phase", list(PATHS))
     async def test_js_1_every_way_of_reading_gives_the_same_job(
         self, store: JobStore, phase: Phase

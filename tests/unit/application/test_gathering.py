@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
@@ -24,7 +25,7 @@ from async_jobs.domain.job import Job
 from async_jobs.domain.quota import Refused
 from async_jobs.ports.store import Added, AddResult, Duplicate, Invalid
 from async_jobs.testing.builders import a_job
-from async_jobs.testing.clocks import ManualClock
+from async_jobs.testing.clocks import ManualClock, let_others_run
 from async_jobs.testing.contracts.scenes import all_jobs, race
 from tests.unit.application.stage import quiet
 
@@ -164,11 +165,11 @@ async def test_a_tenant_that_has_to_wait_holds_up_no_other(
 
     await race(*(gatherer.add(job) for job in jobs))
 
-    assert [set(call) for call in desk.calls] == [
-        {jobs[0].id, jobs[2].id},
-        {jobs[1].id},
-        {jobs[3].id, jobs[4].id},
-    ]
+    assert {frozenset(call) for call in desk.calls} == {
+        frozenset({jobs[0].id, jobs[2].id}),
+        frozenset({jobs[1].id}),
+        frozenset({jobs[3].id, jobs[4].id}),
+    }
     assert not gatherer._lines
 
 
@@ -231,31 +232,81 @@ async def test_a_store_that_does_not_answer_is_told_to_all(gatherer: Gatherer, d
 async def test_a_caller_that_goes_takes_nobody_along(gatherer: Gatherer, desk: Desk) -> None:
     """Before its group is on its way its job is left out; later it may be there or not."""
     desk.is_open.clear()
-    jobs = [a_job() for _ in range(4)]
-    asking = [asyncio.ensure_future(gatherer.add(jobs[0]))]
+    jobs = [a_job() for _ in range(6)]
+    asking = [asyncio.ensure_future(gatherer.add(job)) for job in jobs[:2]]
     await quiet()
-    asking += [asyncio.ensure_future(gatherer.add(job)) for job in jobs[1:]]
+    asking += [asyncio.ensure_future(gatherer.add(job)) for job in jobs[2:]]
     await quiet()
-    asking[0].cancel()
-    asking[2].cancel()
+    for gone in (asking[0], asking[3]):
+        gone.cancel()
     await quiet()
     desk.is_open.set()
 
     answers = await asyncio.gather(*asking, return_exceptions=True)
 
-    assert [type(each) for each in answers] == [
+    assert [type(answer) for answer in answers] == [
         asyncio.CancelledError,
         Added,
+        Added,
         asyncio.CancelledError,
+        Added,
         Added,
     ]
-    assert desk.jobs.keys() == {jobs[0].id, jobs[1].id, jobs[3].id}
+    assert desk.jobs.keys() - {jobs[0].id} == {jobs[n].id for n in (1, 2, 4, 5)}
+
+
+@pytest.mark.parametrize("is_on_its_way", [False, True])
+async def test_a_lone_caller_that_goes_takes_nobody_along(
+    gatherer: Gatherer, desk: Desk, is_on_its_way: bool
+) -> None:
+    """Whoever waits behind goes on without it, and is not cancelled with it."""
+    desk.is_open.clear()
+    lone = asyncio.ensure_future(gatherer.add(a_job()))
+    await (quiet() if is_on_its_way else let_others_run())
+    asking = [asyncio.ensure_future(gatherer.add(a_job())) for _ in range(3)]
+    if is_on_its_way:
+        await quiet()
+    lone.cancel()
+    desk.is_open.set()
+
+    answers = await asyncio.gather(lone, *asking, return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [asyncio.CancelledError, *[Added] * 3]
+    assert not gatherer._lines
+
+
+async def test_who_comes_in_the_same_moment_as_a_lone_caller_shares_its_group(
+    gatherer: Gatherer, desk: Desk
+) -> None:
+    """The first one first."""
+    jobs = [a_job() for _ in range(3)]
+
+    answers = await race(*(gatherer.add(job) for job in jobs))
+
+    assert answers == [Added(job.id) for job in jobs]
+    assert desk.calls == [[job.id for job in jobs]]
+
+
+async def test_a_lone_caller_that_fails_takes_nobody_along(gatherer: Gatherer, desk: Desk) -> None:
+    """Its error is its own."""
+    bad, good = a_job(), a_job()
+    desk.broken = {bad.id}
+    desk.is_open.clear()
+    asking = [asyncio.ensure_future(gatherer.add(bad))]
+    await quiet()
+    asking.append(asyncio.ensure_future(gatherer.add(good)))
+    await quiet()
+    desk.is_open.set()
+
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [ValueError, Added]
 
 
 async def test_callers_are_let_go_when_the_work_is_ended(gatherer: Gatherer, desk: Desk) -> None:
-    """As when an event loop ends: nobody waits for ever."""
+    """As when an event loop ends: nobody waits for ever, and those behind go on."""
     desk.is_open.clear()
-    asking = asyncio.ensure_future(gatherer.add(a_job()))
+    asking = [asyncio.ensure_future(gatherer.add(a_job())) for _ in range(2)]
     await quiet()
     behind = asyncio.ensure_future(gatherer.add(a_job()))
     await quiet()
@@ -263,11 +314,31 @@ async def test_callers_are_let_go_when_the_work_is_ended(gatherer: Gatherer, des
     (flight,) = line._flights
     flight.cancel()
 
-    for each in (asking, behind):
+    for each in asking:
         with pytest.raises(asyncio.CancelledError):
             await each
     desk.is_open.set()
-    assert isinstance(await gatherer.add(a_job()), Added)
+    assert isinstance(await behind, Added)
+
+
+def test_an_event_loop_that_ends_leaves_nobody_behind(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither a caller nor a task that nobody waits for."""
+
+    async def main() -> None:
+        desk = Desk()
+        desk.is_open.clear()
+        gatherer = Gatherer(desk.add, lambda tenant: False, clock)
+        left = []
+        for _ in range(3):
+            left.append(asyncio.ensure_future(gatherer.add(a_job())))
+            await quiet()
+
+    asyncio.run(main())
+    gc.collect()
+
+    assert not caplog.records
 
 
 LIMITS = {"one": 1, "two": 2}
