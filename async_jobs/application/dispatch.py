@@ -29,11 +29,12 @@ from async_jobs.ports.telemetry import Telemetry
 WindowOf: TypeAlias = Callable[[str, int], int]
 """(queue, its unclaimed hand-offs) → how many more it may hold."""
 
+LEASES_MAX = 1_000
 # Looking at fewer jobs than this would blind the policy to tenants when few places are free.
 HEADS_MIN = 64
-# Where nothing can be handed off, a look shows whether there is something for another queue.
-HEADS_WITHOUT_WINDOW = 16
-LEASES_MAX = 1_000
+# Of many use cases each is looked at for fewer. Where nothing can be handed off, so many show
+# whether there is something for another queue.
+HEADS_LEAST = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +117,8 @@ class Dispatcher:
                 return Dispatched()
             now = self._clock.now()
             unheld = limited - turn.tenants
-            view = _View(self._config, await turn.running(), window_of, unheld)
+            window = _at_most(limit, window_of)
+            view = _View(self._config, await turn.running(), window, unheld)
             queries = self._queries(turn, view)
             heads = await turn.heads(queries, now) if queries else {}
             self._resume |= {name: each.resume for name, each in heads.items()}
@@ -129,28 +131,44 @@ class Dispatcher:
         return self._dispatched(selections, seqs, now)
 
     def _queries(self, turn: DispatchTurn, view: _View) -> list[HeadsQuery]:
-        queries = []
-        for name in sorted(turn.use_cases):
-            policy = self._config.use_case_configs[name].late_policy
-            # Without room there is nothing to look for, but late jobs still have to be buried.
-            if view.free(name) > 0 or policy is LatePolicy.EXPIRE:
-                limit, after = self._look_at(name, view), self._resume.get(name, "")
-                queries.append(
-                    HeadsQuery(use_case=name, limit=limit, after=after, late_policy=policy)
-                )
-        return queries
+        policies = {
+            name: self._config.use_case_configs[name].late_policy for name in turn.use_cases
+        }
+        # Without room there is nothing to look for, but late jobs still have to be buried.
+        looking = [
+            name
+            for name in sorted(policies)
+            if view.free(name) > 0 or policies[name] is LatePolicy.EXPIRE
+        ]
+        busy = sum(self._fed.get(name) != frozenset() for name in looking)
+        part = LEASES_MAX // max(1, busy)
+        return [
+            HeadsQuery(
+                use_case=name,
+                limit=self._look_at(name, view, part),
+                after=self._resume.get(name, ""),
+                late_policy=policies[name],
+            )
+            for name in looking
+        ]
 
-    def _look_at(self, use_case: str, view: _View) -> int:
-        """Return at how many ready jobs to look: as many as could be leased, within bounds."""
+    def _look_at(self, use_case: str, view: _View, part: int) -> int:
+        """Return at how many ready jobs to look: as many as could be leased, within bounds.
+
+        Args:
+            use_case: whose jobs.
+            view: tells how many may run.
+            part: of what a turn can lease, if each use case with ready jobs had the same.
+        """
         config = self._config.use_case_configs[use_case]
-        room = view.free(use_case)
-        if config.late_policy is not LatePolicy.EXPIRE:  # to bury a job takes no window
-            queues = {queue_of(use_case, config), *self._fed.get(use_case, ())}
-            windows = sum(view.window(queue) for queue in queues)
-            if not windows:
-                return HEADS_WITHOUT_WINDOW
-            room = min(room, windows)
-        return min(max(room, HEADS_MIN), LEASES_MAX)
+        room = min(view.free(use_case), LEASES_MAX)
+        if config.late_policy is LatePolicy.EXPIRE:  # to bury a job takes no place
+            return max(room, HEADS_MIN)
+        queues = {queue_of(use_case, config), *self._fed.get(use_case, ())}
+        windows = sum(view.window(queue) for queue in queues)
+        if not windows:
+            return HEADS_LEAST
+        return max(min(room, windows, part), min(HEADS_MIN, part), HEADS_LEAST)
 
     def _dispatched(
         self, selections: Mapping[str, Selection], seqs: Mapping[UUID, int], now: datetime
@@ -280,6 +298,10 @@ class _View:
 
 def _counts() -> defaultdict[str, int]:
     return defaultdict(int)
+
+
+def _at_most(limit: int, window_of: WindowOf) -> WindowOf:
+    return lambda queue, unclaimed: min(limit, window_of(queue, unclaimed))
 
 
 def _most_urgent(heads: Heads, now: datetime) -> datetime:

@@ -113,7 +113,7 @@ def _heads(ready: list[Job], query: HeadsQuery, now: datetime) -> Heads:
     for tenant in sorted(shown):
         of_tenant = [candidate for candidate in candidates if candidate.tenant_id == tenant]
         lane = in_tenant_order(of_tenant, query.late_policy, now)
-        seen += lane[: in_window[tenant] + extra]
+        seen += lane[: min(query.limit, in_window[tenant] + extra)]
     late: list[Candidate] = []
     if query.late_policy is LatePolicy.EXPIRE:
         late = [c for c in candidates if is_late(c.deadline_at, now)][: query.limit]

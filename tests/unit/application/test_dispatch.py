@@ -268,6 +268,65 @@ async def test_the_walk_over_the_tenants_goes_on_where_it_ended() -> None:
     assert [query.after for (query,) in stage.store.queries] == ["", *ends, ""]
 
 
+# --- How far a turn looks --------------------------------------------------------------------
+
+
+async def looks(use_cases: int, *, max_concurrent: int) -> list[int]:
+    """Return at how many jobs of each use case a turn looks once it knows that all have some."""
+    names = [f"use-case-{i}" for i in range(use_cases)]
+    config = UseCaseConfig(queue="lane", max_concurrent=max_concurrent)
+    stage = Stage(limits(**dict.fromkeys(names, config)))
+    one = dispatcher(stage)
+    for name in names:
+        await stored(stage.memory, *(a_job(use_case=name, queue="lane") for _ in range(2)))
+    await one.dispatch(names, windows(lane=1), LEASE)
+    await one.dispatch(names, windows(lane=2_000), LEASE)
+    return [query.limit for query in stage.store.queries[-1]]
+
+
+@pytest.mark.parametrize(
+    ("use_cases", "each"), [(1, 1_000), (2, 500), (10, 100), (20, 50), (100, 16)]
+)
+async def test_use_cases_together_see_what_a_turn_can_lease(use_cases: int, each: int) -> None:
+    """However many there are; of each a few at least."""
+    assert await looks(use_cases, max_concurrent=5_000) == [each] * use_cases
+
+
+async def test_where_little_may_run_a_turn_looks_further() -> None:
+    """A place must not go to whoever stands first for want of others to compare."""
+    assert await looks(3, max_concurrent=3) == [64] * 3
+
+
+async def test_idle_use_cases_do_not_narrow_the_view() -> None:
+    """A busy one sees as much as if it were alone."""
+    names = [f"use-case-{i}" for i in range(10)]
+    stage = Stage(limits(**{name: UseCaseConfig(max_concurrent=5_000) for name in names}))
+    one = dispatcher(stage)
+    await stored(stage.memory, *(a_job(use_case="use-case-3", queue="lane") for _ in range(2)))
+    await one.dispatch(names, lambda queue, unclaimed: 1 - unclaimed, LEASE)
+
+    await one.dispatch(names, wide, LEASE)
+
+    assert max(query.limit for query in stage.store.queries[-1]) == 1_000
+
+
+async def test_what_a_turn_leaves_behind_is_decided_by_deadline() -> None:
+    """Not by the order of the use cases, though each alone could take all of it."""
+    names = ("alpha", "beta", "gamma")
+    config = UseCaseConfig(max_concurrent=1_000, queue="lane")
+    stage = Stage(limits(**dict.fromkeys(names, config)))
+    jobs = [
+        a_job(use_case=names[i % 3], queue="lane", deadline_at=later(3_000 - i))
+        for i in range(1_200)
+    ]
+    await stored(stage.memory, *jobs)
+
+    leased = ids(await dispatch(stage, windows(lane=5_000)))
+
+    assert set(leased) == set(ids_of(jobs[-len(leased) :]))
+    assert len(leased) == 999
+
+
 # --- The hand-off window ---------------------------------------------------------------------
 
 
