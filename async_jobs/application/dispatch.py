@@ -39,10 +39,17 @@ HEADS_LEAST = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatched:
-    """What a turn did: hand-offs to send, by queue, and late jobs to bury."""
+    """What a turn did.
+
+    Attributes:
+        by_queue: hand-offs to send.
+        expired: late jobs to bury.
+        more: places are left, and there may be jobs for them that the turn did not see.
+    """
 
     by_queue: Mapping[str, Sequence[HandOff]] = field(default_factory=dict)
     expired: Sequence[Candidate] = ()
+    more: bool = False
 
     @property
     def handoffs(self) -> list[HandOff]:
@@ -127,8 +134,14 @@ class Dispatcher:
             chosen = [c for selection in selections.values() for c in selection.chosen]
             grants = [grant(c, until=now + lease_for, now=now) for c in chosen[: max(0, limit)]]
             leased = await turn.lease(grants)
+            sees_all = not unheld and len(turn.use_cases) == len(use_cases)
+            more = (
+                len(grants) >= limit
+                or not sees_all
+                or view.leaves_places(queries, heads, selections)
+            )
         seqs = {each.job_id: each.lease_seq for each in grants if each.job_id in leased}
-        return self._dispatched(selections, seqs, now)
+        return self._dispatched(selections, seqs, now, more=bool(leased) and more)
 
     def _queries(self, turn: DispatchTurn, view: _View) -> list[HeadsQuery]:
         policies = {
@@ -171,7 +184,12 @@ class Dispatcher:
         return max(min(room, windows, part), min(HEADS_MIN, part), HEADS_LEAST)
 
     def _dispatched(
-        self, selections: Mapping[str, Selection], seqs: Mapping[UUID, int], now: datetime
+        self,
+        selections: Mapping[str, Selection],
+        seqs: Mapping[UUID, int],
+        now: datetime,
+        *,
+        more: bool,
     ) -> Dispatched:
         by_queue: dict[str, list[HandOff]] = {}
         for use_case, selection in selections.items():
@@ -180,7 +198,7 @@ class Dispatcher:
                 by_queue.setdefault(c.queue, []).append(HandOff(c.id, seq, c.tenant_id))
             self._tell(use_case, leased, now)
         expired = [c for selection in selections.values() for c in selection.expired]
-        return Dispatched(by_queue=by_queue, expired=expired)
+        return Dispatched(by_queue=by_queue, expired=expired, more=more)
 
     def _tell(self, use_case: str, leased: Sequence[tuple[Candidate, int]], now: datetime) -> None:
         if self._telemetry is None or not self._telemetry.wants(JobLeased):
@@ -248,6 +266,23 @@ class _View:
             self._tenant_running.update(candidate.tenant_id for candidate in selection.chosen)
         return self._within_windows(selections)
 
+    def leaves_places(
+        self,
+        queries: Sequence[HeadsQuery],
+        heads: Mapping[str, Heads],
+        selections: Mapping[str, Selection],
+    ) -> bool:
+        """Tell whether jobs that were not shown might have been chosen as well."""
+        taken = Counter(c.queue for selection in selections.values() for c in selection.chosen)
+        return any(
+            # All are shown when they are fewer than was asked for.
+            len(heads[name].ready) >= query.limit
+            and len(selections[name].chosen) < self.free(name)
+            and any(taken[queue] < self.window(queue) for queue in heads[name].queues)
+            for query in queries
+            if (name := query.use_case) in selections
+        )
+
     def _select(self, use_case: str, heads: Heads, now: datetime) -> Selection:
         config = self._config.use_case_configs[use_case]
         expires = config.late_policy is LatePolicy.EXPIRE
@@ -313,4 +348,5 @@ def _merged(parts: Sequence[Dispatched]) -> Dispatched:
     for part in parts:
         for queue, handoffs in part.by_queue.items():
             by_queue.setdefault(queue, []).extend(handoffs)
-    return Dispatched(by_queue=by_queue, expired=[c for part in parts for c in part.expired])
+    expired = [c for part in parts for c in part.expired]
+    return Dispatched(by_queue=by_queue, expired=expired, more=any(part.more for part in parts))

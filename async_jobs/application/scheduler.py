@@ -141,7 +141,7 @@ class Scheduler:
                     failures += 1
                     await self._until(stopping, self._pause_after(failures))
                     continue
-                if not (tick.leased > tick.unsent or tick.more):
+                if not tick.more:
                     await self._until(stopping, self._pause_seconds(tick))
         finally:
             stopping.cancel()
@@ -219,6 +219,7 @@ class Scheduler:
             next_run_at=upcoming.run_at,
             more=(
                 reaping
+                or (dispatched.more and len(dispatched.handoffs) > unsent)
                 or aside
                 or purging
                 # Late jobs stand before others in what a dispatch sees, up to its bound.

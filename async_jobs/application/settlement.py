@@ -13,7 +13,7 @@ from async_jobs.application.attempt import Attempt
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import IllegalTransition, Unavailable
-from async_jobs.domain.facts import StaleOutcomeDropped, job_ids, tell
+from async_jobs.domain.facts import JobSucceeded, StaleOutcomeDropped, job_ids, tell
 from async_jobs.domain.job import Job
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.signal import DISPATCH, Signal
@@ -136,15 +136,15 @@ class Settler:
         self, successes: Sequence[Success], outcomes: _Outcomes, now: datetime
     ) -> _Outcomes:
         succeeded = await self._patiently(lambda: self._store.succeed(successes, now=now), outcomes)
-        lost = {}
-        for job_id, _, _ in successes:
-            attempt, event = outcomes[job_id]
-            if succeeded is None or job_id not in succeeded:
-                lost[job_id] = (attempt, event)
-            else:
+        if succeeded is None:
+            succeeded = frozenset()
+        if self._telemetry.wants(JobSucceeded):
+            for attempt, event in (outcomes[id] for id, _, _ in successes if id in succeeded):
                 # What is told of a success does not change with it, so that one job is enough.
                 self._tell(attempt.job, event, attempt.job, now)
-        return lost
+        if len(succeeded) == len(successes):
+            return {}
+        return {id: outcomes[id] for id, _, _ in successes if id not in succeeded}
 
     async def _change(self, outcomes: _Outcomes, now: datetime) -> _Outcomes:
         known = {job_id: attempt.job for job_id, (attempt, _) in outcomes.items()}

@@ -80,9 +80,12 @@ class Slots:
             raise self._defect
 
     def _fill(self) -> None:
-        while self._waiting and len(self._running) < self._count and not self.closed:
+        if not self._waiting or self.closed:
+            return
+        loop = asyncio.get_running_loop()
+        while self._waiting and len(self._running) < self._count:
             attempt = self._waiting.popleft()
-            self._running[attempt] = asyncio.create_task(self._run(attempt))
+            self._running[attempt] = loop.create_task(self._run(attempt))
 
     async def _run(self, attempt: Attempt) -> None:
         try:

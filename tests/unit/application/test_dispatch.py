@@ -327,6 +327,48 @@ async def test_what_a_turn_leaves_behind_is_decided_by_deadline() -> None:
     assert len(leased) == 999
 
 
+async def test_a_turn_tells_whether_there_may_be_more_for_places_that_are_left() -> None:
+    """Each of many use cases has more jobs than it was looked at for; the next turn has them."""
+    names = [f"use-case-{i}" for i in range(30)]
+    config = UseCaseConfig(max_concurrent=1_000, queue="lane")
+    stage = Stage(limits(**dict.fromkeys(names, config)))
+    for name in names:
+        await stored(stage.memory, *(a_job(use_case=name, queue="lane") for _ in range(40)))
+    one = dispatcher(stage)
+
+    turns = [await one.dispatch(names, windows(lane=5_000), LEASE) for _ in range(3)]
+
+    assert [len(ids(turn)) for turn in turns] == [30 * 33, 30 * 7, 0]
+    assert [turn.more for turn in turns] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("places", "window", "more"),
+    [(2_000, 2_000, True), (1_005, 1_003, True), (900, 2_000, False), (2_000, 900, False)],
+)
+async def test_without_places_there_is_no_more(places: int, window: int, more: bool) -> None:
+    """What ends wakes the scheduler; a turn that took as many as it can cannot tell."""
+    stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=places)))
+    await stored(stage.memory, *(a_job() for _ in range(1_010)))
+
+    dispatched = await dispatch(stage, windows(notifications=window))
+
+    assert dispatched.more is more
+
+
+async def test_what_somebody_else_holds_may_be_more() -> None:
+    """A turn that leased, and could not look at everything, is followed by another one."""
+    stage = Stage(limits(**TWO))
+    await added(stage.memory)
+
+    async with stage.memory.turn(["reports"]):
+        beside = await dispatch(stage)
+        nothing = await dispatch(stage)
+
+    assert (len(ids(beside)), beside.more) == (1, True)
+    assert (ids(nothing), nothing.more) == ([], False)
+
+
 # --- The hand-off window ---------------------------------------------------------------------
 
 

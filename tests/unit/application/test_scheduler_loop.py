@@ -102,6 +102,31 @@ async def test_the_loop_goes_on_at_once_while_there_is_more_to_do() -> None:
     assert reaped == 7
 
 
+async def test_the_loop_leases_all_that_may_run_before_it_rests() -> None:
+    """However many turns that takes, none of them waits for the interval."""
+    stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=2_500)))
+    await waiting(stage, 2_200)
+
+    async with looping(stage, stage.scheduler(window_min=3_000)):
+        leased = await count(stage, Phase.HANDED_OFF)
+        seen = ticks(stage)
+
+    assert leased == 2_200
+    assert seen == 3
+
+
+async def test_the_loop_rests_once_it_has_leased_what_it_sees() -> None:
+    """A look that can find nothing would only stand in the worker's way."""
+    stage = Stage()
+    await added(stage.memory)
+
+    async with looping(stage, stage.scheduler()):
+        await let_others_run(200)
+        seen = ticks(stage)
+
+    assert seen == 1
+
+
 async def test_hand_offs_that_all_fail_do_not_make_the_loop_spin() -> None:
     """It waits as if nothing had been leased."""
     stage = Stage()
