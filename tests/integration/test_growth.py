@@ -68,8 +68,8 @@ EXTRA_BY_ID = 1.5
 EXTRA_ENTRIES = 2_200
 """How many entries of an index a thousand such jobs may add to a turn: each left one behind, which
 a walk over tenants and a look at theirs may both pass."""
-EXTRA_ENTRIES_OF_RUNNING = 6_000
-"""The same for the index of running jobs: each left two, and three statements go through it."""
+EXTRA_ENTRIES_OF_RUNNING = 4_500
+"""The same for the index of running jobs: each left two, and two statements go through it."""
 RUNNING = "idx_jobs_use_case_status"
 
 
@@ -181,9 +181,9 @@ REMEMBERING = {
     "Scheduler._send_failures",
     "Scheduler._slots",
     "Renewals._attempts",
-    "Worker._running",
+    "Slots._running",
+    "Slots._waiting",
     "Settler._waiting",
-    "Queue._queue",
     "MemorySignal._waits",
     "MemorySignal._missed",
     "ManualClock._sleepers",

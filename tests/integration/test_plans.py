@@ -20,7 +20,7 @@ from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import HandOff, JobFilter, JobStatus
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.ports.store import Success
-from async_jobs.testing.builders import a_job, later
+from async_jobs.testing.builders import a_handoff, a_job, later
 from async_jobs.testing.clocks import NOW
 from tests import services
 from tests.integration.plans import LIMIT, Plan, Scene, explained
@@ -315,11 +315,18 @@ async def test_a_plan_made_on_empty_tables_serves_when_they_have_grown(
             for _ in range(10):
                 await scene.tick(even=OPEN)
                 await in_batches(scene)
+                await scene.store.claim([a_handoff()], CLAIMED, now=NOW)
+                await scene.store.succeed([Success(AN_OLD_ID, 1, None)], now=NOW)
             await Rows(count=2 * READY, use_case="'even'").insert(connection, 1)
             await scene.plans()
             await scene.tick(even=OPEN)
             await in_batches(scene)
             plans = await scene.plans()
+            running = Rows(count=READY, status="'running'", lane="NULL", lease_end=LASTING)
+            await running.insert(connection, 2)
+            await scene.plans()
+            await leases(scene)
+            plans += await scene.plans()
 
     heads = [plan for plan in plans if plan.statement == "ready_heads"]
     assert not excesses([plan for plan in plans if plan not in heads])
@@ -331,6 +338,8 @@ async def test_a_plan_made_on_empty_tables_serves_when_they_have_grown(
 # --- everything else ----------------------------------------------------------------------------
 
 
+CLAIMED = lifecycle.Claimed("worker-1", later(60))
+LASTING = "$1 + interval '60 s'"
 AN_OLD_ID = UUID(f"00000000-0000-7000-8000-{FUTURE // 2:012x}")
 
 
@@ -361,9 +370,8 @@ async def leases(scene: Scene) -> None:
         *(NOW, LIMIT),
     )
     handoffs = [HandOff(*row.values()) for row in rows]
-    claimed = lifecycle.Claimed("worker-1", later(60))
-    assert len(await scene.store.claim(handoffs, claimed, now=NOW)) == LIMIT
-    assert not await scene.store.claim(handoffs, claimed, now=NOW)
+    assert len(await scene.store.claim(handoffs, CLAIMED, now=NOW)) == LIMIT
+    assert not await scene.store.claim(handoffs, CLAIMED, now=NOW)
     told = [Success(handoff.job_id, handoff.lease_seq or 0, {"n": 1}) for handoff in handoffs]
     assert len(await scene.store.succeed(told, now=NOW)) == LIMIT
 

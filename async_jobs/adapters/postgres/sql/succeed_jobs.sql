@@ -8,5 +8,6 @@ UPDATE jobs AS j SET
     finished_at = $4, updated_at = $4, result = s.result
 FROM unnest($1::uuid[], $2::bigint[], $3::json[]) AS s (id, lease_seq, result)
 WHERE j.id = s.id AND j.id = ANY($1::uuid[])
-    AND j.status = 'running' AND j.lease_seq = s.lease_seq AND j.started_at IS NOT NULL
+    -- Only what runs has a lease. Compared by its status, all that runs would be gone through.
+    AND j.lease_seq = s.lease_seq AND j.lease_expires_at IS NOT NULL AND j.started_at IS NOT NULL
 RETURNING j.id
