@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import ClassVar
 from uuid import UUID
 
 from async_jobs.adapters.memory.store import MemoryJobStore
@@ -307,32 +308,30 @@ class SucceedsInAnyLease(Untouched):
         return await super().succeed(told, now=now)
 
 
-class SucceedsOnce(Untouched):
+class SucceedsInPhase(Untouched):
+    """Drops the success of a job that it finds in another phase than it expects."""
+
+    phases: ClassVar[Collection[Phase]]
+    breaks = ""
+
+    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
+        jobs = await super().get([success.job_id for success in successes])
+        expected = {job.id for job in jobs if job.phase in self.phases}
+        return await super().succeed([s for s in successes if s.job_id in expected], now=now)
+
+
+class SucceedsOnce(SucceedsInPhase):
     """Tells whoever repeats a success that the lease is lost."""
 
+    phases = (Phase.CLAIMED, Phase.CANCELLING)
     breaks = "JS-21"
 
-    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
-        running = {
-            job.id
-            for job in await super().get([s.job_id for s in successes])
-            if job.status is JobStatus.RUNNING
-        }
-        return await super().succeed([s for s in successes if s.job_id in running], now=now)
 
-
-class SucceedsUnlessCancelled(Untouched):
+class SucceedsUnlessCancelled(SucceedsInPhase):
     """Drops the success of a job whose cancellation was asked for."""
 
+    phases = (Phase.CLAIMED, Phase.SUCCEEDED)
     breaks = "JS-21"
-
-    async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
-        asked = {
-            job.id
-            for job in await super().get([s.job_id for s in successes])
-            if job.phase is Phase.CANCELLING
-        }
-        return await super().succeed([s for s in successes if s.job_id not in asked], now=now)
 
 
 # --- what is written ---
