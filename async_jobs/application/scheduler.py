@@ -211,6 +211,7 @@ class Scheduler:
         expired = await self._bury(dispatched.expired)
         purging = await self._purge() if self._purging.is_due(at) else False
         self._ticked_at = self._clock.monotonic()
+        sent = len(dispatched.handoffs) - unsent
         return Tick(
             leased=len(dispatched.handoffs),
             unsent=unsent,
@@ -219,7 +220,8 @@ class Scheduler:
             next_run_at=upcoming.run_at,
             more=(
                 reaping
-                or (dispatched.more and len(dispatched.handoffs) > unsent)
+                # What a transport took in part, it may take the rest of.
+                or (sent > 0 and (dispatched.more or unsent > 0))
                 or aside
                 or purging
                 # Late jobs stand before others in what a dispatch sees, up to its bound.

@@ -117,7 +117,7 @@ async def test_only_what_was_refused_is_taken_back() -> None:
 
     tick = await stage.scheduler().tick()
 
-    assert (tick.leased, tick.unsent) == (3, 1)
+    assert (tick.leased, tick.unsent, tick.more) == (3, 1, True)
     assert (await stage.job(jobs[1])).phase is Phase.PENDING
     assert {handoff.job_id for handoff in await sent(stage)} == {jobs[0].id, jobs[2].id}
 

@@ -128,7 +128,7 @@ async def test_a_round_runs_no_more_than_its_slots_at_once(stage: Stage, runs: R
 
 
 async def test_a_round_that_is_cancelled_stops_its_handlers(stage: Stage, runs: Runs) -> None:
-    """They end before the round does, and the next round gives their jobs back."""
+    """Their jobs are given back in the next round."""
     job = await stage.handed_off()
     worker = stage.worker()
     stepping = asyncio.create_task(worker.step())
