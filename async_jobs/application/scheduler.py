@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from async_jobs.application import failpoints
@@ -24,7 +24,7 @@ from async_jobs.domain.scheduling import Candidate, hand_off_window
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import JobQueue, Sent
 from async_jobs.ports.signal import DISPATCH, Signal
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import JobStore, Upcoming
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 
@@ -45,7 +45,8 @@ class Tick:
         reaped: leases that were over.
         expired: late jobs that became dead.
         next_run_at: when the next scheduled job comes due.
-        more: a bound was met or late jobs made way, so that another tick should follow at once.
+        more: a bound was met, late jobs made way, or jobs came due after the dispatch, so that
+            another tick should follow at once.
     """
 
     leased: int = 0
@@ -106,6 +107,7 @@ class Scheduler:
         self._telemetry = telemetry
         self._settings = settings or SchedulerSettings()
         self._dispatcher = Dispatcher(config, store, clock, telemetry)
+        self._next_run_at: datetime | None = datetime.min.replace(tzinfo=UTC)  # nothing is known
         self._slots: Mapping[str, int] = {}
         self._send_failures: dict[str, tuple[int, float]] = {}
         self._reaping = _Chore(self._settings.interval_seconds)
@@ -193,12 +195,7 @@ class Scheduler:
         at = self._clock.monotonic()
         reaped, reaping = await self._reap() if self._reaping.is_due(at) else (0, False)
         aside = await self._set_aside() if self._setting_aside.is_due(at) else False
-        now = self._clock.now()
-        upcoming = await self._store.promote(
-            now,
-            limit=self._settings.promote_limit,
-            sidelined=self._with_policy(LatePolicy.SIDELINE),
-        )
+        upcoming = await self._promote() if self._promotion_presses else None
         if self._counting_slots.is_due(at):
             await self._count_slots()
         dispatched = await self._dispatcher.dispatch(
@@ -208,6 +205,10 @@ class Scheduler:
         )
         await failpoints.reached(failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND)
         unsent = await self._send(dispatched.by_queue)
+        unseen = 0
+        if upcoming is None:
+            upcoming = await self._promote()
+            unseen = upcoming.promoted
         expired = await self._bury(dispatched.expired)
         purging = await self._purge() if self._purging.is_due(at) else False
         self._ticked_at = self._clock.monotonic()
@@ -226,13 +227,33 @@ class Scheduler:
                 or purging
                 # Late jobs stand before others in what a dispatch sees, up to its bound.
                 or expired > 0
-                or (upcoming.run_at is not None and upcoming.run_at <= now)
+                or unseen > 0
+                or self._is_due(upcoming.run_at)
             ),
         )
 
-    def _with_policy(self, policy: LatePolicy) -> list[str]:
+    @property
+    def _promotion_presses(self) -> bool:
+        """Tell whether a dispatch must wait for what came due, or late, since the last one.
+
+        Otherwise what is ready does not wait for that trip, which follows the dispatch.
+        """
+        return bool(self._sidelined()) or self._is_due(self._next_run_at)
+
+    def _is_due(self, at: datetime | None) -> bool:
+        return at is not None and at <= self._clock.now()
+
+    async def _promote(self) -> Upcoming:
+        upcoming = await self._store.promote(
+            self._clock.now(), limit=self._settings.promote_limit, sidelined=self._sidelined()
+        )
+        self._next_run_at = upcoming.run_at
+        return upcoming
+
+    def _sidelined(self) -> list[str]:
+        """Return the use cases whose late jobs go behind those still on time."""
         configs = self._config.use_case_configs
-        return [name for name, config in configs.items() if config.late_policy is policy]
+        return [n for n, each in configs.items() if each.late_policy is LatePolicy.SIDELINE]
 
     async def _reap(self) -> tuple[int, bool]:
         """End leases that are over; returns how many, and whether more may be left."""

@@ -259,6 +259,7 @@ class Worker:
                 await queue.release(deliveries)
                 return
             self._start(await self._claim(queue, deliveries))
+            await self._clock.sleep(0)  # handlers begin before anything else is done
             # From here on the lease in the database is the only truth.
             await queue.ack(deliveries)
             self._received_at[queue.name] = self._clock.monotonic()

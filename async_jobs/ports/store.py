@@ -63,9 +63,15 @@ class Success(NamedTuple):
 
 
 class Upcoming(NamedTuple):
-    """The answer to `promote`: when the next scheduled job comes due, None if there is none."""
+    """The answer to `promote`.
+
+    Attributes:
+        run_at: when the next scheduled job comes due; None if there is none.
+        promoted: how many due jobs `heads` shows by this call that it did not show before.
+    """
 
     run_at: datetime | None
+    promoted: int = 0
 
 
 class RunningCount(NamedTuple):
@@ -185,7 +191,8 @@ class JobStore(Protocol):
             is, and leaves nothing of the call behind.
         JS-15 `expired` returns exactly the running jobs whose lease is over, longest first.
         JS-16 `promote` returns the run_at of the next job that is not due yet; a due job is
-            visible to `heads` after a `promote` at or after its `run_at`.
+            visible to `heads` after a `promote` at or after its `run_at`, which says how many
+            were not visible before.
         JS-17 What is added within a caller's transaction is committed or rolled back with it.
         JS-18 `lease` gives exactly the job that `advance` makes of it with `Leased`.
         JS-19 `set_aside` gives back the running rows that cannot be read and whose lease is

@@ -9,6 +9,7 @@ from datetime import timedelta
 import asyncpg
 
 from async_jobs.adapters.postgres.errors import retried, translated
+from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.job import HandOff
@@ -44,6 +45,9 @@ class PostgresJobQueue:
         self._name = name
         self._clock = clock
         self._signal = signal
+        self._channel: str | None = None
+        if isinstance(signal, PostgresSignal):
+            self._channel = signal.channel(handed_off(name))
         self._hidden_for = timedelta(seconds=visibility_timeout_seconds)
 
     @property
@@ -61,10 +65,11 @@ class PostgresJobQueue:
                 [handoff.job_id for handoff in handoffs],
                 [handoff.lease_seq for handoff in handoffs],
                 [handoff.tenant_id for handoff in handoffs],
+                self._channel,
             )
         except AsyncJobsError as error:
             return [Sent(handoff, str(error)) for handoff in handoffs]
-        if self._signal is not None:
+        if self._signal is not None and self._channel is None:
             self._signal.notify(handed_off(self._name))
         return [Sent(handoff) for handoff in handoffs]
 

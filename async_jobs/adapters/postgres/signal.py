@@ -35,7 +35,7 @@ class PostgresSignal:
         self._pool = pool
         self._clock = clock
         self._listen = listen
-        self._waits: dict[str, set[asyncio.Event]] = {}
+        self._waits: dict[str, set[asyncio.Future[None]]] = {}
         self._missed: set[str] = set()
         self._to_send: set[str] = set()
         self._sender: asyncio.Task[None] | None = None
@@ -53,6 +53,14 @@ class PostgresSignal:
             with suppress(RuntimeError):
                 self._sender = asyncio.get_running_loop().create_task(self._send())
 
+    def channel(self, topic: str) -> str | None:
+        """Return where to NOTIFY of a topic within a statement; None where nobody listens.
+
+        That is for a statement whose commit has nothing to wait for, as one on an unlogged table:
+        its NOTIFY holds the lock for no longer than one by itself would.
+        """
+        return _channel(topic) if self._listen else None
+
     async def _send(self) -> None:
         while self._to_send:
             channels, self._to_send = sorted(self._to_send), set()
@@ -64,27 +72,25 @@ class PostgresSignal:
     async def wait(self, topic: str, *, timeout_seconds: float) -> bool:
         """See `Signal`."""
         self._subscribe(topic)
-        event = asyncio.Event()
         if topic in self._missed:
             self._missed.discard(topic)
             return True
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waits = self._waits.setdefault(topic, set())
-        waits.add(event)
-        waiting = asyncio.ensure_future(event.wait())
+        waits.add(woken)
         sleeping = asyncio.ensure_future(self._clock.sleep(timeout_seconds))
         try:
-            await asyncio.wait((waiting, sleeping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((woken, sleeping), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waits.discard(event)
-            waiting.cancel()
+            waits.discard(woken)
             sleeping.cancel()
-            await asyncio.gather(waiting, sleeping, return_exceptions=True)
-        return event.is_set()
+        return woken.done()
 
     def _wake(self, topic: str) -> None:
         if waits := self._waits.get(topic):
-            for event in waits:
-                event.set()
+            for woken in waits:
+                if not woken.done():
+                    woken.set_result(None)
         elif topic in self._topics.values():
             self._missed.add(topic)
 

@@ -248,7 +248,8 @@ class PostgresJobStore:
         (row,) = await self._fetch("promote_due", now, limit)
         if sidelined:
             await self._fetch("sideline_late", now, list(sidelined), limit)
-        return Upcoming(now if row["promoted"] >= limit else row["next_run_at"])
+        promoted = row["promoted"]
+        return Upcoming(now if promoted >= limit else row["next_run_at"], promoted)
 
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
         """See `JobStore`."""

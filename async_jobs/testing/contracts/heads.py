@@ -281,6 +281,23 @@ class PromotionContract(StoreFixtures):
         assert len((await heads_of(store, now=later(500))).ready) == 2
         assert later_due.run_at == later(20)
 
+    async def test_js_16_promote_says_how_many_were_not_visible_before(
+        self, store: JobStore
+    ) -> None:
+        """Whoever has looked already knows then whether to look again."""
+        for seconds in (10, 20, 30):
+            await added(store, run_at=later(seconds))
+
+        async def shown(at: datetime) -> int:
+            async with store.turn(["notifications"]) as turn:
+                query = HeadsQuery(use_case="notifications", limit=100)
+                return len((await turn.heads([query], at))["notifications"].ready)
+
+        for at, due in ((later(5), 0), (later(20), 2), (later(20), 2), (later(40), 3)):
+            before = await shown(at)
+            assert (await store.promote(at, limit=10)).promoted == due - before
+            assert await shown(at) == due
+
     async def test_js_16_a_limited_promote_says_that_more_is_due(self, store: JobStore) -> None:
         """Repeated until its answer lies ahead, it has made everything due visible."""
         due = [await added(store, run_at=later(i)) for i in range(1, 11)]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from async_jobs.application import failpoints
-from async_jobs.application.scheduler import Tick
+from async_jobs.application.scheduler import Scheduler, Tick
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import Unavailable
@@ -91,6 +91,67 @@ async def test_a_tick_tells_when_the_next_job_comes_due() -> None:
 
     assert tick.next_run_at == later(7)
     assert tick.idle
+
+
+async def order_of(stage: Stage, scheduler: Scheduler, calls: list[str]) -> list[str]:
+    """Tick; return in which order the store was asked."""
+    del calls[:]
+    await scheduler.tick()
+    return calls.copy()
+
+
+def watched(stage: Stage, calls: list[str], promoted: int = 0) -> Any:
+    """A store that notes when it is asked to promote, and for a turn."""
+
+    class Watched(type(stage.store)):  # type: ignore[misc]
+        async def promote(self, *args: Any, **kwargs: Any) -> Any:
+            calls.append("promote")
+            upcoming = await super().promote(*args, **kwargs)
+            return upcoming._replace(promoted=promoted)
+
+        def turn(self, *args: Any) -> Any:
+            calls.append("turn")
+            return super().turn(*args)
+
+    return Watched(stage.memory)
+
+
+async def test_what_is_ready_waits_for_no_promotion() -> None:
+    """Unless something is known to have come due, or nothing is known yet."""
+    stage = Stage()
+    await added(stage.memory, run_at=later(7))
+    calls: list[str] = []
+    scheduler = stage.scheduler(store=watched(stage, calls))
+
+    assert await order_of(stage, scheduler, calls) == ["promote", "turn"]
+    assert await order_of(stage, scheduler, calls) == ["turn", "promote"]
+    stage.clock.advance(7)
+    assert await order_of(stage, scheduler, calls) == ["promote", "turn"]
+    assert await order_of(stage, scheduler, calls) == ["turn", "promote"]
+
+
+async def test_late_jobs_stand_back_before_a_dispatch() -> None:
+    """Else it would lease them first."""
+    config = UseCaseConfig(max_concurrent=10, late_policy=LatePolicy.SIDELINE)
+    stage = Stage(limits(notifications=config))
+    calls: list[str] = []
+    scheduler = stage.scheduler(store=watched(stage, calls))
+
+    await scheduler.tick()
+
+    assert await order_of(stage, scheduler, calls) == ["promote", "turn"]
+
+
+async def test_what_came_due_after_the_dispatch_has_a_tick_at_once() -> None:
+    """Before it, the dispatch sees it: then no other tick need follow."""
+    stage = Stage()
+    calls: list[str] = []
+    scheduler = stage.scheduler(store=watched(stage, calls, promoted=1))
+
+    first, second = await scheduler.tick(), await scheduler.tick()
+
+    assert calls == ["promote", "turn", "turn", "promote"]
+    assert (first.more, second.more) == (False, True)
 
 
 async def test_a_tick_asks_for_more_when_not_everything_due_was_promoted() -> None:
