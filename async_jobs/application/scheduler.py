@@ -297,6 +297,9 @@ class Scheduler:
 
     async def _send(self, by_queue: Mapping[str, Sequence[HandOff]]) -> int:
         """Send to all queues at once; takes back what a transport did not accept."""
+        if not self._slots.keys() >= by_queue.keys():
+            # Their first workers may have come: until that is seen, their windows are small.
+            self._counting_slots.repeat()
         answers = await asyncio.gather(
             *(self._send_to(queue, handoffs) for queue, handoffs in by_queue.items())
         )

@@ -72,6 +72,22 @@ async def test_what_workers_claim_makes_room_in_the_window() -> None:
     assert (first.leased, full.leased, third.leased) == (4, 0, 3)
 
 
+async def test_the_first_worker_of_a_queue_is_noticed_at_the_next_tick() -> None:
+    """Whoever sends to nobody looks again at once; further workers wait for the interval."""
+    stage = wide()
+    await waiting(stage, 200)
+    scheduler = stage.scheduler(window_min=4)
+
+    ticks = [await scheduler.tick()]
+    for _ in range(2):
+        await stage.workers.announce(a_worker(slots=10))
+        ticks.append(await scheduler.tick())
+    stage.clock.advance(1)
+    ticks.append(await scheduler.tick())
+
+    assert [tick.leased for tick in ticks] == [4, 2 * 10 - 4, 0, 2 * 10]
+
+
 async def test_a_worker_that_is_gone_no_longer_widens_the_window() -> None:
     """It has not announced itself again in time."""
     stage = wide()
