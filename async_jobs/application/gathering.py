@@ -16,6 +16,9 @@ from async_jobs.ports.clock import Clock
 from async_jobs.ports.store import AddResult, Duplicate, Invalid
 
 GROUP_MAX = 1_000
+# So many share what a commit costs: they do not wait for a group that is under way, so that the
+# database works for one group while this process makes up the other.
+GROUP_FULL, ABREAST = 16, 2
 FLIGHTS_MAX = 4
 # A group that takes longer waits for somebody's lock, and the others go on without it.
 PATIENCE_SECONDS = 0.02
@@ -25,6 +28,8 @@ Add: TypeAlias = "Callable[[Sequence[Job]], Awaitable[Sequence[AddResult]]]"
 
 class Gatherer:
     """Adds jobs in groups: whatever comes while one group is being added forms the next one.
+
+    A full group starts beside one other; a smaller one waits until none is under way.
 
     Each caller is answered after the commit that holds its job, and as if the job had been added
     alone: one that is refused or invalid costs the others of its group a second try, no more.
@@ -90,6 +95,7 @@ class _Line:
             return await self._add_first(job)
         asked = _asked(job)
         self._waiting.append(asked)
+        self._take_off_beside()
         if self._impatience is None and len(self._flights) < FLIGHTS_MAX:
             self._impatience = asyncio.create_task(self._lose_patience())
         return await asked.answer
@@ -112,20 +118,27 @@ class _Line:
             self._land(flight)
         return await asked.answer
 
-    def _take_off(self) -> None:
-        self._flights.add(asyncio.create_task(self._fly()))
+    def _take_off(self) -> bool:
+        """Add those who wait, from now on without those to come; False if nobody waits."""
+        group = self._next_group()
+        if group:
+            self._flights.add(asyncio.create_task(self._fly(group)))
+        return bool(group)
+
+    def _take_off_beside(self) -> None:
+        if len(self._waiting) >= GROUP_FULL and len(self._flights) < ABREAST:
+            self._take_off()
 
     async def _lose_patience(self) -> None:
         await self._clock.sleep(PATIENCE_SECONDS)
         self._impatience = None
-        if self._waiting:
-            self._take_off()
+        self._take_off()
 
-    async def _fly(self) -> None:
-        group: list[_Asked] = []
+    async def _fly(self, group: list[_Asked]) -> None:
         try:
-            while group := self._next_group():
+            while group:
                 await self._settle(group)
+                group = self._next_group()
         finally:
             for asked in group:
                 asked.answer.cancel()  # this task was cancelled: nobody will answer
@@ -134,11 +147,8 @@ class _Line:
     def _land(self, flight: asyncio.Task[Any]) -> None:
         self._flights.discard(flight)
         if self._flights:
-            return
-        if any(not asked.answer.done() for asked in self._waiting):
-            self._take_off()
-        else:
-            self._waiting.clear()
+            self._take_off_beside()
+        elif not self._take_off():
             self._on_empty()
 
     def _next_group(self) -> list[_Asked]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.application.gathering import (
     FLIGHTS_MAX,
+    GROUP_FULL,
     PATIENCE_SECONDS,
     Gatherer,
     _Line,
@@ -118,6 +119,38 @@ async def test_what_comes_meanwhile_forms_the_next_group(gatherer: Gatherer, des
 
     assert answers == [Added(job.id) for job in jobs]
     assert desk.calls == [[jobs[0].id], [job.id for job in jobs[1:]]]
+
+
+async def test_a_full_group_waits_for_no_other(gatherer: Gatherer, desk: Desk) -> None:
+    """But a third one does: two keep both the process and its store busy."""
+    desk.is_open.clear()
+    jobs = [a_job() for _ in range(4 * GROUP_FULL)]
+    asking = [asyncio.ensure_future(gatherer.add(job)) for job in jobs[: 2 * GROUP_FULL]]
+    await quiet()
+    asking += [asyncio.ensure_future(gatherer.add(job)) for job in jobs[2 * GROUP_FULL :]]
+    await quiet()
+    under_way = [len(call) for call in desk.calls]
+    desk.is_open.set()
+
+    answers = await asyncio.gather(*asking)
+
+    assert under_way == [GROUP_FULL] * 2
+    assert [len(call) for call in desk.calls] == [GROUP_FULL, GROUP_FULL, 2 * GROUP_FULL]
+    assert answers == [Added(job.id) for job in jobs]
+
+
+async def test_a_small_group_waits_until_none_is_under_way(gatherer: Gatherer, desk: Desk) -> None:
+    """A commit of its own would cost everybody more than it gains."""
+    desk.is_open.clear()
+    asking = [asyncio.ensure_future(gatherer.add(a_job())) for _ in range(2 * GROUP_FULL - 1)]
+    await quiet()
+    under_way = [len(call) for call in desk.calls]
+    desk.is_open.set()
+
+    await asyncio.gather(*asking)
+
+    assert under_way == [GROUP_FULL]
+    assert [len(call) for call in desk.calls] == [GROUP_FULL, GROUP_FULL - 1]
 
 
 async def test_nobody_is_answered_before_the_commit(gatherer: Gatherer, desk: Desk) -> None:
