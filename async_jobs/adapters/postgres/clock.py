@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -37,6 +38,7 @@ class PostgresClock:
         self._measured = (float("-inf"), 0.0)  # when, and by how long a round trip
         self._refresh_due = 0.0
         self._latest: datetime | None = None
+        self._first: asyncio.Task[None] | None = None
 
     def now(self) -> datetime:
         """See `Clock`.
@@ -68,12 +70,19 @@ class PostgresClock:
             Unavailable: the database's time has never been measured and cannot be now.
         """
         if self._origin is None:
-            await self.refresh()
+            await self._first_refresh()
         elif self.monotonic() >= self._refresh_due:
             # Whoever asks next goes by the last measurement meanwhile.
             self._refresh_due = self.monotonic() + RETRY_SECONDS
             with suppress(Unavailable):
                 await self.refresh()
+
+    async def _first_refresh(self) -> None:
+        """Measure once for all who come meanwhile: they would open a connection each."""
+        loop = asyncio.get_running_loop()
+        if self._first is None or self._first.done() or self._first.get_loop() is not loop:
+            self._first = loop.create_task(self.refresh())
+        await asyncio.shield(self._first)
 
     async def refresh(self) -> None:
         """Measure the database's time: the sample with the shortest round trip counts.

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.domain.errors import Unavailable
 from async_jobs.testing.clocks import NOW, ManualClock, let_others_run
 
 
@@ -85,3 +86,38 @@ async def test_a_clock_is_never_ahead_of_the_database(there: float, back: float)
     await elapsed(host, [asyncio.create_task(clock.refresh())])
 
     assert clock.now() - (NOW + timedelta(seconds=host.monotonic())) == timedelta(seconds=-back)
+
+
+async def test_who_asks_first_asks_for_all() -> None:
+    """A process that begins with many calls at once opens no connection for each of them."""
+    host = ManualClock()
+    clock = PostgresClock(cast("asyncpg.Pool", Connections(Slow(host, 0.01, 0.01))), host=host)
+
+    tasks = [asyncio.create_task(clock.sync()) for _ in range(10)]
+    await let_others_run(3)
+    tasks[0].cancel()  # it takes nobody along
+    await elapsed(host, tasks)
+
+    assert [task.cancelled() for task in tasks] == [True] + [False] * 9
+    assert all(task.exception() is None for task in tasks[1:])
+    assert abs(clock.now() - (NOW + timedelta(seconds=host.monotonic()))) < timedelta(seconds=0.02)
+
+
+async def test_a_first_measurement_that_failed_is_made_again() -> None:
+    """Whoever comes later is not told of a database that was away before."""
+    host = ManualClock()
+
+    class Away(Slow):
+        async def fetchval(self, query: str) -> datetime:
+            raise OSError("no route to host")
+
+    pool = Connections(Away(host, 0, 0), Slow(host, 0.01, 0.01))
+    clock = PostgresClock(cast("asyncpg.Pool", pool), host=host)
+
+    tasks = [asyncio.create_task(clock.sync()) for _ in range(3)]
+    await elapsed(host, tasks)
+    later = asyncio.create_task(clock.sync())
+    await elapsed(host, [later])
+
+    assert all(isinstance(task.exception(), Unavailable) for task in tasks)
+    assert later.exception() is None
