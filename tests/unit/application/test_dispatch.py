@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from datetime import timedelta
-from uuid import UUID
 
 import pytest
 
-from async_jobs.application.dispatch import Dispatched, Dispatcher, WindowOf
+from async_jobs.application.dispatch import Dispatched
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import JobLeased, UseCaseSkipped
@@ -17,54 +14,19 @@ from async_jobs.domain.job import Job, JobStatus, Phase
 from async_jobs.domain.lifecycle import Cancelled
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.testing.builders import a_job, later
-from async_jobs.testing.contracts.scenes import (
-    added,
-    all_jobs,
-    happened,
-    in_phase,
-    stored,
-)
+from async_jobs.testing.contracts.scenes import added, happened, in_phase, stored
 from tests.unit.application.stage import Stage, handoff_of, limits
-
-LEASE = timedelta(seconds=60)
-TWO = {"notifications": UseCaseConfig(), "reports": UseCaseConfig()}
-
-
-def wide(queue: str, unclaimed: int) -> int:
-    """Let any number of hand-offs out."""
-    return 1_000
-
-
-def windows(**room: int) -> WindowOf:
-    """Give each queue its room."""
-    return lambda queue, unclaimed: room[queue] - unclaimed
-
-
-def dispatcher(stage: Stage) -> Dispatcher:
-    """Return one of the stage's dispatchers."""
-    return Dispatcher(stage.config, stage.store, stage.clock, stage.telemetry)
-
-
-async def dispatch(stage: Stage, window_of: WindowOf = wide) -> Dispatched:
-    """Dispatch all use cases once."""
-    return await dispatcher(stage).dispatch(list(stage.config.use_case_configs), window_of, LEASE)
-
-
-def ids(dispatched: Dispatched) -> list[UUID]:
-    """Return the jobs leased, in order."""
-    return [handoff.job_id for handoff in dispatched.handoffs]
-
-
-def ids_of(jobs: Sequence[Job]) -> list[UUID]:
-    """Return the jobs' ids, in order."""
-    return [job.id for job in jobs]
-
-
-async def running(stage: Stage) -> Counter[str]:
-    """Count the running jobs of each use case."""
-    jobs = await all_jobs(stage.memory)
-    return Counter(job.use_case for job in jobs if job.status is JobStatus.RUNNING)
-
+from tests.unit.application.turns import (
+    LEASE,
+    TWO,
+    dispatch,
+    dispatcher,
+    ids,
+    ids_of,
+    running,
+    wide,
+    windows,
+)
 
 # --- What a turn does ------------------------------------------------------------------------
 
@@ -266,186 +228,6 @@ async def test_the_walk_over_the_tenants_goes_on_where_it_ended() -> None:
 
     ends = [tenants[n] for n in range(15, 144, 16)]
     assert [query.after for (query,) in stage.store.queries] == ["", *ends, ""]
-
-
-# --- How far a turn looks --------------------------------------------------------------------
-
-
-async def looks(use_cases: int, *, max_concurrent: int) -> list[int]:
-    """Return at how many jobs of each use case a turn looks once it knows that all have some."""
-    names = [f"use-case-{i}" for i in range(use_cases)]
-    config = UseCaseConfig(queue="lane", max_concurrent=max_concurrent)
-    stage = Stage(limits(**dict.fromkeys(names, config)))
-    one = dispatcher(stage)
-    for name in names:
-        await stored(stage.memory, *(a_job(use_case=name, queue="lane") for _ in range(2)))
-    await one.dispatch(names, windows(lane=1), LEASE)
-    await one.dispatch(names, windows(lane=2_000), LEASE)
-    return [query.limit for query in stage.store.queries[-1]]
-
-
-@pytest.mark.parametrize(
-    ("use_cases", "each"), [(1, 1_000), (2, 500), (10, 100), (20, 50), (100, 16)]
-)
-async def test_use_cases_together_see_what_a_turn_can_lease(use_cases: int, each: int) -> None:
-    """However many there are; of each a few at least."""
-    assert await looks(use_cases, max_concurrent=5_000) == [each] * use_cases
-
-
-async def test_where_little_may_run_a_turn_looks_further() -> None:
-    """A place must not go to whoever stands first for want of others to compare."""
-    assert await looks(3, max_concurrent=3) == [64] * 3
-
-
-async def test_idle_use_cases_do_not_narrow_the_view() -> None:
-    """A busy one sees as much as if it were alone."""
-    names = [f"use-case-{i}" for i in range(10)]
-    stage = Stage(limits(**{name: UseCaseConfig(max_concurrent=5_000) for name in names}))
-    one = dispatcher(stage)
-    await stored(stage.memory, *(a_job(use_case="use-case-3", queue="lane") for _ in range(2)))
-    await one.dispatch(names, lambda queue, unclaimed: 1 - unclaimed, LEASE)
-
-    await one.dispatch(names, wide, LEASE)
-
-    assert max(query.limit for query in stage.store.queries[-1]) == 1_000
-
-
-async def test_what_a_turn_leaves_behind_is_decided_by_deadline() -> None:
-    """Not by the order of the use cases, though each alone could take all of it."""
-    names = ("alpha", "beta", "gamma")
-    config = UseCaseConfig(max_concurrent=1_000, queue="lane")
-    stage = Stage(limits(**dict.fromkeys(names, config)))
-    jobs = [
-        a_job(use_case=names[i % 3], queue="lane", deadline_at=later(3_000 - i))
-        for i in range(1_200)
-    ]
-    await stored(stage.memory, *jobs)
-
-    leased = ids(await dispatch(stage, windows(lane=5_000)))
-
-    assert set(leased) == set(ids_of(jobs[-len(leased) :]))
-    assert len(leased) == 999
-
-
-async def test_a_turn_tells_whether_there_may_be_more_for_places_that_are_left() -> None:
-    """Each of many use cases has more jobs than it was looked at for; the next turn has them."""
-    names = [f"use-case-{i}" for i in range(30)]
-    config = UseCaseConfig(max_concurrent=1_000, queue="lane")
-    stage = Stage(limits(**dict.fromkeys(names, config)))
-    for name in names:
-        await stored(stage.memory, *(a_job(use_case=name, queue="lane") for _ in range(40)))
-    one = dispatcher(stage)
-
-    turns = [await one.dispatch(names, windows(lane=5_000), LEASE) for _ in range(3)]
-
-    assert [len(ids(turn)) for turn in turns] == [30 * 33, 30 * 7, 0]
-    assert [turn.more for turn in turns] == [True, False, False]
-
-
-@pytest.mark.parametrize(
-    ("places", "window", "more"),
-    [(2_000, 2_000, True), (1_005, 1_003, True), (900, 2_000, False), (2_000, 900, False)],
-)
-async def test_without_places_there_is_no_more(places: int, window: int, more: bool) -> None:
-    """What ends wakes the scheduler; a turn that took as many as it can cannot tell."""
-    stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=places)))
-    await stored(stage.memory, *(a_job() for _ in range(1_010)))
-
-    dispatched = await dispatch(stage, windows(notifications=window))
-
-    assert dispatched.more is more
-
-
-async def test_what_somebody_else_holds_may_be_more() -> None:
-    """A turn that leased, and could not look at everything, is followed by another one."""
-    stage = Stage(limits(**TWO))
-    await added(stage.memory)
-
-    async with stage.memory.turn(["reports"]):
-        beside = await dispatch(stage)
-        nothing = await dispatch(stage)
-
-    assert (len(ids(beside)), beside.more) == (1, True)
-    assert (ids(nothing), nothing.more) == ([], False)
-
-
-# --- The hand-off window ---------------------------------------------------------------------
-
-
-async def test_use_cases_on_one_queue_share_its_window_by_deadline() -> None:
-    """Neither stands before the other because of its name."""
-    stage = Stage(
-        limits(notifications=UseCaseConfig(queue="lane"), reports=UseCaseConfig(queue="lane"))
-    )
-    jobs = [
-        await added(
-            stage.memory,
-            use_case=("notifications", "reports")[i % 2],
-            queue="lane",
-            deadline_at=later(60 - i),
-        )
-        for i in range(8)
-    ]
-
-    dispatched = await dispatch(stage, windows(lane=3))
-
-    assert set(ids(dispatched)) == set(ids_of(jobs[5:]))
-
-
-async def test_the_window_is_what_workers_have_not_claimed_yet() -> None:
-    """Two wait on the lane already; what is executed does not count."""
-    stage = Stage()
-    for phase in (Phase.HANDED_OFF, Phase.HANDED_OFF, Phase.CLAIMED):
-        await in_phase(stage.memory, phase)
-    for _ in range(5):
-        await added(stage.memory)
-
-    dispatched = await dispatch(stage, windows(notifications=3))
-
-    assert len(ids(dispatched)) == 1
-
-
-async def test_a_full_window_lets_nothing_out() -> None:
-    """Also when it has shrunk below what is on the lane."""
-    stage = Stage()
-    await in_phase(stage.memory, Phase.HANDED_OFF)
-    await added(stage.memory)
-
-    dispatched = await dispatch(stage, windows(notifications=-5))
-
-    assert ids(dispatched) == []
-
-
-@pytest.mark.parametrize("policy", list(LatePolicy))
-@pytest.mark.parametrize("deadline_seconds", [-5, 10], ids=["late", "on time"])
-async def test_a_full_queue_does_not_stand_before_another_one(
-    policy: LatePolicy, deadline_seconds: float
-) -> None:
-    """The use case's most urgent jobs name a lane that takes nothing; the rest goes on."""
-    stage = Stage(
-        limits(
-            notifications=UseCaseConfig(max_concurrent=2, late_policy=policy),
-            reports=UseCaseConfig(),
-        )
-    )
-    for _ in range(5):
-        await added(stage.memory, run_at=later(-60), deadline_at=later(deadline_seconds))
-    free = [await added(stage.memory, queue="reports") for _ in range(3)]
-
-    dispatched = await dispatch(stage, windows(notifications=0, reports=10))
-
-    assert ids(dispatched) == ids_of(free[:2])
-
-
-async def test_what_the_window_cut_off_goes_next() -> None:
-    """The most urgent ones first, in turn after turn."""
-    stage = Stage()
-    jobs = [await added(stage.memory, deadline_at=later(60 - i)) for i in range(4)]
-
-    first = await dispatch(stage, windows(notifications=2))
-    second = await dispatch(stage, windows(notifications=4))
-
-    assert ids(first) + ids(second) == ids_of(jobs[::-1])
 
 
 # --- Late jobs -------------------------------------------------------------------------------

@@ -1,0 +1,100 @@
+"""On Postgres, what is ready or has come due waits for nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import asyncpg
+import pytest
+
+from async_jobs.adapters.postgres.pool import create_pool
+from async_jobs.adapters.postgres.queue import PostgresJobQueue
+from async_jobs.adapters.postgres.signal import PostgresSignal
+from async_jobs.domain.job import HandOff
+from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.ports.signal import handed_off
+from async_jobs.testing.builders import SimpleLimits, a_job, a_request
+from async_jobs.testing.clocks import ManualClock, let_others_run
+from tests.integration.churn import LANE, Flow
+from tests.integration.harness import clock
+
+LIMITS = SimpleLimits({"notifications": UseCaseConfig(queue=LANE)})
+HANDOFF = HandOff(a_job().id, 1, "acme")
+PATIENCE_SECONDS = 10.0
+
+
+@pytest.fixture
+async def pool(database_dsn: str) -> AsyncIterator[asyncpg.Pool]:
+    pool = await create_pool(database_dsn, max_size=4)
+    yield pool
+    pool.terminate()
+
+
+@pytest.fixture
+def flow(pool: asyncpg.Pool) -> Flow:
+    return Flow.on(pool, LIMITS, ManualClock(), seed=1)
+
+
+async def scheduled(flow: Flow) -> None:
+    """Enqueue a job that comes due in a second."""
+    at = flow.clock.now() + timedelta(seconds=1)
+    await flow.service.enqueue(a_request(type="work", run_at=at))
+
+
+async def test_what_is_known_to_come_due_runs_with_the_first_tick(flow: Flow) -> None:
+    """The scheduler slept until then."""
+    await scheduled(flow)
+    assert (await flow.scheduler.tick()).leased == 0
+    flow.clock.advance(1)
+
+    assert (await flow.scheduler.tick()).leased == 1
+
+
+async def test_what_came_due_unannounced_runs_with_the_second_tick(flow: Flow) -> None:
+    """The first one sees it too late to dispatch it, and does not rest."""
+    await flow.scheduler.tick()
+    await scheduled(flow)
+    flow.clock.advance(2)
+
+    first, second = await flow.scheduler.tick(), await flow.scheduler.tick()
+
+    assert (first.leased, first.more) == (0, True)
+    assert (second.leased, second.more) == (1, False)
+
+
+async def test_hand_offs_are_heard_of_with_their_commit(
+    pool: asyncpg.Pool, database_dsn: str
+) -> None:
+    """Once, and by a statement that sends nothing else."""
+    signal = PostgresSignal(pool, clock=clock)
+    queue = PostgresJobQueue(pool, LANE, clock=ManualClock(), signal=signal)
+    channel = signal.channel(handed_off(LANE))
+    assert channel is not None
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    operator = await asyncpg.connect(database_dsn)
+    await operator.add_listener(channel, lambda *told: heard.put_nowait(told[2]))
+
+    await queue.send([HANDOFF])
+
+    assert await asyncio.wait_for(heard.get(), PATIENCE_SECONDS) == channel
+    await signal.close()
+    await operator.fetchval("SELECT 1")
+    assert heard.empty()
+    await operator.close()
+
+
+async def test_where_nobody_can_listen_a_process_wakes_itself(pool: asyncpg.Pool) -> None:
+    """Behind PgBouncer, in the one process of `async-jobs dev` for example."""
+    signal = PostgresSignal(pool, clock=clock, listen=False)
+    queue = PostgresJobQueue(pool, LANE, clock=ManualClock(), signal=signal)
+    topic = handed_off(LANE)
+    waiting = asyncio.create_task(signal.wait(topic, timeout_seconds=PATIENCE_SECONDS))
+    await let_others_run()
+
+    await queue.send([HANDOFF])
+
+    assert signal.channel(topic) is None
+    assert await waiting
+    await signal.close()

@@ -1,0 +1,53 @@
+"""Dispatch turns as tests take them, and what they lease."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from async_jobs.application.dispatch import Dispatched, Dispatcher, WindowOf
+from async_jobs.domain.job import Job, JobStatus
+from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.testing.contracts.scenes import all_jobs
+from tests.unit.application.stage import Stage
+
+LEASE = timedelta(seconds=60)
+TWO = {"notifications": UseCaseConfig(), "reports": UseCaseConfig()}
+
+
+def wide(queue: str, unclaimed: int) -> int:
+    """Let any number of hand-offs out."""
+    return 1_000
+
+
+def windows(**room: int) -> WindowOf:
+    """Give each queue its room."""
+    return lambda queue, unclaimed: room[queue] - unclaimed
+
+
+def dispatcher(stage: Stage) -> Dispatcher:
+    """Return one of the stage's dispatchers."""
+    return Dispatcher(stage.config, stage.store, stage.clock, stage.telemetry)
+
+
+async def dispatch(stage: Stage, window_of: WindowOf = wide) -> Dispatched:
+    """Dispatch all use cases once."""
+    return await dispatcher(stage).dispatch(list(stage.config.use_case_configs), window_of, LEASE)
+
+
+def ids(dispatched: Dispatched) -> list[UUID]:
+    """Return the jobs leased, in order."""
+    return [handoff.job_id for handoff in dispatched.handoffs]
+
+
+def ids_of(jobs: Sequence[Job]) -> list[UUID]:
+    """Return the jobs' ids, in order."""
+    return [job.id for job in jobs]
+
+
+async def running(stage: Stage) -> Counter[str]:
+    """Count the running jobs of each use case."""
+    jobs = await all_jobs(stage.memory)
+    return Counter(job.use_case for job in jobs if job.status is JobStatus.RUNNING)
