@@ -32,13 +32,13 @@ class Gatherer:
     A full group starts beside one other; a smaller one waits until none is under way.
 
     Each caller is answered after the commit that holds its job, and as if the job had been added
-    alone: one that is refused or invalid costs the others of its group a second try, no more.
+    alone: one that is refused costs the others of its group a second try, no more.
 
     A job that may have to wait, for its tenant's quota or for a dedupe key, is in a group with
     jobs of its own tenant only: nobody waits for what another tenant holds.
 
     Args:
-        add: adds jobs, all or nothing, one result per job; see `JobStore.add`.
+        add: adds jobs that stand apart, one result per job; see `JobStore.add`.
         is_limited: tells whether a tenant's pending jobs are counted.
         clock: measures patience.
     """
@@ -199,17 +199,15 @@ def answered_alone(jobs: Sequence[Job], results: Sequence[AddResult]) -> Sequenc
         jobs: what was added in one call, no id twice.
         results: what the call answered.
     """
-    away = next((each for each in results if isinstance(each, Refused | Invalid)), None)
+    away = next((each for each in results if isinstance(each, Refused)), None)
     if away is None:
         return results
     answers: list[AddResult | None] = []
     keys: set[str] = set()
-    room = max(0, away.limit - away.used) if isinstance(away, Refused) else 0
+    room = max(0, away.limit - away.used)
     for job, result in zip(jobs, results, strict=True):
-        if isinstance(result, Duplicate):
+        if isinstance(result, Duplicate | Invalid):
             answers.append(result)
-        elif isinstance(away, Invalid):
-            answers.append(away if job.id == away.job_id else None)
         elif job.tenant_id != away.tenant_id:
             answers.append(None)
         elif job.dedupe_key in keys:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from async_jobs.application import failpoints
@@ -72,7 +73,7 @@ class JobService:
         self._chance = chance
         self._signal = signal
         self._telemetry = telemetry
-        self._gatherer = Gatherer(self._add, self._is_limited, clock)
+        self._gatherer = Gatherer(partial(self._add, apart=True), self._is_limited, clock)
 
     # --- Jobs ---
 
@@ -121,10 +122,10 @@ class JobService:
         return await self._told(jobs, results, connection)
 
     async def _add(
-        self, jobs: Sequence[Job], *, within: object | None = None
+        self, jobs: Sequence[Job], *, within: object | None = None, apart: bool = False
     ) -> Sequence[AddResult]:
         limits = limited_tenants((job.tenant_id for job in jobs), self._config.per_tenant_quotas)
-        return await self._store.add(jobs, limits, within=within)
+        return await self._store.add(jobs, limits, within=within, apart=apart)
 
     def _is_limited(self, tenant: str) -> bool:
         quota = self._config.per_tenant_quotas.get(tenant, UNLIMITED)

@@ -188,7 +188,7 @@ class JobStore(Protocol):
         JS-13 `purge` removes terminal jobs only, oldest first, at most `limit`.
         JS-14 Adding an id that the same tenant already has is a `Duplicate` and changes
             nothing; an id that another tenant has is `Invalid`, says nothing about whose it
-            is, and leaves nothing of the call behind.
+            is, and leaves nothing of the call behind but what stands `apart`.
         JS-15 `expired` returns exactly the running jobs whose lease is over, longest first.
         JS-16 `promote` returns the run_at of the next job that is not due yet; a due job is
             visible to `heads` after a `promote` at or after its `run_at`, which says how many
@@ -216,6 +216,7 @@ class JobStore(Protocol):
         limits: Mapping[str, int],
         *,
         within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
         """Admit and insert, all or nothing, one result per job in order.
 
@@ -224,6 +225,8 @@ class JobStore(Protocol):
             limits: the pending limit of each tenant in `jobs` that has one.
             within: an open transaction of the adapter's own kind to write in; the adapter
                 then commits nothing.
+            apart: each job stands for itself: one that is invalid leaves the others in, and a
+                call that is cut off may have added some. They are still refused together.
 
         A refused call answers `Refused` or `Invalid` for every job that is not a duplicate.
         """

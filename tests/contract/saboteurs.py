@@ -58,9 +58,14 @@ class Untouched:
         self.inner.mend(job_id)
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
-        return await self.inner.add(jobs, limits, within=within)
+        return await self.inner.add(jobs, limits, within=within, apart=apart)
 
     async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
         return await self.inner.get(ids, tenant_id=tenant_id)
@@ -162,10 +167,15 @@ class KeepsObjects(Untouched):
         self.payloads: dict[UUID, Payload] = {}
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
         self.payloads |= {job.id: job.payload for job in jobs}
-        return await super().add(jobs, limits, within=within)
+        return await super().add(jobs, limits, within=within, apart=apart)
 
     async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
         jobs = await super().get(ids, tenant_id=tenant_id)
@@ -444,7 +454,12 @@ class CountsOutsideTheLock(Untouched):
     breaks = "JS-3"
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
         pending = await self.all(JobFilter(status=JobStatus.PENDING))
         used = {t: sum(job.tenant_id == t for job in pending) for t in limits}
@@ -456,7 +471,7 @@ class CountsOutsideTheLock(Untouched):
                     tenant_id=tenant, limit=limit, used=used[tenant], asked=asked[tenant]
                 )
                 return [refused] * len(jobs)
-        return await super().add(jobs, {}, within=within)
+        return await super().add(jobs, {}, within=within, apart=apart)
 
 
 class LeavesPartsBehind(Untouched):
@@ -465,11 +480,16 @@ class LeavesPartsBehind(Untouched):
     breaks = "JS-3"
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
         results: list[AddResult] = []
         for job in jobs:
-            results += await super().add([job], limits, within=within)
+            results += await super().add([job], limits, within=within, apart=apart)
         return results
 
 
@@ -479,12 +499,17 @@ class ForgetsKeysOfRunningJobs(Untouched):
     breaks = "JS-4"
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
         running = await self.all(JobFilter(status=JobStatus.RUNNING))
         free = {job.dedupe_key for job in running}
         jobs = [replace(job, dedupe_key=None) if job.dedupe_key in free else job for job in jobs]
-        return await super().add(jobs, limits, within=within)
+        return await super().add(jobs, limits, within=within, apart=apart)
 
 
 class LooksForKeysOutsideTheLock(Untouched):
@@ -493,13 +518,18 @@ class LooksForKeysOutsideTheLock(Untouched):
     breaks = "JS-4"
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
         seen = {(job.tenant_id, job.dedupe_key) for job in await self.all(JobFilter())}
         await let_others_run()
         free = [(job.tenant_id, job.dedupe_key) not in seen for job in jobs]
         loose = [replace(j, dedupe_key=None) if f else j for j, f in zip(jobs, free, strict=True)]
-        return await super().add(loose, limits, within=within)
+        return await super().add(loose, limits, within=within, apart=apart)
 
 
 class RevivesInConflict(Untouched):
@@ -520,9 +550,14 @@ class TellsWhoseItIs(Untouched):
     breaks = "JS-14"
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
-        results = await super().add(jobs, limits, within=within)
+        results = await super().add(jobs, limits, within=within, apart=apart)
         owners = {job.id: job.tenant_id for job in await self.all(JobFilter())}
         return [
             replace(r, problem=f"is {owners[r.job_id]}'s") if isinstance(r, Invalid) else r
@@ -536,9 +571,14 @@ class CommitsAtOnce(Untouched):
     breaks = "JS-17"
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
-        return await super().add(jobs, limits)
+        return await super().add(jobs, limits, apart=apart)
 
 
 class AddsTwice(Untouched):
@@ -547,7 +587,12 @@ class AddsTwice(Untouched):
     breaks = "JS-14"
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
-        await super().add(jobs, limits, within=within)
+        await super().add(jobs, limits, within=within, apart=apart)
         return [Added(job.id) for job in jobs]

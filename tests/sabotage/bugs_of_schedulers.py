@@ -118,7 +118,7 @@ SERVICE = (
         "An enqueue is answered before the store has answered.",
         Edit(
             JobService._add,
-            "return await self._store.add(jobs, limits, within=within)",
+            "return await self._store.add(jobs, limits, within=within, apart=apart)",
             "from async_jobs.ports.store import Added\n"
             "        adding = __import__('asyncio').ensure_future("
             "self._store.add(jobs, limits, within=within))\n"

@@ -87,10 +87,16 @@ class RemoteStore:
             yield RemoteTurn(self._link, session)
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
         if within is None:
-            return await self._link.call("add", partial(self._store.add, jobs, limits))
+            add = partial(self._store.add, jobs, limits, apart=apart)
+            return await self._link.call("add", add)
         assert isinstance(within, Session)
         add = partial(self._store.add, jobs, limits, within=within.inner)
         return await self._link.within(within, "add", add)

@@ -26,7 +26,7 @@ from async_jobs.domain.job import (
     copied,
 )
 from async_jobs.domain.lifecycle import Change, Claimed, Succeeded, advance
-from async_jobs.domain.quota import admit
+from async_jobs.domain.quota import Refused, admit
 from async_jobs.domain.unreadable import aside
 from async_jobs.ports.store import (
     Added,
@@ -75,18 +75,28 @@ class MemoryJobStore:
             transaction.end()
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
         """See `JobStore`."""
         if within is None:
             async with self.transaction() as own:
-                return await self._add(jobs, limits, own)
+                return await self._add(jobs, limits, own, apart=apart)
         if not isinstance(within, MemoryTransaction):
             raise TypeError("the memory store writes within its own transaction() only")
-        return await self._add(jobs, limits, within)
+        return await self._add(jobs, limits, within, apart=apart)
 
     async def _add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], transaction: MemoryTransaction
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        transaction: MemoryTransaction,
+        *,
+        apart: bool,
     ) -> list[AddResult]:
         await transaction.lock_tenants(limits)
         await round_trip()
@@ -94,14 +104,11 @@ class MemoryJobStore:
             await blocker.over.wait()
         fresh: dict[UUID, Job] = {}
         results = [self._judge(job, fresh) for job in jobs]
-        invalid = next((result for result in results if isinstance(result, Invalid)), None)
+        invalid = next((r for r in results if isinstance(r, Invalid) and not apart), None)
         pending = Counter(row.tenant_id for row in self._in_status(JobStatus.PENDING, hidden=True))
         refusal = invalid or admit((job.tenant_id for job in fresh.values()), pending, limits)
         if refusal:
-            return [
-                result if isinstance(result, Duplicate) and result.of not in fresh else refusal
-                for result in results
-            ]
+            return [refusal if _falls(result, refusal, fresh) else result for result in results]
         for job in fresh.values():
             self._put(_copy(job))
             self._uncommitted[job.id] = transaction
@@ -377,6 +384,13 @@ def _aside(row: Job, now: datetime, until: datetime) -> Job:
         worker_id=None,
         updated_at=now,
     )
+
+
+def _falls(result: AddResult, refusal: Refused | Invalid, fresh: Collection[UUID]) -> bool:
+    """Tell whether a job that was judged so is turned away with its call."""
+    if isinstance(result, Duplicate):
+        return result.of in fresh
+    return isinstance(refusal, Invalid) or not isinstance(result, Invalid)
 
 
 def _copy(job: Job) -> Job:

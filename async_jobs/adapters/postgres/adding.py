@@ -47,12 +47,12 @@ class _TurnedAwayError(Exception):
 
 
 async def add(
-    connection: AnyConnection, jobs: Sequence[Job], limits: Mapping[str, int]
+    connection: AnyConnection, jobs: Sequence[Job], limits: Mapping[str, int], *, apart: bool
 ) -> list[AddResult]:
-    """Add all jobs or none; see `JobStore.add`."""
+    """Add all jobs or none, or each for itself; see `JobStore.add`."""
     limit = _the_limit(jobs, limits)
     may_fit = limit is not None or not limits
-    if len(jobs) == 1 and may_fit:
+    if may_fit and (apart or len(jobs) == 1):
         # Nothing that could have to be undone: one statement, one round trip.
         found = await _insert(connection, jobs, limit)
         if found is not None:
@@ -62,7 +62,7 @@ async def add(
         async with connection.transaction():
             found = await _insert(connection, jobs, limit) if may_fit else None
             if found is None:
-                found = await _insert_and_count(connection, jobs, limits)
+                found = await _insert_and_count(connection, jobs, limits, apart=apart)
             else:
                 _check_ids(found)
     except _TurnedAwayError as away:
@@ -102,7 +102,7 @@ async def _insert(
     twins: dict[UUID, AddResult] = {}
     waiting = sorted(jobs, key=_place)
     for _ in range(INSERT_ROUNDS_MAX):
-        # Some are in: so the call is in a transaction, and room for the others is taken.
+        # Once some are in, room for the others is taken as well.
         within = (None, None) if limit is None or inserted else limit
         if len(waiting) == 1:
             row = await connection.fetchrow(sql("add_job"), *new_values(waiting[0]), *within)
@@ -164,13 +164,14 @@ def _check_ids(found: _Found) -> None:
 
 
 async def _insert_and_count(
-    connection: AnyConnection, jobs: Sequence[Job], limits: Mapping[str, int]
+    connection: AnyConnection, jobs: Sequence[Job], limits: Mapping[str, int], *, apart: bool
 ) -> _Found:
     """Insert what is new, and keep it if the exact numbers of pending jobs allow it."""
     await count_anew(connection, limits)
     found = await _insert(connection, jobs, None)
     assert found is not None, "nothing is refused without a limit"
-    _check_ids(found)
+    if not apart:
+        _check_ids(found)
     # By id, because a call may hold the same job twice.
     new = list({job.id: job.tenant_id for job in jobs if job.id in found.inserted}.values())
     rows = await connection.fetch(sql("count_admissions"), list(limits))
@@ -183,7 +184,7 @@ async def _insert_and_count(
 
 
 def _answers(jobs: Sequence[Job], found: _Found, away: Refused | Invalid | None) -> list[AddResult]:
-    """Return one result per job in order; `away` takes the place of all but duplicates."""
+    """Return one result per job in order; `away` takes the place of all that would be added."""
     if away is None and len(found.inserted) == len(jobs):
         return [Added(job.id) for job in jobs]
     answered: set[UUID] = set()
@@ -194,6 +195,8 @@ def _answers(jobs: Sequence[Job], found: _Found, away: Refused | Invalid | None)
             # The same id twice in one call: the first is the job, the second its duplicate.
             twin = Duplicate(job.id) if job.id in answered else Added(job.id)
         answered.add(job.id)
-        stood_before = isinstance(twin, Duplicate) and twin.of not in found.inserted
-        results.append(twin if away is None or stood_before else away)
+        asks_for_nothing = (isinstance(twin, Duplicate) and twin.of not in found.inserted) or (
+            isinstance(twin, Invalid) and isinstance(away, Refused)
+        )
+        results.append(twin if away is None or asks_for_nothing else away)
     return results

@@ -53,7 +53,12 @@ class PostgresJobStore:
     # --- adding ---
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
         """See `JobStore`. `within` is an asyncpg connection with an open transaction."""
         if not jobs:
@@ -62,11 +67,11 @@ class PostgresJobStore:
             if not isinstance(within, asyncpg.Connection | PoolConnectionProxy):
                 raise TypeError("within must be an asyncpg connection in a transaction")
             async with translated():
-                return await adding.add(within, jobs, limits)
+                return await adding.add(within, jobs, limits, apart=apart)
 
         async def on_own_connection() -> list[AddResult]:
             async with self.pool.acquire() as connection:
-                return await adding.add(connection, jobs, limits)
+                return await adding.add(connection, jobs, limits, apart=apart)
 
         return await self._write(on_own_connection)
 

@@ -60,12 +60,16 @@ class QuotaContract(StoreFixtures):
         assert sorted(kinds(results)) == ["Added"] + ["Refused"] * 63
         assert len(await all_jobs(store, JobFilter(status=JobStatus.PENDING))) == 3
 
+    @pytest.mark.parametrize("apart", [False, True])
     async def test_js_3_racing_batches_fill_the_limit_as_far_as_they_fit(
-        self, store: JobStore, other_store: JobStore
+        self, store: JobStore, other_store: JobStore, apart: bool
     ) -> None:
         """Batches of one to four race for ten places: each gets in whole or not at all."""
         batches = [[a_job() for _ in range(i % 4 + 1)] for i in range(20)]
-        calls = [(store, other_store)[i % 2].add(b, {"acme": 10}) for i, b in enumerate(batches)]
+        calls = [
+            (store, other_store)[i % 2].add(batch, {"acme": 10}, apart=apart)
+            for i, batch in enumerate(batches)
+        ]
 
         answers = await race(*calls)
 
@@ -85,6 +89,19 @@ class QuotaContract(StoreFixtures):
         assert results == [Refused(tenant_id="full", limit=2, used=0, asked=3)] * 4
         assert await all_jobs(store) == []
         assert await store.add([free], {}) == [Added(free.id)]
+
+    @pytest.mark.parametrize("beside", [[], ["free"]], ids=["alone", "beside another tenant"])
+    async def test_js_3_what_stands_apart_is_refused_together(
+        self, store: JobStore, beside: list[str]
+    ) -> None:
+        """Who wants a part of it admitted asks again for less."""
+        batch = [a_job(tenant_id=tenant) for tenant in ["full", *beside, "full", "full"]]
+
+        results = await store.add(batch, {"full": 2}, apart=True)
+
+        refused = Refused(tenant_id="full", limit=2, used=0, asked=3)
+        assert results == [refused] * len(batch)
+        assert await all_jobs(store) == []
 
     async def test_js_3_a_refused_call_frees_its_dedupe_keys(self, store: JobStore) -> None:
         """A key in a refused call was never taken."""
@@ -265,6 +282,42 @@ class IdentityContract(StoreFixtures):
         }
         assert "secretive" not in str(results)
         assert await all_jobs(store) == [theirs]
+
+    @pytest.mark.parametrize("limits", [{}, {"acme": 9}], ids=["unlimited", "limited"])
+    async def test_js_14_an_invalid_job_leaves_those_that_stand_apart(
+        self, store: JobStore, limits: dict[str, int]
+    ) -> None:
+        """Each is answered for itself."""
+        theirs = await added(store, tenant_id="secretive")
+        known = await added(store, dedupe_key="daily")
+        mine = [a_job(dedupe_key="hourly"), a_job()]
+        repeated = a_job(dedupe_key="daily")
+
+        results = await store.add(
+            [mine[0], a_job(id=theirs.id, dedupe_key="hourly"), repeated, mine[1]],
+            limits,
+            apart=True,
+        )
+
+        assert kinds(results) == ["Added", "Invalid", "Duplicate", "Added"]
+        assert results[2] == Duplicate(known.id)
+        assert {job.id for job in await all_jobs(store)} == {
+            theirs.id,
+            known.id,
+            *(job.id for job in mine),
+        }
+
+    async def test_js_14_an_invalid_job_asks_for_no_room(self, store: JobStore) -> None:
+        """When those that stand apart are refused, it is invalid all the same."""
+        theirs = await added(store, tenant_id="secretive")
+        known = await added(store)
+        batch = [known, a_job(id=theirs.id), a_job(), a_job()]
+
+        results = await store.add(batch, {"acme": 2}, apart=True)
+
+        refused = Refused(tenant_id="acme", limit=2, used=1, asked=2)
+        assert kinds(results) == ["Duplicate", "Invalid", "Refused", "Refused"]
+        assert results[2:] == [refused, refused]
 
     async def test_js_14_one_of_two_tenants_gets_an_id_they_race_for(
         self, store: JobStore, other_store: JobStore

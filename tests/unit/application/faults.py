@@ -103,9 +103,16 @@ class FaultyStore(Faulty):
         self.saved: list[list[UUID]] = []
 
     async def add(
-        self, jobs: Sequence[Job], limits: Mapping[str, int], *, within: object | None = None
+        self,
+        jobs: Sequence[Job],
+        limits: Mapping[str, int],
+        *,
+        within: object | None = None,
+        apart: bool = False,
     ) -> list[AddResult]:
-        return await self._through("add", lambda: self.inner.add(jobs, limits, within=within))
+        return await self._through(
+            "add", lambda: self.inner.add(jobs, limits, within=within, apart=apart)
+        )
 
     async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
         return await self._through("get", lambda: self.inner.get(ids, tenant_id=tenant_id))

@@ -63,17 +63,16 @@ class Desk:
         for job in jobs:
             if job.id in self.jobs:
                 results.append(Duplicate(job.id))
+            elif job.id in self.foreign:
+                results.append(Invalid(job.id, "id", "is taken; choose another"))
             else:
                 results.append(away or Added(job.id))
         if away is None:
-            self.jobs |= {job.id: job for job in jobs}
+            self.jobs |= {job.id: job for job in jobs if job.id not in self.foreign}
         return results
 
-    def _away(self, jobs: Sequence[Job]) -> Refused | Invalid | None:
-        new = [job for job in jobs if job.id not in self.jobs]
-        for job in new:
-            if job.id in self.foreign:
-                return Invalid(job.id, "id", "is taken; choose another")
+    def _away(self, jobs: Sequence[Job]) -> Refused | None:
+        new = [job for job in jobs if job.id not in self.jobs.keys() | self.foreign]
         for tenant, limit in sorted(self.room.items()):
             used = sum(job.tenant_id == tenant for job in self.jobs.values())
             asked = sum(job.tenant_id == tenant for job in new)
@@ -400,7 +399,7 @@ def test_answers_are_those_of_one_after_the_other(asked: list[tuple[str, str | N
 
     async def add(store: MemoryJobStore, jobs: Sequence[Job]) -> Sequence[AddResult]:
         limits = {job.tenant_id: LIMITS[job.tenant_id] for job in jobs if job.tenant_id in LIMITS}
-        return await store.add(jobs, limits)
+        return await store.add(jobs, limits, apart=True)
 
     async def main() -> None:
         together, alone = await desk(), await desk()
