@@ -14,8 +14,14 @@ from async_jobs.testing.clocks import ManualClock, let_others_run
 from async_jobs.testing.contracts import JobQueueContract, JobStoreContract
 from async_jobs.testing.contracts.queues import PutBody
 from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Mend, Transaction
-from tests.contract import saboteurs, saboteurs_of_queues, saboteurs_of_turns
+from tests.contract import (
+    saboteurs,
+    saboteurs_of_admission,
+    saboteurs_of_queues,
+    saboteurs_of_turns,
+)
 from tests.contract.saboteurs import Untouched
+from tests.contract.saboteurs_of_admission import Door
 from tests.contract.saboteurs_of_queues import UntouchedLane
 
 
@@ -88,5 +94,6 @@ def bound(binding: type, module: ModuleType, root: Saboteur) -> dict[str, type]:
 
 
 globals().update(bound(SabotagedStore, saboteurs, Untouched))
+globals().update(bound(SabotagedStore, saboteurs_of_admission, Door))
 globals().update(bound(SabotagedStore, saboteurs_of_turns, Untouched))
 globals().update(bound(SabotagedQueue, saboteurs_of_queues, UntouchedLane))

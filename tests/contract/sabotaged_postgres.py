@@ -66,6 +66,9 @@ SPOILED = {
         "JS-7", "lease_jobs", "j.lease_seq = g.expected_lease_seq", "true"
     ),
     "PagesOldestFirst": Spoiled("JS-8", "find_jobs", "ORDER BY id DESC", "ORDER BY id"),
+    "PromotesUnheard": Spoiled(
+        "JS-16", "promote_due", "(SELECT count(*) FROM promoted)", "0::bigint"
+    ),
     "SetsAsideWhatWasRenewed": Spoiled(
         "JS-19", "set_aside", "j.lease_expires_at = a.lease_end", "true"
     ),

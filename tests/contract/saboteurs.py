@@ -23,18 +23,14 @@ from async_jobs.domain.job import (
     Phase,
 )
 from async_jobs.domain.lifecycle import Cancelled, Change, Claimed, Fence, LeaseExpired, change
-from async_jobs.domain.quota import Refused
 from async_jobs.ports.store import (
-    Added,
     AddResult,
     Applied,
     DispatchTurn,
-    Invalid,
     Success,
     Upcoming,
 )
 from async_jobs.testing.builders import UnreadableRows, later
-from async_jobs.testing.clocks import let_others_run
 
 HOUR = timedelta(hours=1)
 
@@ -445,93 +441,6 @@ class PurgesWithoutEnd(Untouched):
         return await super().purge(use_case, before=before, limit=10_000)
 
 
-# --- what is admitted ---
-
-
-class CountsOutsideTheLock(Untouched):
-    """Counts, lets others run, and inserts by what it had counted."""
-
-    breaks = "JS-3"
-
-    async def add(
-        self,
-        jobs: Sequence[Job],
-        limits: Mapping[str, int],
-        *,
-        within: object | None = None,
-        apart: bool = False,
-    ) -> list[AddResult]:
-        pending = await self.all(JobFilter(status=JobStatus.PENDING))
-        used = {t: sum(job.tenant_id == t for job in pending) for t in limits}
-        asked = {t: sum(job.tenant_id == t for job in jobs) for t in limits}
-        await let_others_run()
-        for tenant, limit in sorted(limits.items()):
-            if used[tenant] + asked[tenant] > limit:
-                refused = Refused(
-                    tenant_id=tenant, limit=limit, used=used[tenant], asked=asked[tenant]
-                )
-                return [refused] * len(jobs)
-        return await super().add(jobs, {}, within=within, apart=apart)
-
-
-class LeavesPartsBehind(Untouched):
-    """Adds the jobs of a call one by one, until one is refused."""
-
-    breaks = "JS-3"
-
-    async def add(
-        self,
-        jobs: Sequence[Job],
-        limits: Mapping[str, int],
-        *,
-        within: object | None = None,
-        apart: bool = False,
-    ) -> list[AddResult]:
-        results: list[AddResult] = []
-        for job in jobs:
-            results += await super().add([job], limits, within=within, apart=apart)
-        return results
-
-
-class ForgetsKeysOfRunningJobs(Untouched):
-    """Looks for a dedupe key among pending jobs only."""
-
-    breaks = "JS-4"
-
-    async def add(
-        self,
-        jobs: Sequence[Job],
-        limits: Mapping[str, int],
-        *,
-        within: object | None = None,
-        apart: bool = False,
-    ) -> list[AddResult]:
-        running = await self.all(JobFilter(status=JobStatus.RUNNING))
-        free = {job.dedupe_key for job in running}
-        jobs = [replace(job, dedupe_key=None) if job.dedupe_key in free else job for job in jobs]
-        return await super().add(jobs, limits, within=within, apart=apart)
-
-
-class LooksForKeysOutsideTheLock(Untouched):
-    """Looks, lets others run, and inserts by what it had seen."""
-
-    breaks = "JS-4"
-
-    async def add(
-        self,
-        jobs: Sequence[Job],
-        limits: Mapping[str, int],
-        *,
-        within: object | None = None,
-        apart: bool = False,
-    ) -> list[AddResult]:
-        seen = {(job.tenant_id, job.dedupe_key) for job in await self.all(JobFilter())}
-        await let_others_run()
-        free = [(job.tenant_id, job.dedupe_key) not in seen for job in jobs]
-        loose = [replace(j, dedupe_key=None) if f else j for j, f in zip(jobs, free, strict=True)]
-        return await super().add(loose, limits, within=within, apart=apart)
-
-
 class RevivesInConflict(Untouched):
     """Lets a retry through though its key is taken."""
 
@@ -542,57 +451,3 @@ class RevivesInConflict(Untouched):
         kept_out = [c for c in changes if c.job.id in applied.conflicting]
         loose = [replace(c, job=replace(c.job, dedupe_key=None)) for c in kept_out]
         return Applied(applied.ids | (await super().save(loose)).ids)
-
-
-class TellsWhoseItIs(Untouched):
-    """Names the owner of an id that is taken."""
-
-    breaks = "JS-14"
-
-    async def add(
-        self,
-        jobs: Sequence[Job],
-        limits: Mapping[str, int],
-        *,
-        within: object | None = None,
-        apart: bool = False,
-    ) -> list[AddResult]:
-        results = await super().add(jobs, limits, within=within, apart=apart)
-        owners = {job.id: job.tenant_id for job in await self.all(JobFilter())}
-        return [
-            replace(r, problem=f"is {owners[r.job_id]}'s") if isinstance(r, Invalid) else r
-            for r in results
-        ]
-
-
-class CommitsAtOnce(Untouched):
-    """Adds outside of the transaction it was given."""
-
-    breaks = "JS-17"
-
-    async def add(
-        self,
-        jobs: Sequence[Job],
-        limits: Mapping[str, int],
-        *,
-        within: object | None = None,
-        apart: bool = False,
-    ) -> list[AddResult]:
-        return await super().add(jobs, limits, apart=apart)
-
-
-class AddsTwice(Untouched):
-    """Takes a repeated id for a new job."""
-
-    breaks = "JS-14"
-
-    async def add(
-        self,
-        jobs: Sequence[Job],
-        limits: Mapping[str, int],
-        *,
-        within: object | None = None,
-        apart: bool = False,
-    ) -> list[AddResult]:
-        await super().add(jobs, limits, within=within, apart=apart)
-        return [Added(job.id) for job in jobs]

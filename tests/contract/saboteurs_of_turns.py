@@ -184,6 +184,18 @@ class KnowsNoTomorrow(Untouched):
         return Upcoming(None)
 
 
+class TellsOfPromotionsThatWereNone(Untouched):
+    """Says that a job was made visible which everybody saw before."""
+
+    breaks = "JS-16"
+
+    async def promote(
+        self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
+    ) -> Upcoming:
+        upcoming = await super().promote(now, limit=limit, sidelined=sidelined)
+        return upcoming._replace(promoted=upcoming.promoted + 1)
+
+
 class LeasesByItsOwnClock(InTurns):
     """Puts an instant of its own into what it leases."""
 
