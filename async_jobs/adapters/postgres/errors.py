@@ -39,25 +39,37 @@ _NO_ACCESS: Final = (
 TRIES_MAX = 5
 
 
-@asynccontextmanager
-async def translated(pool: asyncpg.Pool | None = None) -> AsyncIterator[None]:
+class translated:  # noqa: N801 - a context manager, named like those of contextlib
     """Raise `Unavailable` or `ConfigurationError` for what the driver raises inside.
 
     A connection that turned out to be read-only belongs to a primary that was demoted: all of
     the pool's connections are replaced, so that the next ones find the new primary.
     """
-    try:
-        yield
-    except _UNAVAILABLE as error:
-        if pool is not None and isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-            await pool.expire_connections()
-        raise Unavailable(f"the database did not answer: {_told(error)}") from error
-    except _NO_SCHEMA as error:
-        raise ConfigurationError(
-            f"the database lacks the async_jobs schema ({_told(error)}); run: async-jobs migrate"
-        ) from error
-    except _NO_ACCESS as error:
-        raise ConfigurationError(f"the database refused access: {_told(error)}") from error
+
+    # A class, because around every statement a generator would cost more than it wraps.
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: asyncpg.Pool | None = None) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> None:
+        """Begin."""
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise what the error stands for."""
+        if error is None:
+            return
+        if isinstance(error, _UNAVAILABLE):
+            if self._pool is not None and isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                await self._pool.expire_connections()
+            raise Unavailable(f"the database did not answer: {_told(error)}") from error
+        if isinstance(error, _NO_SCHEMA):
+            raise ConfigurationError(
+                f"the database lacks the async_jobs schema ({_told(error)});"
+                " run: async-jobs migrate"
+            ) from error
+        if isinstance(error, _NO_ACCESS):
+            raise ConfigurationError(f"the database refused access: {_told(error)}") from error
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from async_jobs.adapters.postgres.errors import connecting
+from async_jobs.adapters.postgres.lending import LendingPool
 
 AnyConnection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 
@@ -57,7 +58,7 @@ async def create_pool(
             "enable_nestloop": "off",
         }
     async with connecting(dsn):
-        return await asyncpg.create_pool(
+        return await LendingPool(
             dsn,
             min_size=1,
             max_size=max(2, max_size),
