@@ -95,7 +95,10 @@ class JobService:
             result = await self._gatherer.add(job)
         else:
             (result,) = await self._add([job], within=connection)
-        (enqueued,) = await self._told([job], [result], connection)
+        enqueued = _enqueued(result)
+        await failpoints.reached(failpoints.API_AFTER_COMMIT_BEFORE_REPLY)
+        if connection is None and not enqueued.duplicate:
+            self._announce([job])
         return enqueued
 
     async def enqueue_many(
@@ -119,7 +122,12 @@ class JobService:
             if isinstance(result, Invalid):
                 index = next(i for i, job in enumerate(jobs) if job.id == result.job_id)
                 raise _at(index, InvalidJobError(result.field, result.problem))
-        return await self._told(jobs, results, connection)
+        enqueued = [_enqueued(result) for result in results]
+        await failpoints.reached(failpoints.API_AFTER_COMMIT_BEFORE_REPLY)
+        if connection is None:
+            added = [job for job, each in zip(jobs, enqueued, strict=True) if not each.duplicate]
+            self._announce(added)
+        return enqueued
 
     async def _add(
         self, jobs: Sequence[Job], *, within: object | None = None, apart: bool = False
@@ -130,17 +138,6 @@ class JobService:
     def _is_limited(self, tenant: str) -> bool:
         quota = self._config.per_tenant_quotas.get(tenant, UNLIMITED)
         return quota.max_pending_jobs is not None
-
-    async def _told(
-        self, jobs: Sequence[Job], results: Sequence[AddResult], connection: object | None
-    ) -> list[Enqueued]:
-        """Return the answer to an enqueue that was committed, after telling whom it concerns."""
-        enqueued = [_enqueued(result) for result in results]
-        await failpoints.reached(failpoints.API_AFTER_COMMIT_BEFORE_REPLY)
-        if connection is None:
-            added = [job for job, each in zip(jobs, enqueued, strict=True) if not each.duplicate]
-            self._announce(added)
-        return enqueued
 
     def _new_job(self, request: EnqueueJobRequest, now: datetime) -> Job:
         return new_job(request, self._config, now=now, id=self._chance.uuid(now))

@@ -51,7 +51,8 @@ def check_request(request: EnqueueJobRequest) -> None:
         bounds.check_delay_tolerance(request.delay_tolerance)
     if request.max_attempts is not None:
         bounds.check_max_attempts(request.max_attempts)
-    if not isinstance(request.backoff_policy, BackoffPolicy | None):
+    backoff = request.backoff_policy
+    if backoff is not None and not isinstance(backoff, BackoffPolicy):
         raise InvalidJobError("backoff_policy", "must be a BackoffPolicy")
     if request.dedupe_key is not None:
         bounds.check_name("dedupe_key", request.dedupe_key)

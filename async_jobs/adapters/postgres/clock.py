@@ -52,7 +52,8 @@ class PostgresClock:
             passed = timedelta(seconds=self._host.monotonic() - self._origin_monotonic)
             now = self._origin + passed
             # A new measurement may lie behind the last answer; time then stands still a while.
-            self._latest = now if self._latest is None else max(self._latest, now)
+            if self._latest is None or now > self._latest:
+                self._latest = now
             return self._latest
 
     def monotonic(self) -> float:

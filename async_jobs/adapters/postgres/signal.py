@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from contextlib import suppress
+from functools import lru_cache
 
 import asyncpg
 
@@ -145,6 +146,7 @@ class PostgresSignal:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@lru_cache(maxsize=1_024)
 def _channel(topic: str) -> str:
     """Return the topic's channel: channel names are short, topics hold names of any length."""
     return "async_jobs_" + hashlib.blake2b(topic.encode(), digest_size=16).hexdigest()
