@@ -12,7 +12,7 @@ import pytest
 from async_jobs.adapters.postgres.lending import LendingPool
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.testing.clocks import let_others_run
-from tests.integration.harness import eventually
+from tests.integration.harness import PATIENCE_SECONDS, clock, eventually
 
 Pools = Callable[..., AbstractAsyncContextManager[LendingPool]]
 Break = Callable[[asyncpg.pool.PoolConnectionProxy], Awaitable[None]]
@@ -190,15 +190,36 @@ async def test_expired_connections_are_not_lent_on(pool: LendingPool) -> None:
 
 
 async def test_one_that_nobody_asks_for_goes_back_to_asyncpg(pools: Pools) -> None:
+    """And looks idle all the while."""
     async with pools(lent_on_seconds=0.1) as pool:
         await lent(pool)
+        await given_back(pool, 1)
 
-        async def has_it_back() -> bool:
-            return asyncpg.Pool.get_idle_size(pool) == 1
-
-        await eventually(has_it_back, "asyncpg has its connection back")
         await lent(pool)
         assert pool.get_size() == 1
+
+
+async def test_the_one_used_last_is_used_next(pools: Pools) -> None:
+    """Also after asyncpg had them back: its statements are prepared."""
+    async with pools(lent_on_seconds=0.1) as pool:
+        async with pool.acquire() as last:
+            pid = last.get_server_pid()
+            async with pool.acquire():
+                pass
+        await given_back(pool, 2)
+
+        async with pool.acquire() as following:
+            assert following.get_server_pid() == pid
+
+
+async def given_back(pool: LendingPool, connections: int) -> None:
+    """Wait until asyncpg has so many connections back, which look idle all the while."""
+    until = clock.monotonic() + PATIENCE_SECONDS
+    while asyncpg.Pool.get_idle_size(pool) < connections:
+        assert pool.get_idle_size() == connections
+        assert clock.monotonic() < until, "asyncpg never has its connections back"
+        await let_others_run(1)
+    assert pool.get_idle_size() == connections
 
 
 async def test_closing_waits_for_nothing_that_is_idle(pool: LendingPool) -> None:

@@ -9,20 +9,17 @@ from typing import Any, NamedTuple
 import asyncpg
 from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 
-LENT_ON_SECONDS = 1.0
+LENT_ON_SECONDS = 60.0
 
 
 class LendingPool(asyncpg.Pool):
-    """An asyncpg pool whose connections are lent on for a second before asyncpg has them back.
+    """An asyncpg pool whose connections are lent on for a minute before asyncpg has them back.
 
     asyncpg takes each connection back in a task of its own, which makes it as new: a third of
     what a small statement costs its client. Here a connection that leaves an `async with`
-    without an error and outside of a transaction waits for the next who asks. It goes back to
-    asyncpg, which closes what is worn out, when others wait for one, when nobody has asked for
-    it by the end of its second, or when it comes back after that.
-
-    `await pool.acquire()` gets a connection in the same way; one that `release` is called for
-    goes back to asyncpg at once.
+    without an error and outside of a transaction waits for the next who asks. asyncpg, which
+    closes what is worn out, has it back when others wait for a connection, when its minute is
+    over, and after `release`, an error, or `expire_connections`.
 
     Args:
         dsn: a libpq URL.
@@ -46,7 +43,7 @@ class LendingPool(asyncpg.Pool):
         self.askers = 0
         self._expired_at = float("-inf")
         self._end: asyncio.TimerHandle | None = None
-        self._returning: set[asyncio.Task[None]] = set()
+        self._returning: dict[asyncio.Task[None], _Lent] = {}
 
     def acquire(self, *, timeout: float | None = None) -> _Loan:
         """See `asyncpg.Pool`."""
@@ -83,17 +80,20 @@ class LendingPool(asyncpg.Pool):
         if self._end is not None:
             self._end.cancel()
             self._end = None
-        while self._waiting:
-            self._return(self._waiting.pop())
+        # The one used last goes back last: asyncpg lends that one first, and its plans are warm.
+        waiting, self._waiting = self._waiting, []
+        for lent in waiting:
+            self._return(lent)
 
     def _return(self, lent: _Lent) -> None:
         task = asyncio.get_running_loop().create_task(self.release(lent.connection))
-        self._returning.add(task)
-        task.add_done_callback(self._returning.discard)
+        self._returning[task] = lent
+        task.add_done_callback(self._returning.pop)
 
     def get_idle_size(self) -> int:
-        """See `asyncpg.Pool`. Includes what waits to be lent on."""
-        return super().get_idle_size() + sum(lent.is_open() for lent in self._waiting)
+        """See `asyncpg.Pool`. Includes what waits to be lent on, and what is on its way back."""
+        beside = (*self._waiting, *self._returning.values())
+        return super().get_idle_size() + sum(lent.is_open() for lent in beside)
 
     async def expire_connections(self) -> None:
         """See `asyncpg.Pool`."""
