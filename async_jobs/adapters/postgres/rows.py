@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -10,6 +9,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 import asyncpg
+from pydantic_core import from_json, to_json
 
 from async_jobs.domain.backoff import BackoffPolicy, BackoffType
 from async_jobs.domain.job import AttemptError, Job, JobStatus, JsonValue, Phase
@@ -20,7 +20,6 @@ from async_jobs.ports.store import Unreadable
 
 READY = 0
 _STATUSES = {status.value: status for status in JobStatus}
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 CANDIDATE_COLUMNS = len(Candidate._fields)
 
 
@@ -34,7 +33,7 @@ def jobs_of(rows: Sequence[asyncpg.Record], unreadable: Unreadable) -> Iterator[
 
 
 def _job(row: asyncpg.Record) -> Job:
-    payload = json.loads(row["payload"])
+    payload = decoded(row["payload"])
     if type(payload) is not dict:
         raise TypeError("the payload is no object")
     errors, headers, result = row["errors"], row["headers"], row["result"]
@@ -67,8 +66,8 @@ def _job(row: asyncpg.Record) -> Job:
             "dispatches": row["dispatches"],
             "finished_at": row["finished_at"],
             "errors": () if errors is None else _errors(errors),
-            "headers": {} if headers is None else json.loads(headers),
-            "result": None if result is None else json.loads(result),
+            "headers": {} if headers is None else decoded(headers),
+            "result": None if result is None else decoded(result),
         }
     )
 
@@ -178,7 +177,17 @@ def _lane(job: Job) -> int | None:
 
 def encoded(value: JsonValue | Mapping[str, object]) -> str:
     """Return a value as the text of a JSON column."""
-    return _ENCODER.encode(value)
+    return to_json(value).decode()
+
+
+def decoded(text: str) -> Any:
+    """Return the value of a JSON column.
+
+    Raises:
+        ValueError: the text is none that `encoded` returns.
+    """
+    # What strings repeat are the names of fields.
+    return from_json(text, cache_strings="keys")
 
 
 @lru_cache(maxsize=1_024)
@@ -195,7 +204,7 @@ def _backoff_json(policy: BackoffPolicy) -> str:
 
 @lru_cache(maxsize=1_024)
 def _backoff(text: str) -> BackoffPolicy:
-    fields = json.loads(text)
+    fields = decoded(text)
     return BackoffPolicy(
         type=BackoffType(fields["type"]),
         base_delay_seconds=fields["base_delay_seconds"],
@@ -235,5 +244,5 @@ def _errors(text: str) -> tuple[AttemptError, ...]:
         AttemptError(
             attempt=each["attempt"], at=datetime.fromisoformat(each["at"]), error=each["error"]
         )
-        for each in json.loads(text)
+        for each in decoded(text)
     )

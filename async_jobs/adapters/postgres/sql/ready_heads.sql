@@ -38,5 +38,5 @@ CROSS JOIN LATERAL (
     WHERE j.use_case = s.use_case AND j.tenant_id = s.tenant_id AND j.status = 'pending'
         AND j.lane IS NOT NULL AND j.run_at <= $4
     ORDER BY j.lane, j.priority DESC, j.deadline_at, j.id
-    LIMIT least(q.max_rows, greatest(s.n, ceil(2.0 * q.max_rows / s.tenants)))
+    LIMIT least(q.max_rows, s.n + ceil(2.0 * q.max_rows / s.tenants))
 ) AS head
