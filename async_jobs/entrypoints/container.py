@@ -51,7 +51,6 @@ __all__ = [
     "memory_container",
     "migrate",
     "opened",
-    "ports_beside",
     "wired",
 ]
 
@@ -409,12 +408,3 @@ async def embedded_postgres(data_dir: Path | None = None) -> AsyncIterator[str]:
         yield dsn
     finally:
         await asyncio.to_thread(postgres.stop)
-
-
-def ports_beside(store: JobStore) -> tuple[Clock, Chance, Signal | None]:
-    """Return the clock, the chance and the signal that belong to a store made by itself."""
-    host, chance = SystemClock(), SystemChance()
-    if not isinstance(store, PostgresJobStore):
-        return host, chance, None
-    clock = PostgresClock(store.pool, host=host)
-    return clock, chance, PostgresSignal(store.pool, clock=clock)

@@ -1,10 +1,16 @@
-"""JobService as applications make it: `JobService(config, store)`, everything else chosen."""
+"""JobService as applications make it: `JobService(config, store)`, everything else chosen.
+
+Without the container: an application that only enqueues would import all of the others' libraries.
+"""
 
 from __future__ import annotations
 
+from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.adapters.postgres.signal import PostgresSignal
+from async_jobs.adapters.postgres.store import PostgresJobStore
+from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.application import service
 from async_jobs.domain.limits import Limits
-from async_jobs.entrypoints.container import ports_beside
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.store import JobStore
@@ -34,7 +40,7 @@ class JobService(service.JobService):
         signal: Signal | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        own_clock, own_chance, own_signal = ports_beside(store)
+        own_clock, own_chance, own_signal = _ports_beside(store)
         super().__init__(
             config,
             store,
@@ -43,3 +49,12 @@ class JobService(service.JobService):
             signal=signal or own_signal,
             telemetry=telemetry,
         )
+
+
+def _ports_beside(store: JobStore) -> tuple[Clock, Chance, Signal | None]:
+    """Return the clock, the chance and the signal that belong to a store made by itself."""
+    host, chance = SystemClock(), SystemChance()
+    if not isinstance(store, PostgresJobStore):
+        return host, chance, None
+    clock = PostgresClock(store.pool, host=host)
+    return clock, chance, PostgresSignal(store.pool, clock=clock)

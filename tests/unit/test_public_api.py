@@ -91,3 +91,18 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "async_jobs" in loaded
     assert not loaded & {"asyncpg", "dependency_injector", "fastapi", "httpx", "pydantic", "typer"}
+
+
+def test_enqueueing_imports_no_libraries_of_the_processes() -> None:
+    """Nor is there more for the application's garbage collector to look through."""
+    code = (
+        "import sys; from async_jobs import AsyncJobsConfig, EnqueueJobRequest, JobService,"
+        " PostgresJobStore; print(*sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "asyncpg" in loaded
+    assert not loaded & {"aioboto3", "dependency_injector", "fastapi", "httpx", "rich", "typer"}
