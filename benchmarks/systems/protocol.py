@@ -31,7 +31,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -146,33 +146,38 @@ def done(payload: Mapping[str, Any]) -> None:
 
 async def _enqueue_one(system: System, jobs: int) -> dict[str, float]:
     await system.open(1)
-    taken: list[float] = []
-    began = time.monotonic()
-    for number in range(jobs):
-        at = time.monotonic()
-        await system.enqueue(payload(number))
-        taken.append(time.monotonic() - at)
-    seconds = time.monotonic() - began
-    stored = await system.remaining()
-    await system.close()
-    return {"jobs": jobs, "seconds": seconds, "stored": stored, **percentiles(taken)}
+    return await _enqueued(system, jobs, producers=1)
 
 
 async def _enqueue_concurrently(system: System, jobs: int, producers: int) -> dict[str, float]:
     await system.open(min(producers, CONNECTIONS_MAX))
-    numbers = iter(range(jobs))
+    return await _enqueued(system, jobs, producers)
+
+
+async def _enqueued(system: System, jobs: int, producers: int) -> dict[str, float]:
+    """Enqueue from so many producers at once.
+
+    Jobs before that, which do not count, make sure that connections are open and statements
+    prepared: a rate is asked for, not how long a process takes to start.
+    """
+    warm_up = producers * WARM_UP_JOBS
     taken: list[float] = []
 
-    async def produce() -> None:
+    async def produce(numbers: Iterator[int]) -> None:
         for number in numbers:
             at = time.monotonic()
             await system.enqueue(payload(number))
             taken.append(time.monotonic() - at)
 
+    async def all_produce(numbers: Iterator[int]) -> None:
+        await asyncio.gather(*(produce(numbers) for _ in range(producers)))
+
+    await all_produce(iter(range(jobs, jobs + warm_up)))
+    taken.clear()
     began = time.monotonic()
-    await asyncio.gather(*(produce() for _ in range(producers)))
+    await all_produce(iter(range(jobs)))
     seconds = time.monotonic() - began
-    stored = await system.remaining()
+    stored = await system.remaining() - warm_up
     await system.close()
     return {"jobs": jobs, "seconds": seconds, "stored": stored, **percentiles(taken)}
 
