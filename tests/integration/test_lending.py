@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -144,6 +145,66 @@ async def test_a_call_that_was_cancelled_gives_back_to_asyncpg(pool: LendingPool
 
     await lent(pool)
     assert pool.get_size() == pool.get_idle_size() == 1
+
+
+async def test_a_call_that_was_cancelled_once_prepared_holds_nothing(
+    database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver leaves it to the next call to end what preparing began."""
+    get_statement = cast("Any", asyncpg.Connection)._get_statement
+
+    async def cancelled(*arguments: Any, **options: Any) -> object:
+        await get_statement(*arguments, **options)
+        raise asyncio.CancelledError
+
+    operator = await asyncpg.connect(database_dsn)
+    async with await create_pool(database_dsn) as pool:
+        async with pool.acquire() as connection:
+            pid = connection.get_server_pid()
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncpg.Connection, "_get_statement", cancelled)
+            with suppress(asyncio.CancelledError):
+                await pool.fetchval("SELECT count(*) FROM jobs")
+
+        held = await operator.fetch("SELECT locktype FROM pg_locks WHERE pid = $1", pid)
+        assert not held
+        assert pool.get_size() == pool.get_idle_size() == 1
+    await operator.close()
+
+
+async def session_of(pool: asyncpg.Pool) -> object:
+    return await pool.fetchval("SELECT current_setting('application_name')")
+
+
+async def test_what_comes_back_whole_is_left_as_it_is(pools: Pools) -> None:
+    """To make it new would be a round trip for each call while others wait."""
+    async with pools(lent_on_seconds=0) as pool:
+        await pool.execute("SET application_name = 'mine'")
+
+        assert await session_of(pool) == "mine"
+        assert pool.get_size() == 1
+
+
+async def test_what_comes_back_after_an_error_is_made_new(pool: LendingPool) -> None:
+    await pool.execute("SET application_name = 'mine'")
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await pool.execute("SELECT 1 / 0")
+
+    assert await session_of(pool) != "mine"
+    assert pool.get_size() == 1
+
+
+async def test_what_cannot_be_made_new_is_closed_and_hides_no_error(
+    pool: LendingPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await lent(pool)
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncpg.Connection, "get_reset_query", lambda _: "SELECT FROM nowhere")
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await pool.execute("SELECT 1 / 0")
+
+    assert pool.get_size() == 0
+    assert await lent(pool) is not first
 
 
 async def test_a_transaction_that_was_left_open_is_seen_by_nobody_else(pool: LendingPool) -> None:

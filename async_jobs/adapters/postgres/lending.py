@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import asyncpg
 from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 
 LENT_ON_SECONDS = 60.0
+MADE_NEW_SECONDS = 5.0
 
 
 class LendingPool(asyncpg.Pool):
     """An asyncpg pool whose connections are lent on for a minute before asyncpg has them back.
 
-    asyncpg takes each connection back in a task of its own, which makes it as new: a third of
-    what a small statement costs its client. Here a connection that leaves an `async with`
-    without an error and outside of a transaction waits for the next who asks. asyncpg, which
-    closes what is worn out, has it back when others wait for a connection, when its minute is
-    over, and after `release`, an error, or `expire_connections`.
+    asyncpg takes each connection back in a task of its own: a third of what a small statement
+    costs its client. Here a connection that leaves an `async with` without an error and outside
+    of a transaction waits for the next who asks. asyncpg, which closes what is worn out, has it
+    back when others wait for a connection, when its minute is over, and after `release`, an
+    error, or `expire_connections`.
+
+    What comes back after an error or by `release` is made as new, a round trip: a call that was
+    cancelled once its statement was prepared leaves locks to the next call on its connection.
+    The others are as they were, because nothing here changes a session's state.
 
     Args:
         dsn: a libpq URL.
@@ -36,6 +42,7 @@ class LendingPool(asyncpg.Pool):
             "loop": None,
             "connection_class": asyncpg.Connection,
             "record_class": asyncpg.Record,
+            "reset": self._make_new,
         } | options
         super().__init__(dsn, **options)
         self._lent_on_seconds = lent_on_seconds
@@ -44,6 +51,7 @@ class LendingPool(asyncpg.Pool):
         self._expired_at = float("-inf")
         self._end: asyncio.TimerHandle | None = None
         self._returning: dict[asyncio.Task[None], _Lent] = {}
+        self._clean: set[int] = set()
 
     def acquire(self, *, timeout: float | None = None) -> _Loan:
         """See `asyncpg.Pool`."""
@@ -76,6 +84,19 @@ class LendingPool(asyncpg.Pool):
             self._end = loop.call_at(end, self._return_all)
         return True
 
+    async def hand_back(self, lent: _Lent) -> None:
+        """Give asyncpg a connection that is as it was."""
+        pid = lent.connection.get_server_pid() if lent.is_open() else 0
+        self._clean.add(pid)
+        try:
+            await self.release(lent.connection)
+        finally:
+            self._clean.discard(pid)
+
+    async def _make_new(self, connection: asyncpg.Connection) -> None:
+        if connection.get_server_pid() not in self._clean:
+            await connection.execute(connection.get_reset_query(), timeout=MADE_NEW_SECONDS)
+
     def _return_all(self) -> None:
         if self._end is not None:
             self._end.cancel()
@@ -86,7 +107,7 @@ class LendingPool(asyncpg.Pool):
             self._return(lent)
 
     def _return(self, lent: _Lent) -> None:
-        task = asyncio.get_running_loop().create_task(self.release(lent.connection))
+        task = asyncio.get_running_loop().create_task(self.hand_back(lent))
         self._returning[task] = lent
         task.add_done_callback(self._returning.pop)
 
@@ -148,5 +169,9 @@ class _Loan(PoolAcquireContext):
         return lent.connection
 
     async def __aexit__(self, *exc: object) -> None:
-        if exc[0] is not None or not self._lender.keep(self._lent):
-            await self._lender.release(self._lent.connection)
+        if exc[0] is not None:
+            # One that cannot be made new is closed, and the caller's own error tells more.
+            with suppress(Exception):
+                await self._lender.release(self._lent.connection)
+        elif not self._lender.keep(self._lent):
+            await self._lender.hand_back(self._lent)

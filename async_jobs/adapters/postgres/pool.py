@@ -66,7 +66,6 @@ async def create_pool(
             command_timeout=COMMAND_TIMEOUT_SECONDS,
             max_inactive_connection_lifetime=IDLE_LIFETIME_SECONDS,
             init=_keep_alive,
-            reset=_leave_as_is,
             **options,
         )
 
@@ -82,11 +81,3 @@ async def _keep_alive(connection: asyncpg.Connection) -> None:
     for option, value in probes:
         if hasattr(socket, option):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-
-
-async def _leave_as_is(connection: asyncpg.Connection) -> None:
-    """Skip asyncpg's reset, a round trip at each release: nothing here changes session state.
-
-    Locks are held by transactions, which end before a release, and the one listening
-    connection is never given back alive.
-    """
