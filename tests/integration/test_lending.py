@@ -97,7 +97,7 @@ async def test_one_that_is_awaited_is_lent_on_and_released_to_asyncpg(pool: Lend
     assert asyncpg.Pool.get_idle_size(pool) == 1
 
 
-async def test_no_time_to_lend_on_is_asyncpgs_own_way(pools: Pools) -> None:
+async def test_with_no_time_to_lend_on_asyncpg_has_each_back(pools: Pools) -> None:
     async with pools(lent_on_seconds=0) as pool:
         assert await lent(pool) is not await lent(pool)
         assert pool.get_size() == pool.get_idle_size() == 1
@@ -118,7 +118,7 @@ async def test_whoever_waits_gets_what_comes_back(pool: LendingPool) -> None:
     assert pool.get_idle_size() == pool.get_size() == 2
 
 
-async def test_one_who_began_to_wait_is_served_before_those_to_come(pools: Pools) -> None:
+async def test_one_who_waits_is_served_by_what_comes_back(pools: Pools) -> None:
     async with pools(max_size=1) as pool:
         async with pool.acquire():
             waiter = asyncio.create_task(lent(pool))

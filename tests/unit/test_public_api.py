@@ -81,28 +81,27 @@ def test_the_errors_have_one_root() -> None:
     assert not any(issubclass(outcome, async_jobs.AsyncJobsError) for outcome in outcomes)
 
 
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    """An application pays for what it uses, and needs no extra that it does not use."""
-    code = "import sys, async_jobs; print(*sorted(sys.modules))"
+def loaded_by(statement: str) -> set[str]:
+    """Return the packages that a new interpreter has imported after a statement."""
+    code = f"import sys; {statement}; print(*sorted(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
+    return {name.partition(".")[0] for name in done.stdout.split()}
 
-    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    """An application pays for what it uses, and needs no extra that it does not use."""
+    loaded = loaded_by("import async_jobs")
+
     assert "async_jobs" in loaded
     assert not loaded & {"asyncpg", "dependency_injector", "fastapi", "httpx", "pydantic", "typer"}
 
 
 def test_enqueueing_imports_no_libraries_of_the_processes() -> None:
     """Nor is there more for the application's garbage collector to look through."""
-    code = (
-        "import sys; from async_jobs import AsyncJobsConfig, EnqueueJobRequest, JobService,"
-        " PostgresJobStore; print(*sorted(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
+    names = "AsyncJobsConfig, EnqueueJobRequest, JobService, PostgresJobStore"
+    loaded = loaded_by(f"from async_jobs import {names}")
 
-    loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "asyncpg" in loaded
     assert not loaded & {"aioboto3", "dependency_injector", "fastapi", "httpx", "rich", "typer"}

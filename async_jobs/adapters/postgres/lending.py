@@ -29,7 +29,7 @@ class LendingPool(asyncpg.Pool):
 
     Args:
         dsn: a libpq URL.
-        lent_on_seconds: how long a connection is lent on; 0 for asyncpg's own way.
+        lent_on_seconds: how long a connection is lent on; 0 for not at all.
         options: those of `asyncpg.create_pool`; `min_size`, `max_size` and
             `max_inactive_connection_lifetime` have to be given.
     """
