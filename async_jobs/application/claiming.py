@@ -1,9 +1,9 @@
-"""Claimer: a batch of deliveries becomes the jobs this worker may execute."""
+"""Claimer: hand-offs become the jobs this worker may execute."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
@@ -14,7 +14,7 @@ from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import PoisonDropped, tell
 from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.ports.clock import Chance, Clock
-from async_jobs.ports.queue import Delivery
+from async_jobs.ports.queue import AdjacentQueue, Claims, Delivery
 from async_jobs.ports.store import JobStore
 from async_jobs.ports.telemetry import Telemetry
 
@@ -56,13 +56,59 @@ class Claimer:
             return []
         jobs = {job.id: job for job in await self._patiently(wanted)}
         mine = [jobs[job_id] for job_id in wanted if job_id in jobs]
-        for job in mine:
+        self._tell(mine)
+        return mine
+
+    async def claim_off(self, lane: AdjacentQueue, max_jobs: int) -> Claims:
+        """Claim what is next on a lane beside the jobs, without waiting for it.
+
+        Raises:
+            Unavailable: the lane did not answer; as for `claim`.
+        """
+        await self._clock.sync()
+        claims = await self._claim_off_patiently(lane, max_jobs)
+        for problem in claims.poison:
+            self._drop(lane.name, problem)
+        self._tell(claims.jobs)
+        return claims
+
+    async def _claim_off_patiently(self, lane: AdjacentQueue, max_jobs: int) -> Claims:
+        instants: set[datetime] = set()
+        failures = 0
+        while True:
+            try:
+                return await self._claim_off(lane, max_jobs, instants)
+            except Unavailable:
+                failures += 1
+                if failures == TRIES_MAX:
+                    raise
+                await self._pause(failures)
+
+    async def _claim_off(
+        self, lane: AdjacentQueue, max_jobs: int, instants: set[datetime]
+    ) -> Claims:
+        """Claim at an instant of its own, which is added; look first for what others brought."""
+        now = self._now()
+        if instants and (unheard := await lane.claimed(self._worker_id, instants)):
+            return Claims(unheard, more=True)
+        instants.add(now)
+        claimed = lifecycle.Claimed(self._worker_id, now + self._lease_for)
+        return await lane.claim(claimed, now=now, max_messages=max_jobs)
+
+    def _tell(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
             at, until = cast("datetime", job.started_at), cast("datetime", job.lease_expires_at)
             # What is told of a start does not change with it, so that one job is enough.
             event = lifecycle.Claimed(self._worker_id, until)
             for fact in tell(job, event, job, at=at, wanted=self._telemetry.wants):
                 self._telemetry.record(fact)
-        return mine
+
+    def _drop(self, queue: str, problem: str) -> None:
+        self._telemetry.record(PoisonDropped(at=self._clock.now(), queue=queue, problem=problem))
+
+    async def _pause(self, failures: int) -> None:
+        pause = _RETRY.delay(failures, self._chance.uniform())
+        await self._clock.sleep(pause.total_seconds())
 
     def _now(self) -> datetime:
         """Return an instant of which this worker has claimed nothing yet: it tells claims apart."""
@@ -78,8 +124,7 @@ class Claimer:
         for delivery in deliveries:
             handoff = delivery.handoff
             if handoff is None:
-                at = self._clock.now()
-                self._telemetry.record(PoisonDropped(at=at, queue=queue, problem=delivery.problem))
+                self._drop(queue, delivery.problem)
                 continue
             known = wanted.get(handoff.job_id)
             if known is None or _newness(known) < _newness(handoff):
@@ -106,8 +151,7 @@ class Claimer:
             except Unavailable:
                 if len(instants) == TRIES_MAX:
                     raise
-                pause = _RETRY.delay(len(instants), self._chance.uniform())
-                await self._clock.sleep(pause.total_seconds())
+                await self._pause(len(instants))
 
     async def _claimed_unheard(
         self, ids: Collection[UUID], instants: Collection[datetime | None]

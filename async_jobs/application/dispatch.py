@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeAlias
@@ -23,6 +24,7 @@ from async_jobs.domain.scheduling import (
     share_window,
 )
 from async_jobs.ports.clock import Clock
+from async_jobs.ports.queue import AdjacentQueue, JobQueue
 from async_jobs.ports.store import DispatchTurn, Heads, HeadsQuery, JobStore, RunningCount
 from async_jobs.ports.telemetry import Telemetry
 
@@ -42,12 +44,14 @@ class Dispatched:
     """What a turn did.
 
     Attributes:
-        by_queue: hand-offs to send.
+        by_queue: the hand-offs of what was leased.
+        sent: queues beside the jobs, whose hand-offs were sent with their leases.
         expired: late jobs to bury.
         more: places are left, and there may be jobs for them that the turn did not see.
     """
 
     by_queue: Mapping[str, Sequence[HandOff]] = field(default_factory=dict)
+    sent: Collection[str] = ()
     expired: Sequence[Candidate] = ()
     more: bool = False
 
@@ -62,6 +66,10 @@ class Dispatcher:
 
     Of each use case it remembers where its walk over tenants stands, and which queues its jobs
     were for when it last looked.
+
+    Args:
+        queue_of: the lanes; where one is beside the jobs, it hands off too. None hands nothing
+            off.
     """
 
     def __init__(
@@ -70,11 +78,14 @@ class Dispatcher:
         store: JobStore,
         clock: Clock,
         telemetry: Telemetry | None = None,
+        *,
+        queue_of: Callable[[str], JobQueue] | None = None,
     ) -> None:
         self._config = config
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
+        self._queue_of = queue_of
         self._resume: dict[str, str] = {}
         self._fed: dict[str, frozenset[str]] = {}
 
@@ -133,7 +144,8 @@ class Dispatcher:
             selections = view.selections(heads, now)
             chosen = [c for selection in selections.values() for c in selection.chosen]
             grants = [grant(c, until=now + lease_for, now=now) for c in chosen[: max(0, limit)]]
-            leased = await turn.lease(grants)
+            lanes = self._lanes_of(chosen)
+            leased = await turn.lease(grants, onto=lanes)
             sees_all = not unheld and len(turn.use_cases) == len(use_cases)
             more = (
                 len(grants) >= limit
@@ -141,7 +153,20 @@ class Dispatcher:
                 or view.leaves_places(queries, heads, selections)
             )
         seqs = {each.job_id: each.lease_seq for each in grants if each.job_id in leased}
-        return self._dispatched(selections, seqs, now, more=bool(leased) and more)
+        sent = {lane.name for lane in lanes}
+        return self._dispatched(selections, seqs, now, sent=sent, more=bool(leased) and more)
+
+    def _lanes_of(self, chosen: Sequence[Candidate]) -> list[AdjacentQueue]:
+        """Return the lanes beside the jobs for which something was chosen."""
+        lanes: list[AdjacentQueue] = []
+        if self._queue_of is not None:
+            for name in sorted({candidate.queue for candidate in chosen}):
+                # A lane that cannot be opened is told of when its hand-offs are sent.
+                with suppress(Exception):
+                    lane = self._queue_of(name)
+                    if isinstance(lane, AdjacentQueue):
+                        lanes.append(lane)
+        return lanes
 
     def _queries(self, turn: DispatchTurn, view: _View) -> list[HeadsQuery]:
         policies = {
@@ -189,6 +214,7 @@ class Dispatcher:
         seqs: Mapping[UUID, int],
         now: datetime,
         *,
+        sent: Collection[str],
         more: bool,
     ) -> Dispatched:
         by_queue: dict[str, list[HandOff]] = {}
@@ -198,7 +224,7 @@ class Dispatcher:
                 by_queue.setdefault(c.queue, []).append(HandOff(c.id, seq, c.tenant_id))
             self._tell(use_case, leased, now)
         expired = [c for selection in selections.values() for c in selection.expired]
-        return Dispatched(by_queue=by_queue, expired=expired, more=more)
+        return Dispatched(by_queue=by_queue, sent=sent, expired=expired, more=more)
 
     def _tell(self, use_case: str, leased: Sequence[tuple[Candidate, int]], now: datetime) -> None:
         if self._telemetry is None or not self._telemetry.wants(JobLeased):
@@ -348,5 +374,9 @@ def _merged(parts: Sequence[Dispatched]) -> Dispatched:
     for part in parts:
         for queue, handoffs in part.by_queue.items():
             by_queue.setdefault(queue, []).extend(handoffs)
-    expired = [c for part in parts for c in part.expired]
-    return Dispatched(by_queue=by_queue, expired=expired, more=any(part.more for part in parts))
+    return Dispatched(
+        by_queue=by_queue,
+        sent={queue for part in parts for queue in part.sent},
+        expired=[c for part in parts for c in part.expired],
+        more=any(part.more for part in parts),
+    )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from async_jobs.application import failpoints
-from async_jobs.application.dispatch import Dispatcher
+from async_jobs.application.dispatch import Dispatched, Dispatcher
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.application.waiting import all_done, end
 from async_jobs.domain import lifecycle
@@ -106,7 +106,7 @@ class Scheduler:
         self._workers = workers
         self._telemetry = telemetry
         self._settings = settings or SchedulerSettings()
-        self._dispatcher = Dispatcher(config, store, clock, telemetry)
+        self._dispatcher = Dispatcher(config, store, clock, telemetry, queue_of=queue_of)
         self._next_run_at: datetime | None = datetime.min.replace(tzinfo=UTC)  # nothing is known
         self._slots: Mapping[str, int] = {}
         self._send_failures: dict[str, tuple[int, float]] = {}
@@ -204,7 +204,7 @@ class Scheduler:
             timedelta(seconds=self._settings.dispatch_timeout_seconds),
         )
         await failpoints.reached(failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND)
-        unsent = await self._send(dispatched.by_queue)
+        unsent = await self._send(dispatched)
         unseen = 0
         if upcoming is None:
             upcoming = await self._promote()
@@ -295,11 +295,13 @@ class Scheduler:
             window_min=self._settings.window_min,
         )
 
-    async def _send(self, by_queue: Mapping[str, Sequence[HandOff]]) -> int:
+    async def _send(self, dispatched: Dispatched) -> int:
         """Send to all queues at once; takes back what a transport did not accept."""
+        by_queue = dispatched.by_queue
         if not self._slots.keys() >= by_queue.keys():
             # Their first workers may have come: until that is seen, their windows are small.
             self._counting_slots.repeat()
+        by_queue = {queue: by_queue[queue] for queue in by_queue if queue not in dispatched.sent}
         answers = await asyncio.gather(
             *(self._send_to(queue, handoffs) for queue, handoffs in by_queue.items())
         )

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from async_jobs.application import failpoints
 from async_jobs.application.attempt import Attempt, StopReason
 from async_jobs.application.claiming import Claimer
+from async_jobs.application.intake import Intake
 from async_jobs.application.presence import keep_announcing, withdraw
 from async_jobs.application.registry import JobRegistry
 from async_jobs.application.renewal import RenewalHost, Renewals, keep_renewing
@@ -26,7 +27,7 @@ from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.facts import HandlerMissing, HandlerStuck, StaleOutcomeDropped, job_ids
 from async_jobs.domain.job import Job
 from async_jobs.ports.clock import Chance, Clock
-from async_jobs.ports.queue import RECEIVE_MAX, Delivery, JobQueue
+from async_jobs.ports.queue import RECEIVE_MAX, JobQueue
 from async_jobs.ports.signal import Signal, cancellation
 from async_jobs.ports.store import JobStore
 from async_jobs.ports.telemetry import Telemetry
@@ -94,7 +95,7 @@ class Worker:
         )
         self._renewal_host = make_renewal_host(self._renewals) if make_renewal_host else None
         self._renewal_wanted = asyncio.Event()
-        self._claimer = Claimer(
+        claimer = Claimer(
             identity.worker_id,
             store,
             clock=clock,
@@ -102,6 +103,7 @@ class Worker:
             telemetry=telemetry,
             lease_seconds=self._settings.lease_seconds,
         )
+        self._intake = Intake(claimer, clock)
         self._settler = Settler(
             store,
             clock=clock,
@@ -139,9 +141,8 @@ class Worker:
         for queue in self._queues:
             room = min(self._settings.slots - len(attempts), RECEIVE_MAX)
             if room > 0:
-                deliveries = await queue.receive(max_messages=room, wait_seconds=0)
-                attempts += await self._claim(queue, deliveries)
-                await queue.ack(deliveries)
+                async with self._intake.jobs(queue, max_jobs=room) as jobs:
+                    attempts += await self._claimed(jobs)
         # Another lane is the first one next time.
         self._queues = [*self._queues[1:], *self._queues[:1]]
         self._start(attempts)
@@ -252,35 +253,24 @@ class Worker:
         async with self._room.reserved() as room:
             if leaving.is_set():
                 return
-            deliveries = await queue.receive(
-                max_messages=room, wait_seconds=self._settings.poll_interval_seconds
-            )
-            if leaving.is_set():
-                await queue.release(deliveries)
-                return
-            self._start(await self._claim(queue, deliveries))
-            await self._clock.sleep(0)  # handlers begin before anything else is done
-            # From here on the lease in the database is the only truth.
-            await queue.ack(deliveries)
+            async with self._intake.jobs(
+                queue,
+                max_jobs=room,
+                wait_seconds=self._settings.poll_interval_seconds,
+                leaving=leaving,
+            ) as jobs:
+                self._start(await self._claimed(jobs))
             self._received_at[queue.name] = self._clock.monotonic()
 
     @property
     def _has_room(self) -> bool:
         return self._slots.in_hand < self._settings.slots
 
-    async def _claim(self, queue: JobQueue, deliveries: Sequence[Delivery]) -> list[Attempt]:
-        """Claim a batch of deliveries; gives them back when the store does not answer."""
-        if not deliveries:
-            return []
-        await failpoints.reached(failpoints.WORKER_AFTER_RECEIVE_BEFORE_CLAIM)
-        try:
-            jobs = await self._claimer.claim(queue.name, deliveries)
-        except AsyncJobsError:
-            await queue.release(deliveries)
-            raise
+    async def _claimed(self, jobs: Sequence[Job]) -> list[Attempt]:
         attempts = self._attempts(jobs)
         self._renewals.add(attempts)
-        await failpoints.reached(failpoints.WORKER_AFTER_CLAIM_BEFORE_HANDLER)
+        if attempts:
+            await failpoints.reached(failpoints.WORKER_AFTER_CLAIM_BEFORE_HANDLER)
         return attempts
 
     def _attempts(self, jobs: Iterable[Job]) -> list[Attempt]:

@@ -20,11 +20,11 @@ from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.postgres.pool import create_pool
-from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
@@ -87,7 +87,7 @@ def _worker_settings(config: AsyncJobsConfig) -> WorkerSettings:
 
 def _queues(
     config: AsyncJobsConfig,
-    pool: asyncpg.Pool,
+    store: PostgresJobStore,
     clock: Clock,
     signal: Signal,
     sqs_client: Any,
@@ -101,16 +101,16 @@ def _queues(
     if config.queue_backend == "sqs":
         make = _sqs_queue(config, clock, sqs_client)
     else:
-        make = _postgres_queue(config, pool, clock, signal)
+        make = _postgres_queue(config, store, clock, signal)
     return functools.cache(make)
 
 
 def _postgres_queue(
-    config: AsyncJobsConfig, pool: asyncpg.Pool, clock: Clock, signal: Signal
+    config: AsyncJobsConfig, store: PostgresJobStore, clock: Clock, signal: Signal
 ) -> Callable[[str], JobQueue]:
     def make(name: str) -> JobQueue:
-        return PostgresJobQueue(
-            pool,
+        return PostgresAdjacentQueue(
+            store,
             name,
             clock=clock,
             signal=signal,
@@ -276,7 +276,7 @@ class Container(containers.DeclarativeContainer):
         PostgresJobStore, pool, unreadable=unreadable
     )
     workers: providers.Provider[Workers] = providers.Singleton(PostgresWorkers, pool, clock=clock)
-    queue_of = providers.Singleton(_queues, config, pool, clock, signal, sqs_client)
+    queue_of = providers.Singleton(_queues, config, store, clock, signal, sqs_client)
     make_renewal_host = providers.Singleton(
         _renewal_thread,
         config,

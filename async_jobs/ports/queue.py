@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from async_jobs.domain.job import HandOff
+from async_jobs.domain.job import HandOff, Job
+from async_jobs.domain.lifecycle import Claimed
 
 RECEIVE_MAX = 1_000
 
@@ -81,4 +83,64 @@ class JobQueue(Protocol):
 
     async def depth(self) -> int:
         """Return about how many messages wait, for screens and alarms."""
+        ...
+
+
+class Claims(NamedTuple):
+    """The answer to `AdjacentQueue.claim`.
+
+    Attributes:
+        jobs: those that were claimed, in the order of their messages.
+        poison: why each message that names no job was dropped; never quotes it.
+        more: there may be more messages than this call has looked at.
+    """
+
+    jobs: Sequence[Job]
+    poison: Sequence[str] = ()
+    more: bool = False
+
+
+@runtime_checkable
+class AdjacentQueue(JobQueue, Protocol):
+    """A lane beside the jobs, in one database: both change in one commit.
+
+    A hand-off comes with its lease and goes with its claim, so that there is neither a lease
+    without its message nor a message to acknowledge. Everything that `JobQueue` promises holds
+    as well, whoever else uses it so at the same time.
+
+    Promises:
+        AQ-1 `claim` takes at most `max_messages` visible messages off the lane and gives, in
+            their order, the jobs that `JobStore.claim` gives for their hand-offs (JS-20); of
+            several for one job it follows the one whose lease is the present one. Both in one
+            commit: a call that fails or is cancelled has done both or neither. Of many calls
+            that run at once each message is one's.
+        AQ-2 What a claim has taken whose reply was lost is found by `claimed`.
+        AQ-3 `claim` does not wait for messages and is not kept from others by malformed ones,
+            which it takes off the lane too, at the latest when nothing else is there. If it
+            leaves any that is visible, `more` says so.
+        AQ-4 `wait` returns as soon as a message may have come, and at the latest after its
+            time; a shorter one is allowed.
+        AQ-5 What a turn leases onto the lane (`DispatchTurn.lease`) is there when the turn has
+            ended without an error, in the order of the grants, and else never.
+    """
+
+    async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
+        """Receive, claim and acknowledge.
+
+        Args:
+            claimed: by whom, and until when.
+            now: the instant of the claim; one of which the worker has claimed nothing yet.
+            max_messages: 1-1,000.
+
+        Raises:
+            Unavailable: nobody answered; it may have taken effect all the same.
+        """
+        ...
+
+    async def claimed(self, worker_id: str, instants: Collection[datetime]) -> list[Job]:
+        """Return the jobs of the lane that a worker claimed at these instants and still has."""
+        ...
+
+    async def wait(self, seconds: float) -> None:
+        """Wait until there may be something to claim."""
         ...

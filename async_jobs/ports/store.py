@@ -14,6 +14,7 @@ from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JsonValue
 from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.quota import Refused
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
+from async_jobs.ports.queue import AdjacentQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,16 @@ class DispatchTurn(Protocol):
         """Return the ready jobs of each queried use case; reads O(limit) rows for each."""
         ...
 
-    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
-        """Lease jobs that are still pending under the number expected; returns which were."""
+    async def lease(
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+    ) -> frozenset[UUID]:
+        """Lease jobs that are still pending under the number expected; returns which were.
+
+        Args:
+            grants: which jobs, no two of the same.
+            onto: lanes beside the jobs. What is leased for the queue of one of these names is
+                handed off on it with the same commit (AQ-5).
+        """
         ...
 
 
@@ -170,8 +179,10 @@ class JobStore(Protocol):
             applied and is reported as conflicting.
         JS-5 `heads` returns, for each tenant, its ready jobs in scheduling order and none that
             is not due. It returns all ready jobs when they are at most `limit`. When there are
-            more, it shows the first jobs of `limit` tenants at a time, in the order of their
-            names from `after` on, and with `resume` comes round to every waiting tenant.
+            more, it shows the first jobs of the tenants to whom the most urgent ones belong,
+            and of others in the order of their names from `after` on: the fewer, the more
+            tenants those are, but an eighth of `limit` at least, and half of `limit` in all.
+            With `resume` it comes round to every waiting tenant.
         JS-6 No two turns ever hold the same use case, or the same tenant, at once; a turn
             whose holder died is free again without an operator.
         JS-7 Leases made in turns never take running above the count the holder saw plus what

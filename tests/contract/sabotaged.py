@@ -7,20 +7,27 @@ from typing import ClassVar
 
 import pytest
 
-from async_jobs.ports.queue import JobQueue
+from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.ports.queue import AdjacentQueue, JobQueue
 from async_jobs.ports.store import JobStore
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualClock, let_others_run
-from async_jobs.testing.contracts import JobQueueContract, JobStoreContract
+from async_jobs.testing.contracts import (
+    AdjacentQueueContract,
+    JobQueueContract,
+    JobStoreContract,
+)
 from async_jobs.testing.contracts.queues import PutBody
 from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Mend, Transaction
 from tests.contract import (
     saboteurs,
+    saboteurs_of_adjacent_lanes,
     saboteurs_of_admission,
     saboteurs_of_queues,
     saboteurs_of_turns,
 )
 from tests.contract.saboteurs import Untouched
+from tests.contract.saboteurs_of_adjacent_lanes import UntouchedAdjacentLane
 from tests.contract.saboteurs_of_admission import Door
 from tests.contract.saboteurs_of_queues import UntouchedLane
 
@@ -80,7 +87,30 @@ class SabotagedQueue(JobQueueContract):
         return poison
 
 
-Saboteur = type[Untouched] | type[UntouchedLane]
+class SabotagedAdjacentQueue(AdjacentQueueContract):
+    saboteur: ClassVar[type[UntouchedAdjacentLane]]
+
+    @pytest.fixture
+    def clock(self) -> ManualClock:
+        return ManualClock()
+
+    @pytest.fixture
+    async def store(self) -> JobStore:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def queue(self, store: MemoryJobStore, clock: ManualClock) -> AdjacentQueue:
+        return self.saboteur(store, "lane", clock)
+
+    @pytest.fixture
+    async def other_lane(self, store: MemoryJobStore, clock: ManualClock) -> AdjacentQueue:
+        return self.saboteur(store, "other", clock)
+
+    elapse = SabotagedQueue.elapse
+    poison = SabotagedQueue.poison
+
+
+Saboteur = type[Untouched] | type[UntouchedLane] | type[UntouchedAdjacentLane]
 
 
 def bound(binding: type, module: ModuleType, root: Saboteur) -> dict[str, type]:
@@ -97,3 +127,4 @@ globals().update(bound(SabotagedStore, saboteurs, Untouched))
 globals().update(bound(SabotagedStore, saboteurs_of_admission, Door))
 globals().update(bound(SabotagedStore, saboteurs_of_turns, Untouched))
 globals().update(bound(SabotagedQueue, saboteurs_of_queues, UntouchedLane))
+globals().update(bound(SabotagedAdjacentQueue, saboteurs_of_adjacent_lanes, UntouchedAdjacentLane))

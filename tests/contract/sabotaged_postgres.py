@@ -10,12 +10,12 @@ from typing import ClassVar
 
 import pytest
 
-from async_jobs.adapters.postgres import adding, store, turn
+from async_jobs.adapters.postgres import adding, queue, store, turn
 from async_jobs.adapters.postgres.statements import sql
 from tests.contract import test_postgres
-from tests.contract.test_postgres import other_pool, pool, pools, pytestmark
+from tests.contract.test_postgres import clock, elapse, other_pool, pool, pools, pytestmark
 
-__all__ = ["other_pool", "pool", "pools", "pytestmark"]
+__all__ = ["clock", "elapse", "other_pool", "pool", "pools", "pytestmark"]
 
 
 @dataclass(frozen=True)
@@ -98,5 +98,48 @@ globals().update(
     {
         f"Test{name}": type(f"Test{name}", (SpoiledStore,), {"saboteur": spoiled})
         for name, spoiled in SPOILED.items()
+    }
+)
+
+SPOILED_LANES = {
+    "TakesTooMany": Spoiled("AQ-1", "claim_handoffs", "LIMIT $3", "LIMIT $3 + 1"),
+    "ClaimsHidden": Spoiled("AQ-1", "claim_handoffs", "visible_at <= $2", "$2 IS NOT NULL"),
+    "ClaimsOffWhateverLease": Spoiled(
+        "AQ-1", "claim_handoffs", "j.lease_seq = taken.lease_seq", "true"
+    ),
+    "ClaimsOffWhatIsOver": Spoiled("AQ-1", "claim_handoffs", "j.lease_expires_at > $2", "true"),
+    "ClaimsOffTwice": Spoiled("AQ-1", "claim_handoffs", "j.started_at IS NULL", "true"),
+    "ClaimsOffWithoutACharge": Spoiled("AQ-1", "claim_handoffs", "j.attempts + 1", "j.attempts"),
+    "FindsClaimsOfAnyInstant": Spoiled(
+        "AQ-2", "claimed_jobs", "started_at = ANY($3::timestamptz[])", "$3 IS NOT NULL"
+    ),
+    "FindsClaimsOfAnyWorker": Spoiled("AQ-2", "claimed_jobs", "worker_id = $2", "$2 <> ''"),
+    "FindsClaimsOfAnyLane": Spoiled("AQ-2", "claimed_jobs", "queue = $1", "$1 <> ''"),
+    "DropsPoisonInSilence": Spoiled(
+        "AQ-3", "drop_poison", "(SELECT count(*) FROM dropped)", "0::bigint"
+    ),
+    "SeesNoMore": Spoiled("AQ-3", "drop_poison", "count(job_id) > 0 OR", "false AND"),
+    "HandsOffOnNoLane": Spoiled("AQ-5", "lease_jobs", "queue = ANY($7::text[])", "$7 IS NULL"),
+    "HandsOffOnEveryLane": Spoiled(
+        "AQ-5", "lease_jobs", "queue = ANY($7::text[])", "$7 IS NOT NULL"
+    ),
+    "HandsOffInAnyOrder": Spoiled("AQ-5", "lease_jobs", "ORDER BY place", "ORDER BY -place"),
+}
+
+
+class SpoiledLane(test_postgres.TestPostgresAdjacentQueue):
+    saboteur: ClassVar[Spoiled]
+
+    @pytest.fixture(autouse=True)
+    def _spoil(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.saboteur.sql(self.saboteur.statement)
+        for module in (queue, turn):
+            monkeypatch.setattr(module, "sql", self.saboteur.sql)
+
+
+globals().update(
+    {
+        f"Test{name}": type(f"Test{name}", (SpoiledLane,), {"saboteur": spoiled})
+        for name, spoiled in SPOILED_LANES.items()
     }
 )

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from async_jobs.domain.lifecycle import Leased, change
 from async_jobs.domain.scheduling import LeaseGrant
+from async_jobs.ports.queue import AdjacentQueue
 from async_jobs.ports.store import DispatchTurn, Heads, HeadsQuery, RunningCount, Upcoming
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import NOW
@@ -37,8 +38,10 @@ class Turn:
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
         return await self.inner.heads(queries, now)
 
-    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
-        return await self.inner.lease(grants)
+    async def lease(
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+    ) -> frozenset[UUID]:
+        return await self.inner.lease(grants, onto=onto)
 
 
 class InTurns(Untouched):
@@ -139,7 +142,9 @@ class LeasesAtOnce(InTurns):
     breaks = "JS-7"
 
     class Kind(Turn):
-        async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
+        async def lease(
+            self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+        ) -> frozenset[UUID]:
             by_id = {grant.job_id: grant for grant in grants}
             jobs = await self.store.get(by_id)
             known = [job for job in jobs if job.lease_seq == by_id[job.id].expected_lease_seq]
@@ -155,11 +160,13 @@ class LeasesByIdAlone(InTurns):
     breaks = "JS-7"
 
     class Kind(Turn):
-        async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
+        async def lease(
+            self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+        ) -> frozenset[UUID]:
             jobs = await self.store.get([grant.job_id for grant in grants])
             seqs = {job.id: job.lease_seq for job in jobs}
             found = [g._replace(expected_lease_seq=seqs.get(g.job_id, 0)) for g in grants]
-            return await super().lease(found)
+            return await super().lease(found, onto=onto)
 
 
 class CountsTooFew(InTurns):
@@ -202,5 +209,7 @@ class LeasesByItsOwnClock(InTurns):
     breaks = "JS-18"
 
     class Kind(Turn):
-        async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
-            return await super().lease([grant._replace(at=NOW) for grant in grants])
+        async def lease(
+            self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+        ) -> frozenset[UUID]:
+            return await super().lease([grant._replace(at=NOW) for grant in grants], onto=onto)

@@ -6,19 +6,21 @@ from uuid import UUID
 
 import pytest
 
+from async_jobs.adapters.memory.adjacent import MemoryAdjacentQueue
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.application.service import JobService
 from async_jobs.ports.jobs import Jobs
-from async_jobs.ports.queue import JobQueue
+from async_jobs.ports.queue import AdjacentQueue, JobQueue
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.store import JobStore
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
+    AdjacentQueueContract,
     JobQueueContract,
     JobsContract,
     JobStoreContract,
@@ -86,6 +88,31 @@ class TestMemoryJobQueue(JobQueueContract):
 
     @pytest.fixture
     async def poison(self, queue: MemoryJobQueue) -> PutBody:
+        async def poison(body: str) -> None:
+            queue.put(body)
+
+        return poison
+
+
+class TestMemoryAdjacentQueue(AdjacentQueueContract):
+    @pytest.fixture
+    async def store(self) -> JobStore:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def queue(self, store: MemoryJobStore, clock: ManualClock) -> AdjacentQueue:
+        return MemoryAdjacentQueue(store, "lane", clock=clock)
+
+    @pytest.fixture
+    async def other_lane(self, store: MemoryJobStore, clock: ManualClock) -> AdjacentQueue:
+        return MemoryAdjacentQueue(store, "other", clock=clock)
+
+    @pytest.fixture
+    async def elapse(self, clock: ManualClock) -> Elapse:
+        return elapsing(clock)
+
+    @pytest.fixture
+    async def poison(self, queue: MemoryAdjacentQueue) -> PutBody:
         async def poison(body: str) -> None:
             queue.put(body)
 

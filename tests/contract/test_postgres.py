@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.queue import PostgresJobQueue
@@ -23,13 +24,14 @@ from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import Phase
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
-from async_jobs.ports.queue import JobQueue
+from async_jobs.ports.queue import AdjacentQueue, JobQueue
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.store import JobStore
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows, later
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
+    AdjacentQueueContract,
     ClockContract,
     JobQueueContract,
     JobsContract,
@@ -194,6 +196,20 @@ class TestPostgresJobQueue(JobQueueContract):
             await pool.execute(statement, clock.now())
 
         return poison
+
+
+class TestPostgresAdjacentQueue(TestPostgresJobQueue, AdjacentQueueContract):
+    @fixture
+    async def store(self, pool: asyncpg.Pool) -> JobStore:
+        return PostgresJobStore(pool)
+
+    @fixture
+    async def queue(self, store: PostgresJobStore, clock: ManualClock) -> AdjacentQueue:
+        return PostgresAdjacentQueue(store, "lane", clock=clock)
+
+    @fixture
+    async def other_lane(self, store: PostgresJobStore, clock: ManualClock) -> AdjacentQueue:
+        return PostgresAdjacentQueue(store, "other", clock=clock)
 
 
 class TestPostgresSignal(SignalContract):

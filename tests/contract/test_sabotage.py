@@ -86,4 +86,5 @@ def test_every_promise_of_the_store_and_the_queue_is_broken_once() -> None:
     """No promise is taken on trust."""
     broken = set(IN_MEMORY.values()) - {""}
 
-    assert broken == {f"JS-{i}" for i in range(1, 22)} | {f"JQ-{i}" for i in range(1, 10)}
+    promises = {"JS": 21, "JQ": 9, "AQ": 5}
+    assert broken == {f"{port}-{i}" for port, n in promises.items() for i in range(1, n + 1)}

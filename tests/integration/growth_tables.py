@@ -34,7 +34,7 @@ LOOKS = (0, 10, 50, 100, 200)
 """After how many rounds of a churn the program measures."""
 REPEATS = 5
 HOURS = (1, 6, 12, 24)
-_WALKING = ("ready_heads", "running_counts", "expired_leases", "purge_jobs", "receive_handoffs")
+_WALKING = ("ready_heads", "running_counts", "expired_leases", "purge_jobs", "claim_handoffs")
 
 
 async def churn_table(server_dsn: str, *, held: bool) -> None:

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias, cast
 import asyncpg
 
 from async_jobs.adapters.memory.signal import MemorySignal
+from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.pool import AnyConnection, create_pool
-from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.application.scheduler import Scheduler, Tick
@@ -108,15 +108,18 @@ class Scene:
         return PostgresJobStore(self.pool)
 
     @property
-    def handed_off(self) -> PostgresJobQueue:
-        return PostgresJobQueue(self.pool, "lane-1", clock=self.clock)
+    def handed_off(self) -> PostgresAdjacentQueue:
+        return self.lane("lane-1")
+
+    def lane(self, name: str) -> PostgresAdjacentQueue:
+        return PostgresAdjacentQueue(self.store, name, clock=self.clock)
 
     async def tick(self, **use_cases: UseCaseConfig) -> Tick:
         self.use_case_configs = use_cases
         scheduler = Scheduler(
             self,
             self.store,
-            lambda name: PostgresJobQueue(self.pool, name, clock=self.clock),
+            self.lane,
             clock=self.clock,
             chance=ManualChance(),
             signal=MemorySignal(clock=self.clock),

@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
+from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.pool import create_pool
-from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
@@ -67,8 +67,8 @@ class World:
         self.registry = JobRegistry()
         self.registry.register("send_email", _nothing)
 
-    def queue(self, name: str = "notifications") -> PostgresJobQueue:
-        return PostgresJobQueue(self.pool, name, clock=self.clock)
+    def queue(self, name: str = "notifications") -> PostgresAdjacentQueue:
+        return PostgresAdjacentQueue(self.store, name, clock=self.clock)
 
     def scheduler(self) -> Scheduler:
         return Scheduler(
@@ -200,6 +200,13 @@ async def receive_and_release(world: World) -> None:
     await world.queue().release(got)
 
 
+async def claim_off(world: World) -> None:
+    now = world.clock.now()
+    claimed = lifecycle.Claimed("worker-1", now + timedelta(seconds=60))
+    await world.queue().claim(claimed, now=now, max_messages=3)
+    await world.queue().claimed("worker-1", [now])
+
+
 async def announce(world: World) -> None:
     await world.workers.announce(a_worker(worker_id="worker-1"))
     await world.workers.live(world.clock.now())
@@ -245,7 +252,7 @@ async def step(world: World) -> None:
 
 OPERATIONS: tuple[Operation, ...] = (
     *(add, add_limited, add_refused, add_within, get_and_find, save, lease, reap, promote, purge),
-    *(send, receive_and_ack, receive_and_release, announce, measure, wait),
+    *(send, receive_and_ack, receive_and_release, claim_off, announce, measure, wait),
     *(enqueue, cancel_and_retry, own_loop, tick, step),
 )
 

@@ -20,11 +20,8 @@ STATEMENTS: Mapping[str, int] = {
     "running_counts": 1,
     "ready_heads": 1,
     "lease_jobs": 1,
-    "send_handoffs": 1,
     "purge_jobs": 1,
-    "receive_handoffs": 1,
-    "claim_jobs": 1,
-    "ack_handoffs": 1,
+    "claim_handoffs": 1,
     "succeed_jobs": 1,
     "save_jobs": 1,  # of the few that fail
 }
@@ -33,11 +30,8 @@ STATEMENTS: Mapping[str, int] = {
 PAGES_PER_JOB: Mapping[str, float] = {
     "add_jobs": 18,
     "ready_heads": 4,
-    "lease_jobs": 11,
-    "send_handoffs": 4.5,
-    "receive_handoffs": 4.5,
-    "claim_jobs": 6,
-    "ack_handoffs": 3,
+    "lease_jobs": 15.5,
+    "claim_handoffs": 9.5,
     "succeed_jobs": 13,
     "save_jobs": 2,
 }
@@ -46,7 +40,7 @@ PAGES_PER_JOB: Mapping[str, float] = {
 WAL_PER_JOB: Mapping[str, float] = {
     "add_jobs": 900,
     "lease_jobs": 480,
-    "claim_jobs": 330,
+    "claim_handoffs": 330,
     "succeed_jobs": 540,
     "save_jobs": 90,
 }

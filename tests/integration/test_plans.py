@@ -62,6 +62,9 @@ ROWS_MAX: Mapping[str, int] = {
     "receive_handoffs": 2 * LIMIT,
     "release_handoffs": LIMIT,
     "ack_handoffs": LIMIT,
+    "claim_handoffs": 3 * LIMIT,  # messages found, deleted, and their jobs
+    "claimed_jobs": 3 * RUNNING,
+    "drop_poison": 2 * LIMIT,
 }
 """The rows that a statement may read from tables, for each use case it is about."""
 
@@ -76,6 +79,7 @@ WRITES = {"promote_due", "sideline_late", "lease_jobs", "save_jobs", "purge_jobs
     "receive_handoffs",
     "release_handoffs",
     "ack_handoffs",
+    "claim_handoffs",
 }
 JOINED_ROWS_MAX = 15 * LIMIT
 """What a join in memory may go through; two batches in nested loops would be their product."""
@@ -239,7 +243,6 @@ EVERY_TICK = {
     "running_counts",
     "ready_heads",
     "lease_jobs",
-    "send_handoffs",
     "purge_jobs",
 }
 
@@ -388,9 +391,28 @@ async def unreadable_rows(scene: Scene) -> None:
 async def a_lane(scene: Scene) -> None:
     """Receive a batch of hand-offs, and let go of it."""
     queue = scene.handed_off
+    await queue.send([a_handoff() for _ in range(LIMIT)])
     received = await queue.receive(max_messages=LIMIT, wait_seconds=0)
     await queue.release(received[: LIMIT // 2])
     await queue.ack(received[LIMIT // 2 :])
+
+
+async def a_lane_beside_the_jobs(scene: Scene) -> None:
+    """Claim a batch of what runs off its lane, and one that tells of nothing."""
+    await scene.connection.execute(
+        "UPDATE jobs SET started_at = NULL WHERE status = 'running' AND lease_expires_at > $1", NOW
+    )
+    await scene.connection.execute(
+        "INSERT INTO handoffs (queue, job_id, lease_seq, visible_at)"
+        " SELECT 'lane', id, lease_seq, $1 FROM jobs"
+        " WHERE status = 'running' AND lease_expires_at > $1 LIMIT $2",
+        *(NOW, LIMIT),
+    )
+    await scene.plans()
+    claims = await scene.lane("lane").claim(CLAIMED, now=NOW, max_messages=LIMIT)
+    assert len(claims.jobs) == LIMIT
+    assert len(await scene.lane("lane").claimed("worker-1", [NOW])) == LIMIT
+    assert (await scene.handed_off.claim(CLAIMED, now=NOW, max_messages=LIMIT)).more
 
 
 async def pages_of_all(scene: Scene) -> None:
@@ -427,7 +449,8 @@ Call: TypeAlias = Callable[[Scene], Awaitable[None]]
         (one_at_a_time, {"add_job", "add_jobs", "lock_admissions", "count_admissions"}),
         (leases, {"claim_jobs", "succeed_jobs"}),
         (unreadable_rows, {"expired_leases", "set_aside"}),
-        (a_lane, {"receive_handoffs", "release_handoffs", "ack_handoffs"}),
+        (a_lane, {"send_handoffs", "receive_handoffs", "release_handoffs", "ack_handoffs"}),
+        (a_lane_beside_the_jobs, {"claim_handoffs", "claimed_jobs", "drop_poison"}),
         (pages_of_all, {"find_jobs"}),
         (pages_of_a_tenant, {"find_tenant_jobs"}),
     ],

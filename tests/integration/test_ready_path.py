@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import asyncpg
 import pytest
 
+from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.signal import PostgresSignal
+from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.domain.job import HandOff
 from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.domain.scheduling import grant
 from async_jobs.ports.signal import handed_off
-from async_jobs.testing.builders import SimpleLimits, a_job, a_request
-from async_jobs.testing.clocks import ManualClock, let_others_run
+from async_jobs.testing.builders import SimpleLimits, a_job, a_request, candidate_of, later
+from async_jobs.testing.clocks import NOW, ManualClock, let_others_run
 from tests.integration.churn import LANE, Flow
 from tests.integration.harness import clock
 
@@ -98,3 +102,46 @@ async def test_where_nobody_can_listen_a_process_wakes_itself(pool: asyncpg.Pool
     assert signal.channel(topic) is None
     assert await waiting
     await signal.close()
+
+
+async def test_a_turns_hand_offs_are_heard_of_with_its_commit(
+    pool: asyncpg.Pool, database_dsn: str
+) -> None:
+    """And not before."""
+    signal, store = PostgresSignal(pool, clock=clock), PostgresJobStore(pool)
+    lane = PostgresAdjacentQueue(store, LANE, clock=ManualClock(), signal=signal)
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    operator = await asyncpg.connect(database_dsn)
+    assert lane.channel is not None
+    await operator.add_listener(lane.channel, lambda *told: heard.put_nowait(told[2]))
+
+    async with leasing(store, lane):
+        await operator.fetchval("SELECT 1")
+        assert heard.empty()
+
+    assert await asyncio.wait_for(heard.get(), PATIENCE_SECONDS) == lane.channel
+    await operator.close()
+
+
+async def test_where_nobody_can_listen_a_turn_wakes_its_process(pool: asyncpg.Pool) -> None:
+    """When it has ended."""
+    signal, store = PostgresSignal(pool, clock=clock, listen=False), PostgresJobStore(pool)
+    lane = PostgresAdjacentQueue(store, LANE, clock=ManualClock(), signal=signal)
+    waiting = asyncio.create_task(signal.wait(handed_off(LANE), timeout_seconds=PATIENCE_SECONDS))
+
+    async with leasing(store, lane):
+        await let_others_run(5)
+        assert not waiting.done()
+
+    assert await waiting
+    await signal.close()
+
+
+@asynccontextmanager
+async def leasing(store: PostgresJobStore, lane: PostgresAdjacentQueue) -> AsyncIterator[None]:
+    """A turn that has leased a job onto the lane and has not ended yet."""
+    job = a_job(queue=LANE)
+    await store.add([job], {})
+    async with store.turn([job.use_case]) as turn:
+        await turn.lease([grant(candidate_of(job), until=later(60), now=NOW)], onto=[lane])
+        yield

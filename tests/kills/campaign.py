@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,11 +71,17 @@ class Report:
     after_hand_offs: Delays = field(default_factory=Delays)
 
 
+def failpoints_on(*, sqs: bool) -> Sequence[str]:
+    """Return the failpoints that a system passes, with hand-offs on SQS or beside the jobs."""
+    names = failpoints.FAILPOINTS
+    return [name for name in names if sqs or name not in failpoints.OF_LANES_ELSEWHERE]
+
+
 class _Dooms:
     """Deals out the failpoints that are still due."""
 
-    def __init__(self, each: int, chance: ManualChance) -> None:
-        self._due = Counter(dict.fromkeys(failpoints.FAILPOINTS, each))
+    def __init__(self, each: int, names: Iterable[str], chance: ManualChance) -> None:
+        self._due = Counter(dict.fromkeys(names, each))
         self._chance = chance
         self.done: Callable[[], Mapping[str, int]] = dict
 
@@ -305,7 +311,8 @@ async def a_campaign(
     plan: Plan, directory: Path, *, sqs_endpoint: str | None = None
 ) -> AsyncIterator[Campaign]:
     """Yield a campaign whose system is up."""
-    dooms = _Dooms(plan.deaths, ManualChance(plan.seed + 3))
+    names = failpoints_on(sqs=sqs_endpoint is not None)
+    dooms = _Dooms(plan.deaths, names, ManualChance(plan.seed + 3))
     async with an_arena(
         directory,
         schedulers=plan.schedulers,

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from async_jobs.application.failpoints import FAILPOINTS
 from tests.kills.arena import CAPS, LIMITS, TICK_SECONDS
-from tests.kills.campaign import Plan, Report, a_campaign
+from tests.kills.campaign import Plan, Report, a_campaign, failpoints_on
 from tests.kills.faults import Fault
 
 SEED = 20_261
@@ -26,7 +25,7 @@ async def _campaign(plan: Plan, directory: Path, sqs_endpoint: str | None = None
         return await campaign.run(lambda what: None)
 
 
-def _hold(report: Report, plan: Plan) -> None:
+def _hold(report: Report, plan: Plan, *, sqs: bool = False) -> None:
     """Hold a campaign to its plan, and the system to its promises."""
     journal, verdict, book = report.journal, report.verdict, report.book
     assert [str(violation) for violation in verdict.violations] == []
@@ -35,7 +34,7 @@ def _hold(report: Report, plan: Plan) -> None:
     assert report.after_hand_offs.worst < LATE_SECONDS
 
     assert journal.kills.total() == plan.kills
-    assert all(journal.deaths[name] >= plan.deaths for name in FAILPOINTS)
+    assert all(journal.deaths[name] >= plan.deaths for name in failpoints_on(sqs=sqs))
     assert journal.faults == {name: count for name, count in plan.faults.items() if count}
 
     # It was no system at rest: work was done, and work was lost and done again.
@@ -72,4 +71,4 @@ async def test_kills_break_no_promise_on_sqs(sqs_endpoint: str, tmp_path: Path) 
 
     report = await _campaign(plan, tmp_path, sqs_endpoint)
 
-    _hold(report, plan)
+    _hold(report, plan, sqs=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.application.attempt import Attempt
 from async_jobs.application.claiming import Claimer
+from async_jobs.application.intake import Intake
 from async_jobs.application.renewal import Renewals
 from async_jobs.application.room import Room
 from async_jobs.application.settlement import Settler
@@ -16,7 +17,7 @@ CLAIMS = (
         "stale_hand_off_claims",
         "A hand-off of a former lease claims the present one.",
         Edit(
-            MemoryJobStore.claim,
+            MemoryJobStore.claim_at_once,
             "handoff.lease_seq not in (None, row.lease_seq)",
             "not handoff",
         ),
@@ -65,16 +66,10 @@ CLAIMS = (
         "ack_before_claim",
         "A message is taken off the lane before its lease was claimed.",
         Edit(
-            Worker._receive_once,
-            "self._start(await self._claim(queue, deliveries))",
-            "await queue.ack(deliveries)\n            "
-            "self._start(await self._claim(queue, deliveries))",
-        ),
-        Edit(
-            Worker.step,
-            "attempts += await self._claim(queue, deliveries)",
+            Intake.jobs,
+            "jobs = await self._claimer.claim(queue.name, deliveries)",
             "await queue.ack(deliveries)\n                "
-            "attempts += await self._claim(queue, deliveries)",
+            "jobs = await self._claimer.claim(queue.name, deliveries)",
         ),
         breaks="JQ-1",
     ),
@@ -212,9 +207,9 @@ SHUTDOWN = (
         "stop_strands_deliveries",
         "A worker that is told to stop keeps what its open receive brings.",
         Edit(
-            Worker._receive_once,
-            "await queue.release(deliveries)",
-            "pass",
+            Intake.jobs,
+            "await queue.release(deliveries)\n            yield",
+            "yield",
         ),
         breaks="L6",
     ),
@@ -233,7 +228,11 @@ SHUTDOWN = (
     bug(
         "failed_claim_strands_deliveries",
         "Deliveries whose claim failed are not given back.",
-        Edit(Worker._claim, "await queue.release(deliveries)", "pass"),
+        Edit(
+            Intake.jobs,
+            "await queue.release(deliveries)\n                raise",
+            "raise",
+        ),
         breaks="L2",
     ),
 )

@@ -15,7 +15,7 @@ from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage
 from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
-from async_jobs.ports.queue import Acked, Delivery, JobQueue, Sent
+from async_jobs.ports.queue import Acked, AdjacentQueue, Delivery, JobQueue, Sent
 from async_jobs.ports.store import (
     AddResult,
     Applied,
@@ -59,8 +59,10 @@ class RemoteTurn:
         heads: Mapping[str, Heads] = await self._link.within(self._session, "heads", look)
         return heads
 
-    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
-        take = partial(self._inner.lease, grants)
+    async def lease(
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+    ) -> frozenset[UUID]:
+        take = partial(self._inner.lease, grants, onto=onto)
         leased: frozenset[UUID] = await self._link.within(self._session, "lease", take)
         return leased
 

@@ -13,6 +13,7 @@ from async_jobs.adapters.memory.turn import MemoryTurn
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.scheduling import LeaseGrant
+from async_jobs.ports.queue import AdjacentQueue
 from async_jobs.ports.store import Applied, Heads, HeadsQuery, RunningCount, Success
 from tests.simulation.judge import Judge
 from tests.simulation.records import Node
@@ -105,7 +106,9 @@ class _WitnessedTurn(MemoryTurn):
         self.seen, self.at = self._store.ready([q.use_case for q in queries], now), now
         return heads
 
-    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
-        leased = await self._inner.lease(grants)
+    async def lease(
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+    ) -> frozenset[UUID]:
+        leased = await self._inner.lease(grants, onto=onto)
         self.taken |= leased
         return leased

@@ -12,6 +12,8 @@ from async_jobs.domain.job import HandOff
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.queue import Acked, Delivery, Sent
 
+POISON = "not a hand-off"
+
 
 @dataclass(slots=True)
 class _Message:
@@ -82,10 +84,11 @@ class MemoryJobQueue:
 
     def _take(self, max_messages: int) -> list[Delivery]:
         now = self._clock.now()
+        return [self._deliver(message, now) for message in self._visible(now)[:max_messages]]
+
+    def _visible(self, now: datetime) -> list[_Message]:
         visible = [message for message in self._messages if message.visible_at <= now]
-        if self._newest_first:
-            visible.reverse()
-        return [self._deliver(message, now) for message in visible[:max_messages]]
+        return visible[::-1] if self._newest_first else visible
 
     def _deliver(self, message: _Message, now: datetime) -> Delivery:
         self._receipts += 1
@@ -93,7 +96,7 @@ class MemoryJobQueue:
         message.visible_at = now + self._hidden_for
         if isinstance(message.body, HandOff):
             return Delivery(message.receipt, message.body)
-        return Delivery(message.receipt, None, "not a hand-off")
+        return Delivery(message.receipt, None, POISON)
 
     def _next_visible_seconds(self) -> float:
         now = self._clock.now()

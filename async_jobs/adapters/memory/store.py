@@ -215,6 +215,7 @@ class MemoryJobStore:
             yield turn
             for job in turn.leased():
                 self._put(job)
+            turn.hand_off()
         finally:
             turn.end()
             self._turns_held -= held
@@ -253,6 +254,15 @@ class MemoryJobStore:
         for handoff in handoffs:
             while over := self._leasing.get(handoff.job_id):
                 await over.wait()
+            jobs += self.claim_at_once([handoff], claimed, now=now)
+        return jobs
+
+    def claim_at_once(
+        self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
+    ) -> list[Job]:
+        """Do what `claim` does while nothing else can happen."""
+        jobs = []
+        for handoff in handoffs:
             row = self._rows.get(handoff.job_id)
             if row is None or row.id in self._uncommitted:
                 continue
@@ -262,6 +272,18 @@ class MemoryJobStore:
                 self._put(advance(row, claimed, now=now))
                 jobs.append(_copy(self._rows[row.id]))
         return list(self._readable(jobs))
+
+    async def claimed(
+        self, queue: str, worker_id: str, instants: Collection[datetime]
+    ) -> list[Job]:
+        """Return the jobs of a queue that a worker claimed at these instants and still has."""
+        await round_trip()
+        held = [
+            row
+            for row in self._in_status(JobStatus.RUNNING)
+            if (row.queue, row.worker_id) == (queue, worker_id) and row.started_at in instants
+        ]
+        return [_copy(row) for row in self._readable(held)]
 
     async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
         """See `JobStore`."""

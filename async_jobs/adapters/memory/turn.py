@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.waiting import round_trip
 from async_jobs.domain.deadline import LatePolicy, is_late
-from async_jobs.domain.job import Job, JobStatus
+from async_jobs.domain.job import HandOff, Job, JobStatus
 from async_jobs.domain.lifecycle import Leased, advance
 from async_jobs.domain.scheduling import Candidate, LeaseGrant, in_tenant_order
+from async_jobs.ports.queue import AdjacentQueue
 from async_jobs.ports.store import Heads, HeadsQuery, RunningCount
 
 
@@ -32,6 +34,7 @@ class MemoryTurn:
         self._rows = rows
         self._leasing = leasing
         self._leased: dict[UUID, Job] = {}
+        self._handed_off: list[tuple[MemoryJobQueue, HandOff]] = []
         self._over = asyncio.Event()
 
     @property
@@ -69,8 +72,13 @@ class MemoryTurn:
             if query.use_case in self._use_cases
         }
 
-    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
-        """See `DispatchTurn`."""
+    async def lease(
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+    ) -> frozenset[UUID]:
+        """See `DispatchTurn`. `onto` are lanes of this adapter."""
+        lanes = {lane.name: lane for lane in onto if isinstance(lane, MemoryJobQueue)}
+        if len(lanes) < len(onto):
+            raise TypeError("a turn hands off on lanes of its own store only")
         await round_trip()
         pending = {row.id: row for row in self._rows(JobStatus.PENDING)}
         leased = set()
@@ -82,7 +90,14 @@ class MemoryTurn:
             self._leased[row.id] = advance(row, Leased(grant.until), now=grant.at)
             self._leasing[row.id] = self._over
             leased.add(row.id)
+            if lane := lanes.get(row.queue):
+                self._handed_off.append((lane, HandOff(row.id, grant.lease_seq, row.tenant_id)))
         return frozenset(leased)
+
+    def hand_off(self) -> None:
+        """Put on their lanes what was leased onto them: the turn has ended without an error."""
+        for lane, handoff in self._handed_off:
+            lane.put(handoff)
 
     def leased(self) -> list[Job]:
         """Return the jobs to store when the turn ends without an error."""

@@ -18,6 +18,7 @@ from async_jobs.ports.queue import Acked, Delivery, Sent
 from async_jobs.ports.signal import Signal, handed_off
 
 POLL_SECONDS = 0.5
+POISON = "the message names no job"
 _RECEIPT = re.compile(r"([0-9]{1,18}):([0-9]{1,9})")
 
 
@@ -45,9 +46,10 @@ class PostgresJobQueue:
         self._name = name
         self._clock = clock
         self._signal = signal
-        self._channel: str | None = None
+        self.channel: str | None = None
+        """Where to NOTIFY of messages; None where nobody listens."""
         if isinstance(signal, PostgresSignal):
-            self._channel = signal.channel(handed_off(name))
+            self.channel = signal.channel(handed_off(name))
         self._hidden_for = timedelta(seconds=visibility_timeout_seconds)
 
     @property
@@ -65,13 +67,17 @@ class PostgresJobQueue:
                 [handoff.job_id for handoff in handoffs],
                 [handoff.lease_seq for handoff in handoffs],
                 [handoff.tenant_id for handoff in handoffs],
-                self._channel,
+                self.channel,
             )
         except AsyncJobsError as error:
             return [Sent(handoff, str(error)) for handoff in handoffs]
-        if self._signal is not None and self._channel is None:
-            self._signal.notify(handed_off(self._name))
+        self.wake()
         return [Sent(handoff) for handoff in handoffs]
+
+    def wake(self) -> None:
+        """Wake who waits in this process, where the statement that sent could notify nobody."""
+        if self._signal is not None and self.channel is None:
+            self._signal.notify(handed_off(self._name))
 
     async def receive(self, *, max_messages: int, wait_seconds: float) -> list[Delivery]:
         """See `JobQueue`."""
@@ -82,9 +88,11 @@ class PostgresJobQueue:
             left = until - self._clock.monotonic()
             if left <= 0:
                 return []
-            await self._pause(min(left, POLL_SECONDS))
+            await self.wait(left)
 
-    async def _pause(self, seconds: float) -> None:
+    async def wait(self, seconds: float) -> None:
+        """Wait until there may be a message, at most so long and at most for half a second."""
+        seconds = min(seconds, POLL_SECONDS)
         if self._signal is None:
             await self._clock.sleep(seconds)
         else:
@@ -142,7 +150,7 @@ class PostgresJobQueue:
 def _delivery(row: asyncpg.Record) -> Delivery:
     receipt = f"{row['id']}:{row['receipts']}"
     if row["job_id"] is None:
-        return Delivery(receipt, None, "the message names no job")
+        return Delivery(receipt, None, POISON)
     return Delivery(receipt, HandOff(row["job_id"], row["lease_seq"], row["tenant_id"]))
 
 

@@ -7,7 +7,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
-    Iterator,
     Mapping,
     Sequence,
 )
@@ -83,7 +82,7 @@ class PostgresJobStore:
 
     async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
         """See `JobStore`."""
-        return list(self._jobs(await self._fetch("get_jobs", list(ids), tenant_id)))
+        return self.jobs_of(await self._fetch("get_jobs", list(ids), tenant_id))
 
     async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
         """See `JobStore`."""
@@ -105,22 +104,23 @@ class PostgresJobStore:
             )
         page = rows[:limit]
         cursor = page[-1]["id"] if len(rows) > limit else None
-        return JobPage(tuple(self._jobs(page)), cursor)
+        return JobPage(tuple(self.jobs_of(page)), cursor)
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         """See `JobStore`."""
         unreadable: set[UUID] = set()
         while True:
             rows = await self._fetch("expired_leases", now, limit, list(unreadable))
-            jobs = list(self._jobs(rows))
+            jobs = self.jobs_of(rows)
             skipped = {row["id"] for row in rows} - {job.id for job in jobs}
             if jobs or not skipped:
                 return jobs
             # Rows that nobody can read stay where they are: look behind them.
             unreadable |= skipped
 
-    def _jobs(self, rows: Sequence[asyncpg.Record]) -> Iterator[Job]:
-        return jobs_of(rows, self._unreadable)
+    def jobs_of(self, rows: Sequence[asyncpg.Record]) -> list[Job]:
+        """Return the jobs of rows, and tell of those that cannot be read."""
+        return list(jobs_of(rows, self._unreadable))
 
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         async def once() -> list[asyncpg.Record]:
@@ -145,7 +145,10 @@ class PostgresJobStore:
             self.pool.acquire() as connection,
             connection.transaction(),
         ):
-            yield await PostgresTurn.take(connection, use_cases, tenants)
+            turn = await PostgresTurn.take(connection, use_cases, tenants)
+            yield turn
+        for lane in turn.handed_off:
+            lane.wake()
 
     async def save(self, changes: Sequence[Change]) -> Applied:
         """See `JobStore`."""
@@ -176,7 +179,7 @@ class PostgresJobStore:
             now,
             claimed.until,
         )
-        return list(self._jobs(rows))
+        return self.jobs_of(rows)
 
     async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
         """See `JobStore`."""
@@ -236,7 +239,7 @@ class PostgresJobStore:
         unreadable: list[asyncpg.Record] = []
         while len(unreadable) < limit:
             rows = await self._fetch("expired_leases", now, limit, list(seen))
-            readable = {job.id for job in self._jobs(rows)}
+            readable = {job.id for job in self.jobs_of(rows)}
             unreadable += [row for row in rows if row["id"] not in readable]
             seen |= {row["id"] for row in rows}
             if len(rows) < limit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
 from uuid import UUID
@@ -13,10 +13,12 @@ from zlib import crc32
 import asyncpg
 
 from async_jobs.adapters.postgres.pool import AnyConnection
+from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.rows import candidates_of
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
+from async_jobs.ports.queue import AdjacentQueue
 from async_jobs.ports.store import Heads, HeadsQuery, RunningCount
 
 TENANT_LOCKS = 1_024
@@ -65,6 +67,8 @@ class PostgresTurn:
         self._connection = connection
         self._use_cases = use_cases
         self._tenants = tenants
+        self.handed_off: set[PostgresJobQueue] = set()
+        """The lanes on which its hand-offs are once it has been committed."""
 
     @classmethod
     async def take(
@@ -120,7 +124,7 @@ class PostgresTurn:
             query.use_case: Heads(
                 ready=tuple(candidates_of(grouped[query.use_case])),
                 late=late.get(query.use_case, ()),
-                resume=_resume(grouped[query.use_case], query),
+                resume=_resume(grouped[query.use_case]),
             )
             for query in held
         }
@@ -146,27 +150,32 @@ class PostgresTurn:
             for query in queries
         }
 
-    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
-        """See `DispatchTurn`."""
+    async def lease(
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+    ) -> frozenset[UUID]:
+        """See `DispatchTurn`. `onto` are lanes of this adapter."""
+        lanes = [lane for lane in onto if isinstance(lane, PostgresJobQueue)]
+        if len(lanes) < len(onto):
+            raise TypeError("a turn hands off on lanes of its own database only")
+        self.handed_off |= set(lanes)
         # Those of a turn mostly share their times, and to encode times for each costs most.
-        by_times: defaultdict[tuple[datetime, datetime], list[LeaseGrant]] = defaultdict(list)
-        for grant in sorted(grants, key=lambda grant: grant.job_id):
-            by_times[grant.until, grant.at].append(grant)
+        by_times: defaultdict[tuple[datetime, datetime], list[tuple[UUID, int, int, int]]]
+        by_times = defaultdict(list)
+        for place, (job_id, expected_seq, seq, until, at) in enumerate(grants):
+            by_times[until, at].append((job_id, expected_seq, seq, place))
         leased: list[asyncpg.Record] = []
         for times, alike in by_times.items():
+            alike.sort()
             leased += await self._connection.fetch(
                 sql("lease_jobs"),
-                [grant.job_id for grant in alike],
-                [grant.expected_lease_seq for grant in alike],
-                [grant.lease_seq for grant in alike],
+                *zip(*alike, strict=True),
                 *times,
+                [lane.name for lane in lanes],
+                [lane.channel for lane in lanes if lane.channel is not None],
             )
-        return frozenset(row["id"] for row in leased)
+        return frozenset([row[0] for row in leased])
 
 
-def _resume(rows: Sequence[asyncpg.Record], query: HeadsQuery) -> str:
-    """Return the last tenant of a walk that went its full length, else start over."""
-    last: asyncpg.Record | None = max(rows, key=lambda row: row["step"], default=None)
-    if last is None or last["step"] < query.limit:
-        return ""
-    return str(last["tenant_id"])
+def _resume(rows: Iterable[asyncpg.Record]) -> str:
+    """Return the last tenant of a walk that has others before it, else start over."""
+    return next((str(row["tenant_id"]) for row in rows if row["is_last"]), "")

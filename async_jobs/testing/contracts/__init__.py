@@ -16,6 +16,7 @@ pytest.register_assert_rewrite(
     *(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
 )
 
+from async_jobs.testing.contracts.adjacent import AdjacentQueueContract  # noqa: E402
 from async_jobs.testing.contracts.clocks import ChanceContract, ClockContract  # noqa: E402
 from async_jobs.testing.contracts.jobs import JobsContract  # noqa: E402
 from async_jobs.testing.contracts.queues import JobQueueContract  # noqa: E402
@@ -25,6 +26,7 @@ from async_jobs.testing.contracts.telemetry import TelemetryContract  # noqa: E4
 from async_jobs.testing.contracts.workers import WorkersContract  # noqa: E402
 
 __all__ = [
+    "AdjacentQueueContract",
     "ChanceContract",
     "ClockContract",
     "JobQueueContract",

@@ -9,12 +9,15 @@ from datetime import datetime
 from typing import TypeAlias, TypeVar
 from uuid import UUID
 
+from async_jobs.adapters.memory.adjacent import MemoryAdjacentQueue
 from async_jobs.adapters.memory.queue import MemoryJobQueue
+from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage
 from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
-from async_jobs.ports.queue import Acked, Delivery, JobQueue, Sent
+from async_jobs.ports.clock import Clock
+from async_jobs.ports.queue import Acked, AdjacentQueue, Claims, Delivery, JobQueue, Sent
 from async_jobs.ports.store import (
     AddResult,
     Applied,
@@ -193,8 +196,10 @@ class FaultyTurn:
                 raise RuntimeError(f"the heads of {query.use_case} cannot be read")
         return await self._store.through("heads", lambda: self._inner.heads(queries, now))
 
-    async def lease(self, grants: Sequence[LeaseGrant]) -> frozenset[UUID]:
-        return await self._store.through("lease", lambda: self._inner.lease(grants))
+    async def lease(
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+    ) -> frozenset[UUID]:
+        return await self._store.through("lease", lambda: self._inner.lease(grants, onto=onto))
 
 
 class FaultyQueue(Faulty):
@@ -241,3 +246,25 @@ class FaultyQueue(Faulty):
 
 def _implements(store: FaultyStore, queue: FaultyQueue) -> tuple[JobStore, JobQueue]:
     return store, queue
+
+
+class FaultyAdjacentQueue(Faulty, MemoryAdjacentQueue):
+    """A lane beside the jobs of a store."""
+
+    def __init__(self, store: MemoryJobStore, name: str, *, clock: Clock) -> None:
+        Faulty.__init__(self)
+        MemoryAdjacentQueue.__init__(self, store, name, clock=clock)
+
+    async def send(self, handoffs: Sequence[HandOff]) -> list[Sent]:
+        call = super().send
+        return await self._through("send", lambda: call(handoffs))
+
+    async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
+        call = super().claim
+        return await self._through(
+            "claim", lambda: call(claimed, now=now, max_messages=max_messages)
+        )
+
+    async def claimed(self, worker_id: str, instants: Collection[datetime]) -> list[Job]:
+        call = super().claimed
+        return await self._through("claimed", lambda: call(worker_id, instants))

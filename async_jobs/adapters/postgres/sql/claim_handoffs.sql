@@ -1,0 +1,24 @@
+-- claim_handoffs: `receive_handoffs`, `claim_jobs` and `ack_handoffs` in one.
+--   $1 queue  $2 now timestamptz  $3 limit  $4 worker_id  $5 until timestamptz
+-- Returns the jobs claimed, each with the place of its hand-off on the lane. What tells of no
+-- lease that can be claimed is gone as well; poison, which names no job, is left where it is.
+WITH taken AS (
+    DELETE FROM handoffs
+    WHERE queue = $1 AND id = ANY(ARRAY(
+        SELECT id FROM handoffs
+        WHERE queue = $1 AND visible_at <= $2 AND job_id IS NOT NULL
+        ORDER BY id
+        LIMIT $3
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING id AS place, job_id, lease_seq
+)
+UPDATE jobs AS j SET
+    started_at = $2, worker_id = $4, attempts = j.attempts + 1, dispatches = 0,
+    lease_expires_at = $5, updated_at = $2
+FROM (SELECT * FROM taken ORDER BY job_id) AS taken
+WHERE j.id = taken.job_id AND j.id = ANY(ARRAY(SELECT job_id FROM taken))
+    -- Only what runs has a lease. Compared by its status, all that runs would be gone through.
+    AND (j.lease_seq = taken.lease_seq OR taken.lease_seq IS NULL)
+    AND j.started_at IS NULL AND j.lease_expires_at > $2 AND NOT j.cancel_requested
+RETURNING j.*, taken.place
