@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from async_jobs.adapters.postgres.queue import PostgresJobQueue
+from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.turn import PostgresTurn
 from async_jobs.adapters.postgres.workers import PostgresWorkers
@@ -178,7 +178,7 @@ class Session:
         self.pool = pool
         self.gate = Gate(is_open=not paced)
         self.store = PacedStore(pool, self.gate)
-        self.queue = PostgresJobQueue(pool, LANE, clock=ManualClock())
+        self.queue = PostgresAdjacentQueue(self.store, LANE, clock=ManualClock())
         self.workers = PostgresWorkers(pool)
 
 
@@ -231,10 +231,13 @@ def _new(number: int, **fields: object) -> Job:
 
 
 def _dispatching(
-    use_case: str, config: SimpleLimits = CONFIG
+    use_case: str, config: SimpleLimits = CONFIG, *, beside: bool = False
 ) -> Callable[[Session], Awaitable[Answer]]:
     async def run(session: Session) -> Answer:
-        dispatcher = Dispatcher(config, session.store, ManualClock())
+        lanes = {LANE: session.queue} if beside else {}
+        dispatcher = Dispatcher(
+            config, session.store, ManualClock(), queue_of=lanes.__getitem__ if lanes else None
+        )
         done = await dispatcher.dispatch(
             [use_case], lambda queue, unclaimed: 100, timedelta(seconds=60)
         )
@@ -301,6 +304,12 @@ async def _receive(session: Session) -> Answer:
 DELIVERY = Delivery(f"{MESSAGE}:1", HandOff(CONTESTED, 2, "acme"))
 
 
+async def _claim_off(session: Session) -> Answer:
+    """Whether it saw more is left out: what others hold it may see or not."""
+    claimed = lifecycle.Claimed("worker-2", later(60))
+    return list((await session.queue.claim(claimed, now=NOW, max_messages=10)).jobs)
+
+
 async def _ack(session: Session) -> Answer:
     return await session.queue.ack([DELIVERY])
 
@@ -323,6 +332,9 @@ _SOON = Upcoming(TOMORROW.run_at)
 _OFF: list[object] = []
 _PAUSED = SimpleLimits(CONFIG.use_case_configs, {"acme": a_quota(max_running=0)})
 _LEASE_OTHERS = Writing("lease_others", "pending", _dispatching("notifications", _PAUSED))
+_LEASE_OTHERS_ONTO = Writing(
+    "lease_others_onto", "pending", _dispatching("notifications", _PAUSED, beside=True)
+)
 
 WRITINGS: tuple[Writing, ...] = (
     Writing("add", "absent", _adding(VERSIONS["added"])),
@@ -356,6 +368,15 @@ WRITINGS: tuple[Writing, ...] = (
         _dispatching("reports"),
         passes_over=True,
         nothing=_OFF,
+        pauses=True,
+    ),
+    Writing(
+        "lease_onto",
+        "pending",
+        _dispatching("notifications", beside=True),
+        passes_over=True,
+        nothing=_OFF,
+        around=_LEASE_OTHERS_ONTO,
         pauses=True,
     ),
     Writing("bury", "pending", _saving("pending", lifecycle.Expired())),
@@ -404,6 +425,7 @@ WRITINGS: tuple[Writing, ...] = (
     Writing("purge", "cancelled", _purge, passes_over=True, nothing=0),
     Writing("send", None, _send),
     Writing("receive", None, _receive, passes_over=True, nothing=_OFF),
+    Writing("claim_off", "handed", _claim_off, passes_over=True, nothing=_OFF),
     Writing("ack", None, _ack),
     Writing("give_back", None, _give_back),
     Writing("announce", None, _announce),
