@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from struct import iter_unpack
 from uuid import UUID
 
 
@@ -37,6 +40,31 @@ class SystemClock:
         """See `Clock`. The host keeps its own clock right."""
 
 
+class _Entropy:
+    """Random bits from the operating system, for many draws at once: each call to it is dear."""
+
+    _DRAWS = 512
+
+    def __init__(self) -> None:
+        self._drawn: Iterator[tuple[int, ...]] = iter(())
+        # A child that went on with its parent's bits would give the same ids as the parent.
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        self._drawn = iter(())
+
+    def bits(self) -> int:
+        """Return 74 bits that nobody else gets, in any thread or process."""
+        drawn = next(self._drawn, None)
+        if drawn is None:
+            self._drawn = iter_unpack(">QH", os.urandom(10 * self._DRAWS))
+            drawn = next(self._drawn)
+        return drawn[0] << 10 | drawn[1] >> 6
+
+
+_entropy = _Entropy()
+
+
 class SystemChance:
     """Implements `Chance` by the operating system's entropy; safe to share between threads."""
 
@@ -53,7 +81,7 @@ class SystemChance:
         """See `Chance`."""
         milliseconds = int(at.timestamp() * 1000)
         with self._lock:
-            drawn = self._random.getrandbits(74)
+            drawn = _entropy.bits()
             fresh = _payload_bits(milliseconds, drawn)
             # RFC 9562, 6.2, method 2: within a millisecond (or when time goes back) count on.
             self._last = max(fresh, self._last + 1 + (drawn & 0xFFFF))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import Protocol
 
 from async_jobs.domain.backoff import BackoffPolicy
@@ -82,7 +83,13 @@ class UseCaseConfig:
     @property
     def default_delay_tolerance(self) -> timedelta:
         """How late after `run_at` a start of its jobs is still on time."""
-        return timedelta(seconds=self.default_delay_tolerance_seconds)
+        return _seconds(self.default_delay_tolerance_seconds)
+
+
+@lru_cache(maxsize=1_024)
+def _seconds(seconds: float) -> timedelta:
+    """Return so many seconds: every job that is added asks for its use case's."""
+    return timedelta(seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -12,6 +14,30 @@ from async_jobs.ports.clock import Chance, Clock
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import ChanceContract, ClockContract
 from async_jobs.testing.contracts.scenes import Elapse
+
+FORKS = """
+import os
+from async_jobs.adapters.system import SystemChance
+from async_jobs.testing.clocks import NOW
+chance = SystemChance()
+chance.uuid(NOW)
+child = os.fork()
+print(chance.uuid(NOW), chance.uniform(), flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
+"""A program that draws, becomes two, and draws in both."""
+
+
+def test_a_fork_draws_otherwise_than_its_parent() -> None:
+    """As the processes of an application server do that forks its workers."""
+    ran = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    (first, one), (second, other) = [line.split() for line in ran.stdout.splitlines()]
+    assert first != second
+    assert one != other
 
 
 class TestSystemClock(ClockContract):
