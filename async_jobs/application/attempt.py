@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import math
 from collections.abc import Awaitable
 from concurrent.futures import Executor
 from enum import StrEnum
@@ -46,14 +47,23 @@ class _Flag:
 class Attempt:
     """A claimed job on its way through a handler.
 
-    `handler` is None when this process has none for the job's type.
+    `handler` is None when this process has none for the job's type. Until the monotonic time
+    `held_until` its lease lasts, renewed or not.
     `job` is the job as this worker last knew it. Renewals replace it, from another thread, as
     does its settlement, by a single assignment. `in_thread` is set by the handler's thread;
     everything else belongs to the event loop's.
     """
 
-    def __init__(self, job: Job, handler: Handler | None, *, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        job: Job,
+        handler: Handler | None,
+        *,
+        timeout_seconds: float,
+        held_until: float = -math.inf,
+    ) -> None:
         self.job = job
+        self.held_until = held_until
         self.handler = handler
         self.timeout_seconds = timeout_seconds
         self.began_at: float | None = None
@@ -132,7 +142,7 @@ class Attempt:
         return await asyncio.get_running_loop().run_in_executor(threads, call)
 
     def _succeeded(self, result: object) -> lifecycle.JobEvent:
-        if inspect.isawaitable(result):
+        if result is not None and inspect.isawaitable(result):
             return lifecycle.Rejected("the handler returned an awaitable; declare it async")
         try:
             return lifecycle.Succeeded(check_result(result))

@@ -11,7 +11,7 @@ from uuid import UUID
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import Unavailable
-from async_jobs.domain.facts import PoisonDropped, tell
+from async_jobs.domain.facts import PoisonDropped, start_is_news, tell
 from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import AdjacentQueue, Claims, Delivery
@@ -96,12 +96,14 @@ class Claimer:
         return await lane.claim(claimed, now=now, max_messages=max_jobs)
 
     def _tell(self, jobs: Iterable[Job]) -> None:
+        wanted = self._telemetry.wants
         for job in jobs:
-            at, until = cast("datetime", job.started_at), cast("datetime", job.lease_expires_at)
-            # What is told of a start does not change with it, so that one job is enough.
-            event = lifecycle.Claimed(self._worker_id, until)
-            for fact in tell(job, event, job, at=at, wanted=self._telemetry.wants):
-                self._telemetry.record(fact)
+            at = cast("datetime", job.started_at)
+            if start_is_news(job, at=at, wanted=wanted):
+                # What is told of a start does not change with it, so that one job is enough.
+                event = lifecycle.Claimed(self._worker_id, cast("datetime", job.lease_expires_at))
+                for fact in tell(job, event, job, at=at, wanted=wanted):
+                    self._telemetry.record(fact)
 
     def _drop(self, queue: str, problem: str) -> None:
         self._telemetry.record(PoisonDropped(at=self._clock.now(), queue=queue, problem=problem))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -275,11 +276,17 @@ class Worker:
 
     def _attempts(self, jobs: Iterable[Job]) -> list[Attempt]:
         attempts = []
+        end: datetime | None = None
+        held_until = -math.inf
         for job in jobs:
+            if job.lease_expires_at is not None and job.lease_expires_at is not end:
+                end = job.lease_expires_at  # mostly that of the whole batch
+                held_for = end - self._lost_margin - self._clock.now()
+                held_until = self._clock.monotonic() + held_for.total_seconds()
             handler = self._registry.get(job.type)
             own = None if handler is None else handler.timeout_seconds
             timeout = self._settings.job_timeout_seconds if own is None else own
-            attempts.append(Attempt(job, handler, timeout_seconds=timeout))
+            attempts.append(Attempt(job, handler, timeout_seconds=timeout, held_until=held_until))
         return attempts
 
     # --- running and settling ---
@@ -297,7 +304,8 @@ class Worker:
 
     async def _execute(self, attempt: Attempt) -> None:
         # It may have waited for its slot until its lease was over.
-        self._stop_if_lost(attempt)
+        if self._clock.monotonic() >= attempt.held_until:
+            self._stop_if_lost(attempt)
         event = await attempt.run(self._clock, self._chance, self._threads)
         self._conclude(attempt, event)
 

@@ -240,6 +240,11 @@ def tell(
     return told
 
 
+def start_is_news(job: Job, *, at: datetime, wanted: Wanted) -> bool:
+    """Tell whether `tell` has anything to say of a claim: most starts are asked about in vain."""
+    return wanted(JobStarted) or is_late(job.deadline_at, at)
+
+
 class _About:
     """The fields that all facts about one change share."""
 

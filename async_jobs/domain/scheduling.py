@@ -30,15 +30,19 @@ from async_jobs.domain.limits import UNLIMITED, TenantQuota, UseCaseConfig
 
 
 class Candidate(NamedTuple):
-    """What the policy needs to know of a pending job, and a lease of it has to compare."""
+    """What the policy needs to know of a pending job, and a lease of it has to compare.
+
+    Instants are dear to read by the thousand, and when a job came due decides nothing any more:
+    `is_due` says that it did.
+    """
 
     id: UUID
     tenant_id: str
     queue: str
     priority: int
-    run_at: datetime
     deadline_at: datetime
     lease_seq: int
+    is_due: bool = True
 
 
 class Reason(StrEnum):
@@ -195,7 +199,7 @@ class _Triage:
         expire = request.config.late_policy is LatePolicy.EXPIRE
         by_tenant: defaultdict[str, list[Candidate]] = defaultdict(list)
         for candidate in request.candidates:
-            if candidate.run_at > request.now:
+            if not candidate.is_due:
                 self._block([candidate], Reason.NOT_DUE)
             elif expire and is_late(candidate.deadline_at, request.now):
                 self.expired.append(candidate)

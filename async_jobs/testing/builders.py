@@ -112,13 +112,12 @@ def a_worker(**overrides: Any) -> WorkerInfo:
 
 
 def candidate_of(job: Job) -> Candidate:
-    """Return what `heads` shows of a pending job."""
+    """Return what `heads` shows of a pending job that is due."""
     return Candidate(
         id=job.id,
         tenant_id=job.tenant_id,
         queue=job.queue,
         priority=job.priority,
-        run_at=job.run_at,
         deadline_at=job.deadline_at,
         lease_seq=job.lease_seq,
     )

@@ -184,12 +184,12 @@ ORDER = (
         breaks="S14",
     ),
     bug(
-        "order_by_run_at",
+        "order_by_age",
         "Within a tenant the oldest job goes first, whatever its deadline.",
         Edit(
             scheduling.in_tenant_order,
             "key=_by_deadline",
-            "key=lambda candidate: (candidate.run_at, candidate.id)",
+            "key=lambda candidate: candidate.id",
         ),
         breaks="S14",
     ),

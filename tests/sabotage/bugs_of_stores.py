@@ -9,7 +9,7 @@ from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.transaction import MemoryTransaction
 from async_jobs.adapters.memory.turn import MemoryTurn
 from async_jobs.adapters.postgres.clock import PostgresClock
-from async_jobs.domain import lifecycle, scheduling
+from async_jobs.domain import lifecycle
 from tests.sabotage.edits import Edit, bug
 
 FENCES = (
@@ -192,7 +192,6 @@ READING = (
         "starts_before_its_time",
         "A job is shown to the schedulers before it is due.",
         Edit(MemoryTurn.heads, "row.run_at <= now", "True"),
-        Edit(scheduling._Triage.__init__, "candidate.run_at > request.now", "not candidate"),
         breaks="S15",
     ),
     bug(

@@ -142,7 +142,6 @@ def _candidate(job: Job) -> Candidate:
         tenant_id=job.tenant_id,
         queue=job.queue,
         priority=job.priority,
-        run_at=job.run_at,
         deadline_at=job.deadline_at,
         lease_seq=job.lease_seq,
     )

@@ -51,7 +51,7 @@ class PostgresAdjacentQueue(PostgresJobQueue):
         )
         if rows:
             rows.sort(key=lambda row: row["place"])
-            return Claims(self._store.jobs_of(rows), more=True)
+            return Claims(self._store.claimed_of(rows, claimed, now), more=True)
         (left,) = await self._fetch("drop_poison", now, max_messages)
         return Claims((), (POISON,) * left["dropped"], more=left["more"])
 

@@ -13,68 +13,93 @@ from pydantic_core import from_json, to_json
 
 from async_jobs.domain.backoff import BackoffPolicy, BackoffType
 from async_jobs.domain.job import AttemptError, Job, JobStatus, JsonValue, Phase
-from async_jobs.domain.lifecycle import Change
+from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import Candidate
 from async_jobs.domain.unreadable import aside
 from async_jobs.ports.store import Unreadable
 
 READY = 0
 _STATUSES = {status.value: status for status in JobStatus}
-CANDIDATE_COLUMNS = len(Candidate._fields)
+# All its fields but the last: what is shown is due.
+CANDIDATE_COLUMNS = len(Candidate._fields) - 1
 
 
-def jobs_of(rows: Sequence[asyncpg.Record], unreadable: Unreadable) -> Iterator[Job]:
-    """Yield the jobs of the rows; a row that is no job is reported and left out."""
+def jobs_of(
+    rows: Sequence[asyncpg.Record],
+    unreadable: Unreadable,
+    *,
+    known: Mapping[str, object] | None = None,
+) -> Iterator[Job]:
+    """Yield the jobs of the rows; a row that is no job is reported and left out.
+
+    `known` stands for the columns that a claim leaves out of its answer (`claimed_fields`).
+    """
     for row in rows:
         try:
-            yield _job(row)
+            yield Job.having({**_lasting(row), **(_of_a_lease(row) if known is None else known)})
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             unreadable(row.get("id"), type(error).__name__)
 
 
-def _job(row: asyncpg.Record) -> Job:
+def claimed_fields(claimed: Claimed, now: datetime) -> Mapping[str, object]:
+    """Return what all jobs of a claim have in common: `advance` gives them these values."""
+    return {
+        "status": JobStatus.RUNNING,
+        "lease_expires_at": claimed.until,
+        "updated_at": now,
+        "started_at": now,
+        "worker_id": claimed.worker_id,
+        "cancel_requested": False,
+        "dispatches": 0,
+    }
+
+
+def _of_a_lease(row: asyncpg.Record) -> Mapping[str, object]:
+    return {
+        "status": _STATUSES[row["status"]],
+        "lease_expires_at": row["lease_expires_at"],
+        "updated_at": row["updated_at"],
+        "started_at": row["started_at"],
+        "worker_id": row["worker_id"],
+        "cancel_requested": row["cancel_requested"],
+        "dispatches": row["dispatches"],
+    }
+
+
+def _lasting(row: asyncpg.Record) -> dict[str, object]:
     payload = decoded(row["payload"])
     if type(payload) is not dict:
         raise TypeError("the payload is no object")
     errors, headers, result = row["errors"], row["headers"], row["result"]
-    return Job.having(
-        {
-            "id": row["id"],
-            "tenant_id": row["tenant_id"],
-            "use_case": row["use_case"],
-            "type": row["type"],
-            "queue": row["queue"],
-            "status": _STATUSES[row["status"]],
-            "payload": payload,
-            "run_at": row["run_at"],
-            "delay_tolerance": row["delay_tolerance"],
-            "deadline_at": row["deadline_at"],
-            "priority": row["priority"],
-            "attempts": row["attempts"],
-            "max_attempts": row["max_attempts"],
-            "backoff_policy": _backoff(row["backoff_policy"]),
-            "lease_expires_at": row["lease_expires_at"],
-            "last_error": row["last_error"],
-            "dedupe_key": row["dedupe_key"],
-            "enqueue_failed": row["enqueue_failed"],
-            "created_at": row["created_at"],
-            "updated_at": row["updated_at"],
-            "lease_seq": row["lease_seq"],
-            "started_at": row["started_at"],
-            "worker_id": row["worker_id"],
-            "cancel_requested": row["cancel_requested"],
-            "dispatches": row["dispatches"],
-            "finished_at": row["finished_at"],
-            "errors": () if errors is None else _errors(errors),
-            "headers": {} if headers is None else decoded(headers),
-            "result": None if result is None else decoded(result),
-        }
-    )
+    return {
+        "id": row["id"],
+        "tenant_id": row["tenant_id"],
+        "use_case": row["use_case"],
+        "type": row["type"],
+        "queue": row["queue"],
+        "payload": payload,
+        "run_at": row["run_at"],
+        "delay_tolerance": row["delay_tolerance"],
+        "deadline_at": row["deadline_at"],
+        "priority": row["priority"],
+        "attempts": row["attempts"],
+        "max_attempts": row["max_attempts"],
+        "backoff_policy": _backoff(row["backoff_policy"]),
+        "last_error": row["last_error"],
+        "dedupe_key": row["dedupe_key"],
+        "enqueue_failed": row["enqueue_failed"],
+        "created_at": row["created_at"],
+        "lease_seq": row["lease_seq"],
+        "finished_at": row["finished_at"],
+        "errors": () if errors is None else _errors(errors),
+        "headers": {} if headers is None else decoded(headers),
+        "result": None if result is None else decoded(result),
+    }
 
 
 def candidates_of(rows: Sequence[asyncpg.Record]) -> list[Candidate]:
     """Return what the scheduling policy needs of the rows, whose last columns are its fields."""
-    return [Candidate._make(row[-CANDIDATE_COLUMNS:]) for row in rows]
+    return [Candidate._make((*row[-CANDIDATE_COLUMNS:], True)) for row in rows]
 
 
 def new_values(job: Job) -> Sequence[Any]:

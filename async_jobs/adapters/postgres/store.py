@@ -20,7 +20,13 @@ from asyncpg.pool import PoolConnectionProxy
 
 from async_jobs.adapters.postgres import adding
 from async_jobs.adapters.postgres.errors import retried, translated
-from async_jobs.adapters.postgres.rows import aside_columns, encoded, jobs_of, save_columns
+from async_jobs.adapters.postgres.rows import (
+    aside_columns,
+    claimed_fields,
+    encoded,
+    jobs_of,
+    save_columns,
+)
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.adapters.postgres.turn import PostgresTurn
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus
@@ -122,6 +128,12 @@ class PostgresJobStore:
         """Return the jobs of rows, and tell of those that cannot be read."""
         return list(jobs_of(rows, self._unreadable))
 
+    def claimed_of(
+        self, rows: Sequence[asyncpg.Record], claimed: Claimed, now: datetime
+    ) -> list[Job]:
+        """Return the jobs of the rows that a claim answers, which lack what it has made so."""
+        return list(jobs_of(rows, self._unreadable, known=claimed_fields(claimed, now)))
+
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         async def once() -> list[asyncpg.Record]:
             return await self.pool.fetch(sql(statement), *arguments)
@@ -179,7 +191,7 @@ class PostgresJobStore:
             now,
             claimed.until,
         )
-        return self.jobs_of(rows)
+        return self.claimed_of(rows, claimed, now)
 
     async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
         """See `JobStore`."""

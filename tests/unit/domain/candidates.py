@@ -19,17 +19,17 @@ def waiting(
     *,
     deadline: float = 60,
     priority: int = 0,
-    due: float = -3600,
+    is_due: bool = True,
 ) -> Candidate:
-    """Return a candidate; `deadline` and `due` are seconds from now."""
+    """Return a candidate; `deadline` is in seconds from now."""
     return Candidate(
         id=UUID(int=number),
         tenant_id=tenant,
         queue="lane",
         priority=priority,
-        run_at=after(due),
         deadline_at=after(deadline),
         lease_seq=4,
+        is_due=is_due,
     )
 
 
@@ -56,10 +56,10 @@ def candidate(job_number: int, traits: int, tenants: int = len(TENANTS)) -> Cand
         tenant_id=TENANTS[tenant],
         queue="lane",
         priority=priority - 1,
-        # One in eight is not due yet.
-        run_at=after(1 if traits % 8 == 7 else -100),
         deadline_at=after(10 * (deadline - 3)),
         lease_seq=0,
+        # One in eight is not due yet.
+        is_due=traits % 8 != 7,
     )
 
 

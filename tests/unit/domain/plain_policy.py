@@ -28,7 +28,7 @@ def due(request: SelectionRequest) -> list[Candidate]:
     jobs = [
         job
         for job in request.candidates
-        if job.run_at <= request.now and not (policy is LatePolicy.EXPIRE and late(request, job))
+        if job.is_due and not (policy is LatePolicy.EXPIRE and late(request, job))
     ]
     jobs.sort(key=lambda job: (-job.priority, job.deadline_at, job.id))
     if policy is LatePolicy.SIDELINE:

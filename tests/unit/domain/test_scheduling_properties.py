@@ -195,7 +195,7 @@ def test_one_tenant_gets_exactly_earliest_deadline_first(
         candidates=[job._replace(priority=0) for job in backlog],
     )
     by_deadline = sorted(
-        (job for job in backlog if job.run_at <= NOW), key=lambda job: (job.deadline_at, job.id)
+        (job for job in backlog if job.is_due), key=lambda job: (job.deadline_at, job.id)
     )
 
     chosen = select(request).chosen
@@ -220,7 +220,7 @@ def test_exactly_the_late_jobs_of_an_expiring_use_case_expire(request: Selection
     """Under `expire`, every due job past its deadline expires; elsewhere none does."""
     expires = request.config.late_policy is LatePolicy.EXPIRE
 
-    expired = {job for job in request.candidates if job.run_at <= NOW and late(request, job)}
+    expired = {job for job in request.candidates if job.is_due and late(request, job)}
     assert set(select(request).expired) == (expired if expires else set())
 
 
@@ -286,7 +286,7 @@ def test_every_reason_is_true(request: SelectionRequest) -> None:
             each.tenant_id != job.tenant_id and each.deadline_at > job.deadline_at
             for each in selection.chosen
         )
-        if job.run_at > NOW:
+        if not job.is_due:
             assert told == Blocked(Reason.NOT_DUE)
         elif request.config.max_concurrent == 0 or _paused(request, job.tenant_id):
             assert told == Blocked(Reason.PAUSED)

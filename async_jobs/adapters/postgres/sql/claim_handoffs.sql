@@ -21,4 +21,9 @@ WHERE j.id = taken.job_id AND j.id = ANY(ARRAY(SELECT job_id FROM taken))
     -- Only what runs has a lease. Compared by its status, all that runs would be gone through.
     AND (j.lease_seq = taken.lease_seq OR taken.lease_seq IS NULL)
     AND j.started_at IS NULL AND j.lease_expires_at > $2 AND NOT j.cancel_requested
-RETURNING j.*, taken.place
+RETURNING
+    -- What a claim makes of the other columns is known.
+    j.id, j.tenant_id, j.use_case, j.type, j.queue, j.payload, j.run_at, j.delay_tolerance,
+    j.deadline_at, j.priority, j.attempts, j.max_attempts, j.backoff_policy, j.last_error,
+    j.dedupe_key, j.enqueue_failed, j.created_at, j.lease_seq, j.finished_at, j.errors,
+    j.headers, j.result, taken.place

@@ -36,7 +36,7 @@ WITH RECURSIVE query AS MATERIALIZED (
 )
 SELECT s.use_case, s.is_last, head.* FROM shown AS s JOIN query AS q USING (use_case)
 CROSS JOIN LATERAL (
-    SELECT j.id, j.tenant_id, j.queue, j.priority, j.run_at, j.deadline_at, j.lease_seq
+    SELECT j.id, j.tenant_id, j.queue, j.priority, j.deadline_at, j.lease_seq
     FROM jobs AS j
     WHERE j.use_case = s.use_case AND j.tenant_id = s.tenant_id AND j.status = 'pending'
         AND j.lane IS NOT NULL AND j.run_at <= $4
