@@ -44,6 +44,11 @@ def promises_of(port: type) -> list[str]:
     return PROMISE.findall(port.__doc__ or "")
 
 
+def all_promises_of(port: type) -> list[str]:
+    """Return its own promises, and those of the ports that it extends."""
+    return [number for each in port.__mro__ for number in promises_of(each)]
+
+
 def checks_of(contract: type) -> list[str]:
     """Return the names of a contract's tests."""
     return [name for name in dir(contract) if name.startswith("test")]
@@ -89,7 +94,7 @@ def test_every_test_of_a_contract_carries_a_promise(port: str) -> None:
     unpromised = [
         test
         for test in checks_of(CONTRACTS[port])
-        if number_of(test) not in promises_of(PORTS[port])
+        if number_of(test) not in all_promises_of(PORTS[port])
     ]
 
     assert not unpromised
@@ -112,6 +117,14 @@ def implementations_of(port: type) -> list[type]:
     return [each for each in classes if methods <= set(dir(each))]
 
 
+def test_the_contract_of_an_extension_holds_all_of_what_it_extends() -> None:
+    """`AdjacentQueue` is a `JobQueue`, and tested as one."""
+    for name, port in PORTS.items():
+        for other in PORTS.keys() - {name}:
+            if PORTS[other] in port.__mro__:
+                assert issubclass(CONTRACTS[name], CONTRACTS[other])
+
+
 @functools.cache
 def bindings() -> dict[str, set[str]]:
     """Return, for each contract that our tests bind, every name its bindings mention."""
@@ -130,9 +143,12 @@ def bindings() -> dict[str, set[str]]:
 def test_every_implementation_of_a_port_is_bound_to_its_contract(port: str) -> None:
     """Those that users run, and those that only tests do."""
     implementations = {each.__name__ for each in implementations_of(PORTS[port])}
+    # The contract of a port that extends this one holds all of this one's.
+    extended = [name for name, each in PORTS.items() if PORTS[port] in each.__mro__]
+    bound = {name for each in extended for name in bindings()[f"{each}Contract"]}
 
     assert implementations
-    assert implementations <= bindings()[f"{port}Contract"]
+    assert implementations <= bound
 
 
 def test_no_contract_is_weakened_by_a_binding() -> None:

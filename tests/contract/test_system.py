@@ -22,7 +22,7 @@ from async_jobs.testing.clocks import NOW
 chance = SystemChance()
 chance.uuid(NOW)
 child = os.fork()
-print(chance.uuid(NOW), chance.uniform(), flush=True)
+os.write(1, f"{chance.uuid(NOW)} {chance.uniform()}\\n".encode())
 if child:
     os.waitpid(child, 0)
 """
