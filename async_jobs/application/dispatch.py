@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -178,8 +178,7 @@ class Dispatcher:
             for name in sorted(policies)
             if view.free(name) > 0 or policies[name] is LatePolicy.EXPIRE
         ]
-        busy = sum(self._fed.get(name) != frozenset() for name in looking)
-        part = LEASES_MAX // max(1, busy)
+        part = _level([view.free(name) for name in looking if self._fed.get(name) != frozenset()])
         return [
             HeadsQuery(
                 use_case=name,
@@ -196,7 +195,8 @@ class Dispatcher:
         Args:
             use_case: whose jobs.
             view: tells how many may run.
-            part: of what a turn can lease, if each use case with ready jobs had the same.
+            part: of what a turn can lease, if the use cases with ready jobs divide it evenly and
+                none has more than it has room for.
         """
         config = self._config.use_case_configs[use_case]
         room = min(view.free(use_case), LEASES_MAX)
@@ -355,6 +355,18 @@ class _View:
                 for name, s in selections.items()
             }
         return selections
+
+
+def _level(rooms: Iterable[int]) -> int:
+    """Return how much of a turn's leases each may have; what one has no room for goes to others."""
+    left = LEASES_MAX
+    rising = sorted(max(0, room) for room in rooms)
+    for served, room in enumerate(rising):
+        part = left // (len(rising) - served)
+        if room >= part:
+            return part
+        left -= room
+    return LEASES_MAX
 
 
 def _counts() -> defaultdict[str, int]:

@@ -63,6 +63,31 @@ async def test_idle_use_cases_do_not_narrow_the_view() -> None:
     assert max(query.limit for query in stage.store.queries[-1]) == 1_000
 
 
+@pytest.mark.parametrize(
+    ("places", "looked_at"),
+    [
+        ({"small": 1, "wide": 5_000}, {"small": 64, "wide": 999}),
+        ({"small": 100, "some": 500, "wide": 5_000}, {"small": 100, "some": 450, "wide": 450}),
+        ({"one": 400, "other": 300}, {"one": 400, "other": 300}),
+    ],
+)
+async def test_what_a_use_case_has_no_place_for_others_may_look_at(
+    places: dict[str, int], looked_at: dict[str, int]
+) -> None:
+    """One that is nearly full does not halve what the others get of a turn."""
+    stage = Stage(
+        limits(**{n: UseCaseConfig(max_concurrent=p, queue="lane") for n, p in places.items()})
+    )
+    one = dispatcher(stage)
+    for name in places:
+        await stored(stage.memory, a_job(use_case=name, queue="lane"))
+    await one.dispatch(list(places), windows(lane=0), LEASE)
+
+    await one.dispatch(list(places), windows(lane=2_000), LEASE)
+
+    assert {query.use_case: query.limit for query in stage.store.queries[-1]} == looked_at
+
+
 async def test_what_a_turn_leaves_behind_is_decided_by_deadline() -> None:
     """Not by the order of the use cases, though each alone could take all of it."""
     names = ("alpha", "beta", "gamma")
