@@ -105,7 +105,7 @@ SPOILED_LANES = {
     "TakesTooMany": Spoiled("AQ-1", "claim_handoffs", "LIMIT $3", "LIMIT $3 + 1"),
     "ClaimsHidden": Spoiled("AQ-1", "claim_handoffs", "visible_at <= $2", "$2 IS NOT NULL"),
     "ClaimsOffWhateverLease": Spoiled(
-        "AQ-1", "claim_handoffs", "j.lease_seq = taken.lease_seq", "true"
+        "AQ-1", "claim_handoffs", "j.lease_seq = m.lease_seq", "true"
     ),
     "ClaimsOffWhatIsOver": Spoiled("AQ-1", "claim_handoffs", "j.lease_expires_at > $2", "true"),
     "ClaimsOffTwice": Spoiled("AQ-1", "claim_handoffs", "j.started_at IS NULL", "true"),

@@ -3,27 +3,28 @@
 -- Returns the jobs claimed, each with the place of its hand-off on the lane. What tells of no
 -- lease that can be claimed is gone as well; poison, which names no job, is left where it is.
 WITH taken AS (
-    DELETE FROM handoffs
-    WHERE queue = $1 AND id = ANY(ARRAY(
+    DELETE FROM handoffs AS h
+    WHERE h.queue = $1 AND h.id = ANY(ARRAY(
         SELECT id FROM handoffs
         WHERE queue = $1 AND visible_at <= $2 AND job_id IS NOT NULL
         ORDER BY id
         LIMIT $3
         FOR UPDATE SKIP LOCKED
     ))
-    RETURNING id AS place, job_id, lease_seq
+    RETURNING h AS message
 )
 UPDATE jobs AS j SET
     started_at = $2, worker_id = $4, attempts = j.attempts + 1, dispatches = 0,
     lease_expires_at = $5, updated_at = $2
-FROM (SELECT * FROM taken ORDER BY job_id) AS taken
-WHERE j.id = taken.job_id AND j.id = ANY(ARRAY(SELECT job_id FROM taken))
+-- Through an array, because how many a DELETE returns is never guessed right.
+FROM unnest(ARRAY(SELECT message FROM taken ORDER BY (message).job_id)) AS m
+WHERE j.id = m.job_id AND j.id = ANY(ARRAY(SELECT (message).job_id FROM taken))
     -- Only what runs has a lease. Compared by its status, all that runs would be gone through.
-    AND (j.lease_seq = taken.lease_seq OR taken.lease_seq IS NULL)
+    AND (j.lease_seq = m.lease_seq OR m.lease_seq IS NULL)
     AND j.started_at IS NULL AND j.lease_expires_at > $2 AND NOT j.cancel_requested
 RETURNING
     -- What a claim makes of the other columns is known.
     j.id, j.tenant_id, j.use_case, j.type, j.queue, j.payload, j.run_at, j.delay_tolerance,
     j.deadline_at, j.priority, j.attempts, j.max_attempts, j.backoff_policy, j.last_error,
     j.dedupe_key, j.enqueue_failed, j.created_at, j.lease_seq, j.finished_at, j.errors,
-    j.headers, j.result, taken.place
+    j.headers, j.result, m.id AS place
