@@ -117,7 +117,7 @@ class AdjacentQueue(JobQueue, Protocol):
         AQ-2 What a claim has taken whose reply was lost is found by `claimed`.
         AQ-3 `claim` does not wait for messages and is not kept from others by malformed ones,
             which it takes off the lane too, at the latest when nothing else is there. If it
-            leaves any that is visible, `more` says so.
+            leaves any that is visible and that nobody else is taking, `more` says so.
         AQ-4 `wait` returns as soon as a message may have come, and at the latest after its
             time; a shorter one is allowed.
         AQ-5 What a turn leases onto the lane (`DispatchTurn.lease`) is there when the turn has

@@ -16,8 +16,10 @@ from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.domain.job import HandOff
+from async_jobs.domain.lifecycle import Claimed
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.domain.scheduling import grant
+from async_jobs.ports.queue import Claims
 from async_jobs.ports.signal import handed_off
 from async_jobs.testing.builders import SimpleLimits, a_job, a_request, candidate_of, later
 from async_jobs.testing.clocks import NOW, ManualClock, let_others_run
@@ -135,6 +137,22 @@ async def test_where_nobody_can_listen_a_turn_wakes_its_process(pool: asyncpg.Po
 
     assert await waiting
     await signal.close()
+
+
+async def test_a_worker_does_not_look_again_for_what_another_is_taking(pool: asyncpg.Pool) -> None:
+    """However long that takes: it waits to be woken instead of asking over and over."""
+    lane = PostgresAdjacentQueue(PostgresJobStore(pool), LANE, clock=ManualClock())
+    await lane.send([HANDOFF])
+    claimed = Claimed("worker-1", later(60))
+
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("DELETE FROM handoffs")
+        assert await lane.claim(claimed, now=NOW, max_messages=10) == Claims(())
+
+    await lane.send([HANDOFF])
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("SELECT FROM handoffs FOR UPDATE")
+        assert await lane.claim(claimed, now=NOW, max_messages=10) == Claims(())
 
 
 @asynccontextmanager
