@@ -175,13 +175,16 @@ async def test_a_leak_is_found(database_dsn: str, leak: Operation, told: str) ->
     """One cancellation at the wrong moment is enough."""
     async with world(database_dsn, seed=0) as found:
         await assert_whole(found)
-        said = ""
-        for at in range(1, 1 + await waits_of(found, leak)):
+        moments = await waits_of(found, leak)
+    said: list[str] = []
+    for at in range(1, 1 + moments):
+        async with world(database_dsn, seed=0) as found:
+            await assert_whole(found)
             await Strike(at=at).run(leak(found))
             try:
                 await assert_whole(found, seconds=0.5)
             except AssertionError as error:
-                said = str(error)
-                break
+                # Not every moment is the wrong one for it, and a slow machine may say more.
+                said.append(str(error))
 
-    assert told in said
+    assert any(told in one for one in said)

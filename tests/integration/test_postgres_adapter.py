@@ -397,9 +397,10 @@ async def test_a_save_that_was_rolled_back_to_break_a_deadlock_is_repeated(
     database_dsn: str, operator: asyncpg.Connection
 ) -> None:
     """It waits for a row of somebody who waits for its own; the server chooses it as the victim."""
+    # The server looks once: by then the stranger has to wait for what the save holds.
     await operator.execute(
         "DO $$ BEGIN EXECUTE format("
-        "'ALTER DATABASE %I SET deadlock_timeout = ''10ms''', current_database()); END $$"
+        "'ALTER DATABASE %I SET deadlock_timeout = ''500ms''', current_database()); END $$"
     )
     stranger, holder = [await asyncpg.connect(database_dsn) for _ in range(2)]
     await stranger.execute("SET deadlock_timeout = '1h'")
