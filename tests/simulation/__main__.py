@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.simulation.faults import LEVELS
-from tests.simulation.plan import LONG_SCALES, SCALES, Plan, plan_of
+from tests.simulation.plan import LANES, LONG_SCALES, SCALES, Plan, plan_of
 from tests.simulation.records import Totals
 from tests.simulation.shrink import options_of, shrunk
 from tests.simulation.world import Report, simulate
@@ -82,6 +82,9 @@ def main(
     tenants: Annotated[int | None, typer.Option(min=1)] = None,
     interval: Annotated[float | None, typer.Option(min=0.1)] = None,
     poll: Annotated[float | None, typer.Option(min=0.1)] = None,
+    lanes: Annotated[
+        str | None, typer.Option(help=f"Of hand-offs: {' or '.join(LANES)}, the jobs' database.")
+    ] = None,
 ) -> None:
     """Run the whole system in a seeded world where everything goes wrong, and check every rule.
 
@@ -107,9 +110,9 @@ def _plan(
         if kinds is not None:
             wanted = [] if kinds == "none" else kinds.split(",")
             plan = replace(plan, faults=plan.faults.only(*wanted))
+        return replace(plan, **changes)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    return replace(plan, **changes)
 
 
 # --- one seed ---

@@ -20,10 +20,17 @@ from tests.simulation.dice import Dice
 from tests.simulation.handlers import Handlers
 from tests.simulation.hosts import HostClock, LossySignal, RenewalProcess, SecretiveTelemetry
 from tests.simulation.judge import Judge
+from tests.simulation.lanes import FaultyAdjacentLane
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.plan import Plan
 from tests.simulation.records import Node
-from tests.simulation.remote import ClockPool, RemoteQueue, RemoteStore, RemoteWorkers
+from tests.simulation.remote import (
+    ClockPool,
+    RemoteAdjacentQueue,
+    RemoteQueue,
+    RemoteStore,
+    RemoteWorkers,
+)
 from tests.simulation.wire import Link, Weather
 
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -149,22 +156,17 @@ class Assembly:
         return running
 
     def _make_scheduler(self, running: Running, ports: dict[str, Any]) -> None:
-        database, transport = running.links
-        components = self._components
-        lanes = {name: RemoteQueue(transport, lane) for name, lane in components.lanes.items()}
         scheduler = Scheduler(
             self._limits,
             running.store,
-            lanes.__getitem__,
-            workers=RemoteWorkers(database, components.register),
+            self._lanes(running).__getitem__,
+            workers=self._register(running),
             settings=self._plan.scheduler_settings(),
             **ports,
         )
         running.work = lambda: scheduler.run(running.stop, lambda error: None)
 
     def _make_worker(self, running: Running, ports: dict[str, Any], *, knows_all: bool) -> None:
-        database, transport = running.links
-        components = self._components
         running.handlers = Handlers(
             self._loop,
             running.node,
@@ -177,14 +179,27 @@ class Assembly:
         worker = Worker(
             Identity(worker_id=running.node.name),
             running.store,
-            [RemoteQueue(transport, lane) for lane in components.lanes.values()],
+            list(self._lanes(running).values()),
             running.handlers.registry,
-            workers=RemoteWorkers(database, components.register),
+            workers=self._register(running),
             settings=self._plan.worker_settings(),
             make_renewal_host=partial(self._make_renewal_host, running),
             **ports,
         )
         running.work = lambda: worker.run(running.stop)
+
+    def _lanes(self, running: Running) -> dict[str, RemoteQueue]:
+        database, transport = running.links
+        return {
+            name: RemoteAdjacentQueue(database, lane)
+            if isinstance(lane, FaultyAdjacentLane)
+            else RemoteQueue(transport, lane)
+            for name, lane in self._components.lanes.items()
+        }
+
+    def _register(self, running: Running) -> RemoteWorkers:
+        database, _ = running.links
+        return RemoteWorkers(database, self._components.register)
 
     def _make_renewal_host(self, running: Running, renewals: Renewals) -> RenewalProcess:
         beside = self._loop.process(f"{running.node.name}/renew")

@@ -7,9 +7,9 @@ from async_jobs.domain.limits import Limits, queue_of
 from async_jobs.ports.clock import Clock
 from tests.simulation.dice import Dice
 from tests.simulation.judge import Judge
-from tests.simulation.lanes import FaultyLane
+from tests.simulation.lanes import FaultyAdjacentLane, FaultyLane
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.plan import Plan
+from tests.simulation.plan import BESIDE, Plan
 from tests.simulation.wire import Weather
 from tests.simulation.witness import WitnessedStore
 
@@ -22,7 +22,7 @@ class Components:
     Attributes:
         database, transport: the processes in which calls take effect.
         store, register: what the database holds.
-        lanes: those of the transport, by name.
+        lanes: by name, the transport's or, beside the jobs, the database's.
     """
 
     def __init__(
@@ -39,13 +39,14 @@ class Components:
         self.store = WitnessedStore(judge)
         self.register = MemoryWorkers()
         names = {queue_of(name, each) for name, each in limits.use_case_configs.items()}
-        self.lanes = {
-            name: FaultyLane(
-                name,
-                clock=clock,
-                scale=plan.scale,
-                weather=weather,
-                dice=Dice(f"{plan.seed} lane {name}"),
-            )
-            for name in sorted(names)
-        }
+        self.lanes: dict[str, FaultyLane | FaultyAdjacentLane] = {}
+        for name in sorted(names):
+            dice = Dice(f"{plan.seed} lane {name}")
+            if plan.lanes == BESIDE:
+                self.lanes[name] = FaultyAdjacentLane(
+                    self.store, name, clock=clock, scale=plan.scale, weather=weather, dice=dice
+                )
+            else:
+                self.lanes[name] = FaultyLane(
+                    name, clock=clock, scale=plan.scale, weather=weather, dice=dice
+                )

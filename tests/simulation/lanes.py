@@ -1,11 +1,13 @@
-"""A transport lane that does to messages all that transports do to them."""
+"""Lanes elsewhere and beside the jobs, which do to messages all that can happen to them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from async_jobs.adapters.memory.adjacent import MemoryAdjacentQueue
 from async_jobs.adapters.memory.queue import MemoryJobQueue
+from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import HandOff
 from async_jobs.ports.clock import Clock
@@ -15,6 +17,40 @@ from tests.simulation.wire import Weather
 
 DELAY_SECONDS_MAX = 900.0
 """What SQS allows for."""
+
+
+class _Mishaps:
+    """What the messages of a lane meet on their way."""
+
+    def __init__(self, *, scale: float, weather: Weather, dice: Dice) -> None:
+        self._scale = scale
+        self._weather = weather
+        self._dice = dice
+
+    def copies(self) -> int:
+        """Return how often a message is delivered."""
+        if not self._dice.happens(self._weather.faults.duplicates):
+            return 1
+        self._weather.noted("duplicates")
+        return self._dice.whole(2, 3)
+
+    def ghost(self, handoff: HandOff, put: Callable[[HandOff], None]) -> None:
+        """Let a message that is off the lane come back, perhaps."""
+        if self._dice.happens(self._weather.faults.ghosts):
+            self._weather.noted("ghosts")
+            self.later(handoff, put)
+
+    def later(self, handoff: HandOff, put: Callable[[HandOff], None]) -> None:
+        """Let a message arrive when others have overtaken it."""
+        longest = self._dice.pick(
+            [DELAY_SECONDS_MAX / 30, DELAY_SECONDS_MAX / 7, DELAY_SECONDS_MAX]
+        )
+        seconds = self._dice.between(0, longest * self._scale)
+        asyncio.get_running_loop().call_later(seconds, self._arrive, handoff, put)
+
+    def _arrive(self, handoff: HandOff, put: Callable[[HandOff], None]) -> None:
+        if not self._weather.over:
+            put(handoff)
 
 
 class FaultyLane:
@@ -28,6 +64,7 @@ class FaultyLane:
         self._scale = scale
         self._weather = weather
         self._dice = dice
+        self._mishaps = _Mishaps(scale=scale, weather=weather, dice=dice)
         self._inner = self._empty()
 
     def _empty(self) -> MemoryJobQueue:
@@ -75,27 +112,12 @@ class FaultyLane:
         if dice.happens(faults.drops):
             self._weather.noted("drops")
             return
-        copies = 1
-        if dice.happens(faults.duplicates):
-            self._weather.noted("duplicates")
-            copies = dice.whole(2, 3)
-        for _ in range(copies):
+        for _ in range(self._mishaps.copies()):
             if dice.happens(faults.delays):
                 self._weather.noted("delays")
-                self._later(handoff)
+                self._mishaps.later(handoff, self.put)
             else:
-                self._inner.put(handoff)
-
-    def _later(self, handoff: HandOff) -> None:
-        longest = self._dice.pick(
-            [DELAY_SECONDS_MAX / 30, DELAY_SECONDS_MAX / 7, DELAY_SECONDS_MAX]
-        )
-        seconds = self._dice.between(0, longest * self._scale)
-        asyncio.get_running_loop().call_later(seconds, self._arrive, handoff)
-
-    def _arrive(self, handoff: HandOff) -> None:
-        if not self._weather.over:
-            self._inner.put(handoff)
+                self.put(handoff)
 
     async def receive(self, *, max_messages: int, wait_seconds: float) -> list[Delivery]:
         return await self._inner.receive(max_messages=max_messages, wait_seconds=wait_seconds)
@@ -109,9 +131,8 @@ class FaultyLane:
                 lost.append(Acked(delivery, "not carried out"))
                 continue
             carried.append(delivery)
-            if delivery.handoff is not None and dice.happens(faults.ghosts):
-                self._weather.noted("ghosts")
-                self._later(delivery.handoff)
+            if delivery.handoff is not None:
+                self._mishaps.ghost(delivery.handoff, self.put)
         return [*await self._inner.ack(carried), *lost]
 
     async def release(self, deliveries: Sequence[Delivery]) -> list[Acked]:
@@ -119,3 +140,38 @@ class FaultyLane:
 
     async def depth(self) -> int:
         return await self._inner.depth()
+
+
+class FaultyAdjacentLane(MemoryAdjacentQueue):
+    """Implements `AdjacentQueue`, in the process of the database.
+
+    A hand-off is neither late nor refused here, and lost only with all the others; but whoever
+    sends by the other way can send it again.
+    """
+
+    def __init__(
+        self,
+        store: MemoryJobStore,
+        name: str,
+        *,
+        clock: Clock,
+        scale: float,
+        weather: Weather,
+        dice: Dice,
+    ) -> None:
+        super().__init__(store, name, clock=clock, visibility_timeout_seconds=60 * scale)
+        self._mishaps = _Mishaps(scale=scale, weather=weather, dice=dice)
+
+    async def purge(self) -> int:
+        """Lose every message, as a crash of the server does; returns how many there were."""
+        lost = len(self._messages)
+        self._messages.clear()
+        return lost
+
+    def put(self, body: HandOff | str) -> None:
+        """Put a message on the lane, as leases do and foreigners may."""
+        super().put(body)
+        if isinstance(body, HandOff):
+            for _ in range(1, self._mishaps.copies()):
+                super().put(body)
+            self._mishaps.ghost(body, super().put)

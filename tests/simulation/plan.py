@@ -12,6 +12,8 @@ from async_jobs.testing.builders import SimpleLimits
 from tests.simulation.dice import Dice
 from tests.simulation.faults import Faults, faults_of
 
+ELSEWHERE, BESIDE = LANES = ("elsewhere", "beside")
+"""Whether hand-offs are on a transport, or in the database with the jobs."""
 LEASE_SECONDS = 60.0
 RETENTION_SECONDS = 600.0
 SCALES = {1.0: 0.5, 4.0: 0.3, 20.0: 0.2}
@@ -33,6 +35,7 @@ class Plan:
         jobs: how many jobs clients ask for.
         schedulers, workers, apis: how many processes of each kind.
             use_cases, tenants: how many of each.
+        lanes: where hand-offs are, one of `LANES`.
         interval, poll: how often schedulers tick and workers poll, in seconds before scaling.
     """
 
@@ -49,6 +52,11 @@ class Plan:
     tenants: int = 3
     interval: float = 1.0
     poll: float = 1.0
+    lanes: str = ELSEWHERE
+
+    def __post_init__(self) -> None:
+        if self.lanes not in LANES:
+            raise ValueError(f"lanes must be one of {', '.join(LANES)}; got {self.lanes!r}")
 
     @property
     def trouble_seconds(self) -> float:

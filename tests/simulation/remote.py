@@ -15,7 +15,7 @@ from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage
 from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
-from async_jobs.ports.queue import Acked, AdjacentQueue, Delivery, JobQueue, Sent
+from async_jobs.ports.queue import Acked, AdjacentQueue, Claims, Delivery, JobQueue, Sent
 from async_jobs.ports.store import (
     AddResult,
     Applied,
@@ -62,7 +62,9 @@ class RemoteTurn:
     async def lease(
         self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
     ) -> frozenset[UUID]:
-        take = partial(self._inner.lease, grants, onto=onto)
+        # The database has the lanes themselves.
+        lanes = [lane.inner for lane in onto if isinstance(lane, RemoteAdjacentQueue)]
+        take = partial(self._inner.lease, grants, onto=lanes)
         leased: frozenset[UUID] = await self._link.within(self._session, "lease", take)
         return leased
 
@@ -193,6 +195,30 @@ class RemoteQueue:
 
     async def depth(self) -> int:
         return await self._link.call("depth", self._queue.depth)
+
+
+class RemoteAdjacentQueue(RemoteQueue):
+    """Implements `AdjacentQueue` over a link.
+
+    Attributes:
+        inner: the lane as the database has it.
+    """
+
+    def __init__(self, link: Link, queue: AdjacentQueue) -> None:
+        super().__init__(link, queue)
+        self.inner = queue
+
+    async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
+        take = partial(self.inner.claim, claimed, now=now, max_messages=max_messages)
+        return await self._link.call("claim off", take)
+
+    async def claimed(self, worker_id: str, instants: Collection[datetime]) -> list[Job]:
+        look = partial(self.inner.claimed, worker_id, instants)
+        return await self._link.call("claimed", look)
+
+    async def wait(self, seconds: float) -> None:
+        wait = partial(self.inner.wait, seconds)
+        await self._link.call("wait", wait, wait_seconds=seconds)
 
 
 class ClockPool:

@@ -15,21 +15,23 @@ import typer
 from typer.testing import CliRunner
 
 from async_jobs.application import dispatch
-from async_jobs.application.failpoints import FAILPOINTS
+from async_jobs.application.failpoints import FAILPOINTS, OF_LANES_ELSEWHERE
 from async_jobs.domain import scheduling
 from tests.simulation import __main__ as program
 from tests.simulation.faults import STORM, faults_of
-from tests.simulation.plan import plan_of
+from tests.simulation.plan import BESIDE, plan_of
 from tests.simulation.records import Totals
 from tests.simulation.shrink import options_of
 from tests.simulation.world import simulate
 
 ROOT = Path(__file__).parents[2]
 SEEDS, CHUNKS = 500, 10
+SEEDS_BESIDE, CHUNKS_BESIDE = 80, 2
 HOURS_MIN = 125
 # Dying at a failpoint counts by its name; wrong clocks are there all the time.
 COUNTED = {*STORM.kinds, *FAILPOINTS, "lingering", "timeouts"} - {"failpoints", "skew_seconds"}
 RARE = {"stubborn", *FAILPOINTS}
+OF_TRANSPORTS = {"drops", "delays", "refused_sends", "lost_acks"}
 BOUNDS = {"L1", "L2", "L3", "L6"}
 
 
@@ -46,6 +48,22 @@ def test_every_rule_holds_whatever_goes_wrong(chunk: int) -> None:
 
     assert hours > HOURS_MIN / CHUNKS
     assert totals.faults.keys() >= COUNTED - RARE
+    assert totals.bounds.keys() >= BOUNDS
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS_BESIDE))
+def test_every_rule_holds_on_lanes_beside_the_jobs(chunk: int) -> None:
+    """Claims whose replies are lost, lanes that are emptied, and messages of ended leases."""
+    size = SEEDS_BESIDE // CHUNKS_BESIDE
+    totals = Totals()
+    for seed in range(1 + chunk * size, 1 + (chunk + 1) * size):
+        report = simulate(replace(plan_of(seed), lanes=BESIDE))
+        replay = f"make simulate ARGS='--seed {seed} --lanes {BESIDE}'"
+        assert report.violation is None, f"{report.violation}; {replay}"
+        totals.add(report.totals)
+
+    assert totals.faults.keys() >= COUNTED - RARE - OF_TRANSPORTS
+    assert not totals.faults.keys() & (OF_TRANSPORTS | set(OF_LANES_ELSEWHERE))
     assert totals.bounds.keys() >= BOUNDS
 
 
@@ -145,6 +163,7 @@ def test_the_totals_of_many_seeds_are_told() -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
+        (("--lanes", "aside"), "lanes must be one of elsewhere, beside"),
         (("--level", "hurricane"), "level must be one of calm, rough, storm"),
         (("--seed", "1", "--faults", "locusts"), "there is no locusts; there are duplicates"),
     ],
