@@ -245,7 +245,8 @@ def _worker(
     queue_names: Sequence[str],
     **ports: Any,
 ) -> Worker:
-    worker_id = str(chance.uuid(host_clock.now()))
+    # Its random half tells workers apart, and is written and logged with every claim.
+    worker_id = chance.uuid(host_clock.now()).hex[16:]
     return Worker(
         Identity(worker_id=worker_id, host=socket.gethostname(), version=__version__),
         queues=[queue_of(name) for name in queue_names],

@@ -66,6 +66,18 @@ SPOILED = {
         "JS-7", "lease_jobs", "j.lease_seq = g.expected_lease_seq", "true"
     ),
     "PagesOldestFirst": Spoiled("JS-8", "find_jobs", "ORDER BY id DESC", "ORDER BY id"),
+    "PagesWithoutWhatRuns": Spoiled(
+        "JS-8", "find_tenant_jobs", "'running' = ANY($2::text[])", "false"
+    ),
+    "PagesWithWhatRunsForOthers": Spoiled(
+        "JS-8", "find_tenant_jobs", "ANY($2::text[]) AND j.tenant_id = $1", "ANY($2::text[])"
+    ),
+    "PagesThatRepeatWhatRuns": Spoiled(
+        "JS-8",
+        "find_tenant_jobs",
+        "AND j.id <= $3 AND ($4::text IS NULL OR j.use_case = $4)\n)",
+        "AND ($4::text IS NULL OR j.use_case = $4)\n)",
+    ),
     "PromotesUnheard": Spoiled(
         "JS-16", "promote_due", "(SELECT count(*) FROM promoted)", "0::bigint"
     ),

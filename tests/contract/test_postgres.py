@@ -20,6 +20,7 @@ from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemClock
 from async_jobs.application.service import JobService
+from async_jobs.domain.backoff import BackoffPolicy, BackoffType
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import Phase
 from async_jobs.ports.clock import Clock
@@ -41,7 +42,15 @@ from async_jobs.testing.contracts import (
 )
 from async_jobs.testing.contracts.jobs import KIT_LIMITS
 from async_jobs.testing.contracts.queues import PutBody
-from async_jobs.testing.contracts.scenes import UNTIL, Corrupt, Elapse, Mend, Transaction, in_phase
+from async_jobs.testing.contracts.scenes import (
+    UNTIL,
+    Corrupt,
+    Elapse,
+    Mend,
+    Transaction,
+    added,
+    in_phase,
+)
 from tests import services
 
 # One loop and one set of connections for the whole module: half the time of a test would
@@ -141,7 +150,9 @@ class TestPostgresJobStore(JobStoreContract):
             "payload = (repeat('[', 5000) || repeat(']', 5000))::json",
             "result = (repeat('[', 5000) || repeat(']', 5000))::json",
             "errors = '[{}]'",
-            "headers = '7', backoff_policy = '{}'",
+            "headers = '7'",
+            "backoff_policy = '7'",
+            'backoff_policy = \'{"type": "cubic"}\'',
         ],
     )
     async def test_js_19_whatever_is_damaged(
@@ -154,6 +165,27 @@ class TestPostgresJobStore(JobStoreContract):
         assert await store.get([bad.id, good.id]) == [good]
         assert await store.expired(UNTIL, limit=10) == [good]
         assert await store.set_aside(UNTIL, until=later(360), limit=10) == 1
+
+    @pytest.mark.parametrize(
+        ("policy", "written"),
+        [
+            (BackoffPolicy(base_delay_seconds=60, max_delay_seconds=3600, jitter=0), "{}"),
+            (BackoffPolicy(jitter=0.5), '{"jitter":0.5}'),
+            (
+                BackoffPolicy(type=BackoffType.CONSTANT, base_delay_seconds=5),
+                '{"type":"constant","base_delay_seconds":5.0}',
+            ),
+        ],
+    )
+    async def test_js_1_a_backoff_policy_is_stored_without_its_usual_values(
+        self, store: JobStore, pool: asyncpg.Pool, policy: BackoffPolicy, written: str
+    ) -> None:
+        """Rows that are there rely on what they leave out."""
+        job = await added(store, backoff_policy=policy)
+
+        assert await pool.fetchval("SELECT backoff_policy FROM jobs") == written
+        (read,) = await store.get([job.id])
+        assert read.backoff_policy == policy
 
     async def test_js_6_a_turn_whose_connection_died_is_free_again(
         self, store: JobStore, other_store: JobStore, pool: asyncpg.Pool

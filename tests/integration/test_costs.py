@@ -30,18 +30,18 @@ STATEMENTS: Mapping[str, int] = {
 PAGES_PER_JOB: Mapping[str, float] = {
     "add_jobs": 18,
     "ready_heads": 4,
-    "lease_jobs": 15.5,
-    "claim_handoffs": 9.5,
-    "succeed_jobs": 13,
+    "lease_jobs": 9,
+    "claim_handoffs": 8,
+    "succeed_jobs": 12,
     "save_jobs": 2,
 }
 """How many pages each statement touches at most, by job; the others are bounded by their rows."""
 
 WAL_PER_JOB: Mapping[str, float] = {
-    "add_jobs": 900,
-    "lease_jobs": 480,
-    "claim_handoffs": 330,
-    "succeed_jobs": 540,
+    "add_jobs": 800,
+    "lease_jobs": 350,
+    "claim_handoffs": 190,
+    "succeed_jobs": 520,
     "save_jobs": 90,
 }
 """How many bytes each statement logs at most, by job. Hand-offs are in a table without a log."""

@@ -141,7 +141,7 @@ async def test_an_old_snapshot_makes_turns_dearer_by_a_bounded_amount_a_job(
     [
         (
             "DROP INDEX idx_jobs_use_case_status;"
-            "CREATE INDEX idx_jobs_use_case_status ON jobs (use_case, tenant_id)"
+            "CREATE INDEX idx_jobs_use_case_status ON jobs (use_case, id)"
             " WHERE status = 'running'",
             "running_counts",
         ),

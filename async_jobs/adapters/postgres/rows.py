@@ -70,7 +70,10 @@ def _lasting(row: asyncpg.Record) -> dict[str, object]:
     payload = decoded(row["payload"])
     if type(payload) is not dict:
         raise TypeError("the payload is no object")
-    errors, headers, result = row["errors"], row["headers"], row["result"]
+    headers = {} if row["headers"] is None else decoded(row["headers"])
+    if type(headers) is not dict:
+        raise TypeError("the headers are no object")
+    errors, result = row["errors"], row["result"]
     return {
         "id": row["id"],
         "tenant_id": row["tenant_id"],
@@ -92,7 +95,7 @@ def _lasting(row: asyncpg.Record) -> dict[str, object]:
         "lease_seq": row["lease_seq"],
         "finished_at": row["finished_at"],
         "errors": () if errors is None else _errors(errors),
-        "headers": {} if headers is None else decoded(headers),
+        "headers": headers,
         "result": None if result is None else decoded(result),
     }
 
@@ -215,21 +218,30 @@ def decoded(text: str) -> Any:
     return from_json(text, cache_strings="keys")
 
 
+# What a row leaves out of its policy. Rows rely on it: it stays as it is, even if the domain's
+# defaults change.
+_LEFT_OUT: Final[Mapping[str, Any]] = {
+    "type": "exponential",
+    "base_delay_seconds": 60.0,
+    "max_delay_seconds": 3600.0,
+    "jitter": 0.0,
+}
+
+
 @lru_cache(maxsize=1_024)
 def _backoff_json(policy: BackoffPolicy) -> str:
-    return encoded(
-        {
-            "type": policy.type.value,
-            "base_delay_seconds": policy.base_delay_seconds,
-            "max_delay_seconds": policy.max_delay_seconds,
-            "jitter": policy.jitter,
-        }
-    )
+    fields = {
+        "type": policy.type.value,
+        "base_delay_seconds": policy.base_delay_seconds,
+        "max_delay_seconds": policy.max_delay_seconds,
+        "jitter": policy.jitter,
+    }
+    return encoded({name: each for name, each in fields.items() if each != _LEFT_OUT[name]})
 
 
 @lru_cache(maxsize=1_024)
 def _backoff(text: str) -> BackoffPolicy:
-    fields = decoded(text)
+    fields = {**_LEFT_OUT, **decoded(text)}
     return BackoffPolicy(
         type=BackoffType(fields["type"]),
         base_delay_seconds=fields["base_delay_seconds"],

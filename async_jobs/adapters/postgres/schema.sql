@@ -5,7 +5,8 @@
 -- late in a use case that sidelines late jobs. Names compare by bytes ("C"), as Python does.
 -- JSON columns are `json`, not `jsonb`: what is read back is what was written.
 --
--- What never changes comes first. An update that stays on its page then logs only what follows.
+-- What never changes comes first, then what only some transitions change, in the order in which
+-- they come to it. An update that stays on its page logs only what follows its first change.
 CREATE TABLE jobs (
     id               uuid        PRIMARY KEY,
     created_at       timestamptz NOT NULL,
@@ -22,15 +23,15 @@ CREATE TABLE jobs (
     payload          json        NOT NULL,
     run_at           timestamptz NOT NULL,
     deadline_at      timestamptz NOT NULL,
-    updated_at       timestamptz NOT NULL,
-    lease_seq        bigint      NOT NULL DEFAULT 0,
-    attempts         smallint    NOT NULL DEFAULT 0,
-    lane             smallint,
     dispatches       integer     NOT NULL DEFAULT 0,
     cancel_requested boolean     NOT NULL DEFAULT false,
     enqueue_failed   boolean     NOT NULL DEFAULT false,
+    lease_seq        bigint      NOT NULL DEFAULT 0,
+    lane             smallint,
     status           text        NOT NULL COLLATE "C" DEFAULT 'pending'
         CHECK (status IN ('pending', 'running', 'succeeded', 'dead', 'cancelled')),
+    attempts         smallint    NOT NULL DEFAULT 0,
+    updated_at       timestamptz NOT NULL,
     lease_expires_at timestamptz,
     started_at       timestamptz,
     finished_at      timestamptz,
@@ -49,9 +50,10 @@ CREATE TABLE jobs (
         AND delay_tolerance BETWEEN interval '0' AND interval '1000 days'
     )
 ) WITH (
-    -- Room on each page for a second version of every row: a claim and a renewal change no
-    -- indexed column and are HOT then, and every update logs what it changes, not the row.
-    fillfactor = 50,
+    -- Room on each page for all versions of every row, from its insert to its outcome, however
+    -- quickly they follow each other: a claim and a renewal change no indexed column and are HOT
+    -- then, and every update logs what it changes, not the row.
+    fillfactor = 30,
     -- Every job leaves dead row versions behind; clean up by count, not by share of history.
     autovacuum_vacuum_scale_factor = 0.01,
     autovacuum_vacuum_threshold = 1000,
@@ -73,10 +75,12 @@ CREATE INDEX idx_jobs_pending_tenant
 CREATE INDEX idx_jobs_pending_run_at ON jobs (run_at)
     WHERE status = 'pending' AND lane IS NULL;
 
--- Pending counts for quotas, and the pages of one tenant's jobs.
-CREATE INDEX idx_jobs_tenant_status ON jobs (tenant_id, status, id);
+-- Pending counts for quotas, and the pages of one tenant's jobs. What runs is few, and not worth an
+-- entry at each lease.
+CREATE INDEX idx_jobs_tenant_status ON jobs (tenant_id, status, id)
+    WHERE status <> 'running';
 
--- What runs now: counted at every turn and searched by the reaper; as small as the caps. Equal
+-- What runs now: counted at every turn, searched by the reaper; as small as the caps. Equal
 -- keys lie in the order of the table, so that dead rows, which somebody's old snapshot may keep
 -- for hours, are passed a page at a time.
 CREATE INDEX idx_jobs_use_case_status ON jobs (use_case)

@@ -135,6 +135,26 @@ class PagesContract(StoreFixtures):
         assert before is None
         assert walked == jobs[::-1]
 
+    @pytest.mark.parametrize("limit", [1, 2, 5])
+    async def test_js_8_pages_of_a_tenant_are_in_one_order(
+        self, store: JobStore, limit: int
+    ) -> None:
+        """Whatever their status, and whoever else's jobs there are."""
+        for phase in (Phase.PENDING, Phase.CLAIMED, Phase.DEAD, Phase.HANDED_OFF, Phase.PENDING):
+            for tenant_id in ("one", "two"):
+                await in_phase(store, phase, tenant_id=tenant_id)
+        jobs = [job for job in await all_jobs(store) if job.tenant_id == "one"]
+
+        walked: list[Job] = []
+        before = None
+        for _ in range(6):
+            page = await store.find(JobFilter(tenant_id="one"), limit=limit, before=before)
+            walked += page.jobs
+            before = page.next_cursor
+            if before is None:
+                break
+        assert walked == jobs
+
     async def test_js_8_no_jobs_make_one_empty_page(self, store: JobStore) -> None:
         """An empty store has one page, with nothing on it and nothing after it."""
         assert await store.find(JobFilter(), limit=10) == ((), None)

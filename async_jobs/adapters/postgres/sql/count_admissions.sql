@@ -2,9 +2,14 @@
 --   $1 tenant_ids text[]
 -- Keeps how many are live, because those that run may be pending again.
 WITH live AS (
-    SELECT tenant_id, count(*) AS jobs, count(*) FILTER (WHERE status = 'pending') AS pending
-    FROM jobs
-    WHERE tenant_id = ANY($1::text[]) AND status IN ('pending', 'running')
+    SELECT tenant_id, count(*) AS jobs, sum(pending) AS pending
+    FROM (
+        SELECT tenant_id, 1 AS pending FROM jobs
+        WHERE tenant_id = ANY($1::text[]) AND status = 'pending'
+        UNION ALL
+        SELECT tenant_id, 0 FROM jobs
+        WHERE tenant_id = ANY($1::text[]) AND status = 'running'
+    ) AS each
     GROUP BY tenant_id
 ),
 kept AS (
