@@ -49,7 +49,7 @@ PART = 20
 """Rounds between two measurements: two thousand jobs."""
 
 EXTRA_PAGES: Mapping[str, int] = {
-    "ready_heads": 1_500,
+    "ready_heads": 1_800,
     "purge_jobs": 1_200,
     "running_counts": 250,
     "expired_leases": 250,
