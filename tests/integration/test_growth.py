@@ -49,7 +49,7 @@ PART = 20
 """Rounds between two measurements: two thousand jobs."""
 
 EXTRA_PAGES: Mapping[str, int] = {
-    "ready_heads": 1_800,
+    "ready_heads": 1_500,
     "purge_jobs": 1_200,
     "running_counts": 250,
     "expired_leases": 250,
@@ -61,7 +61,7 @@ EXTRA_PAGES: Mapping[str, int] = {
 These statements go through an index from one end, past the entries of rows that nobody can
 remove while the snapshot may see them.
 """
-CHANCE_PAGES = 300
+CHANCE_PAGES: Mapping[str, int] = {"ready_heads": 300, "purge_jobs": 300, "promote_due": 300}
 """What a statement may touch besides, because more retries happen to come due in one turn."""
 EXTRA_BY_ID = 1.5
 """How much more the other statements may touch: they find rows by id, past their old versions."""
@@ -83,7 +83,8 @@ def excesses(after: Cost, before: Cost, *, jobs: int) -> list[str]:
     found = []
     for statement, extra_max in EXTRA_PAGES.items():
         extra = after.pages[statement] - before.pages[statement]
-        bound = extra_max * after.executions[statement] * jobs / 1_000 + CHANCE_PAGES
+        bound = extra_max * after.executions[statement] * jobs / 1_000
+        bound += CHANCE_PAGES.get(statement, 0)
         if extra > bound:
             found.append(f"{statement}: {extra:,} pages more after {jobs:,} jobs")
     by_id, by_id_before = _by_id(after), _by_id(before)
@@ -141,7 +142,7 @@ async def test_an_old_snapshot_makes_turns_dearer_by_a_bounded_amount_a_job(
     [
         (
             "DROP INDEX idx_jobs_use_case_status;"
-            "CREATE INDEX idx_jobs_use_case_status ON jobs (use_case, id)"
+            "CREATE INDEX idx_jobs_use_case_status ON jobs (use_case, tenant_id)"
             " WHERE status = 'running'",
             "running_counts",
         ),

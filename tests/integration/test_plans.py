@@ -56,9 +56,9 @@ ROWS_MAX: Mapping[str, int] = {
     "add_jobs": 2 * LIMIT,  # the admissions of their tenants
     "find_twins": 2 * LIMIT,
     "lock_admissions": 0,
-    "count_admissions": PENDING_MAX + LIMIT + 3 * RUNNING,
+    "count_admissions": PENDING_MAX + LIMIT,
     "find_jobs": LIMIT + 1,
-    "find_tenant_jobs": (len(JobStatus) - 1) * (LIMIT + 1) + 3 * RUNNING,
+    "find_tenant_jobs": len(JobStatus) * (LIMIT + 1),
     "receive_handoffs": 2 * LIMIT,
     "release_handoffs": LIMIT,
     "ack_handoffs": LIMIT,
