@@ -15,6 +15,7 @@ from async_jobs.application.attempt import Attempt, StopReason
 from async_jobs.application.claiming import Claimer
 from async_jobs.application.intake import Intake
 from async_jobs.application.presence import keep_announcing, withdraw
+from async_jobs.application.receiving import Receiver
 from async_jobs.application.registry import JobRegistry
 from async_jobs.application.renewal import RenewalHost, Renewals, keep_renewing
 from async_jobs.application.room import Room
@@ -23,8 +24,7 @@ from async_jobs.application.settlement import Settler
 from async_jobs.application.slots import Slots
 from async_jobs.application.waiting import all_done, end, is_set
 from async_jobs.domain import lifecycle
-from async_jobs.domain.backoff import BackoffPolicy
-from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
+from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.facts import HandlerMissing, HandlerStuck, StaleOutcomeDropped, job_ids
 from async_jobs.domain.job import Job
 from async_jobs.ports.clock import Chance, Clock
@@ -36,7 +36,6 @@ from async_jobs.ports.workers import WorkerInfo, Workers
 
 # What the parts of a shutdown may take at most beyond the drain timeout, once each.
 RECEIVE_GRACE_SECONDS, SETTLE_SECONDS, END_SECONDS = 5.0, 2.0, 1.0
-_RECEIVE_RETRY = BackoffPolicy(base_delay_seconds=0.5, max_delay_seconds=15.0, jitter=0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +117,26 @@ class Worker:
         self._room = Room(
             self._settings.slots + self._settings.prefetch,
             in_hand=lambda: self._slots.in_hand,
-            lanes=len(queues),
+            clock=clock,
         )
         self._slots = Slots(self._settings.slots, self._execute, on_free=self._room.changed.set)
-        self._received_at: dict[str, float] = {}
+        self._receivers = [self._receiver(queue) for queue in queues]
+
+    def _receiver(self, queue: JobQueue) -> Receiver:
+        return Receiver(
+            queue,
+            self._intake,
+            self._room.share(),
+            self._begin,
+            clock=self._clock,
+            chance=self._chance,
+            poll_seconds=self._settings.poll_interval_seconds,
+            on_error=self._on_error,
+        )
 
     def ready(self) -> bool:
         """Tell whether work could be received lately, or all slots are busy."""
-        if not self._received_at or self._slots.closed:
+        if self._loop is None or self._slots.closed:
             return False
         return self._silent_seconds < self._settings.stall_seconds / 4 or not self._has_room
 
@@ -173,7 +184,7 @@ class Worker:
             WorkerStalledError: nothing could be received for `stall_seconds`.
         """
         self._loop = asyncio.get_running_loop()
-        self._received_at = {queue.name: self._clock.monotonic() for queue in self._queues}
+        self._note_all_heard()
         settling = asyncio.create_task(self._settler.run())
         helpers = [
             asyncio.create_task(self._slots.until_broken()),
@@ -184,7 +195,7 @@ class Worker:
         ]
         # The caller's `stop` is the caller's to set: what ends one worker may not end others.
         leaving = asyncio.Event()
-        receivers = [asyncio.create_task(self._receive(queue, leaving)) for queue in self._queues]
+        receivers = [asyncio.create_task(each.run(leaving)) for each in self._receivers]
         try:
             await self._until_stopped(stop, [settling, *helpers, *receivers])
         except AsyncJobsError as error:
@@ -234,34 +245,10 @@ class Worker:
             )
         ]
 
-    # --- receiving and claiming ---
+    # --- claiming ---
 
-    async def _receive(self, queue: JobQueue, leaving: asyncio.Event) -> None:
-        failures = 0
-        while not leaving.is_set():
-            try:
-                await self._receive_once(queue, leaving)
-                failures = 0
-            except ConfigurationError:
-                raise  # waiting would not mend it
-            except AsyncJobsError as error:
-                self._on_error(error)
-                failures += 1
-                pause = _RECEIVE_RETRY.delay(failures, self._chance.uniform())
-                await is_set(leaving, self._clock, seconds=pause.total_seconds())
-
-    async def _receive_once(self, queue: JobQueue, leaving: asyncio.Event) -> None:
-        async with self._room.reserved() as room:
-            if leaving.is_set():
-                return
-            async with self._intake.jobs(
-                queue,
-                max_jobs=room,
-                wait_seconds=self._settings.poll_interval_seconds,
-                leaving=leaving,
-            ) as jobs:
-                self._start(await self._claimed(jobs))
-            self._received_at[queue.name] = self._clock.monotonic()
+    async def _begin(self, jobs: Sequence[Job]) -> None:
+        self._start(await self._claimed(jobs))
 
     @property
     def _has_room(self) -> bool:
@@ -350,7 +337,7 @@ class Worker:
                 self._look_at(attempt, now)
             if not self._has_room:
                 # The time without room does not count as time without a receive.
-                self._received_at = dict.fromkeys(self._received_at, now)
+                self._note_all_heard()
             if not self._slots.closed:
                 self._give_up_if_stalled()
 
@@ -364,7 +351,11 @@ class Worker:
     @property
     def _silent_seconds(self) -> float:
         """For how long nothing could be received from the lane that was heard of least lately."""
-        return self._clock.monotonic() - min(self._received_at.values())
+        return self._clock.monotonic() - min(each.heard_at for each in self._receivers)
+
+    def _note_all_heard(self) -> None:
+        for receiver in self._receivers:
+            receiver.heard_at = self._clock.monotonic()
 
     def _look_at(self, attempt: Attempt, now: float) -> None:
         if attempt.stopped_at is not None:

@@ -6,8 +6,9 @@ from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.application.attempt import Attempt
 from async_jobs.application.claiming import Claimer
 from async_jobs.application.intake import Intake
+from async_jobs.application.receiving import Receiver
 from async_jobs.application.renewal import Renewals
-from async_jobs.application.room import Room
+from async_jobs.application.room import Room, Share
 from async_jobs.application.settlement import Settler
 from async_jobs.application.worker import Worker
 from tests.sabotage.edits import Edit, bug
@@ -66,7 +67,7 @@ CLAIMS = (
         "ack_before_claim",
         "A message is taken off the lane before its lease was claimed.",
         Edit(
-            Intake.jobs,
+            Intake.claimed,
             "jobs = await self._claimer.claim(queue.name, deliveries)",
             "await queue.ack(deliveries)\n                "
             "jobs = await self._claimer.claim(queue.name, deliveries)",
@@ -139,8 +140,43 @@ EXECUTIONS = (
     bug(
         "room_never_given_back",
         "A receive keeps its places reserved when it is over.",
-        Edit(Room.reserved, "self._reserved -= part", "pass"),
+        Edit(Share.give_back, "self.reserved = 0", "pass"),
         breaks="L3",
+    ),
+    bug(
+        "empty_lane_keeps_places",
+        "A lane that waits for its first message keeps what it asked for from a full one.",
+        Edit(
+            Receiver._deliveries,
+            "if self._share.full and not self._share.alone:\n            "
+            "letting_go = asyncio.create_task(self._let_go())\n        else:\n            "
+            "self._share.give_back()",
+            "pass",
+        ),
+        breaks="L3",
+    ),
+    bug(
+        "lane_that_gave_back_asks_last",
+        "A lane whose messages found no place asks for one behind all others, every time.",
+        Edit(Receiver._receive, "self._gave_back = bool(left)", "left and None"),
+        Edit(Receiver._receive, "self._gave_back or len(deliveries)", "len(deliveries)"),
+        breaks="L3",
+    ),
+    bug(
+        "first_lane_takes_all",
+        "Of two full lanes the one that asks first has all places.",
+        Edit(Room._part, "// full", "// 1"),
+        breaks="L3",
+    ),
+    bug(
+        "claims_what_found_no_place",
+        "What comes when others have taken the places is claimed all the same.",
+        Edit(
+            Receiver._claim,
+            "if not places:\n                break",
+            "places = places or len(left)",
+        ),
+        breaks="S9",
     ),
 )
 
@@ -206,11 +242,7 @@ SHUTDOWN = (
     bug(
         "stop_strands_deliveries",
         "A worker that is told to stop keeps what its open receive brings.",
-        Edit(
-            Intake.jobs,
-            "await queue.release(deliveries)\n            yield",
-            "yield",
-        ),
+        Edit(Receiver._receive, "await self._queue.release(left)", "pass"),
         breaks="L6",
     ),
     bug(
@@ -229,7 +261,7 @@ SHUTDOWN = (
         "failed_claim_strands_deliveries",
         "Deliveries whose claim failed are not given back.",
         Edit(
-            Intake.jobs,
+            Intake.claimed,
             "await queue.release(deliveries)\n                raise",
             "raise",
         ),
