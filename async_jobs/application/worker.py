@@ -27,6 +27,7 @@ from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.facts import HandlerMissing, HandlerStuck, StaleOutcomeDropped, job_ids
 from async_jobs.domain.job import Job
+from async_jobs.domain.run_times import RunTimes
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import RECEIVE_MAX, JobQueue
 from async_jobs.ports.signal import Signal, cancellation
@@ -121,6 +122,7 @@ class Worker:
         )
         self._slots = Slots(self._settings.slots, self._execute, on_free=self._room.changed.set)
         self._receivers = [self._receiver(queue) for queue in queues]
+        self._run_times = RunTimes()
 
     def _receiver(self, queue: JobQueue) -> Receiver:
         return Receiver(
@@ -294,6 +296,9 @@ class Worker:
         if self._clock.monotonic() >= attempt.held_until:
             self._stop_if_lost(attempt)
         event = await attempt.run(self._clock, self._chance, self._threads)
+        if attempt.began_at is not None and attempt.stop_reason is None:
+            seconds = self._clock.monotonic() - attempt.began_at
+            self._run_times.observe(attempt.job.type, seconds)
         self._conclude(attempt, event)
 
     def _postpone(self, attempt: Attempt) -> None:
@@ -416,6 +421,7 @@ class Worker:
             version=self._identity.version,
             seen_at=now,
             alive_until=now + timedelta(seconds=3 * self._settings.heartbeat_seconds),
+            run_times=self._run_times.means,
         )
 
     def _keep_announcing(self) -> Coroutine[None, None, None]:

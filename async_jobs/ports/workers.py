@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -19,6 +19,8 @@ class WorkerInfo:
         busy: how many it executes.
         seen_at: when it announced itself last.
         alive_until: when it counts as gone, unless it announces itself again.
+        run_times: how many seconds an attempt of each job type ran in it lately, on average; of
+            at most 256 types, and of none as long as nothing has ended.
     """
 
     worker_id: str
@@ -29,6 +31,7 @@ class WorkerInfo:
     version: str
     seen_at: datetime
     alive_until: datetime
+    run_times: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 class Workers(Protocol):

@@ -136,5 +136,6 @@ CREATE UNLOGGED TABLE workers (
     host        text        NOT NULL,
     version     text        NOT NULL,
     seen_at     timestamptz NOT NULL,
-    alive_until timestamptz NOT NULL
+    alive_until timestamptz NOT NULL,
+    run_times   json        NOT NULL DEFAULT '{}'
 );

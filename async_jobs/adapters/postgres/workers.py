@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from async_jobs.adapters.postgres.errors import retried, translated
+from async_jobs.adapters.postgres.rows import decoded, encoded
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.workers import WorkerInfo
@@ -34,12 +35,13 @@ class PostgresWorkers:
             worker.version,
             worker.seen_at,
             worker.alive_until,
+            encoded(dict(worker.run_times)),
         )
 
     async def live(self, now: datetime) -> Sequence[WorkerInfo]:
         """See `Workers`."""
         rows = await self._fetch("live_workers", now)
-        return [WorkerInfo(**{**row, "queues": tuple(row["queues"])}) for row in rows]
+        return [_worker(row) for row in rows]
 
     async def withdraw(self, worker_id: str) -> None:
         """See `Workers`. Forgets those as well that fell silent an hour ago."""
@@ -52,3 +54,8 @@ class PostgresWorkers:
 
         async with translated(self._pool):
             return await retried(once)
+
+
+def _worker(row: asyncpg.Record) -> WorkerInfo:
+    told = {"queues": tuple(row["queues"]), "run_times": decoded(row["run_times"])}
+    return WorkerInfo(**{**row, **told})

@@ -37,6 +37,7 @@ class WorkersContract:
                 version="1.2.3+dirty",
                 seen_at=later(0.000_001 * i),
                 alive_until=later(60.000_001),
+                run_times={f"type {j}'\"é": 0.1 * j for j in range(i)},
             )
             for i in range(5)
         ]
@@ -58,10 +59,11 @@ class WorkersContract:
         assert list(await workers.live(NOW)) == []
 
     async def test_wk_2_an_announcement_replaces_the_last_one(self, workers: Workers) -> None:
-        """Slots in use change, and the worker lives on."""
+        """Slots in use and run times change, and the worker lives on."""
         worker = a_worker(busy=0, alive_until=later(10))
         await workers.announce(worker)
         renewed = replace(worker, busy=7, queues=("reports",), alive_until=later(20))
+        renewed = replace(renewed, run_times={"send_email": 1 / 3})
 
         await workers.announce(renewed)
 

@@ -429,6 +429,47 @@ async def test_a_worker_announces_itself(stage: Stage, runs: Runs) -> None:
     )
 
 
+async def test_a_worker_tells_how_long_attempts_of_each_type_ran(stage: Stage) -> None:
+    """Those that ran to an end of their own, whatever came of it."""
+
+    @stage.registry.handler("works")
+    async def works(ctx: JobContext, payload: Any) -> None:
+        await stage.clock.sleep(3)
+
+    @stage.registry.handler("fails")
+    async def fails(ctx: JobContext, payload: Any) -> None:
+        await stage.clock.sleep(4)
+        raise ValueError
+
+    for type in ("works", "fails"):
+        await stage.handed_off(type=type)
+    async with stage.running(stage.worker(heartbeat_seconds=1)):
+        before = await stage.workers.live(stage.clock.now())
+        await stage.elapse(10)
+        after = await stage.workers.live(stage.clock.now())
+
+    assert [worker.run_times for worker in before] == [{}]
+    assert [worker.run_times for worker in after] == [{"works": 3, "fails": 4}]
+
+
+async def test_attempts_that_were_stopped_tell_nothing_of_run_times(
+    stage: Stage, runs: Runs
+) -> None:
+    """They would have run longer, or not at all."""
+    stage.registry.register("cancelled", runs)
+    await stage.handed_off()
+    cancelled = await stage.handed_off(type="cancelled")
+    worker = stage.worker(heartbeat_seconds=1, job_timeout_seconds=5, lease_seconds=9)
+
+    async with stage.running(worker):
+        await stage.service().cancel_job(cancelled.id)
+        await stage.elapse(10)
+        (told,) = await stage.workers.live(stage.clock.now())
+
+    assert len(runs.started) == 2
+    assert (runs.now, told.run_times) == (0, {})
+
+
 class NoRegister:
     """Implements `Workers`: nobody answers."""
 
