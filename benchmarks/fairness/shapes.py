@@ -1,0 +1,144 @@
+"""Where the rig meets the package: everything that differs from commit to commit.
+
+The rig runs the package of other commits too, so it asks what is there instead of knowing it.
+When a port or the scheduler's arguments change, this is the one module to adapt.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+from async_jobs.application.room import Room
+from async_jobs.application.scheduler import Scheduler
+from async_jobs.application.settings import SchedulerSettings
+from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.job import Job
+from async_jobs.domain.limits import Limits
+from async_jobs.domain.scheduling import Candidate
+from async_jobs.ports.store import Heads, HeadsQuery
+from async_jobs.ports.workers import WorkerInfo, Workers
+from benchmarks.fairness.ready import Ready
+
+KEEPS_PLACES = "lanes" in inspect.signature(Room.__init__).parameters
+"""Whether a worker divides its free places among its lanes, and keeps those of an empty one."""
+ANNOUNCES_RUN_TIMES = any(each.name == "run_times" for each in fields(WorkerInfo))
+KNOWS_TYPES = "type" in Candidate._fields
+NAMES_TENANTS = any(each.name == "tenants" for each in fields(HeadsQuery))
+
+
+class World(NamedTuple):
+    """What a scheduler needs of the rig."""
+
+    config: Limits
+    store: Any
+    lane_of: Callable[[str], Any]
+    clock: Any
+    chance: Any
+    signal: Any
+    workers: Workers
+    telemetry: Any
+    settings: SchedulerSettings
+
+
+def scheduler(world: World) -> Scheduler:
+    """Return the application's scheduler, on the rig's store, lanes, workers and clock."""
+    return Scheduler(
+        world.config,
+        world.store,
+        world.lane_of,
+        clock=world.clock,
+        chance=world.chance,
+        signal=world.signal,
+        workers=world.workers,
+        telemetry=world.telemetry,
+        settings=world.settings,
+    )
+
+
+def worker_info(
+    *,
+    name: str,
+    queues: tuple[str, ...],
+    slots: int,
+    busy: int,
+    run_times: Mapping[str, float],
+    seen_at: datetime,
+    alive_until: datetime,
+) -> WorkerInfo:
+    """Return what a worker announces; the mean run times if the register has a place for them."""
+    more: dict[str, Any] = {"run_times": dict(run_times)} if ANNOUNCES_RUN_TIMES else {}
+    return WorkerInfo(
+        worker_id=name,
+        queues=queues,
+        slots=slots,
+        busy=busy,
+        host="virtual",
+        version="0",
+        seen_at=seen_at,
+        alive_until=alive_until,
+        **more,
+    )
+
+
+def candidate(job: Job) -> Candidate:
+    """Return what a scheduler is shown of a ready job."""
+    more: dict[str, Any] = {"type": job.type} if KNOWS_TYPES else {}
+    return Candidate(
+        id=job.id,
+        tenant_id=job.tenant_id,
+        queue=job.queue,
+        priority=job.priority,
+        deadline_at=job.deadline_at,
+        lease_seq=job.lease_seq,
+        **more,
+    )
+
+
+def heads(ready: Ready, query: HeadsQuery, now: datetime) -> Heads:
+    """Return the bounded view of a use case's ready jobs, as the Postgres adapter has it."""
+    named: tuple[str, ...] = getattr(query, "tenants", ())
+    counts, full = _pressing(ready, query, now)
+    walk, resume = _walk(ready, query, len(counts)) if full else ([], "")
+    shown = dict.fromkeys([*named, *counts, *walk])
+    per_tenant = -(-2 * query.limit // max(1, len(shown)))
+    seen: list[Candidate] = []
+    for tenant in shown:
+        most = min(query.limit, counts.get(tenant, 0) + per_tenant)
+        seen += [candidate(job) for job in islice(_due(ready.of(tenant), now), most)]
+    late: tuple[Candidate, ...] = ()
+    if query.late_policy is LatePolicy.EXPIRE:
+        over = (job for job in ready.by_deadline() if job.deadline_at < now)
+        late = tuple(candidate(job) for job in islice(over, query.limit))
+    return Heads(ready=tuple(seen), late=late, resume=resume)
+
+
+def _pressing(ready: Ready, query: HeadsQuery, now: datetime) -> tuple[dict[str, int], bool]:
+    """Count the most urgent jobs by tenant; also tell whether there may be more of them.
+
+    With named tenants the most urgent are those that can still be on time, and what is past its
+    deadline comes behind them; without, the deadline alone decides.
+    """
+    urgent: Iterator[Job] = ready.by_deadline()
+    if NAMES_TENANTS:
+        past = (job for job in ready.by_deadline() if job.deadline_at < now)
+        urgent = chain(ready.by_deadline(since=now), past)
+    counts: dict[str, int] = {}
+    for job in islice(urgent, query.limit):
+        counts[job.tenant_id] = counts.get(job.tenant_id, 0) + 1
+    return counts, sum(counts.values()) >= query.limit
+
+
+def _walk(ready: Ready, query: HeadsQuery, pressing: int) -> tuple[list[str], str]:
+    """Return the next tenants by name, the fewer, the more of them press; and where it ended."""
+    steps = max(query.limit + 1 - pressing, -(-query.limit // 8))
+    walk = list(islice(ready.tenants(after=query.after), steps))
+    return walk, walk[-1] if len(walk) == steps else ""
+
+
+def _due(jobs: Iterator[Job], now: datetime) -> Iterator[Job]:
+    return (job for job in jobs if job.run_at <= now)
