@@ -15,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --pr
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test simulate soak bench bench-quick check diagram openapi lock clean
+.PHONY: help demo test simulate soak bench bench-quick fairness check diagram openapi lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
@@ -43,6 +43,11 @@ bench: .venv/.run ## measure beside the floor and all peers; ARGS='--growth' for
 
 bench-quick: .venv/.run ## measure beside the floor and PgQueuer, in less than five minutes
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
+
+# In virtual time, so that a busy machine changes nothing. ARGS='--beside COMMIT' puts the package
+# of another commit beside this one's in the same tables.
+fairness: .venv/.run ## measure deadlines and fairness beside plain policies; ARGS='--quick' in minutes
+	@$(BIN)/python -m benchmarks.fairness $(ARGS)
 
 check: .venv/.dev ## lint, format, types, import rules, generated files
 	$(BIN)/ruff check .

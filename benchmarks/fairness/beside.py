@@ -1,0 +1,143 @@
+"""Measures in other processes: this checkout's package, and that of another commit beside it.
+
+The rig is always this checkout's; only the package changes. Of another commit its `async_jobs`
+is put under `.async_jobs/fairness/` and comes first on the path. What was measured is kept there
+too, under the contents of package and rig, so that nothing is measured twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.environments import ROOT
+from benchmarks.fairness.units import Measured, Unit
+
+HOME = ROOT / ".async_jobs" / "fairness"
+PACKAGE = "async_jobs"
+RIG = Path(__file__).parent
+NOT_MEASURING = ("__main__.py", "beside.py", "goals.py", "pictures.py", "report.py")
+
+Tell = Callable[[Measured], None]
+
+
+class Checkout(NamedTuple):
+    """A package to measure: the directory that holds it, and its commit."""
+
+    directory: Path
+    commit: str
+
+
+class FailedError(Exception):
+    """A process that measures has failed."""
+
+
+def here() -> Checkout:
+    """Return this checkout, with what has not been committed."""
+    head = _git("rev-parse", "--short", "HEAD").decode().strip() or "unknown"
+    changed = _git("status", "--porcelain", PACKAGE).strip()
+    return Checkout(ROOT, f"{head} with changes" if changed else head)
+
+
+def of_commit(commit: str) -> Checkout:
+    """Return a checkout of another commit's package."""
+    short = _git("rev-parse", "--short", f"{commit}^{{commit}}").decode().strip()
+    directory = HOME / short
+    if not (directory / PACKAGE).exists():
+        packed = _git("archive", short, PACKAGE)
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(directory, filter="data")
+    return Checkout(directory, short)
+
+
+def measure(
+    checkout: Checkout,
+    units: Sequence[Unit],
+    tell: Tell,
+    *,
+    processes: int = 1,
+    fresh: bool = False,
+) -> list[Measured]:
+    """Measure units, but for what is known already.
+
+    Args:
+        checkout: whose package.
+        units: what.
+        tell: is told of each as soon as it is measured.
+        processes: how many measure at once.
+        fresh: whether to measure again what is known.
+    """
+    known = {} if fresh else {unit: kept for unit in units if (kept := _kept(checkout, unit))}
+    missing = [unit for unit in units if unit not in known]
+    parts = [part for n in range(processes) if (part := missing[n::processes])]
+    with ThreadPoolExecutor(max_workers=processes) as pool:
+        for found in pool.map(lambda part: list(_measured(checkout, part, tell)), parts):
+            known |= {each.unit: each for each in found}
+    return [known[unit] for unit in units]
+
+
+def _measured(checkout: Checkout, units: Sequence[Unit], tell: Tell) -> Iterator[Measured]:
+    path = os.pathsep.join(map(str, dict.fromkeys((checkout.directory, ROOT))))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "benchmarks.fairness.units"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "0"},
+        cwd=checkout.directory,
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for unit in units:
+            process.stdin.write(json.dumps(unit) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+            if not line:
+                raise FailedError(f"{unit} of {checkout.commit} could not be measured")
+            named, figures, seconds = json.loads(line)
+            found = Measured(Unit(*named), figures, seconds)
+            _keep(checkout, found)
+            tell(found)
+            yield found
+
+
+def _kept(checkout: Checkout, unit: Unit) -> Measured | None:
+    try:
+        figures, seconds = json.loads(_path(checkout, unit).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return Measured(unit, figures, seconds)
+
+
+def _keep(checkout: Checkout, found: Measured) -> None:
+    path = _path(checkout, found.unit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([found.figures, found.seconds]), "utf-8")
+
+
+def _path(checkout: Checkout, unit: Unit) -> Path:
+    """Return where the figures of a unit are kept: a name for all that they depend on."""
+    rig = [path for path in RIG.glob("*.py") if path.name not in NOT_MEASURING]
+    package = (checkout.directory / PACKAGE).rglob("*.py") if unit.is_ours else ()
+    contents = hashlib.sha256(repr(unit).encode())
+    for path in (*sorted(rig), *sorted(package)):
+        contents.update(path.name.encode() + b"\0" + path.read_bytes())
+    return HOME / "known" / f"{contents.hexdigest()[:32]}.json"
+
+
+def _git(*arguments: str) -> bytes:
+    command = ["git", "-C", str(ROOT), *arguments]
+    told = subprocess.run(command, capture_output=True, check=False)
+    if told.returncode != 0 and arguments[0] != "status":
+        raise FailedError(told.stderr.decode().strip())
+    return told.stdout
