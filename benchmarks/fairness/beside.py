@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -76,16 +76,26 @@ def measure(
         processes: how many measure at once.
         fresh: whether to measure again what is known.
     """
-    known = {} if fresh else {unit: kept for unit in units if (kept := _kept(checkout, unit))}
+    memory = _Memory(checkout)
+    known = {} if fresh else {unit: kept for unit in units if (kept := memory.kept(unit))}
     missing = [unit for unit in units if unit not in known]
     parts = [part for n in range(processes) if (part := missing[n::processes])]
+
+    def measure_part(part: Sequence[Unit]) -> list[Measured]:
+        found = []
+        for each in _measured(checkout, part):
+            memory.keep(each)
+            tell(each)
+            found.append(each)
+        return found
+
     with ThreadPoolExecutor(max_workers=processes) as pool:
-        for found in pool.map(lambda part: list(_measured(checkout, part, tell)), parts):
+        for found in pool.map(measure_part, parts):
             known |= {each.unit: each for each in found}
     return [known[unit] for unit in units]
 
 
-def _measured(checkout: Checkout, units: Sequence[Unit], tell: Tell) -> Iterator[Measured]:
+def _measured(checkout: Checkout, units: Sequence[Unit]) -> Iterator[Measured]:
     path = os.pathsep.join(map(str, dict.fromkeys((checkout.directory, ROOT))))
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "benchmarks.fairness.units"],
@@ -105,34 +115,45 @@ def _measured(checkout: Checkout, units: Sequence[Unit], tell: Tell) -> Iterator
             if not line:
                 raise FailedError(f"{unit} of {checkout.commit} could not be measured")
             named, figures, seconds = json.loads(line)
-            found = Measured(Unit(*named), figures, seconds)
-            _keep(checkout, found)
-            tell(found)
-            yield found
+            yield Measured(Unit(*named), figures, seconds)
 
 
-def _kept(checkout: Checkout, unit: Unit) -> Measured | None:
-    try:
-        figures, seconds = json.loads(_path(checkout, unit).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return Measured(unit, figures, seconds)
+class _Memory:
+    """Figures of before, under a name for all that they depend on.
+
+    Args:
+        checkout: whose package; as it is now, whatever happens to its files meanwhile.
+    """
+
+    def __init__(self, checkout: Checkout) -> None:
+        rig = [path for path in RIG.glob("*.py") if path.name not in NOT_MEASURING]
+        self._rig = _digest(rig)
+        self._package = _digest((checkout.directory / PACKAGE).rglob("*.py"))
+
+    def kept(self, unit: Unit) -> Measured | None:
+        """Return what is known of a unit."""
+        try:
+            figures, seconds = json.loads(self._path(unit).read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return Measured(unit, figures, seconds)
+
+    def keep(self, found: Measured) -> None:
+        """Remember what was measured."""
+        path = self._path(found.unit)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([found.figures, found.seconds]), "utf-8")
+
+    def _path(self, unit: Unit) -> Path:
+        parts = [self._rig, self._package if unit.is_ours else "", repr(unit)]
+        return HOME / "known" / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}.json"
 
 
-def _keep(checkout: Checkout, found: Measured) -> None:
-    path = _path(checkout, found.unit)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([found.figures, found.seconds]), "utf-8")
-
-
-def _path(checkout: Checkout, unit: Unit) -> Path:
-    """Return where the figures of a unit are kept: a name for all that they depend on."""
-    rig = [path for path in RIG.glob("*.py") if path.name not in NOT_MEASURING]
-    package = (checkout.directory / PACKAGE).rglob("*.py") if unit.is_ours else ()
-    contents = hashlib.sha256(repr(unit).encode())
-    for path in (*sorted(rig), *sorted(package)):
+def _digest(paths: Iterable[Path]) -> str:
+    contents = hashlib.sha256()
+    for path in sorted(paths):
         contents.update(path.name.encode() + b"\0" + path.read_bytes())
-    return HOME / "known" / f"{contents.hexdigest()[:32]}.json"
+    return contents.hexdigest()
 
 
 def _git(*arguments: str) -> bytes:

@@ -52,11 +52,11 @@ class Ordered:
         self._lasts[at] = chunk[-1]
 
     def remove(self, entry: Entry) -> None:
-        """Take an entry out; it has to be there."""
+        """Take an entry out, which has to be there; a beginning that no other has will do."""
         at = bisect_left(self._lasts, entry)
         chunk = self._chunks[at]
         place = bisect_left(chunk, entry)
-        if chunk[place] != entry:
+        if chunk[place][: len(entry)] != entry:
             raise KeyError(entry)
         del chunk[place]
         if chunk:

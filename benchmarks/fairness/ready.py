@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import islice
+from typing import NamedTuple
 
 from async_jobs.domain.job import Job
+from async_jobs.domain.scheduling import Candidate
 from benchmarks.fairness.ordered import Entry, Ordered
 
 ON_TIME, BEHIND = 0, 1
 """The lanes of ready jobs: those of the second one go last."""
+
+
+class Shown(NamedTuple):
+    """A ready job and what a scheduler is shown of it."""
+
+    job: Job
+    candidate: Candidate
 
 
 class Ready:
@@ -24,14 +32,15 @@ class Ready:
     def __bool__(self) -> bool:
         return bool(self._urgent)
 
-    def put(self, job: Job, lane: int) -> None:
+    def put(self, job: Job, lane: int, candidate: Candidate) -> None:
         """Let a job in."""
-        self._urgent.add(_by_deadline(job, lane))
+        shown = Shown(job, candidate)
+        self._urgent.add((*_by_deadline(job, lane), shown))
         own = self._by_tenant.get(job.tenant_id)
         if own is None:
             own = self._by_tenant[job.tenant_id] = Ordered()
             self._tenants.add((job.tenant_id,))
-        own.add(_by_priority(job, lane))
+        own.add((*_by_priority(job, lane), shown))
 
     def drop(self, job: Job, lane: int) -> None:
         """Let a job out of the lane it is in."""
@@ -42,7 +51,7 @@ class Ready:
             del self._by_tenant[job.tenant_id]
             self._tenants.remove((job.tenant_id,))
 
-    def by_deadline(self, *, since: datetime | None = None) -> Iterator[Job]:
+    def by_deadline(self, *, since: datetime | None = None) -> Iterator[Shown]:
         """Yield all jobs, the earliest deadline first within a lane.
 
         Args:
@@ -51,16 +60,14 @@ class Ready:
         entries = iter(self._urgent) if since is None else self._urgent.since((ON_TIME, since))
         return (entry[-1] for entry in entries)
 
-    def late(self, now: datetime, *, limit: int) -> list[Job]:
-        """Return jobs of the first lane whose deadline has passed, the most overdue first."""
-        late: list[Job] = []
-        for lane, deadline, _, job in islice(self._urgent, limit):
+    def past(self, now: datetime) -> Iterator[Shown]:
+        """Yield the jobs of the first lane whose deadline has passed, the most overdue first."""
+        for lane, deadline, _, shown in self._urgent:
             if lane != ON_TIME or deadline >= now:
-                break
-            late.append(job)
-        return late
+                return
+            yield shown
 
-    def of(self, tenant: str) -> Iterator[Job]:
+    def of(self, tenant: str) -> Iterator[Shown]:
         """Yield a tenant's jobs in its own order; it may have none."""
         return (entry[-1] for entry in self._by_tenant.get(tenant, ()))
 
@@ -70,8 +77,8 @@ class Ready:
 
 
 def _by_deadline(job: Job, lane: int) -> Entry:
-    return (lane, job.deadline_at, job.id.int, job)
+    return (lane, job.deadline_at, job.id.int)
 
 
 def _by_priority(job: Job, lane: int) -> Entry:
-    return (lane, -job.priority, job.deadline_at, job.id.int, job)
+    return (lane, -job.priority, job.deadline_at, job.id.int)

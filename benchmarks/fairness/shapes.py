@@ -22,7 +22,7 @@ from async_jobs.domain.limits import Limits
 from async_jobs.domain.scheduling import Candidate
 from async_jobs.ports.store import Heads, HeadsQuery
 from async_jobs.ports.workers import WorkerInfo, Workers
-from benchmarks.fairness.ready import Ready
+from benchmarks.fairness.ready import Ready, Shown
 
 KEEPS_PLACES = "lanes" in inspect.signature(Room.__init__).parameters
 """Whether a worker divides its free places among its lanes, and keeps those of an empty one."""
@@ -109,10 +109,11 @@ def heads(ready: Ready, query: HeadsQuery, now: datetime) -> Heads:
     seen: list[Candidate] = []
     for tenant in shown:
         most = min(query.limit, counts.get(tenant, 0) + per_tenant)
-        seen += [candidate(job) for job in islice(_due(ready.of(tenant), now), most)]
+        due = (each.candidate for each in ready.of(tenant) if each.job.run_at <= now)
+        seen += islice(due, most)
     late: tuple[Candidate, ...] = ()
     if query.late_policy is LatePolicy.EXPIRE:
-        over = (job for job in ready.by_deadline() if job.deadline_at < now)
+        over = (each for each, _ in ready.by_deadline() if each.deadline_at < now)
         late = tuple(candidate(job) for job in islice(over, query.limit))
     return Heads(ready=tuple(seen), late=late, resume=resume)
 
@@ -123,12 +124,11 @@ def _pressing(ready: Ready, query: HeadsQuery, now: datetime) -> tuple[dict[str,
     With named tenants the most urgent are those that can still be on time, and what is past its
     deadline comes behind them; without, the deadline alone decides.
     """
-    urgent: Iterator[Job] = ready.by_deadline()
+    urgent: Iterator[Shown] = ready.by_deadline()
     if NAMES_TENANTS:
-        past = (job for job in ready.by_deadline() if job.deadline_at < now)
-        urgent = chain(ready.by_deadline(since=now), past)
+        urgent = chain(ready.by_deadline(since=now), ready.past(now))
     counts: dict[str, int] = {}
-    for job in islice(urgent, query.limit):
+    for job, _ in islice(urgent, query.limit):
         counts[job.tenant_id] = counts.get(job.tenant_id, 0) + 1
     return counts, sum(counts.values()) >= query.limit
 
@@ -138,7 +138,3 @@ def _walk(ready: Ready, query: HeadsQuery, pressing: int) -> tuple[list[str], st
     steps = max(query.limit + 1 - pressing, -(-query.limit // 8))
     walk = list(islice(ready.tenants(after=query.after), steps))
     return walk, walk[-1] if len(walk) == steps else ""
-
-
-def _due(jobs: Iterator[Job], now: datetime) -> Iterator[Job]:
-    return (job for job in jobs if job.run_at <= now)

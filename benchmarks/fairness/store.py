@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import itertools
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import count, islice
 from uuid import UUID
 
 from async_jobs.domain.errors import IllegalTransition
@@ -57,7 +57,7 @@ class IndexedJobStore:
         self._lanes: dict[str, Lane] = {}
         self._held: set[str] = set()
         self._leasing: dict[UUID, asyncio.Event] = {}
-        self._serial = itertools.count()
+        self._serial = count()
 
     def lane(self, name: str) -> Lane:
         """Return the lane of a name, made at the first time."""
@@ -195,7 +195,8 @@ class IndexedJobStore:
             self._let_in(job, ON_TIME)
             promoted += 1
         for name in sidelined:
-            for job in self._ready.get(name, Ready()).late(now, limit=limit):
+            late = [each.job for each in islice(self._ready_of(name).past(now), limit)]
+            for job in late:
                 self._ready[name].drop(job, ON_TIME)
                 self._let_in(job, BEHIND)
         upcoming = self._first_of_later()
@@ -257,9 +258,10 @@ class IndexedJobStore:
 
     def _let_in(self, job: Job, lane: int) -> None:
         self._lane_of[job.id] = lane
-        if job.use_case not in self._ready:
-            self._ready[job.use_case] = Ready()
-        self._ready[job.use_case].put(job, lane)
+        self._ready_of(job.use_case).put(job, lane, shapes.candidate(job))
+
+    def _ready_of(self, use_case: str) -> Ready:
+        return self._ready.setdefault(use_case, Ready())
 
     def _count(self, job: Job, change: int) -> None:
         group = (job.use_case, job.tenant_id, job.queue)

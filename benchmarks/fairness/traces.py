@@ -170,8 +170,20 @@ def backlog(
 
 
 def thousand(seed: int, config: str = "one") -> Trace:
-    """A thousand tenants with a backlog of jobs of a second, on ten slots."""
-    return backlog(seed, config, tenants=1000, slots=10, mean=1.0, horizon=1000 * SECOND)
+    """A thousand tenants with a backlog of jobs of half a second, on ten slots."""
+    draws, slots, horizon = Draws(seed), 10, 1000 * SECOND
+    done = [
+        work(0, 10 * MINUTE, draws.lognormal(0.5, 0.5), f"t{number:04d}", "ab"[number % 2])
+        for number in range(1000)
+        for _ in range(60)
+    ]
+    return Trace(
+        name=f"thousand/{config}",
+        slots=slots,
+        use_cases=limits(config, slots, "ab"),
+        work=in_order(done, config),
+        horizon=horizon,
+    )
 
 
 def liar(seed: int, config: str = "one", *, lies: bool = True) -> Trace:
