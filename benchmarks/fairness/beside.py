@@ -25,7 +25,9 @@ from benchmarks.fairness.units import Measured, Unit
 HOME = ROOT / ".async_jobs" / "fairness"
 PACKAGE = "async_jobs"
 RIG = Path(__file__).parent
-NOT_MEASURING = ("__main__.py", "beside.py", "goals.py", "pictures.py", "report.py")
+NOT_MEASURING = {"__main__.py", "beside.py", "goals.py", "pictures.py", "report.py"}
+PLAIN_ALONE = {"bound.py"}
+OURS_ALONE = {"fleet.py", "lanes.py", "ordered.py", "ready.py", "rig.py", "shapes.py", "store.py"}
 
 Tell = Callable[[Measured], None]
 
@@ -127,8 +129,9 @@ class _Memory:
 
     def __init__(self, checkout: Checkout) -> None:
         rig = [path for path in RIG.glob("*.py") if path.name not in NOT_MEASURING]
-        self._rig = _digest(rig)
-        self._package = _digest((checkout.directory / PACKAGE).rglob("*.py"))
+        package = (checkout.directory / PACKAGE).rglob("*.py")
+        self._ours = _digest([*(p for p in rig if p.name not in PLAIN_ALONE), *package])
+        self._plain = _digest(path for path in rig if path.name not in OURS_ALONE)
 
     def kept(self, unit: Unit) -> Measured | None:
         """Return what is known of a unit."""
@@ -145,8 +148,8 @@ class _Memory:
         path.write_text(json.dumps([found.figures, found.seconds]), "utf-8")
 
     def _path(self, unit: Unit) -> Path:
-        parts = [self._rig, self._package if unit.is_ours else "", repr(unit)]
-        return HOME / "known" / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}.json"
+        depends_on = (self._ours if unit.is_ours else self._plain) + repr(unit)
+        return HOME / "known" / f"{hashlib.sha256(depends_on.encode()).hexdigest()[:32]}.json"
 
 
 def _digest(paths: Iterable[Path]) -> str:

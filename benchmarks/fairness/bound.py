@@ -38,13 +38,11 @@ def upper(slots: int, jobs: Sequence[Work], *, points: int = POINTS) -> float:
     Args:
         slots: how many jobs can run at once.
         jobs: all that count.
-        points: of the grid on which intervals begin and end.
+        points: of the grid on which intervals begin and end, about.
     """
     if not jobs:
         return 1.0
-    begin = min(job.due for job in jobs)
-    end = max(job.deadline + job.length for job in jobs)
-    grid = sorted({begin + (end - begin) * n // (points - 1) for n in range(points)} | {end})
+    grid = _grid(jobs, points // 3)
     inside = _Inside(jobs, grid)
     best = [0.0] * len(grid)
     for right in range(1, len(grid)):
@@ -54,6 +52,18 @@ def upper(slots: int, jobs: Sequence[Work], *, points: int = POINTS) -> float:
             if inside.work(left, right) > work_max:
                 best[right] = max(best[right], best[left] + inside.lost(left, right, work_max))
     return (len(jobs) - math.floor(best[-1] + 1e-9)) / len(jobs)
+
+
+def _grid(jobs: Sequence[Work], points: int) -> list[int]:
+    """Return instants at even distances, and where jobs come due and end, by their numbers."""
+    dues = sorted(job.due for job in jobs)
+    ends = sorted(job.deadline + job.length for job in jobs)
+    begin, end, last = dues[0], ends[-1], len(jobs) - 1
+    return sorted(
+        {begin + (end - begin) * n // points for n in range(points + 1)}
+        | {dues[last * n // points] for n in range(points + 1)}
+        | {ends[last * n // points] for n in range(points + 1)}
+    )
 
 
 class _Inside:
