@@ -67,6 +67,10 @@ class Ready:
                 return
             yield shown
 
+    def has(self, tenant: str) -> bool:
+        """Tell whether a tenant has any jobs here."""
+        return tenant in self._by_tenant
+
     def of(self, tenant: str) -> Iterator[Shown]:
         """Yield a tenant's jobs in its own order; it may have none."""
         return (entry[-1] for entry in self._by_tenant.get(tenant, ()))

@@ -7,6 +7,7 @@ When a port or the scheduler's arguments change, this is the one module to adapt
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
@@ -102,15 +103,19 @@ def candidate(job: Job) -> Candidate:
 def heads(ready: Ready, query: HeadsQuery, now: datetime) -> Heads:
     """Return the bounded view of a use case's ready jobs, as the Postgres adapter has it."""
     named: tuple[str, ...] = getattr(query, "tenants", ())
-    counts, full = _pressing(ready, query, now)
-    walk, resume = _walk(ready, query, len(counts)) if full else ([], "")
-    shown = dict.fromkeys([*named, *counts, *walk])
+    pressing = _pressing(ready, query, now)
+    counts = Counter(each.job.tenant_id for each in pressing)
+    walk, resume = _walk(ready, query, len(counts)) if len(pressing) >= query.limit else ([], "")
+    shown = [each for each in dict.fromkeys([*named, *counts, *walk]) if ready.has(each)]
     per_tenant = -(-2 * query.limit // max(1, len(shown)))
     seen: list[Candidate] = []
     for tenant in shown:
-        most = min(query.limit, counts.get(tenant, 0) + per_tenant)
+        most = min(query.limit, counts[tenant] + per_tenant)
         due = (each.candidate for each in ready.of(tenant) if each.job.run_at <= now)
         seen += islice(due, most)
+    if NAMES_TENANTS:  # what presses is shown even where its tenant would begin with others
+        urgent = (each.candidate for each in pressing if each.job.run_at <= now)
+        seen = list({id(each): each for each in chain(seen, urgent)}.values())
     late: tuple[Candidate, ...] = ()
     if query.late_policy is LatePolicy.EXPIRE:
         over = (each for each, _ in ready.by_deadline() if each.deadline_at < now)
@@ -118,8 +123,8 @@ def heads(ready: Ready, query: HeadsQuery, now: datetime) -> Heads:
     return Heads(ready=tuple(seen), late=late, resume=resume)
 
 
-def _pressing(ready: Ready, query: HeadsQuery, now: datetime) -> tuple[dict[str, int], bool]:
-    """Count the most urgent jobs by tenant; also tell whether there may be more of them.
+def _pressing(ready: Ready, query: HeadsQuery, now: datetime) -> list[Shown]:
+    """Return the most urgent jobs.
 
     With named tenants the most urgent are those that can still be on time, and what is past its
     deadline comes behind them; without, the deadline alone decides.
@@ -127,10 +132,7 @@ def _pressing(ready: Ready, query: HeadsQuery, now: datetime) -> tuple[dict[str,
     urgent: Iterator[Shown] = ready.by_deadline()
     if NAMES_TENANTS:
         urgent = chain(ready.by_deadline(since=now), ready.past(now))
-    counts: dict[str, int] = {}
-    for job, _ in islice(urgent, query.limit):
-        counts[job.tenant_id] = counts.get(job.tenant_id, 0) + 1
-    return counts, sum(counts.values()) >= query.limit
+    return list(islice(urgent, query.limit))
 
 
 def _walk(ready: Ready, query: HeadsQuery, pressing: int) -> tuple[list[str], str]:
