@@ -25,7 +25,9 @@ from benchmarks.fairness.units import Measured, Unit
 HOME = ROOT / ".async_jobs" / "fairness"
 PACKAGE = "async_jobs"
 RIG = Path(__file__).parent
-NOT_MEASURING = {"__main__.py", "beside.py", "goals.py", "pictures.py", "report.py"}
+NOT_MEASURING = {
+    *("__main__.py", "beside.py", "elsewhere.py", "goals.py", "pictures.py", "report.py"),
+}
 PLAIN_ALONE = {"bound.py"}
 OURS_ALONE = {"fleet.py", "lanes.py", "ordered.py", "ready.py", "rig.py", "shapes.py", "store.py"}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import ROOT, Missing, python_of
+from benchmarks.fairness import elsewhere
 from benchmarks.fairness.cases import ON_TIME, TITLES
 from benchmarks.fairness.goals import GOALS, TIMES_BOUND
 from benchmarks.fairness.units import BOUND, EXISTS, OURS, Measured
@@ -100,7 +101,7 @@ def drawn(report: Report, directory: Path) -> list[Path] | Missing:
 
 def markdown(report: Report) -> str:
     """Return goals and tables."""
-    return "\n".join([*_head(report), *goals(report), *_sections(report)])
+    return "\n".join([*_head(report), *goals(report), *_sections(report), *elsewhere.lines()])
 
 
 def _head(report: Report) -> Iterator[str]:
