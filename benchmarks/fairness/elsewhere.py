@@ -30,24 +30,26 @@ class Row(NamedTuple):
     figures: Figures
 
 
-def write(rows: Sequence[Row], path: Path = FILE) -> list[Path]:
-    """Keep the figures."""
+def write(rows: Sequence[Row], commit: str, path: Path = FILE) -> Path:
+    """Keep the figures, and of which commit async_jobs was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    return [path]
+    kept = {"commit": commit, "rows": [row._asdict() for row in rows]}
+    path.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return path
 
 
 def lines(path: Path = FILE) -> Iterator[str]:
     """Yield the table of what was kept; nothing if nothing was."""
     if not path.exists():
         return
-    rows = [Row(*each) for each in json.loads(path.read_text("utf-8"))]
+    kept = json.loads(path.read_text("utf-8"))
+    rows = [Row(**each) for each in kept["rows"]]
     yield "## What you would get elsewhere"
     yield ""
     yield (
         "Real time: jobs of 50 to 100 ms on four slots, each system by its own rules with its own"
-        " worker. `python -m benchmarks.fairness.peers` repeats it; other than the tables above it"
-        " depends on the machine. *Ideal* knows no latency."
+        f" worker; async_jobs at `{kept['commit']}`. `python -m benchmarks.fairness.peers` repeats"
+        " it; other than the tables above it depends on the machine. *Ideal* knows no latency."
     )
     yield ""
     yield f"| | | | {ON_TIME} | {MEAN} | {P99} |"

@@ -27,6 +27,7 @@ class Report:
         command: that repeats it.
         seeds: of its traces.
         runs: what was measured of each package, of this checkout's with bounds and baselines.
+        elsewhere: where figures of other systems are kept, if there are any.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Report:
     command: str
     seeds: Sequence[int]
     runs: Mapping[str, Sequence[Measured]]
+    elsewhere: Path = elsewhere.FILE
 
     def __post_init__(self) -> None:
         bounds = {_group(m): m.figures[ON_TIME] for m in self.runs[OURS] if m.unit.system == BOUND}
@@ -101,7 +103,9 @@ def drawn(report: Report, directory: Path) -> list[Path] | Missing:
 
 def markdown(report: Report) -> str:
     """Return goals and tables."""
-    return "\n".join([*_head(report), *goals(report), *_sections(report), *elsewhere.lines()])
+    return "\n".join(
+        [*_head(report), *goals(report), *_sections(report), *elsewhere.lines(report.elsewhere)]
+    )
 
 
 def _head(report: Report) -> Iterator[str]:

@@ -210,7 +210,7 @@ def test_the_rig_does_the_same_twice(config: str) -> None:
     """The application's scheduler on a day of a minute: every job is executed exactly once."""
 
     def ran(seed: int) -> Ran:
-        whole = traces.day(seed, config, jobs=10_000)
+        whole = traces.day(seed, config, jobs=2_000)
         return rig.run(replace(whole, work=whole.work[:120]))
 
     first = ran(5)

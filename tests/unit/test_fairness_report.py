@@ -24,7 +24,12 @@ def a_report(**runs: list[Measured]) -> report.Report:
     """Return a report of the package, and of other commits."""
     labels = {OURS if name == "ours" else f"{OURS} {name}": each for name, each in runs.items()}
     return report.Report(
-        name="fairness", commit="abc", command="make fairness", seeds=[1, 2], runs=labels
+        name="fairness",
+        commit="abc",
+        command="make fairness",
+        seeds=[1, 2],
+        runs=labels,
+        elsewhere=Path("nowhere"),
     )
 
 
@@ -119,7 +124,7 @@ def test_what_others_do_is_told_if_it_was_measured(tmp_path: Path) -> None:
     assert list(elsewhere.lines(path)) == []
     figures = {elsewhere.ON_TIME: 0.5, elsewhere.MEAN: 1.25, elsewhere.P99: 3.0}
 
-    elsewhere.write([elsewhere.Row("dump", "celery", "plain", figures)], path)
+    elsewhere.write([elsewhere.Row("dump", "celery", "plain", figures)], "abc", path)
 
     about = elsewhere.ABOUT["dump"]
     row = f"| {about} | celery | in the order they came | 0.50 | 1.25 | 3.00 |"
