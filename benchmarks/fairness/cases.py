@@ -283,7 +283,7 @@ def _fill() -> None:
         make = _made(traces.overload, kind=kind)
         overload.group(kind, make, "one slack", quick="one" if kind != "fixed" else "")
         if kind == "lognormal":
-            for late in ("sideline", "expire"):
+            for late in ("run", "sideline", "expire"):
                 overload.group(f"{kind}, {late}", _late(make, late), "one slack", baselines=False)
 
     blocked = _Section("blocked", attained)

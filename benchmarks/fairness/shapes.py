@@ -21,6 +21,7 @@ from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import Job
 from async_jobs.domain.limits import Limits
 from async_jobs.domain.scheduling import Candidate
+from async_jobs.ports import store as store_port
 from async_jobs.ports.store import Heads, HeadsQuery
 from async_jobs.ports.workers import WorkerInfo, Workers
 from benchmarks.fairness.ready import Ready, Shown
@@ -30,6 +31,8 @@ KEEPS_PLACES = "lanes" in inspect.signature(Room.__init__).parameters
 ANNOUNCES_RUN_TIMES = any(each.name == "run_times" for each in fields(WorkerInfo))
 KNOWS_TYPES = "type" in Candidate._fields
 NAMES_TENANTS = any(each.name == "tenants" for each in fields(HeadsQuery))
+RUNNING_COUNT: Callable[..., Any] = vars(store_port)["RunningCount"]
+"""The port's tuple, wherever it is defined."""
 
 
 class World(NamedTuple):
@@ -88,7 +91,9 @@ def worker_info(
 
 def candidate(job: Job) -> Candidate:
     """Return what a scheduler is shown of a ready job."""
-    more: dict[str, Any] = {"type": job.type} if KNOWS_TYPES else {}
+    more: dict[str, Any] = {}
+    if KNOWS_TYPES:
+        more = {"type": job.type, "tolerance_seconds": job.delay_tolerance.total_seconds()}
     return Candidate(
         id=job.id,
         tenant_id=job.tenant_id,

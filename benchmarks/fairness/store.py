@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import count, islice
+from typing import Any
 from uuid import UUID
 
 from async_jobs.domain.errors import IllegalTransition
@@ -23,7 +24,6 @@ from async_jobs.ports.store import (
     Duplicate,
     Heads,
     HeadsQuery,
-    RunningCount,
     Success,
     Upcoming,
 )
@@ -309,10 +309,10 @@ class IndexedTurn:
         """What is to be stored when the turn ends without an error."""
         return iter(self._leased.values())
 
-    async def running(self) -> Sequence[RunningCount]:
+    async def running(self) -> Sequence[Any]:
         """See `DispatchTurn`. Asked before anything is leased in the turn."""
         return [
-            RunningCount(*group, claimed, unclaimed)
+            shapes.RUNNING_COUNT(*group, claimed, unclaimed)
             for group, (claimed, unclaimed) in self._running.items()
         ]
 
