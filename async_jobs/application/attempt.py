@@ -6,13 +6,14 @@ import asyncio
 import contextvars
 import inspect
 import math
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from concurrent.futures import Executor
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import cast
 
 from async_jobs.application.outcomes import StopRequested, event_of
-from async_jobs.application.registry import Handler, JobContext
+from async_jobs.application.registry import Handler, JobContext, JobRegistry
 from async_jobs.domain import lifecycle
 from async_jobs.domain.bounds import check_result
 from async_jobs.domain.errors import InvalidJobError
@@ -66,6 +67,7 @@ class Attempt:
         self.held_until = held_until
         self.handler = handler
         self.timeout_seconds = timeout_seconds
+        self.waits_since: float | None = None  # a suspect, until it is alone
         self.began_at: float | None = None
         self.stopped_at: float | None = None
         self.stop_reason: StopReason | None = None
@@ -161,3 +163,34 @@ class Attempt:
                 return lifecycle.Released()
             case _:
                 return None
+
+
+def attempts_of(
+    jobs: Iterable[Job],
+    registry: JobRegistry,
+    clock: Clock,
+    *,
+    timeout_seconds: float,
+    margin: timedelta,
+) -> list[Attempt]:
+    """Return the attempts that claimed jobs are.
+
+    Args:
+        jobs: what was claimed, mostly in one batch.
+        registry: the handlers.
+        clock: the store's time.
+        timeout_seconds: the longest run where the handler sets none of its own.
+        margin: how long before its lease ends an unrenewed handler is stopped.
+    """
+    attempts = []
+    end: datetime | None = None
+    held_until = -math.inf
+    for job in jobs:
+        if job.lease_expires_at is not None and job.lease_expires_at is not end:
+            end = job.lease_expires_at  # mostly that of the whole batch
+            held_until = clock.monotonic() + (end - margin - clock.now()).total_seconds()
+        handler = registry.get(job.type)
+        own = None if handler is None else handler.timeout_seconds
+        timeout = timeout_seconds if own is None else own
+        attempts.append(Attempt(job, handler, timeout_seconds=timeout, held_until=held_until))
+    return attempts

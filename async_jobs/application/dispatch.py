@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TypeAlias
 from uuid import UUID
 
-from async_jobs.domain.deadline import LatePolicy, is_late
+from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.dispatching import Chosen, Round, Seen, TurnView
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.facts import JobLeased, UseCaseSkipped
+from async_jobs.domain.fairness import ServiceMemory
 from async_jobs.domain.job import HandOff
-from async_jobs.domain.limits import Limits, queue_of
-from async_jobs.domain.scheduling import (
-    Candidate,
-    Selection,
-    SelectionRequest,
-    grant,
-    select,
-    share_window,
-)
+from async_jobs.domain.limits import Limits, TenantQuota, queue_of
+from async_jobs.domain.pools import Fleet
+from async_jobs.domain.scheduling import Candidate, grant
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.queue import AdjacentQueue, JobQueue
-from async_jobs.ports.store import DispatchTurn, Heads, HeadsQuery, JobStore, RunningCount
+from async_jobs.ports.store import DispatchTurn, Heads, HeadsQuery, JobStore
 from async_jobs.ports.telemetry import Telemetry
-
-WindowOf: TypeAlias = Callable[[str, int], int]
-"""(queue, its unclaimed hand-offs) → how many more it may hold."""
 
 LEASES_MAX = 1_000
 # Looking at fewer jobs than this would blind the policy to tenants when few places are free.
@@ -47,12 +39,14 @@ class Dispatched:
         by_queue: the hand-offs of what was leased.
         sent: queues beside the jobs, whose hand-offs were sent with their leases.
         expired: late jobs to bury.
+        late: the use cases that showed late jobs which go behind others.
         more: places are left, and there may be jobs for them that the turn did not see.
     """
 
     by_queue: Mapping[str, Sequence[HandOff]] = field(default_factory=dict)
     sent: Collection[str] = ()
     expired: Sequence[Candidate] = ()
+    late: Collection[str] = ()
     more: bool = False
 
     @property
@@ -65,7 +59,7 @@ class Dispatcher:
     """Leases by the scheduling policy.
 
     Of each use case it remembers where its walk over tenants stands, and which queues its jobs
-    were for when it last looked.
+    were for when it last looked; of each tenant that waits, what it has had (`memory`).
 
     Args:
         queue_of: the lanes; where one is beside the jobs, it hands off too. None hands nothing
@@ -81,6 +75,7 @@ class Dispatcher:
         *,
         queue_of: Callable[[str], JobQueue] | None = None,
     ) -> None:
+        self.memory = ServiceMemory()
         self._config = config
         self._store = store
         self._clock = clock
@@ -88,11 +83,14 @@ class Dispatcher:
         self._queue_of = queue_of
         self._resume: dict[str, str] = {}
         self._fed: dict[str, frozenset[str]] = {}
+        self._hidden: set[str] = set()
+        """The use cases that had more ready jobs than were shown."""
+        self._limited = _Limited()
 
     async def dispatch(
         self,
         use_cases: Collection[str],
-        window_of: WindowOf,
+        fleet: Fleet,
         lease_for: timedelta,
         *,
         limit: int = LEASES_MAX,
@@ -103,7 +101,7 @@ class Dispatcher:
 
         Args:
             use_cases: names, each configured.
-            window_of: how many more hand-offs a queue may hold.
+            fleet: the slots there are to run them.
             lease_for: how long the leases last unless a worker claims them.
             limit: how many jobs to lease at most, at most 1,000.
 
@@ -111,7 +109,7 @@ class Dispatcher:
             AsyncJobsError: the store is unavailable or set up wrongly.
         """
         try:
-            return await self._turn(use_cases, window_of, lease_for, limit)
+            return await self._turn(use_cases, fleet, lease_for, limit)
         except AsyncJobsError:
             raise
         except Exception as error:
@@ -121,42 +119,67 @@ class Dispatcher:
         parts: list[Dispatched] = []
         for name in use_cases:
             left = limit - sum(len(part.handoffs) for part in parts)
-            parts.append(await self.dispatch([name], window_of, lease_for, limit=left))
+            parts.append(await self.dispatch([name], fleet, lease_for, limit=left))
         return _merged(parts)
 
     async def _turn(
-        self, use_cases: Collection[str], window_of: WindowOf, lease_for: timedelta, limit: int
+        self, use_cases: Collection[str], fleet: Fleet, lease_for: timedelta, limit: int
     ) -> Dispatched:
         await self._clock.sync()
-        quotas = self._config.per_tenant_quotas
-        limited = frozenset(t for t, quota in quotas.items() if quota.max_running is not None)
+        limited = self._limited.of(self._config.per_tenant_quotas)
         async with self._store.turn(use_cases, limited) as turn:
             if not turn.use_cases:
                 return Dispatched()
             now = self._clock.now()
-            unheld = limited - turn.tenants
-            window = _at_most(limit, window_of)
-            view = _View(self._config, await turn.running(), window, unheld)
+            # To subtract all from all costs by their number, turn after turn.
+            held_all = len(turn.tenants) == len(limited)
+            unheld = frozenset() if held_all else limited - turn.tenants
+            view = TurnView(
+                self._config,
+                await turn.running(),
+                fleet,
+                self.memory,
+                tenants_unheld=unheld,
+                limit=limit,
+                now=now,
+            )
             queries = self._queries(turn, view)
             heads = await turn.heads(queries, now) if queries else {}
-            self._resume |= {name: each.resume for name, each in heads.items()}
-            self._fed |= {name: each.queues for name, each in heads.items()}
-            selections = view.selections(heads, now)
-            chosen = [c for selection in selections.values() for c in selection.chosen]
-            grants = [grant(c, until=now + lease_for, now=now) for c in chosen[: max(0, limit)]]
-            lanes = self._lanes_of(chosen)
+            seen = self._seen(queries, heads)
+            chosen = view.choose(seen)
+            grants = [grant(c, until=now + lease_for, now=now) for _, c in chosen.chosen]
+            lanes = self._lanes_of(c for _, c in chosen.chosen)
             leased = await turn.lease(grants, onto=lanes)
             sees_all = not unheld and len(turn.use_cases) == len(use_cases)
             more = (
                 len(grants) >= limit
                 or not sees_all
-                or view.leaves_places(queries, heads, selections)
+                or chosen.more
+                or _leaves_places(view, seen, chosen)
             )
         seqs = {each.job_id: each.lease_seq for each in grants if each.job_id in leased}
         sent = {lane.name for lane in lanes}
-        return self._dispatched(selections, seqs, now, sent=sent, more=bool(leased) and more)
+        dispatched = self._dispatched(chosen, seqs, now, sent=sent)
+        return replace(dispatched, late=chosen.late, more=bool(leased) and more)
 
-    def _lanes_of(self, chosen: Sequence[Candidate]) -> list[AdjacentQueue]:
+    def _seen(
+        self, queries: Sequence[HeadsQuery], heads: Mapping[str, Heads]
+    ) -> Mapping[str, Seen]:
+        """Return what the heads show, and remember what to ask next time."""
+        seen: dict[str, Seen] = {}
+        for query in queries:
+            name = query.use_case
+            shown = heads.get(name)
+            if shown is None:
+                continue
+            self._resume[name] = shown.resume
+            self._fed[name] = shown.queues
+            whole = len(shown.ready) < query.limit
+            (self._hidden.discard if whole else self._hidden.add)(name)
+            seen[name] = Seen(ready=shown.ready, late=shown.late, named=query.tenants, whole=whole)
+        return seen
+
+    def _lanes_of(self, chosen: Iterable[Candidate]) -> list[AdjacentQueue]:
         """Return the lanes beside the jobs for which something was chosen."""
         lanes: list[AdjacentQueue] = []
         if self._queue_of is not None:
@@ -168,7 +191,7 @@ class Dispatcher:
                         lanes.append(lane)
         return lanes
 
-    def _queries(self, turn: DispatchTurn, view: _View) -> list[HeadsQuery]:
+    def _queries(self, turn: DispatchTurn, view: TurnView) -> list[HeadsQuery]:
         policies = {
             name: self._config.use_case_configs[name].late_policy for name in turn.use_cases
         }
@@ -179,17 +202,27 @@ class Dispatcher:
             if view.free(name) > 0 or policies[name] is LatePolicy.EXPIRE
         ]
         part = _level([view.free(name) for name in looking if self._fed.get(name) != frozenset()])
-        return [
-            HeadsQuery(
-                use_case=name,
-                limit=self._look_at(name, view, part),
-                after=self._resume.get(name, ""),
-                late_policy=policies[name],
-            )
-            for name in looking
-        ]
+        return [self._query(name, policies[name], view, part) for name in looking]
 
-    def _look_at(self, use_case: str, view: _View, part: int) -> int:
+    def _query(self, use_case: str, policy: LatePolicy, view: TurnView, part: int) -> HeadsQuery:
+        limit = self._look_at(use_case, view, part)
+        tenants: tuple[str, ...] = ()
+        if use_case in self._hidden:
+            # Who waits for longest must be seen, whatever is more urgent.
+            tenants = view.owed(use_case, self._queues_of(use_case), -(-limit // 2))
+        return HeadsQuery(
+            use_case=use_case,
+            limit=limit,
+            tenants=tenants,
+            after=self._resume.get(use_case, ""),
+            late_policy=policy,
+        )
+
+    def _queues_of(self, use_case: str) -> set[str]:
+        config = self._config.use_case_configs[use_case]
+        return {queue_of(use_case, config), *self._fed.get(use_case, ())}
+
+    def _look_at(self, use_case: str, view: TurnView, part: int) -> int:
         """Return at how many ready jobs to look: as many as could be leased, within bounds.
 
         Args:
@@ -202,41 +235,37 @@ class Dispatcher:
         room = min(view.free(use_case), LEASES_MAX)
         if config.late_policy is LatePolicy.EXPIRE:  # to bury a job takes no place
             return max(room, HEADS_MIN)
-        queues = {queue_of(use_case, config), *self._fed.get(use_case, ())}
-        windows = sum(view.window(queue) for queue in queues)
+        windows = sum(view.window(queue, use_case) for queue in self._queues_of(use_case))
         if not windows:
             return HEADS_LEAST
         return max(min(room, windows, part), min(HEADS_MIN, part), HEADS_LEAST)
 
     def _dispatched(
         self,
-        selections: Mapping[str, Selection],
+        chosen: Round,
         seqs: Mapping[UUID, int],
         now: datetime,
         *,
         sent: Collection[str],
-        more: bool,
     ) -> Dispatched:
         by_queue: dict[str, list[HandOff]] = {}
-        for use_case, selection in selections.items():
-            leased = [(c, seqs[c.id]) for c in selection.chosen if c.id in seqs]
-            for c, seq in leased:
-                by_queue.setdefault(c.queue, []).append(HandOff(c.id, seq, c.tenant_id))
-            self._tell(use_case, leased, now)
-        expired = [c for selection in selections.values() for c in selection.expired]
-        return Dispatched(by_queue=by_queue, sent=sent, expired=expired, more=more)
+        leased = [each for each in chosen.chosen if each[1].id in seqs]
+        for _, c in leased:
+            by_queue.setdefault(c.queue, []).append(HandOff(c.id, seqs[c.id], c.tenant_id))
+        self._tell(leased, seqs, now)
+        return Dispatched(by_queue=by_queue, sent=sent, expired=chosen.expired)
 
-    def _tell(self, use_case: str, leased: Sequence[tuple[Candidate, int]], now: datetime) -> None:
+    def _tell(self, leased: Sequence[Chosen], seqs: Mapping[UUID, int], now: datetime) -> None:
         if self._telemetry is None or not self._telemetry.wants(JobLeased):
             return
-        for c, seq in leased:
+        for use_case, c in leased:
             self._telemetry.record(
                 JobLeased(
                     at=now,
                     job_id=c.id,
                     tenant_id=c.tenant_id,
                     use_case=use_case,
-                    lease_seq=seq,
+                    lease_seq=seqs[c.id],
                     queue=c.queue,
                 )
             )
@@ -248,113 +277,37 @@ class Dispatcher:
             self._telemetry.record(UseCaseSkipped(at=at, use_case=use_case, error=told))
 
 
-class _View:
-    """What a turn saw, and the policy applied to it, use case by use case."""
+class _Limited:
+    """The tenants that `max_running` limits, kept as long as the quotas stay what they are."""
 
-    def __init__(
-        self,
-        config: Limits,
-        counts: Sequence[RunningCount],
-        window_of: WindowOf,
-        tenants_unheld: frozenset[str],
-    ) -> None:
-        self._config = config
-        self._window_of = window_of
-        self._tenants_unheld = tenants_unheld
-        self._running: defaultdict[str, defaultdict[str, int]] = defaultdict(_counts)
-        self._tenant_running: Counter[str] = Counter()
-        self._unclaimed: Counter[str] = Counter()
-        self._windows: dict[str, int] = {}
-        for count in counts:
-            running = count.claimed + count.unclaimed
-            self._running[count.use_case][count.tenant_id] += running
-            self._tenant_running[count.tenant_id] += running
-            self._unclaimed[count.queue] += count.unclaimed
+    def __init__(self) -> None:
+        self._quotas: Mapping[str, TenantQuota] = {}
+        self._tenants: frozenset[str] = frozenset()
 
-    def free(self, use_case: str) -> int:
-        """Return how many more jobs of the use case may run."""
-        running = sum(self._running[use_case].values())
-        return self._config.use_case_configs[use_case].max_concurrent - running
-
-    def window(self, queue: str) -> int:
-        """Return how many more hand-offs a queue may hold in this turn."""
-        if queue not in self._windows:
-            self._windows[queue] = max(0, self._window_of(queue, self._unclaimed[queue]))
-        return self._windows[queue]
-
-    def selections(self, heads: Mapping[str, Heads], now: datetime) -> Mapping[str, Selection]:
-        """Select in each use case, the most pressing one first, then share the windows."""
-        selections: dict[str, Selection] = {}
-        for use_case in sorted(heads, key=lambda name: (_most_urgent(heads[name], now), name)):
-            selection = self._select(use_case, heads[use_case], now)
-            selections[use_case] = selection
-            # Tenants are limited over all use cases: the next one sees what this one took.
-            self._tenant_running.update(candidate.tenant_id for candidate in selection.chosen)
-        return self._within_windows(selections)
-
-    def leaves_places(
-        self,
-        queries: Sequence[HeadsQuery],
-        heads: Mapping[str, Heads],
-        selections: Mapping[str, Selection],
-    ) -> bool:
-        """Tell whether jobs that were not shown might have been chosen as well."""
-        taken = Counter(c.queue for selection in selections.values() for c in selection.chosen)
-        return any(
-            # All are shown when they are fewer than was asked for.
-            len(heads[name].ready) >= query.limit
-            and len(selections[name].chosen) < self.free(name)
-            and any(taken[queue] < self.window(queue) for queue in heads[name].queues)
-            for query in queries
-            if (name := query.use_case) in selections
-        )
-
-    def _select(self, use_case: str, heads: Heads, now: datetime) -> Selection:
-        config = self._config.use_case_configs[use_case]
-        expires = config.late_policy is LatePolicy.EXPIRE
-        known: Collection[Candidate] = heads.ready
-        if heads.late:
-            known = {c.id: c for c in (*heads.ready, *heads.late)}.values()
-        windows = {queue: self.window(queue) for queue in {c.queue for c in known}}
-        if not all(windows.values()):
-            # What waits for a full queue must not stand before what waits for another one;
-            # only what is to be buried needs no room.
-            known = [
-                c for c in known if windows[c.queue] or (expires and is_late(c.deadline_at, now))
-            ]
-        return select(
-            SelectionRequest(
-                config=config,
-                now=now,
-                running=self._running[use_case],
-                tenant_running=self._tenant_running,
-                quotas=self._config.per_tenant_quotas,
-                window=sum(windows.values()),
-                candidates=known,
-                tenants_unheld=self._tenants_unheld,
-                explain=False,
+    def of(self, quotas: Mapping[str, TenantQuota]) -> frozenset[str]:
+        """Return the limited ones among those with a quota."""
+        # Quotas may be changed in place: to compare them costs a fifth of sorting them out.
+        if self._quotas != quotas:
+            self._quotas = dict(quotas)
+            self._tenants = frozenset(
+                tenant for tenant, quota in quotas.items() if quota.max_running is not None
             )
-        )
+        return self._tenants
 
-    def _within_windows(self, selections: Mapping[str, Selection]) -> Mapping[str, Selection]:
-        chosen = Counter(c.queue for selection in selections.values() for c in selection.chosen)
-        if len(chosen) == 1:
-            return share_window(selections, self.window(*chosen), explain=False)
-        crowded = [queue for queue, count in chosen.items() if count > self.window(queue)]
-        for queue in crowded:
-            of_queue = {
-                name: replace(s, chosen=tuple(c for c in s.chosen if c.queue == queue))
-                for name, s in selections.items()
-            }
-            shared = share_window(of_queue, self.window(queue), explain=False)
-            kept = {c.id for selection in shared.values() for c in selection.chosen}
-            selections = {
-                name: replace(
-                    s, chosen=tuple(c for c in s.chosen if c.queue != queue or c.id in kept)
-                )
-                for name, s in selections.items()
-            }
-        return selections
+
+def _leaves_places(view: TurnView, seen: Mapping[str, Seen], chosen: Round) -> bool:
+    """Tell whether jobs that were not shown might have been chosen as well."""
+    of_queues = Counter(candidate.queue for _, candidate in chosen.chosen)
+    of_use_cases = Counter(use_case for use_case, _ in chosen.chosen)
+    return any(
+        not each.whole
+        and of_use_cases[name] < view.free(name)
+        and any(
+            of_queues[queue] < view.window(queue, name)
+            for queue in {candidate.queue for candidate in each.ready}
+        )
+        for name, each in seen.items()
+    )
 
 
 def _level(rooms: Iterable[int]) -> int:
@@ -369,18 +322,6 @@ def _level(rooms: Iterable[int]) -> int:
     return LEASES_MAX
 
 
-def _counts() -> defaultdict[str, int]:
-    return defaultdict(int)
-
-
-def _at_most(limit: int, window_of: WindowOf) -> WindowOf:
-    return lambda queue, unclaimed: min(limit, window_of(queue, unclaimed))
-
-
-def _most_urgent(heads: Heads, now: datetime) -> datetime:
-    return min((candidate.deadline_at for candidate in heads.ready), default=now)
-
-
 def _merged(parts: Sequence[Dispatched]) -> Dispatched:
     by_queue: dict[str, list[HandOff]] = {}
     for part in parts:
@@ -390,5 +331,6 @@ def _merged(parts: Sequence[Dispatched]) -> Dispatched:
         by_queue=by_queue,
         sent={queue for part in parts for queue in part.sent},
         expired=[c for part in parts for c in part.expired],
+        late={name for part in parts for name in part.late},
         more=any(part.more for part in parts),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 
 from async_jobs.application.waiting import all_done, end
@@ -13,6 +14,15 @@ from async_jobs.ports.clock import Clock
 from async_jobs.ports.workers import WorkerInfo, Workers
 
 WITHDRAW_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a worker is: a fresh id for every start, and what it tells of itself."""
+
+    worker_id: str
+    host: str = "unknown"
+    version: str = "unknown"
 
 
 async def keep_announcing(

@@ -19,6 +19,7 @@ from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import AsyncJobsError, IllegalTransition
 from async_jobs.domain.job import Job, Phase
 from async_jobs.ports.clock import Clock
+from async_jobs.ports.signal import Signal, cancellation
 from async_jobs.ports.store import JobStore
 
 BATCH_MAX = 1_000
@@ -60,6 +61,10 @@ class Renewals:
     def holds(self, job_id: UUID) -> bool:
         """Tell whether this process holds a lease of the job."""
         return job_id in self._attempts
+
+    def holds_only(self, attempt: Attempt) -> bool:
+        """Tell whether no lease is held but that of an attempt."""
+        return all(each is attempt for each in self._attempts.values())
 
     async def renew(self, store: JobStore, clock: Clock) -> None:
         """Extend every lease held; learn which were lost and which jobs are to be cancelled.
@@ -175,6 +180,23 @@ class RenewalHost(Protocol):
     def stop(self) -> None:
         """Cease to renew."""
         ...
+
+
+async def hear_cancellations(
+    signal: Signal,
+    worker_id: str,
+    *,
+    timeout_seconds: float,
+    renew: Callable[[], None],
+) -> None:
+    """Renew at once when a cancellation was asked for, until cancelled.
+
+    Renewing is how it is learned what was asked for.
+    """
+    topic = cancellation(worker_id)
+    while True:
+        if await signal.wait(topic, timeout_seconds=timeout_seconds):
+            renew()
 
 
 class RenewalThread:

@@ -21,10 +21,12 @@ class Room:
 
     Attributes:
         changed: to be set whenever fewer jobs are in hand; cleared by whoever waits for it.
+        on_given_back: called whenever fewer places are reserved.
     """
 
     def __init__(self, places: int, *, in_hand: Callable[[], int], clock: Clock) -> None:
         self.changed = asyncio.Event()
+        self.on_given_back: Callable[[], None] = lambda: None
         self._places = places
         self._in_hand = in_hand
         self._clock = clock
@@ -71,15 +73,16 @@ class Room:
 
     @property
     def _free(self) -> int:
-        return self._places - self._in_hand() - self._reserved
+        return self._places - self._in_hand() - self.reserved
 
     @property
-    def _reserved(self) -> int:
+    def reserved(self) -> int:
+        """How many places are kept for what lanes were asked for."""
         return sum(share.reserved for share in self._shares)
 
     def _part(self, share: Share) -> int:
         full = sum(each.full or each is share for each in self._shares)
-        return min(-(-(self._free + self._reserved) // full), self._free)
+        return min(-(-(self._free + self.reserved) // full), self._free)
 
 
 class Share:
@@ -134,3 +137,4 @@ class Share:
         if self.reserved:
             self.reserved = 0
             self._room.changed.set()
+            self._room.on_given_back()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,12 +15,15 @@ from async_jobs.application.settings import SchedulerSettings
 from async_jobs.application.waiting import all_done, end
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
-from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.crashes import who_waited
 from async_jobs.domain.errors import IllegalTransition, Unavailable
 from async_jobs.domain.facts import Fact, JobsPurged, tell
 from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.domain.limits import Limits
-from async_jobs.domain.scheduling import Candidate, hand_off_window
+from async_jobs.domain.pools import Fleet, pools_of
+from async_jobs.domain.run_times import RunTimes
+from async_jobs.domain.scheduling import Candidate
+from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import JobQueue, Sent
 from async_jobs.ports.signal import DISPATCH, Signal
@@ -33,6 +36,10 @@ BATCH_MAX = 1_000
 STOP_SECONDS = 3.0
 # However long the interval, workers that join are noticed within this time.
 SLOTS_SECONDS = 5.0
+CHECKPOINT = "fairness"
+CHECKPOINT_SECONDS = 5.0
+# A scheduler that found by itself what it should have been told of does not trust signals so long.
+DEAF_SECONDS = 60.0
 _SEND_BACKOFF = BackoffPolicy(base_delay_seconds=1.0, max_delay_seconds=30.0, jitter=0.5)
 
 
@@ -95,10 +102,12 @@ class Scheduler:
         signal: Signal,
         workers: Workers,
         telemetry: Telemetry,
+        checkpoints: Checkpoints | None = None,
         settings: SchedulerSettings | None = None,
     ) -> None:
         self._config = config
         self._store = store
+        self._checkpoints = checkpoints
         self._queue_of = queue_of
         self._clock = clock
         self._chance = chance
@@ -108,11 +117,15 @@ class Scheduler:
         self._settings = settings or SchedulerSettings()
         self._dispatcher = Dispatcher(config, store, clock, telemetry, queue_of=queue_of)
         self._next_run_at: datetime | None = datetime.min.replace(tzinfo=UTC)  # nothing is known
-        self._slots: Mapping[str, int] = {}
+        self._fleet = Fleet(window_min=self._settings.window_min)
+        self._late: Collection[str] = ()
+        """The use cases in which late jobs stood before others when last looked."""
+        self._deaf_until = float("-inf")
         self._send_failures: dict[str, tuple[int, float]] = {}
         self._reaping = _Chore(self._settings.interval_seconds)
         self._counting_slots = _Chore(min(self._settings.interval_seconds, SLOTS_SECONDS))
         self._purging = _Chore(self._settings.purge_interval_seconds)
+        self._remembering = _Chore(CHECKPOINT_SECONDS)
         self._setting_aside = _Chore(self._settings.purge_interval_seconds)
         self._ticked_at: float | None = None
 
@@ -133,18 +146,27 @@ class Scheduler:
         """
         stopping = asyncio.ensure_future(stop.wait())
         failures = 0
+        slept_through = False
         try:
             while not stop.is_set():
                 try:
                     tick = await self._tick_until(stopping)
                     failures = 0
+                    if slept_through and tick.leased and not tick.reaped:
+                        # Something was there to lease, and nobody said so.
+                        self._deaf_until = self._clock.monotonic() + DEAF_SECONDS
+                    slept_through = False
                 except Unavailable as error:
                     on_error(error)
                     failures += 1
                     await self._until(stopping, self._pause_after(failures))
                     continue
                 if not tick.more:
-                    await self._until(stopping, self._pause_seconds(tick))
+                    pause = self._pause_seconds(tick)
+                    if await self._until(stopping, pause):
+                        self._deaf_until = float("-inf")
+                    else:
+                        slept_through = pause >= self._settings.interval_seconds
         finally:
             stopping.cancel()
 
@@ -174,10 +196,12 @@ class Scheduler:
         until_due = (tick.next_run_at - self._clock.now()).total_seconds()
         return min(pause, max(0.0, until_due))
 
-    async def _until(self, stopping: asyncio.Future[Any], seconds: float) -> None:
+    async def _until(self, stopping: asyncio.Future[Any], seconds: float) -> bool:
+        """Pause; returns whether a signal ended it."""
         woken = asyncio.ensure_future(self._signal.wait(DISPATCH, timeout_seconds=seconds))
         try:
             await asyncio.wait((woken, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return woken.done() and woken.result()
         finally:
             woken.cancel()
             with suppress(asyncio.CancelledError):
@@ -198,11 +222,14 @@ class Scheduler:
         upcoming = await self._promote() if self._promotion_presses else None
         if self._counting_slots.is_due(at):
             await self._count_slots()
+        if self._remembering.is_due(at):
+            await self._remember()
         dispatched = await self._dispatcher.dispatch(
             list(self._config.use_case_configs),
-            self._window,
+            replace(self._fleet, closed=self._closed(), hand_off_seconds=self._hand_off_seconds),
             timedelta(seconds=self._settings.dispatch_timeout_seconds),
         )
+        self._late = dispatched.late
         await failpoints.reached(failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND)
         unsent = await self._send(dispatched)
         unseen = 0
@@ -234,26 +261,21 @@ class Scheduler:
 
     @property
     def _promotion_presses(self) -> bool:
-        """Tell whether a dispatch must wait for what came due, or late, since the last one.
+        """Tell whether a dispatch must wait for what came due since the last one.
 
         Otherwise what is ready does not wait for that trip, which follows the dispatch.
         """
-        return bool(self._sidelined()) or self._is_due(self._next_run_at)
+        return self._is_due(self._next_run_at)
 
     def _is_due(self, at: datetime | None) -> bool:
         return at is not None and at <= self._clock.now()
 
     async def _promote(self) -> Upcoming:
         upcoming = await self._store.promote(
-            self._clock.now(), limit=self._settings.promote_limit, sidelined=self._sidelined()
+            self._clock.now(), limit=self._settings.promote_limit, sidelined=sorted(self._late)
         )
         self._next_run_at = upcoming.run_at
         return upcoming
-
-    def _sidelined(self) -> list[str]:
-        """Return the use cases whose late jobs go behind those still on time."""
-        configs = self._config.use_case_configs
-        return [n for n, each in configs.items() if each.late_policy is LatePolicy.SIDELINE]
 
     async def _reap(self) -> tuple[int, bool]:
         """End leases that are over; returns how many, and whether more may be left."""
@@ -261,7 +283,11 @@ class Scheduler:
         over = await self._store.expired(now, limit=self._settings.reap_limit)
         if over:
             await failpoints.reached(failpoints.REAPER_BETWEEN_READ_AND_SAVE)
-        events = [(job, lifecycle.LeaseExpired(self._chance.uniform())) for job in over]
+        waited = who_waited(over)
+        events = [
+            (job, lifecycle.LeaseExpired(self._chance.uniform(), waited=job.id in waited))
+            for job in over
+        ]
         reaped = await self._apply(events, now)
         more = len(over) == self._settings.reap_limit
         if more:
@@ -278,27 +304,45 @@ class Scheduler:
             self._setting_aside.repeat()
         return more
 
-    async def _count_slots(self) -> None:
-        slots: dict[str, int] = {}
-        for worker in await self._workers.live(self._clock.now()):
-            for queue in worker.queues:
-                slots[queue] = slots.get(queue, 0) + worker.slots
-        self._slots = slots
+    async def _remember(self) -> None:
+        """Take over what another scheduler knows of who had how much, or tell what this one does.
 
-    def _window(self, queue: str, unclaimed: int) -> int:
-        _, closed_until = self._send_failures.get(queue, (0, 0.0))
-        if self._clock.monotonic() < closed_until:
-            return 0
-        return hand_off_window(
-            unclaimed=unclaimed,
-            live_slots=self._slots.get(queue, 0),
+        Without it all tenants are equal again, which is fair but to those who have waited.
+        """
+        if self._checkpoints is None:
+            return
+        memory = self._dispatcher.memory
+        if memory.looked_away(self._clock.now()):
+            state = await self._checkpoints.load(CHECKPOINT)
+            if state is not None:
+                memory.restore(state)
+        elif memory.is_contested:
+            await self._checkpoints.save(CHECKPOINT, memory.saved())
+
+    async def _count_slots(self) -> None:
+        workers = await self._workers.live(self._clock.now())
+        self._fleet = Fleet(
+            pools=pools_of((worker.queues, worker.slots) for worker in workers),
             window_min=self._settings.window_min,
+            run_times=RunTimes.merged(worker.run_times for worker in workers),
         )
+
+    @property
+    def _hand_off_seconds(self) -> float:
+        """Return how long a slot is idle at most before it is noticed and filled again."""
+        usual = self._settings.hand_off_seconds
+        is_deaf = self._clock.monotonic() < self._deaf_until
+        return max(usual, self._settings.interval_seconds) if is_deaf else usual
+
+    def _closed(self) -> frozenset[str]:
+        """Return the queues that are left alone because they accepted nothing lately."""
+        now = self._clock.monotonic()
+        return frozenset(queue for queue, (_, until) in self._send_failures.items() if now < until)
 
     async def _send(self, dispatched: Dispatched) -> int:
         """Send to all queues at once; takes back what a transport did not accept."""
         by_queue = dispatched.by_queue
-        if not self._slots.keys() >= by_queue.keys():
+        if not self._fleet.knows(by_queue):
             # Their first workers may have come: until that is seen, their windows are small.
             self._counting_slots.repeat()
         by_queue = {queue: by_queue[queue] for queue in by_queue if queue not in dispatched.sent}

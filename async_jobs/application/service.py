@@ -9,12 +9,14 @@ from uuid import UUID
 
 from async_jobs.application import failpoints
 from async_jobs.application.dispatch import Dispatcher
+from async_jobs.application.foresight import outlook_of
 from async_jobs.application.gathering import Gatherer
 from async_jobs.domain import lifecycle
 from async_jobs.domain.bounds import bounded_error, check_name, check_result
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.enqueue import new_job, unknown_name
 from async_jobs.domain.errors import (
+    ConfigurationError,
     IllegalTransition,
     InvalidJobError,
     JobNotFoundError,
@@ -32,13 +34,19 @@ from async_jobs.domain.job import (
     JsonValue,
 )
 from async_jobs.domain.limits import UNLIMITED, Limits
+from async_jobs.domain.outlook import Outlook
+from async_jobs.domain.pools import Fleet
 from async_jobs.domain.quota import Refused, limited_tenants
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.signal import DISPATCH, Signal, cancellation
+from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Added, AddResult, Duplicate, Invalid, JobStore
 from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.workers import Workers
 
 BATCH_MAX = 1_000
+# More hand-offs than there can ever be: a loop of one's own waits for no worker.
+BOUNDLESS = 1 << 60
 PAGE_MAX = 1_000
 TRIES_MAX = 10
 # How many requests are checked before others get their turn on the event loop.
@@ -55,6 +63,7 @@ class JobService:
         chance: makes ids.
         signal: wakes schedulers and workers; None leaves them to their polling.
         telemetry: is told what happened.
+        statistics, workers: what waits, and who is alive; only `outlook` needs them.
     """
 
     def __init__(
@@ -66,13 +75,18 @@ class JobService:
         chance: Chance,
         signal: Signal | None = None,
         telemetry: Telemetry | None = None,
+        statistics: Statistics | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self._config = config
         self._store = store
+        self._statistics = statistics
+        self._workers = workers
         self._clock = clock
         self._chance = chance
         self._signal = signal
         self._telemetry = telemetry
+        self._dispatcher = Dispatcher(config, store, clock, telemetry)
         self._gatherer = Gatherer(partial(self._add, apart=True), self._is_limited, clock)
 
     # --- Jobs ---
@@ -201,6 +215,27 @@ class JobService:
                 return after
         raise Unavailable(f"job {job_id} changed hands too often to be retried; try again")
 
+    # --- before it is enqueued ---
+
+    async def outlook(self, request: EnqueueJobRequest) -> Outlook:
+        """Tell whether a job would start in time, were it enqueued now; nothing is enqueued.
+
+        An estimate, see `Outlook`. How long a job runs is what live workers tell of its type; of a
+        type that none has run lately, `RUN_SECONDS`, a guess.
+
+        Raises:
+            InvalidJobError: the job could not be enqueued.
+            ConfigurationError: the service was made without `statistics` or `workers`.
+        """
+        statistics, workers = self._statistics, self._workers
+        if statistics is None or workers is None:
+            given = {"statistics": statistics, "workers": workers}
+            missing = " and ".join(name for name, port in given.items() if port is None)
+            raise ConfigurationError(f"an outlook needs a JobService that was given {missing}")
+        await self._clock.sync()
+        job = self._new_job(request, self._clock.now())
+        return await outlook_of(job, self._config, statistics=statistics, workers=workers)
+
     # --- for teams with loops of their own ---
 
     async def lease_jobs_for_use_case(
@@ -217,10 +252,10 @@ class JobService:
         if use_case not in self._config.use_case_configs:
             raise unknown_name("use_case", self._config.use_case_configs)
         await self._promote()
-        dispatcher = Dispatcher(self._config, self._store, self._clock, self._telemetry)
         until = timedelta(seconds=lease_seconds)
-        dispatched = await dispatcher.dispatch(
-            [use_case], lambda queue, unclaimed: limit, until, limit=limit
+        # Whoever asks has the slots; hand-offs of other loops take none of them.
+        dispatched = await self._dispatcher.dispatch(
+            [use_case], Fleet(window_min=BOUNDLESS), until, limit=limit
         )
         now = self._clock.now()
         claimed = lifecycle.Claimed(worker_id, now + until)

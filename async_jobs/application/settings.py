@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from async_jobs.domain.limits import UseCaseConfig
 
@@ -16,6 +17,8 @@ class SchedulerSettings:
     interval_seconds: the longest pause between two ticks; signals shorten it.
     dispatch_timeout_seconds: the life of a lease that no worker has claimed.
     window_min: the hand-offs a queue may hold while no worker is known to be alive.
+    hand_off_seconds: from the end of a job until the next one is in its slot, over the transport.
+        What all slots can work off in this time is handed off ahead of free slots.
     reap_limit, promote_limit, purge_limit: rows one tick may touch for each.
     purge_interval_seconds: how often finished jobs past their retention, and unreadable rows
         whose lease is over, are looked for.
@@ -28,6 +31,7 @@ class SchedulerSettings:
     interval_seconds: float = 1.0
     dispatch_timeout_seconds: float = 60.0
     window_min: int = 10
+    hand_off_seconds: float = 0.05
     reap_limit: int = 500
     promote_limit: int = 1_000
     purge_limit: int = 1_000
@@ -54,6 +58,8 @@ class WorkerSettings:
     job_timeout_seconds: the longest run of an attempt whose handler sets none of its own.
     drain_timeout_seconds: what handlers get to finish when the worker shuts down.
     cancel_grace_seconds: what a cancelled handler gets to stop before it counts as stuck.
+    suspect_wait_seconds: how long a job that is to run apart waits for the others to end; then
+        it is put off for as long, and they go on.
     missing_handler_delay_seconds: how long a job of an unknown type waits for a worker that
         knows it.
     heartbeat_seconds: how often the worker announces itself.
@@ -69,10 +75,16 @@ class WorkerSettings:
     job_timeout_seconds: float = 900.0
     drain_timeout_seconds: float = 25.0
     cancel_grace_seconds: float = 2.0
+    suspect_wait_seconds: float = 60.0
     missing_handler_delay_seconds: float = 30.0
     heartbeat_seconds: float = 5.0
     stall_seconds: float = 120.0
     watch_seconds: float = 0.5
+
+    @property
+    def places(self) -> int:
+        """How many jobs may be in hand."""
+        return self.slots + self.prefetch
 
     @property
     def renewal_seconds(self) -> float:
@@ -83,3 +95,8 @@ class WorkerSettings:
     def lost_margin_seconds(self) -> float:
         """How long before its lease ends an unrenewed handler is stopped."""
         return min(self.margin_seconds, self.lease_seconds / 4)
+
+    @property
+    def lost_margin(self) -> timedelta:
+        """The same as a duration."""
+        return timedelta(seconds=self.lost_margin_seconds)

@@ -1,4 +1,9 @@
-"""Slots: attempts are run, so many at once, and the others wait in line."""
+"""Slots: attempts are run, so many at once, and the others wait in line.
+
+A suspect (`domain/crashes.py`) is run apart: it waits until this process holds no other lease, and
+from its arrival to its end nothing else is started. What came with it or comes meanwhile is given
+back at once, so that nobody else is in hand if it ends the process.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from async_jobs.application.attempt import Attempt
+from async_jobs.domain.crashes import is_suspect
 
 
 class Slots:
@@ -17,6 +23,9 @@ class Slots:
         execute: runs an attempt to its end. What it raises is no attempt's failure but a
             defect of the process, and ends `until_broken`.
         on_free: called whenever an attempt has left its slot.
+        give_back: called with each attempt that will not be started, because of a suspect.
+        is_alone: tells whether the process holds no lease but that of an attempt, which has not
+            begun, and asks for none.
 
     Attributes:
         closed: True once nothing is started any more.
@@ -28,11 +37,16 @@ class Slots:
         execute: Callable[[Attempt], Awaitable[None]],
         *,
         on_free: Callable[[], None],
+        give_back: Callable[[Attempt], None],
+        is_alone: Callable[[Attempt], bool],
     ) -> None:
         self._count = count
         self._execute = execute
         self._on_free = on_free
+        self._give_back = give_back
+        self._is_alone = is_alone
         self._waiting: deque[Attempt] = deque()
+        self._suspect: Attempt | None = None
         # In order of their start, so that a seeded simulation has one order to repeat.
         self._running: dict[Attempt, asyncio.Task[None]] = {}
         self._defect: BaseException | None = None
@@ -42,7 +56,18 @@ class Slots:
     @property
     def in_hand(self) -> int:
         """How many attempts run or wait."""
-        return len(self._waiting) + len(self._running)
+        waits = self.waiting_suspect is not None
+        return len(self._waiting) + len(self._running) + waits
+
+    @property
+    def is_open(self) -> bool:
+        """True unless a suspect waits or runs, which wants nobody beside it."""
+        return self._suspect is None
+
+    @property
+    def waiting_suspect(self) -> Attempt | None:
+        """The suspect that waits for the others to end, if there is one."""
+        return None if self._suspect in self._running else self._suspect
 
     @property
     def running(self) -> Sequence[Attempt]:
@@ -55,9 +80,18 @@ class Slots:
         return list(self._running.values())
 
     def add(self, attempts: Iterable[Attempt]) -> None:
-        """Put attempts in line, first come, first served."""
-        self._waiting.extend(attempts)
-        self._fill()
+        """Put attempts in line, first come, first served; a suspect behind what finds a slot."""
+        suspects: list[Attempt] = []
+        for attempt in attempts:
+            (suspects if is_suspect(attempt.job) else self._waiting).append(attempt)
+        if self._suspect is None:
+            self.fill()
+            if suspects:
+                self._suspect = suspects.pop(0)
+        if self._suspect is not None:
+            for attempt in (*self._take_line(), *suspects):
+                self._give_back(attempt)
+        self.fill()
 
     def close(self) -> None:
         """Start nothing any more."""
@@ -65,9 +99,30 @@ class Slots:
 
     def take_waiting(self) -> Sequence[Attempt]:
         """Take those out of the line who have not started."""
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        return waiting
+        suspect = self.waiting_suspect
+        if suspect is None:
+            return self._take_line()
+        self.let_go(suspect)
+        return [*self._take_line(), suspect]
+
+    def let_go(self, attempt: Attempt) -> None:
+        """Keep nobody waiting for an attempt, if it is the suspect: it is settled, or to be."""
+        if attempt is self._suspect:
+            self._suspect = None
+            self._on_free()
+
+    def fill(self) -> None:
+        """Start what may be started now; to be called whenever that may be more than before."""
+        if self.closed or len(self._running) >= self._count:
+            return
+        suspect = self.waiting_suspect
+        if suspect is not None:
+            # Who is settled and runs on does not stop: it has no lease to lose.
+            if all(each.settled for each in self._running) and self._is_alone(suspect):
+                self._start(suspect)
+            return
+        while self._waiting and len(self._running) < self._count:
+            self._start(self._waiting.popleft())
 
     async def until_broken(self) -> None:
         """Wait for a defect, and raise it."""
@@ -79,13 +134,13 @@ class Slots:
         if self._defect is not None:
             raise self._defect
 
-    def _fill(self) -> None:
-        if not self._waiting or self.closed:
-            return
-        loop = asyncio.get_running_loop()
-        while self._waiting and len(self._running) < self._count:
-            attempt = self._waiting.popleft()
-            self._running[attempt] = loop.create_task(self._run(attempt))
+    def _take_line(self) -> list[Attempt]:
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        return waiting
+
+    def _start(self, attempt: Attempt) -> None:
+        self._running[attempt] = asyncio.get_running_loop().create_task(self._run(attempt))
 
     async def _run(self, attempt: Attempt) -> None:
         try:
@@ -98,4 +153,5 @@ class Slots:
             if not attempt.in_thread:
                 del self._running[attempt]
             self._on_free()
-        self._fill()
+            self.let_go(attempt)
+        self.fill()

@@ -37,3 +37,14 @@ async def end(tasks: Iterable[asyncio.Future[Any]], clock: Clock, *, seconds: fl
         task.cancel()
     if pending:
         await all_done(pending, clock, seconds=seconds)
+
+
+async def until_stopped(stop: asyncio.Event, tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Wait for `stop`, or for a task that fails and raise that: none may end by itself."""
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    for task in done - {stopping}:
+        task.result()

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from async_jobs.application import failpoints
-from async_jobs.application.attempt import Attempt, StopReason
+from async_jobs.application.attempt import Attempt, StopReason, attempts_of
 from async_jobs.application.claiming import Claimer
 from async_jobs.application.intake import Intake
-from async_jobs.application.presence import keep_announcing, withdraw
+from async_jobs.application.presence import Identity, keep_announcing, withdraw
 from async_jobs.application.receiving import Receiver
 from async_jobs.application.registry import JobRegistry
-from async_jobs.application.renewal import RenewalHost, Renewals, keep_renewing
+from async_jobs.application.renewal import RenewalHost, Renewals, hear_cancellations, keep_renewing
 from async_jobs.application.room import Room
 from async_jobs.application.settings import WorkerSettings
 from async_jobs.application.settlement import Settler
 from async_jobs.application.slots import Slots
-from async_jobs.application.waiting import all_done, end, is_set
+from async_jobs.application.waiting import all_done, end, is_set, until_stopped
 from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.facts import HandlerMissing, HandlerStuck, StaleOutcomeDropped, job_ids
@@ -30,22 +28,13 @@ from async_jobs.domain.job import Job
 from async_jobs.domain.run_times import RunTimes
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import RECEIVE_MAX, JobQueue
-from async_jobs.ports.signal import Signal, cancellation
+from async_jobs.ports.signal import Signal
 from async_jobs.ports.store import JobStore
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import WorkerInfo, Workers
 
 # What the parts of a shutdown may take at most beyond the drain timeout, once each.
 RECEIVE_GRACE_SECONDS, SETTLE_SECONDS, END_SECONDS = 5.0, 2.0, 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Who a worker is: a fresh id for every start, and what it tells of itself."""
-
-    worker_id: str
-    host: str = "unknown"
-    version: str = "unknown"
 
 
 class WorkerStalledError(AsyncJobsError):
@@ -91,9 +80,8 @@ class Worker:
         self._settings = settings or WorkerSettings()
         self._on_error = on_error
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._renewals = Renewals(
-            lease_seconds=self._settings.lease_seconds, stop=self._stop_from_any_thread
-        )
+        lease_seconds = self._settings.lease_seconds
+        self._renewals = Renewals(lease_seconds=lease_seconds, stop=self._stop_from_any_thread)
         self._renewal_host = make_renewal_host(self._renewals) if make_renewal_host else None
         self._renewal_wanted = asyncio.Event()
         claimer = Claimer(
@@ -102,7 +90,7 @@ class Worker:
             clock=clock,
             chance=chance,
             telemetry=telemetry,
-            lease_seconds=self._settings.lease_seconds,
+            lease_seconds=lease_seconds,
         )
         self._intake = Intake(claimer, clock)
         self._settler = Settler(
@@ -114,15 +102,19 @@ class Worker:
             on_settled=self._settled,
         )
         self._threads = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="handler")
-        self._lost_margin = timedelta(seconds=self._settings.lost_margin_seconds)
-        self._room = Room(
-            self._settings.slots + self._settings.prefetch,
-            in_hand=lambda: self._slots.in_hand,
-            clock=clock,
+        self._room = Room(self._settings.places, in_hand=self._in_hand, clock=clock)
+        self._slots = Slots(
+            self._settings.slots,
+            self._execute,
+            on_free=self._room.changed.set,
+            give_back=lambda attempt: self._settler.add(attempt, lifecycle.Released()),
+            is_alone=self._is_alone,
         )
-        self._slots = Slots(self._settings.slots, self._execute, on_free=self._room.changed.set)
-        self._receivers = [self._receiver(queue) for queue in queues]
-        self._run_times = RunTimes()
+        self._room.on_given_back = self._slots.fill
+        self._receivers, self._run_times = [self._receiver(each) for each in queues], RunTimes()
+
+    def _is_alone(self, attempt: Attempt) -> bool:
+        return not self._room.reserved and self._renewals.holds_only(attempt)
 
     def _receiver(self, queue: JobQueue) -> Receiver:
         return Receiver(
@@ -160,9 +152,12 @@ class Worker:
         # Another lane is the first one next time.
         self._queues = [*self._queues[1:], *self._queues[:1]]
         self._start(attempts)
-        await self._ended(attempts)
-        await self._settler.settle_group()
-        return len(attempts)
+        while True:
+            await self._ended(attempts)
+            await self._settler.settle_group()
+            # What was settled may have left a suspect alone, which has begun then.
+            if all(task.done() for task in self._slots.tasks):
+                return len(attempts)
 
     async def _ended(self, attempts: Sequence[Attempt]) -> None:
         try:
@@ -199,7 +194,7 @@ class Worker:
         leaving = asyncio.Event()
         receivers = [asyncio.create_task(each.run(leaving)) for each in self._receivers]
         try:
-            await self._until_stopped(stop, [settling, *helpers, *receivers])
+            await until_stopped(stop, [settling, *helpers, *receivers])
         except AsyncJobsError as error:
             self._on_error(error)  # draining may take a while, in which nobody would know why
             raise
@@ -217,18 +212,6 @@ class Worker:
                 self._renewal_host.stop()
             self._threads.shutdown(wait=False, cancel_futures=True)
             await withdraw(self._workers, self._identity.worker_id, self._clock)
-
-    async def _until_stopped(
-        self, stop: asyncio.Event, tasks: Iterable[asyncio.Task[None]]
-    ) -> None:
-        """Wait for `stop`, or for a task that fails: none of them may end by itself."""
-        stopping = asyncio.ensure_future(stop.wait())
-        try:
-            done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-        for task in done - {stopping}:
-            task.result()
 
     def _start_renewals(self) -> list[asyncio.Task[None]]:
         if self._renewal_host is not None:
@@ -254,28 +237,23 @@ class Worker:
 
     @property
     def _has_room(self) -> bool:
-        return self._slots.in_hand < self._settings.slots
+        return self._in_hand() < self._settings.slots
+
+    def _in_hand(self) -> int:
+        """Return how many places are taken: all of them by a suspect."""
+        return self._slots.in_hand if self._slots.is_open else self._settings.places
 
     async def _claimed(self, jobs: Sequence[Job]) -> list[Attempt]:
-        attempts = self._attempts(jobs)
+        attempts = attempts_of(
+            jobs,
+            self._registry,
+            self._clock,
+            timeout_seconds=self._settings.job_timeout_seconds,
+            margin=self._settings.lost_margin,
+        )
         self._renewals.add(attempts)
         if attempts:
             await failpoints.reached(failpoints.WORKER_AFTER_CLAIM_BEFORE_HANDLER)
-        return attempts
-
-    def _attempts(self, jobs: Iterable[Job]) -> list[Attempt]:
-        attempts = []
-        end: datetime | None = None
-        held_until = -math.inf
-        for job in jobs:
-            if job.lease_expires_at is not None and job.lease_expires_at is not end:
-                end = job.lease_expires_at  # mostly that of the whole batch
-                held_for = end - self._lost_margin - self._clock.now()
-                held_until = self._clock.monotonic() + held_for.total_seconds()
-            handler = self._registry.get(job.type)
-            own = None if handler is None else handler.timeout_seconds
-            timeout = self._settings.job_timeout_seconds if own is None else own
-            attempts.append(Attempt(job, handler, timeout_seconds=timeout, held_until=held_until))
         return attempts
 
     # --- running and settling ---
@@ -290,6 +268,9 @@ class Worker:
             else:
                 known.append(attempt)
         self._slots.add(known)
+        if self._slots.waiting_suspect is not None:
+            # From now on all leases end together, by which it is known later that it waited.
+            self._renew_at_once()
 
     async def _execute(self, attempt: Attempt) -> None:
         # It may have waited for its slot until its lease was over.
@@ -320,6 +301,7 @@ class Worker:
 
     def _settled(self, attempt: Attempt) -> None:
         self._renewals.discard(attempt)
+        self._slots.fill()
 
     # --- stopping handlers ---
 
@@ -340,6 +322,8 @@ class Worker:
             now = self._clock.monotonic()
             for attempt in self._slots.running:
                 self._look_at(attempt, now)
+            if (suspect := self._slots.waiting_suspect) is not None:
+                self._look_at_waiting(suspect, now)
             if not self._has_room:
                 # The time without room does not count as time without a receive.
                 self._note_all_heard()
@@ -371,10 +355,21 @@ class Worker:
             attempt.stop(StopReason.TIMED_OUT, at=now)
         self._stop_if_lost(attempt)
 
+    def _look_at_waiting(self, suspect: Attempt, now: float) -> None:
+        """Put a suspect off that finds no time alone, and leave the worker to others meanwhile."""
+        suspect.waits_since = now if suspect.waits_since is None else suspect.waits_since
+        self._stop_if_lost(suspect)
+        delay = self._settings.suspect_wait_seconds
+        if suspect.stop_reason is None and now - suspect.waits_since < delay:
+            return
+        put_off = lifecycle.Snoozed(self._clock.now() + timedelta(seconds=delay))
+        self._conclude(suspect, put_off if suspect.stop_reason is None else suspect.stop_event())
+        self._slots.let_go(suspect)
+
     def _stop_if_lost(self, attempt: Attempt) -> None:
         """Stop what could not be renewed in time, before somebody else may execute it."""
         lease_end = attempt.job.lease_expires_at
-        if lease_end is not None and lease_end - self._lost_margin <= self._clock.now():
+        if lease_end is not None and lease_end - self._settings.lost_margin <= self._clock.now():
             attempt.stop(StopReason.LEASE_LOST, at=self._clock.monotonic())
 
     def _abandon(self, attempt: Attempt) -> None:
@@ -385,6 +380,7 @@ class Worker:
         reason = str(attempt.stop_reason)
         self._telemetry.record(HandlerStuck(reason=reason, **ids))
         self._conclude(attempt, attempt.stop_event())
+        self._slots.let_go(attempt)
 
     async def _drain(self, receivers: Sequence[asyncio.Task[None]]) -> None:
         settings = self._settings
@@ -416,7 +412,7 @@ class Worker:
             worker_id=self._identity.worker_id,
             queues=tuple(queue.name for queue in self._queues),
             slots=self._settings.slots,
-            busy=len(self._slots.running),
+            busy=len(self._slots.running) if self._slots.is_open else self._settings.slots,
             host=self._identity.host,
             version=self._identity.version,
             seen_at=now,
@@ -433,12 +429,15 @@ class Worker:
             on_error=self._on_error,
         )
 
-    async def _hear_cancellations(self) -> None:
-        """Renew at once when a cancellation was asked for: renewing is how it is learned."""
-        topic = cancellation(self._identity.worker_id)
-        while True:
-            seconds = self._settings.renewal_seconds
-            if await self._signal.wait(topic, timeout_seconds=seconds):
-                self._renewal_wanted.set()
-                if self._renewal_host is not None:
-                    self._renewal_host.want()
+    def _hear_cancellations(self) -> Coroutine[None, None, None]:
+        return hear_cancellations(
+            self._signal,
+            self._identity.worker_id,
+            timeout_seconds=self._settings.renewal_seconds,
+            renew=self._renew_at_once,
+        )
+
+    def _renew_at_once(self) -> None:
+        self._renewal_wanted.set()
+        if self._renewal_host is not None:
+            self._renewal_host.want()

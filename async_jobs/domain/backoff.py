@@ -31,6 +31,9 @@ class BackoffPolicy:
     exponential: `base · 2^(n-1)`; linear: `base · n`; constant: `base`; never above the
     maximum, then multiplied by `1 - jitter · draw`.
 
+    By default a delay is from half of itself to the whole, so that jobs which failed at the same
+    instant, of one outage or in one dead worker, do not all come back at the same instant.
+
     Raises:
         InvalidJobError: a delay outside 0-366 days, or a jitter outside 0-1.
     """
@@ -38,7 +41,7 @@ class BackoffPolicy:
     type: BackoffType = BackoffType.EXPONENTIAL
     base_delay_seconds: float = 60.0
     max_delay_seconds: float = 3600.0
-    jitter: float = 0.0
+    jitter: float = 0.5
 
     def __post_init__(self) -> None:
         try:

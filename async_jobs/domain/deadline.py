@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+DEADLINE_MISSED = "deadline_missed"
+
 
 class LatePolicy(StrEnum):
     """What a use case does with a job that was not started by its deadline."""

@@ -24,6 +24,7 @@ _NEVER_RUN: Mapping[str, object] = {
     "worker_id": None,
     "cancel_requested": False,
     "dispatches": 0,
+    "crashes": 0,
     "finished_at": None,
     "errors": (),
     "result": None,

@@ -92,7 +92,7 @@ class JobSucceeded(JobFact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFailed(JobFact):
-    """An attempt failed and another one will follow at `retry_at`."""
+    """An attempt failed or died with its worker; another one will follow at `retry_at`."""
 
     error: str
     retry_at: datetime
@@ -112,7 +112,7 @@ class JobSnoozed(JobFact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobReleased(JobFact):
-    """A worker that shuts down gave the job back; no attempt was charged."""
+    """A worker that will not finish the job gave it back; no attempt was charged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +136,8 @@ class LeaseExpired(JobFact):
 
     claimed: bool
     worker_id: str | None
+    crashes: int
+    """How often that has happened to the job while a worker had it, this time included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,8 +228,8 @@ def tell(
             told = [JobCancelRequested(**about.ids)]
         case lifecycle.LeaseExpired():
             claimed = before.started_at is not None
-            told = [LeaseExpired(claimed=claimed, worker_id=before.worker_id, **about.ids)]
-            told += about.failed() if claimed else []
+            told = [about.expired(claimed=claimed)]
+            told += about.failed() if after.crashes > before.crashes else []
         case lifecycle.Expired():
             late_by = lateness(before.deadline_at, at)
             told = [DeadlineMissed(late_by=late_by, started=False, **about.ids), *about.failed()]
@@ -272,6 +274,10 @@ class _About:
         if is_late(self._before.deadline_at, self._at):
             told.append(DeadlineMissed(late_by=late_by, started=True, **self.ids))
         return told
+
+    def expired(self, *, claimed: bool) -> LeaseExpired:
+        worker_id, crashes = self._before.worker_id, self._after.crashes
+        return LeaseExpired(claimed=claimed, worker_id=worker_id, crashes=crashes, **self.ids)
 
     def failed(self) -> list[JobFact]:
         error = self._after.last_error or ""

@@ -26,7 +26,7 @@ class JobStatus(StrEnum):
     SUCCEEDED = "succeeded"
     """A worker's handler returned; final."""
     DEAD = "dead"
-    """Out of attempts, rejected, or too late; final unless an operator retries it."""
+    """Out of attempts or workers, rejected, or too late; final unless an operator retries it."""
     CANCELLED = "cancelled"
     """Somebody asked for it not to run; final unless an operator retries it."""
 
@@ -52,7 +52,7 @@ _PHASES = {status.value: Phase(status.value) for status in JobStatus if status !
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptError:
-    """One failed attempt, as kept in a job's bounded history."""
+    """One attempt that failed or was cut off, as kept in a job's bounded history."""
 
     attempt: int
     at: datetime
@@ -109,6 +109,8 @@ class Job:
     cancel_requested: bool = False
     dispatches: int = 0
     """Leases that ended without a claim, since the last claim."""
+    crashes: int = 0
+    """Claimed leases that ran out: how often its worker died, or could not renew."""
     finished_at: datetime | None = None
     errors: tuple[AttemptError, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)

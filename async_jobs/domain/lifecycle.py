@@ -20,13 +20,10 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias, cast
 
 from async_jobs.domain.bounds import ERRORS_KEPT_MAX, RUN_AT_AHEAD_MAX, bounded_error
-from async_jobs.domain.deadline import deadline_of, is_late
+from async_jobs.domain.crashes import crash_error, is_hopeless
+from async_jobs.domain.deadline import DEADLINE_MISSED, deadline_of, is_late
 from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.job import AttemptError, Job, JobStatus, JsonValue, Phase
-
-LEASE_EXPIRED = "lease expired"
-DEADLINE_MISSED = "deadline_missed"
-
 
 # --- Events ----------------------------------------------------------------------------------
 
@@ -85,14 +82,14 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """The handler wants to run later; the attempt is refunded."""
+    """Its handler or its worker wants the job to run later; the attempt is refunded."""
 
     until: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The worker shuts down before the handler finished; the attempt is refunded."""
+    """The worker gives the job back, unfinished or never begun; the attempt is refunded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +104,11 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class LeaseExpired:
-    """Nobody renewed or ended the lease in time. `draw` as in `Failed`."""
+    """The lease ran out. A claimed one is a crash, unless it is known that the job only `waited`;
+    the attempt is refunded. `draw` as in `Failed`."""
 
     draw: float = 0.0
+    waited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,25 +310,21 @@ def _succeeded(job: Job, event: Succeeded, now: datetime) -> Job:
 
 
 def _failed(job: Job, event: Failed, now: datetime) -> Job:
-    error = bounded_error(event.error)
-    failure = AttemptError(attempt=job.attempts, at=now, error=error)
-    history = {"last_error": error, "errors": (*job.errors, failure)[-ERRORS_KEPT_MAX:]}
+    history = _recorded(job, bounded_error(event.error), now)
     if job.attempts >= job.max_attempts:
         return _finished(job, now, _DEAD, **history)
-    delay = (
-        job.backoff_policy.delay(job.attempts, event.draw)
-        if event.retry_after is None
-        else event.retry_after
-    )
+    wish = event.retry_after
+    delay = job.backoff_policy.delay(job.attempts, event.draw) if wish is None else wish
     return _due_later(job, now, now + min(delay, RUN_AT_AHEAD_MAX), **history)
 
 
 def _rejected(job: Job, event: Rejected, now: datetime) -> Job:
-    error = bounded_error(event.error)
+    return _finished(job, now, _DEAD, **_recorded(job, bounded_error(event.error), now))
+
+
+def _recorded(job: Job, error: str, now: datetime, **changes: Any) -> dict[str, Any]:
     failure = AttemptError(attempt=job.attempts, at=now, error=error)
-    return _finished(
-        job, now, _DEAD, last_error=error, errors=(*job.errors, failure)[-ERRORS_KEPT_MAX:]
-    )
+    return {"last_error": error, "errors": (*job.errors, failure)[-ERRORS_KEPT_MAX:], **changes}
 
 
 def _snoozed(job: Job, event: Snoozed, now: datetime) -> Job:
@@ -352,7 +347,13 @@ def _cancelled(job: Job, event: Cancelled, now: datetime) -> Job:
 def _lease_expired(job: Job, event: LeaseExpired, now: datetime) -> Job:
     if job.started_at is None:
         return _back_unstarted(job, now)
-    return _failed(job, Failed(LEASE_EXPIRED, draw=event.draw), now)
+    if event.waited:
+        return _released(job, Released(), now)
+    crashes = job.crashes + 1
+    changes = _recorded(job, crash_error(crashes), now, crashes=crashes, attempts=job.attempts - 1)
+    if is_hopeless(crashes):
+        return _finished(job, now, _DEAD, **changes)
+    return _due_later(job, now, now + job.backoff_policy.delay(crashes, event.draw), **changes)
 
 
 def _expired(job: Job, event: Expired, now: datetime) -> Job:
@@ -365,6 +366,7 @@ def _retried(job: Job, event: Retried, now: datetime) -> Job:
         now,
         now,
         attempts=0,
+        crashes=0,
         dispatches=0,
         cancel_requested=False,
         finished_at=None,

@@ -46,7 +46,7 @@ class UseCaseConfig:
 
     max_concurrent: int = 10
     default_delay_tolerance_seconds: float = 60.0
-    late_policy: LatePolicy = LatePolicy.RUN
+    late_policy: LatePolicy = LatePolicy.SIDELINE
     queue: str | None = None
     default_max_attempts: int = 5
     default_backoff_policy: BackoffPolicy = field(default_factory=BackoffPolicy)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.deadline import deadline_of
 
 
@@ -16,6 +17,7 @@ class Aside(NamedTuple):
     """What a row holds once it is set aside."""
 
     attempts: int
+    crashes: int
     dispatches: int
     deadline_at: datetime
 
@@ -25,21 +27,24 @@ def aside(
     claimed: bool,
     attempts: int,
     max_attempts: int,
+    crashes: int,
     dispatches: int,
     delay_tolerance: timedelta,
     until: datetime,
 ) -> Aside:
     """Return what an unreadable row holds once it is set aside until an instant.
 
-    What was charged stays charged. Only the last attempt there is, which would have ended a job
-    that can be read, is given back: the row lives on, and attempts never exceed their maximum.
+    A claimed one is charged a crash, as a job that can be read: somebody may have read it before.
+    Only the last crash there is, which would have ended such a job, is not counted: the row lives
+    on. Neither attempts nor crashes exceed their maximum, whatever is damaged.
     """
     try:
         deadline_at = deadline_of(until, delay_tolerance)
     except OverflowError:  # the tolerance may be what is damaged
         deadline_at = until
     return Aside(
-        attempts=max(0, min(attempts, max_attempts - 1)),
+        attempts=max(0, min(attempts - claimed, max_attempts - 1)),
+        crashes=max(0, min(crashes + claimed, CRASHES_MAX - 1)),
         dispatches=dispatches + (not claimed),
         deadline_at=deadline_at,
     )

@@ -1,4 +1,4 @@
-"""async-jobs jobs …: look at jobs, add, cancel and retry them, in a database or over HTTP."""
+"""async-jobs jobs …: look at jobs, foresee, add, cancel and retry them, here or over HTTP."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
+from typing import Annotated, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from async_jobs.adapters.http.wire import page_record_of, record_of
+from async_jobs.adapters.http.wire import outlook_record_of, page_record_of, record_of
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError
 from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus
+from async_jobs.domain.outlook import Outlook
 from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE, LogLevelOption, reporting
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import opened
@@ -65,8 +66,16 @@ class Where(NamedTuple):
     token: str | None
 
 
+class Asked(Jobs, Protocol):
+    """What the service and the client have: the calls of `Jobs`, and `outlook`."""
+
+    async def outlook(self, request: EnqueueJobRequest) -> Outlook:
+        """See `JobService`."""
+        ...
+
+
 @asynccontextmanager
-async def _jobs(where: Where, logger: logging.Logger) -> AsyncIterator[Jobs]:
+async def _jobs(where: Where, logger: logging.Logger) -> AsyncIterator[Asked]:
     if where.url is not None:
         if where.dsn is not None:
             raise ConfigurationError("--dsn, --url: only one of them can be asked")
@@ -81,7 +90,7 @@ async def _jobs(where: Where, logger: logging.Logger) -> AsyncIterator[Jobs]:
         yield container.service()
 
 
-def _ask(where: Where, level: LogLevel, call: Callable[[Jobs], Awaitable[T]]) -> T:
+def _ask(where: Where, level: LogLevel, call: Callable[[Asked], Awaitable[T]]) -> T:
     """Run one call where the jobs are."""
     logger = set_up_logging(level, LogFormat.TEXT)
 
@@ -201,15 +210,46 @@ def enqueue(
             dedupe_key=dedupe_key,
             priority=priority,
             queue=queue,
-            delay_tolerance=(
-                None
-                if delay_tolerance_seconds is None
-                else timedelta(seconds=delay_tolerance_seconds)
-            ),
+            delay_tolerance=_tolerance(delay_tolerance_seconds),
             max_attempts=max_attempts,
         )
     enqueued = _ask(Where(dsn, url, token), log_level, lambda jobs: jobs.enqueue(request))
     typer.echo(enqueued.job_id)
+
+
+@jobs_app.command()
+def outlook(
+    tenant: Annotated[str, typer.Option("--tenant")],
+    use_case: Annotated[str, typer.Option("--use-case")],
+    type: Annotated[str, typer.Option("--type")],
+    queue: Annotated[str | None, typer.Option("--queue", help="Else the use case's.")] = None,
+    delay_tolerance_seconds: Annotated[
+        float | None, typer.Option("--delay-tolerance-seconds", min=0, max=30 * 86_400)
+    ] = None,
+    dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Tell whether a job would start in time, were it enqueued now, and enqueue nothing.
+
+    Example: `async-jobs jobs outlook --tenant acme --use-case notifications --type send_email
+    --delay-tolerance-seconds 30`
+    """
+    request = EnqueueJobRequest(
+        tenant_id=tenant,
+        use_case=use_case,
+        type=type,
+        payload={},
+        queue=queue,
+        delay_tolerance=_tolerance(delay_tolerance_seconds),
+    )
+    foreseen = _ask(Where(dsn, url, token), log_level, lambda jobs: jobs.outlook(request))
+    typer.echo(json.dumps(outlook_record_of(foreseen), indent=2))
+
+
+def _tolerance(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def _object(text: str) -> Any:

@@ -35,6 +35,7 @@ _SCALARS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_LEASE_DURATION_SECONDS": "lease_duration_seconds",
     "ASYNC_JOBS_DRAIN_TIMEOUT_SECONDS": "drain_timeout_seconds",
     "ASYNC_JOBS_JOB_TIMEOUT_SECONDS": "job_timeout_seconds",
+    "ASYNC_JOBS_SUSPECT_WAIT_SECONDS": "suspect_wait_seconds",
     "ASYNC_JOBS_HANDLERS_MODULE": "handlers_module",
     "ASYNC_JOBS_QUEUE_BACKEND": "queue_backend",
 }
@@ -82,6 +83,7 @@ class AsyncJobsConfig(BaseModel):
             time a dead worker's job takes to come back.
         drain_timeout_seconds: what handlers get to finish after SIGTERM.
         job_timeout_seconds: one attempt's longest run, unless its handler says otherwise.
+        suspect_wait_seconds: how long a job that was in two workers that died waits to be alone.
         handlers_module: module or modules, separated by commas, that a worker imports.
         db_pool_max_size: the most connections of one process.
         db_statement_cache_size: None for asyncpg's own; 0 behind PgBouncer.
@@ -108,6 +110,7 @@ class AsyncJobsConfig(BaseModel):
     lease_duration_seconds: float = Field(default=60.0, ge=1, le=86_400)
     drain_timeout_seconds: float = Field(default=25.0, ge=0, le=86_400)
     job_timeout_seconds: float = Field(default=900.0, gt=0, le=30 * 86_400)
+    suspect_wait_seconds: float = Field(default=60.0, gt=0, le=86_400)
     handlers_module: str | None = None
     db_pool_max_size: int = Field(default=10, ge=2, le=1_000)
     db_statement_cache_size: int | None = Field(default=None, ge=0)

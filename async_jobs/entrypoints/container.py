@@ -16,31 +16,38 @@ import asyncpg
 from dependency_injector import containers, providers
 
 from async_jobs import __version__
+from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
+from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
+from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.signal import PostgresSignal
+from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.adapters.telemetry.logs import LogTelemetry
+from async_jobs.application.presence import Identity
 from async_jobs.application.renewal import OpenStore, RenewalHost, Renewals, RenewalThread
 from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
-from async_jobs.application.worker import Identity, Worker
+from async_jobs.application.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.facts import RowUnreadable
 from async_jobs.entrypoints.config import AsyncJobsConfig, sqs_variable
+from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import Signal
+from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import JobStore, Unreadable
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
@@ -82,6 +89,7 @@ def _worker_settings(config: AsyncJobsConfig) -> WorkerSettings:
         lease_seconds=config.lease_duration_seconds,
         job_timeout_seconds=config.job_timeout_seconds,
         drain_timeout_seconds=config.drain_timeout_seconds,
+        suspect_wait_seconds=config.suspect_wait_seconds,
     )
 
 
@@ -277,6 +285,8 @@ class Container(containers.DeclarativeContainer):
         PostgresJobStore, pool, unreadable=unreadable
     )
     workers: providers.Provider[Workers] = providers.Singleton(PostgresWorkers, pool, clock=clock)
+    statistics: providers.Provider[Statistics] = providers.Singleton(PostgresStatistics, pool)
+    checkpoints: providers.Provider[Checkpoints] = providers.Singleton(PostgresCheckpoints, pool)
     queue_of = providers.Singleton(_queues, config, store, clock, signal, sqs_client)
     make_renewal_host = providers.Singleton(
         _renewal_thread,
@@ -293,6 +303,8 @@ class Container(containers.DeclarativeContainer):
         chance=chance,
         signal=signal,
         telemetry=telemetry,
+        statistics=statistics,
+        workers=workers,
     )
     scheduler = providers.Singleton(
         Scheduler,
@@ -304,6 +316,7 @@ class Container(containers.DeclarativeContainer):
         signal=signal,
         workers=workers,
         telemetry=telemetry,
+        checkpoints=checkpoints,
         settings=providers.Callable(_scheduler_settings, config),
     )
     worker = providers.Factory(
@@ -330,6 +343,8 @@ def memory_container(config: AsyncJobsConfig, logger: logging.Logger) -> Contain
     container.signal.override(providers.Singleton(MemorySignal, clock=clock))
     container.store.override(providers.Singleton(MemoryJobStore, unreadable=container.unreadable))
     container.workers.override(providers.Singleton(MemoryWorkers))
+    container.statistics.override(providers.Singleton(MemoryStatistics, container.store))
+    container.checkpoints.override(providers.Singleton(MemoryCheckpoints))
     container.queue_of.override(providers.Singleton(_memory_queues, clock))
     container.make_renewal_host.override(providers.Object(None))
     return container

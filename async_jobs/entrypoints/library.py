@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.signal import PostgresSignal
+from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
+from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.application import service
 from async_jobs.domain.limits import Limits
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.signal import Signal
+from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import JobStore
 from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.workers import Workers
 
 
 class JobService(service.JobService):
@@ -28,6 +32,8 @@ class JobService(service.JobService):
         chance: by default the operating system's entropy.
         signal: by default NOTIFY for a store on Postgres, else none: polling finds the jobs.
         telemetry: by default none.
+        statistics, workers: by default those beside a store on Postgres, else none; only
+            `outlook` needs them.
     """
 
     def __init__(
@@ -39,8 +45,13 @@ class JobService(service.JobService):
         chance: Chance | None = None,
         signal: Signal | None = None,
         telemetry: Telemetry | None = None,
+        statistics: Statistics | None = None,
+        workers: Workers | None = None,
     ) -> None:
         own_clock, own_chance, own_signal = _ports_beside(store)
+        if isinstance(store, PostgresJobStore):
+            statistics = statistics or PostgresStatistics(store.pool)
+            workers = workers or PostgresWorkers(store.pool)
         super().__init__(
             config,
             store,
@@ -48,6 +59,8 @@ class JobService(service.JobService):
             chance=chance or own_chance,
             signal=signal or own_signal,
             telemetry=telemetry,
+            statistics=statistics,
+            workers=workers,
         )
 
 

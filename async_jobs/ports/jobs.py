@@ -30,7 +30,8 @@ class Jobs(Protocol):
             is executing, says so again when repeated, and raises `IllegalTransition` on a
             job that ended otherwise.
         JB-10 `retry_job` makes a dead or cancelled job pending and due, with its attempts
-            counted anew and its history kept; on any other it raises `IllegalTransition`.
+            and crashes counted anew and its history kept; on any other it raises
+            `IllegalTransition`.
 
     Not promised: when a job starts; that a job runs only once (see docs/guarantees.md).
     """

@@ -14,6 +14,7 @@ from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JsonValue
 from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.quota import Refused
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
+from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.queue import AdjacentQueue
 
 
@@ -75,16 +76,6 @@ class Upcoming(NamedTuple):
     promoted: int = 0
 
 
-class RunningCount(NamedTuple):
-    """How many jobs of a tenant run in a use case on a queue, claimed and not yet claimed."""
-
-    use_case: str
-    tenant_id: str
-    queue: str
-    claimed: int
-    unclaimed: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadsQuery:
     """Which ready jobs a scheduler wants to see of one use case.
@@ -92,6 +83,7 @@ class HeadsQuery:
     Attributes:
         use_case: must be one the turn holds.
         limit: how many it could lease at most; bounds what is read, at least 1.
+        tenants: at most `limit` tenants that have to be shown if they have ready jobs.
         after: where the walk over the tenants goes on (`Heads.resume` of the last turn).
         late_policy: `expire` also asks for late jobs behind others; `sideline` puts late
             jobs behind.
@@ -99,6 +91,7 @@ class HeadsQuery:
 
     use_case: str
     limit: int
+    tenants: tuple[str, ...] = ()
     after: str = ""
     late_policy: LatePolicy = LatePolicy.RUN
 
@@ -108,7 +101,8 @@ class Heads:
     """Ready jobs of one use case.
 
     Attributes:
-        ready: for each tenant a beginning of its ready jobs in scheduling order.
+        ready: for each tenant a beginning of its ready jobs by priority, deadline and id, and the
+            most urgent jobs of all; at least `limit` jobs if there are so many.
         late: with the policy `expire`, late jobs, earliest deadline first, at most `limit`.
         resume: pass it as `after` next time, so that every waiting tenant has its turn even
             when there are more tenants than one turn can look at.
@@ -177,12 +171,13 @@ class JobStore(Protocol):
         JS-4 At most one live job per (tenant, dedupe key), whatever runs beside it, rollbacks
             included; a finished job frees its key. A `save` that would break it is not
             applied and is reported as conflicting.
-        JS-5 `heads` returns, for each tenant, its ready jobs in scheduling order and none that
-            is not due. It returns all ready jobs when they are at most `limit`. When there are
-            more, it shows the first jobs of the tenants to whom the most urgent ones belong,
-            and of others in the order of their names from `after` on: the fewer, the more
-            tenants those are, but an eighth of `limit` at least, and half of `limit` in all.
-            With `resume` it comes round to every waiting tenant.
+        JS-5 `heads` shows ready jobs, none that is not due: all of them when they are at most
+            `limit`. When there are more, it shows the `limit` most urgent ones that can still be
+            on time, and of some tenants a beginning of what they have in the order priority,
+            deadline, id (late ones last if they are sidelined): of those to whom the most urgent
+            jobs belong, of those named, and of others in the order of their names from `after`
+            on: the fewer, the more tenants the former are, but an eighth of `limit` at least.
+            With `resume` it comes round to every waiting tenant. Late jobs hide no others.
         JS-6 No two turns ever hold the same use case, or the same tenant, at once; a turn
             whose holder died is free again without an operator.
         JS-7 Leases made in turns never take running above the count the holder saw plus what
@@ -208,8 +203,9 @@ class JobStore(Protocol):
         JS-18 `lease` gives exactly the job that `advance` makes of it with `Leased`.
         JS-19 `set_aside` gives back the running rows that cannot be read and whose lease is
             over, longest first, at most `limit`: pending, without a lease, due at `until`. It
-            ends none, charges no attempt, and touches nothing else. Whoever writes about the
-            old lease loses, as does a `set_aside` that a renewal overtook.
+            ends none, charges no attempt but, if it was claimed, a crash, and touches nothing
+            else. Whoever writes about the old lease loses, as does a `set_aside` that a renewal
+            overtook.
         JS-20 `claim` gives exactly the job that `advance` makes of it with `Claimed`, for
             every hand-off whose lease is the job's present one and can be claimed. Of many
             claims of a lease one wins; the losers are absent and have changed nothing.

@@ -120,6 +120,8 @@ def candidate_of(job: Job) -> Candidate:
         priority=job.priority,
         deadline_at=job.deadline_at,
         lease_seq=job.lease_seq,
+        tolerance_seconds=job.delay_tolerance.total_seconds(),
+        type=job.type,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -39,7 +39,7 @@ from async_jobs.domain.scheduling import LeaseGrant, grant
 from async_jobs.ports.store import Heads, HeadsQuery, Invalid, JobStore
 from async_jobs.testing.builders import a_job
 from async_jobs.testing.clocks import NOW, ManualChance
-from async_jobs.testing.model import StoreModel
+from async_jobs.testing.model import StoreModel, is_shown_rightly, most_urgent
 
 T = TypeVar("T")
 
@@ -161,11 +161,16 @@ class JobStoreMachine(RuleBasedStateMachine):
         """The reply to the last one was lost."""
         self.save(self.last_changes)
 
-    @rule(limit=st.sampled_from([1, 2, 100]), use=st.integers(0, 3), fails=st.booleans())
-    def dispatch(self, limit: int, use: int, fails: bool) -> None:
+    @rule(
+        limit=st.sampled_from([1, 2, 100]),
+        named=st.sampled_from([(), ("zoo",), ("nobody",)]),
+        use=st.integers(0, 3),
+        fails=st.booleans(),
+    )
+    def dispatch(self, limit: int, named: tuple[str, ...], use: int, fails: bool) -> None:
         """A scheduler looks, and leases some of what it sees."""
         with suppress(RollBack):
-            self.run(self.turn(limit, use, fails))
+            self.run(self.turn(limit, named, use, fails))
 
     @rule(limit=st.sampled_from([1, 100]))
     def reap(self, limit: int) -> None:
@@ -262,17 +267,20 @@ class JobStoreMachine(RuleBasedStateMachine):
         self.last_changes = changes
         self.past = [*before, *self.past][:20]
 
-    async def turn(self, limit: int, use: int, fails: bool) -> None:
+    async def turn(self, limit: int, named: tuple[str, ...], use: int, fails: bool) -> None:
         """Look at every use case and lease the first few of each tenant."""
         sidelined = [u for u, policy in USE_CASES.items() if policy is LatePolicy.SIDELINE]
         upcoming = await self.store.promote(self.now, limit=1_000, sidelined=sidelined)
         assert upcoming.run_at == self.model.next_run_at(self.now)
-        queries = [HeadsQuery(use_case=u, limit=limit, late_policy=USE_CASES[u]) for u in USE_CASES]
+        queries = [
+            HeadsQuery(use_case=name, limit=limit, tenants=named, late_policy=policy)
+            for name, policy in USE_CASES.items()
+        ]
         grants: list[LeaseGrant] = []
         async with self.store.turn(list(USE_CASES)) as turn:
             assert turn.use_cases == set(USE_CASES)
             for use_case, heads in (await turn.heads(queries, self.now)).items():
-                self.check_heads(use_case, heads, limit)
+                self.check_heads(use_case, heads, limit, named)
                 grants += [grant(c, until=self.until(), now=self.now) for c in heads.ready[:use]]
             leased = await turn.lease(grants)
             assert leased == {grant.job_id for grant in grants}
@@ -280,17 +288,22 @@ class JobStoreMachine(RuleBasedStateMachine):
                 raise RollBack
         assert self.model.lease(grants) == leased
 
-    def check_heads(self, use_case: str, heads: Heads, limit: int) -> None:
+    def check_heads(self, use_case: str, heads: Heads, limit: int, named: Collection[str]) -> None:
         """Compare what is shown with all that is ready."""
         policy = USE_CASES[use_case]
         whole = self.model.lanes(use_case, now=self.now, late_policy=policy)
         shown: dict[str, list[Any]] = {}
         for candidate in heads.ready:
             shown.setdefault(candidate.tenant_id, []).append(candidate)
-        assert all(lane == whole[tenant][: len(lane)] for tenant, lane in shown.items())
+        urgent = most_urgent([c for lane in whole.values() for c in lane], limit, self.now)
+        assert all(is_shown_rightly(lane, whole[tenant], urgent) for tenant, lane in shown.items())
+        assert set(heads.ready) >= set(urgent)
         if sum(map(len, whole.values())) <= limit:
             assert shown == whole
-        assert set(shown) >= set(sorted(whole)[:limit])
+        else:
+            assert len(heads.ready) >= limit
+        by_name = sorted(whole)[: -(-limit // 8)]
+        assert set(shown) >= {*by_name, *named} & whole.keys()
 
     async def walk(self, criteria: JobFilter, limit: int) -> list[Job]:
         """Return all pages."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import takewhile
 from uuid import UUID
 
-from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.deadline import LatePolicy, is_late
 from async_jobs.domain.job import LIVE, TERMINAL, Job, JobFilter, JobStatus
 from async_jobs.domain.lifecycle import Change, Leased, advance
 from async_jobs.domain.quota import admit
@@ -118,6 +119,21 @@ class StoreModel:
         for candidate in in_tenant_order(ready, late_policy, now):
             lanes.setdefault(candidate.tenant_id, []).append(candidate)
         return lanes
+
+
+def most_urgent(ready: Iterable[Candidate], limit: int, now: datetime) -> list[Candidate]:
+    """Return the `limit` most urgent jobs that can still be on time."""
+    on_time = [candidate for candidate in ready if not is_late(candidate.deadline_at, now)]
+    return sorted(on_time, key=lambda c: (c.deadline_at, c.id))[:limit]
+
+
+def is_shown_rightly(
+    shown: Sequence[Candidate], whole: Sequence[Candidate], urgent: Collection[Candidate]
+) -> bool:
+    """Tell whether a tenant's jobs are a beginning of all it has, and urgent ones, each once."""
+    pairs = zip(shown, whole, strict=False)
+    beginning = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return len(set(shown)) == len(shown) and set(shown[beginning:]) <= set(urgent)
 
 
 def _insert(job: Job, jobs: dict[UUID, Job]) -> AddResult:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
+from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.application.presence import Identity
 from async_jobs.application.registry import JobRegistry, job_registry
 from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
-from async_jobs.application.worker import Identity, Worker
+from async_jobs.application.worker import Worker
 from async_jobs.domain.facts import Fact, RowUnreadable
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig, queue_of
@@ -37,6 +40,7 @@ class MemorySystem:
             transaction to pass as `connection`.
         registry: the handlers.
         telemetry: every fact told so far.
+        workers: who is known to be alive: nobody, unless the test announces a worker.
     """
 
     def __init__(
@@ -52,7 +56,8 @@ class MemorySystem:
             )
         )
         self._queues: dict[str, MemoryJobQueue] = {}
-        signal, workers = MemorySignal(clock=clock), MemoryWorkers()
+        self.workers = workers = MemoryWorkers()
+        signal = MemorySignal(clock=clock)
         self.service = JobService(
             config,
             self.store,
@@ -60,6 +65,8 @@ class MemorySystem:
             chance=chance,
             signal=signal,
             telemetry=self.telemetry,
+            statistics=MemoryStatistics(self.store),
+            workers=workers,
         )
         self.scheduler = Scheduler(
             config,
@@ -70,6 +77,7 @@ class MemorySystem:
             signal=signal,
             workers=workers,
             telemetry=self.telemetry,
+            checkpoints=MemoryCheckpoints(),
             settings=SchedulerSettings(window_min=1_000),
         )
         names = {queue_of(name, each) for name, each in config.use_case_configs.items()}

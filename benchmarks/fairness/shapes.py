@@ -13,6 +13,7 @@ from dataclasses import fields
 from datetime import datetime
 from itertools import chain, islice
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from async_jobs.application.room import Room
 from async_jobs.application.scheduler import Scheduler
@@ -29,6 +30,7 @@ from benchmarks.fairness.ready import Ready, Shown
 KEEPS_PLACES = "lanes" in inspect.signature(Room.__init__).parameters
 """Whether a worker divides its free places among its lanes, and keeps those of an empty one."""
 ANNOUNCES_RUN_TIMES = any(each.name == "run_times" for each in fields(WorkerInfo))
+KNOWS_TOLERANCES = "tolerance_seconds" in Candidate._fields
 KNOWS_TYPES = "type" in Candidate._fields
 NAMES_TENANTS = any(each.name == "tenants" for each in fields(HeadsQuery))
 RUNNING_COUNT: Callable[..., Any] = vars(store_port)["RunningCount"]
@@ -91,9 +93,9 @@ def worker_info(
 
 def candidate(job: Job) -> Candidate:
     """Return what a scheduler is shown of a ready job."""
-    more: dict[str, Any] = {}
-    if KNOWS_TYPES:
-        more = {"type": job.type, "tolerance_seconds": job.delay_tolerance.total_seconds()}
+    more: dict[str, Any] = {"type": job.type} if KNOWS_TYPES else {}
+    if KNOWS_TOLERANCES:
+        more["tolerance_seconds"] = job.delay_tolerance.total_seconds()
     return Candidate(
         id=job.id,
         tenant_id=job.tenant_id,
@@ -109,30 +111,34 @@ def heads(ready: Ready, query: HeadsQuery, now: datetime) -> Heads:
     """Return the bounded view of a use case's ready jobs, as the Postgres adapter has it."""
     named: tuple[str, ...] = getattr(query, "tenants", ())
     pressing = _pressing(ready, query, now)
-    counts = Counter(each.job.tenant_id for each in pressing)
-    walk, resume = _walk(ready, query, len(counts)) if len(pressing) >= query.limit else ([], "")
-    shown = [each for each in dict.fromkeys([*named, *counts, *walk]) if ready.has(each)]
+    counts = Counter(job.tenant_id for job, _ in pressing)
+    known = dict.fromkeys([*named, *counts])
+    walk: list[str] = []
+    resume = ""
+    if len(pressing) >= query.limit:
+        walk, resume = _walk(ready, query, len(known))
+    shown = dict.fromkeys([*known, *walk])
     per_tenant = -(-2 * query.limit // max(1, len(shown)))
-    seen: list[Candidate] = []
+    seen: dict[UUID, Candidate] = {}
     for tenant in shown:
         most = min(query.limit, counts[tenant] + per_tenant)
-        due = (each.candidate for each in ready.of(tenant) if each.job.run_at <= now)
-        seen += islice(due, most)
-    if NAMES_TENANTS:  # what presses is shown even where its tenant would begin with others
-        urgent = (each.candidate for each in pressing if each.job.run_at <= now)
-        seen = list({id(each): each for each in chain(seen, urgent)}.values())
+        due = ((job.id, each) for job, each in ready.of(tenant) if job.run_at <= now)
+        seen.update(islice(due, most))
+    if NAMES_TENANTS:
+        urgent = (each for each in pressing if each.job.deadline_at >= now >= each.job.run_at)
+        seen.update((job.id, each) for job, each in urgent)
     late: tuple[Candidate, ...] = ()
     if query.late_policy is LatePolicy.EXPIRE:
         over = (each for each, _ in ready.by_deadline() if each.deadline_at < now)
         late = tuple(candidate(job) for job in islice(over, query.limit))
-    return Heads(ready=tuple(seen), late=late, resume=resume)
+    return Heads(ready=tuple(seen.values()), late=late, resume=resume)
 
 
 def _pressing(ready: Ready, query: HeadsQuery, now: datetime) -> list[Shown]:
     """Return the most urgent jobs.
 
-    With named tenants the most urgent are those that can still be on time, and what is past its
-    deadline comes behind them; without, the deadline alone decides.
+    With named tenants these are those that can still be on time, and what is past its deadline
+    comes behind them; without, the deadline alone decides.
     """
     urgent: Iterator[Shown] = ready.by_deadline()
     if NAMES_TENANTS:
@@ -140,8 +146,8 @@ def _pressing(ready: Ready, query: HeadsQuery, now: datetime) -> list[Shown]:
     return list(islice(urgent, query.limit))
 
 
-def _walk(ready: Ready, query: HeadsQuery, pressing: int) -> tuple[list[str], str]:
-    """Return the next tenants by name, the fewer, the more of them press; and where it ended."""
-    steps = max(query.limit + 1 - pressing, -(-query.limit // 8))
+def _walk(ready: Ready, query: HeadsQuery, known: int) -> tuple[list[str], str]:
+    """Return the next tenants by name, the fewer, the more are known; and where it ended."""
+    steps = max(query.limit + 1 - known, -(-query.limit // 8))
     walk = list(islice(ready.tenants(after=query.after), steps))
     return walk, walk[-1] if len(walk) == steps else ""

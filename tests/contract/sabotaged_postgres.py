@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from async_jobs.adapters.postgres import adding, queue, store, turn
+from async_jobs.adapters.postgres import adding, queue, statistics, store, turn
 from async_jobs.adapters.postgres.statements import sql
 from tests.contract import test_postgres
 from tests.contract.test_postgres import clock, elapse, other_pool, pool, pools, pytestmark
@@ -61,6 +61,32 @@ SPOILED = {
         "UPDATE SET live_max = admissions.live_max",
     ),
     "ShowsBeforeTheTime": Spoiled("JS-5", "ready_heads", "j.run_at <= $4", "$4 IS NOT NULL"),
+    "PressesWithLateJobs": Spoiled(
+        "JS-5", "ready_heads", "(0, $4::timestamptz, ", "(0, least('-infinity', $4::timestamptz), "
+    ),
+    "PressesWithUrgentJobsOnly": Spoiled(
+        "JS-5", "ready_heads", "(0, '-infinity', $4)", "(0, $4, $4)"
+    ),
+    "PressesWithoutWhatIsBehind": Spoiled(
+        "JS-5", "ready_heads", "(1, '-infinity'", "(2, '-infinity'"
+    ),
+    "NamesInVain": Spoiled(
+        "JS-5", "ready_heads", "AS n (place, tenant_id)", "AS n (place, tenant_id) WHERE false"
+    ),
+    "NamesInAnyUseCase": Spoiled("JS-5", "ready_heads", "unnest($6::int[]", "unnest(ARRAY[1]"),
+    "WalksNowhere": Spoiled("JS-5", "ready_heads", "WHERE w.step < w.steps", "WHERE false"),
+    "WalksWithoutAnEnd": Spoiled("JS-5", "ready_heads", "(step = steps)::int", "0"),
+    "MissesNothingUrgent": Spoiled("JS-5", "ready_heads", "THEN 1 ELSE 0", "THEN 1 ELSE 1"),
+    "TakesEqualDeadlinesForThePressing": Spoiled(
+        "JS-5", "ready_heads", "AND head.id IN (SELECT id FROM pressing)", "AND true"
+    ),
+    "FindsLateJobsUrgent": Spoiled(
+        "JS-5", "urgent_heads", "j.deadline_at >= $3 AND j.run_at <= $3", "j.run_at <= $3"
+    ),
+    "TellsNoTolerance": Spoiled(
+        "JS-5", "ready_heads", "date_part('epoch', j.delay_tolerance)", "0::float8"
+    ),
+    "TellsNoTypeOfLateJobs": Spoiled("JS-5", "late_heads", "j.type", "''::text"),
     "TakesEveryTurn": Spoiled("JS-6", "take_turns", "pg_try_advisory_xact_lock(key)", "true"),
     "LeasesByStatusAlone": Spoiled(
         "JS-7", "lease_jobs", "j.lease_seq = g.expected_lease_seq", "true"
@@ -153,5 +179,33 @@ globals().update(
     {
         f"Test{name}": type(f"Test{name}", (SpoiledLane,), {"saboteur": spoiled})
         for name, spoiled in SPOILED_LANES.items()
+    }
+)
+
+SPOILED_STATISTICS = {
+    "CountsWithoutWhatIsScheduled": Spoiled("ST-1", "due_by", "coalesce(min(later.jobs), 0)", "0"),
+    "CountsOnlyWhatIsOnTime": Spoiled("ST-1", "due_by", "(VALUES (0), (1))", "(VALUES (0))"),
+    "CountsBeforeTheInstant": Spoiled(
+        "ST-1", "due_by", "AND j.deadline_at <= $2", "AND j.deadline_at < $2"
+    ),
+    "CountsByStartAlone": Spoiled("ST-1", "due_by", "WHERE deadline_at <= $2", "WHERE true"),
+    "CutsInSilence": Spoiled("ST-2", "due_by", "count(*) FROM scheduled) >= $3", "0) > $3"),
+    "DoubtsEveryCount": Spoiled("ST-3", "due_by", "count(*) FROM scheduled) >= $3", "0) < $3"),
+}
+
+
+class SpoiledStatistics(test_postgres.TestPostgresStatistics):
+    saboteur: ClassVar[Spoiled]
+
+    @pytest.fixture(autouse=True)
+    def _spoil(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.saboteur.sql(self.saboteur.statement)
+        monkeypatch.setattr(statistics, "sql", self.saboteur.sql)
+
+
+globals().update(
+    {
+        f"Test{name}": type(f"Test{name}", (SpoiledStatistics,), {"saboteur": spoiled})
+        for name, spoiled in SPOILED_STATISTICS.items()
     }
 )

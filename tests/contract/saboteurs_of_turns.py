@@ -6,14 +6,18 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
+from itertools import takewhile
 from uuid import UUID
 
+from async_jobs.domain.deadline import is_late
 from async_jobs.domain.lifecycle import Leased, change
-from async_jobs.domain.scheduling import LeaseGrant
+from async_jobs.domain.scheduling import Candidate, LeaseGrant
+from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.queue import AdjacentQueue
-from async_jobs.ports.store import DispatchTurn, Heads, HeadsQuery, RunningCount, Upcoming
+from async_jobs.ports.store import DispatchTurn, Heads, HeadsQuery, Upcoming
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import NOW
+from async_jobs.testing.model import most_urgent
 from tests.contract.saboteurs import HOUR, Untouched
 
 
@@ -95,6 +99,135 @@ class ShowsTheLoudOnly(InTurns):
                 )
                 for name, each in heads.items()
             }
+
+
+class ShowsUrgentBehindPriority(InTurns):
+    """Shows a beginning of what each tenant has, and nothing else."""
+
+    breaks = "JS-5"
+
+    class Kind(Turn):
+        async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+            heads = await super().heads(queries, now)
+            whole = await super().heads([replace(query, limit=10_000) for query in queries], now)
+            return {
+                name: replace(each, ready=beginnings(each.ready, whole[name].ready))
+                for name, each in heads.items()
+            }
+
+
+class ShowsUrgentBehindOverdue(InTurns):
+    """The same, but only of tenants that have late jobs."""
+
+    breaks = "JS-5"
+
+    class Kind(Turn):
+        async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+            heads = await super().heads(queries, now)
+            whole = await super().heads([replace(query, limit=10_000) for query in queries], now)
+            return {
+                name: replace(each, ready=beginnings(each.ready, whole[name].ready, now))
+                for name, each in heads.items()
+            }
+
+
+class ForgetsWhoIsNamed(InTurns):
+    """Shows named tenants when their turn comes."""
+
+    breaks = "JS-5"
+
+    class Kind(Turn):
+        async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+            return await super().heads([replace(query, tenants=()) for query in queries], now)
+
+
+class ShowsNamedTenantsOnly(InTurns):
+    """Forgets the walk where tenants are named."""
+
+    breaks = "JS-5"
+
+    class Kind(Turn):
+        async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+            heads = dict(await super().heads(queries, now))
+            for query in queries:
+                if query.tenants:
+                    shown = heads[query.use_case]
+                    ready = tuple(c for c in shown.ready if c.tenant_id in query.tenants)
+                    heads[query.use_case] = replace(shown, ready=ready, resume="")
+            return heads
+
+
+class ShowsFewerThanThereAre(InTurns):
+    """Shows less than was asked for, so that a scheduler takes a part for the whole."""
+
+    breaks = "JS-5"
+
+    class Kind(Turn):
+        async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+            fewer = [replace(query, limit=max(1, query.limit - 1)) for query in queries]
+            limits = {query.use_case: query.limit for query in fewer}
+            heads = await super().heads(fewer, now)
+            return {
+                name: replace(each, ready=each.ready[: limits[name]])
+                for name, each in heads.items()
+            }
+
+
+class ShowsUrgentTwice(InTurns):
+    """Shows the most urgent job in its tenant's order, and once more at the end."""
+
+    breaks = "JS-5"
+
+    class Kind(Turn):
+        async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+            heads = await super().heads(queries, now)
+            return {
+                name: replace(each, ready=each.ready + tuple(most_urgent(each.ready, 1, now)))
+                for name, each in heads.items()
+            }
+
+
+class TellsNoTolerance(InTurns):
+    """Shows jobs as if all were due by their deadline at once."""
+
+    breaks = "JS-5"
+
+    class Kind(Turn):
+        async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+            heads = await super().heads(queries, now)
+            return {
+                name: replace(
+                    each, ready=tuple(c._replace(tolerance_seconds=0.0) for c in each.ready)
+                )
+                for name, each in heads.items()
+            }
+
+
+class TellsNoType(InTurns):
+    """Shows late jobs without what kind of work they are."""
+
+    breaks = "JS-5"
+
+    class Kind(Turn):
+        async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+            heads = await super().heads(queries, now)
+            return {
+                name: replace(each, late=tuple(c._replace(type="") for c in each.late))
+                for name, each in heads.items()
+            }
+
+
+def beginnings(
+    shown: Sequence[Candidate], whole: Sequence[Candidate], now: datetime | None = None
+) -> tuple[Candidate, ...]:
+    """Leave out what is shown behind something that is not, of those with jobs late at `now`."""
+    known, kept = set(shown), []
+    for tenant in dict.fromkeys(candidate.tenant_id for candidate in shown):
+        lane = [candidate for candidate in whole if candidate.tenant_id == tenant]
+        if now is None or any(is_late(candidate.deadline_at, now) for candidate in lane):
+            lane = list(takewhile(known.__contains__, lane))
+        kept += [candidate for candidate in lane if candidate in known]
+    return tuple(kept)
 
 
 class Overlaps(InTurns):

@@ -7,24 +7,30 @@ from uuid import UUID
 import pytest
 
 from async_jobs.adapters.memory.adjacent import MemoryAdjacentQueue
+from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
+from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.application.service import JobService
+from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.queue import AdjacentQueue, JobQueue
 from async_jobs.ports.signal import Signal
+from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import JobStore
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
     AdjacentQueueContract,
+    CheckpointsContract,
     JobQueueContract,
     JobsContract,
     JobStoreContract,
     SignalContract,
+    StatisticsContract,
     WorkersContract,
 )
 from async_jobs.testing.contracts.jobs import KIT_LIMITS
@@ -137,6 +143,22 @@ class TestMemoryWorkers(WorkersContract):
     @pytest.fixture
     async def workers(self) -> Workers:
         return MemoryWorkers()
+
+
+class TestMemoryCheckpoints(CheckpointsContract):
+    @pytest.fixture
+    async def checkpoints(self) -> Checkpoints:
+        return MemoryCheckpoints()
+
+
+class TestMemoryStatistics(StatisticsContract):
+    @pytest.fixture
+    async def store(self) -> JobStore:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def statistics(self, store: MemoryJobStore) -> Statistics:
+        return MemoryStatistics(store)
 
 
 class TestJobServiceOnMemory(JobsContract):

@@ -12,10 +12,12 @@ import pytest
 import pytest_asyncio
 
 from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
+from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.signal import PostgresSignal
+from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemClock
@@ -23,21 +25,25 @@ from async_jobs.application.service import JobService
 from async_jobs.domain.backoff import BackoffPolicy, BackoffType
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import Phase
+from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.queue import AdjacentQueue, JobQueue
 from async_jobs.ports.signal import Signal
+from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import JobStore
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows, later
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
     AdjacentQueueContract,
+    CheckpointsContract,
     ClockContract,
     JobQueueContract,
     JobsContract,
     JobStoreContract,
     SignalContract,
+    StatisticsContract,
     WorkersContract,
 )
 from async_jobs.testing.contracts.jobs import KIT_LIMITS
@@ -76,7 +82,9 @@ async def pools(
 @fixture
 async def pool(pools: tuple[asyncpg.Pool, asyncpg.Pool]) -> AsyncIterator[asyncpg.Pool]:
     """Connections to an empty database; a test that keeps one of them fails."""
-    await pools[0].execute("DELETE FROM jobs; DELETE FROM handoffs; DELETE FROM workers")
+    await pools[0].execute(
+        "DELETE FROM jobs; DELETE FROM handoffs; DELETE FROM workers; DELETE FROM checkpoints"
+    )
     yield pools[0]
     for pool in pools:
         assert pool.get_idle_size() == pool.get_size(), "a connection was not given back"
@@ -170,9 +178,9 @@ class TestPostgresJobStore(JobStoreContract):
         ("policy", "written"),
         [
             (BackoffPolicy(base_delay_seconds=60, max_delay_seconds=3600, jitter=0), "{}"),
-            (BackoffPolicy(jitter=0.5), '{"jitter":0.5}'),
+            (BackoffPolicy(), '{"jitter":0.5}'),
             (
-                BackoffPolicy(type=BackoffType.CONSTANT, base_delay_seconds=5),
+                BackoffPolicy(type=BackoffType.CONSTANT, base_delay_seconds=5, jitter=0),
                 '{"type":"constant","base_delay_seconds":5.0}',
             ),
         ],
@@ -276,6 +284,22 @@ class TestPostgresWorkers(WorkersContract):
     @fixture
     async def workers(self, pool: asyncpg.Pool) -> Workers:
         return PostgresWorkers(pool)
+
+
+class TestPostgresCheckpoints(CheckpointsContract):
+    @fixture
+    async def checkpoints(self, pool: asyncpg.Pool) -> Checkpoints:
+        return PostgresCheckpoints(pool)
+
+
+class TestPostgresStatistics(StatisticsContract):
+    @fixture
+    async def store(self, pool: asyncpg.Pool) -> JobStore:
+        return PostgresJobStore(pool)
+
+    @fixture
+    async def statistics(self, pool: asyncpg.Pool) -> Statistics:
+        return PostgresStatistics(pool)
 
 
 class TestPostgresClock(ClockContract):

@@ -22,10 +22,11 @@ from async_jobs.adapters.postgres.pool import AnyConnection, create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.application.outcomes import Reject, Snooze
+from async_jobs.application.presence import Identity
 from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
-from async_jobs.application.worker import Identity, Worker
+from async_jobs.application.worker import Worker
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.facts import Fact, JobSucceeded
 from async_jobs.domain.limits import Limits, TenantQuota
@@ -335,6 +336,7 @@ class Day:
         for _ in range(STEPS_PER_HOUR):
             now = self.flow.clock.now()
             worker = a_worker(
+                slots=BATCH,
                 worker_id=f"worker-of-hour-{hour}",
                 queues=(LANE,),
                 seen_at=now,

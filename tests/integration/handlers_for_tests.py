@@ -92,6 +92,13 @@ async def reject(context: JobContext, payload: Payload) -> None:
         raise Reject("no attempt will do")
 
 
+@job_registry.handler("end_the_process")
+async def end_the_process(context: JobContext, payload: Payload) -> None:
+    with _recorded(context):
+        await _clock.sleep(0.1)  # by when others have begun
+        os._exit(1)
+
+
 @job_registry.handler("hold")
 async def hold(context: JobContext, payload: Payload) -> None:
     with _recorded(context):

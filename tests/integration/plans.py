@@ -115,8 +115,12 @@ class Scene:
         return PostgresAdjacentQueue(self.store, name, clock=self.clock)
 
     async def tick(self, **use_cases: UseCaseConfig) -> Tick:
+        return await self.scheduler(**use_cases).tick()
+
+    def scheduler(self, **use_cases: UseCaseConfig) -> Scheduler:
+        """Return a new scheduler of these use cases."""
         self.use_case_configs = use_cases
-        scheduler = Scheduler(
+        return Scheduler(
             self,
             self.store,
             self.lane,
@@ -133,7 +137,6 @@ class Scene:
                 retention_seconds=24 * 3600,
             ),
         )
-        return await scheduler.tick()
 
     # What the adapters want of a pool.
 

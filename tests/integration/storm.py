@@ -18,14 +18,16 @@ from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.application.dispatch import Dispatcher
+from async_jobs.application.presence import Identity
 from async_jobs.application.registry import JobRegistry
 from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
 from async_jobs.application.settings import SchedulerSettings
-from async_jobs.application.worker import Identity, Worker
+from async_jobs.application.worker import Worker
 from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import IllegalTransition, JobNotFoundError, QuotaExceededError
 from async_jobs.domain.job import Job, JobFilter, JobStatus
+from async_jobs.domain.pools import Fleet
 from async_jobs.testing.builders import (
     RecordingTelemetry,
     SimpleLimits,
@@ -164,7 +166,7 @@ async def save(world: World) -> None:
 
 async def lease(world: World) -> None:
     await world.dispatcher.dispatch(
-        list(CONFIG.use_case_configs), lambda queue, unclaimed: 3, timedelta(seconds=60)
+        list(CONFIG.use_case_configs), Fleet(window_min=3), timedelta(seconds=60)
     )
 
 

@@ -45,7 +45,15 @@ AnyCase: TypeAlias = Case[Any]
 
 TOKEN = "fuzz-token"
 USE_CASE = "notifications"
-OPERATIONS = ("enqueue_job", "enqueue_jobs", "get_job", "list_jobs", "cancel_job", "retry_job")
+OPERATIONS = (
+    "enqueue_job",
+    "enqueue_jobs",
+    "foresee_job",
+    "get_job",
+    "list_jobs",
+    "cancel_job",
+    "retry_job",
+)
 IN_MEMORY_CASES = dict.fromkeys(OPERATIONS, 200) | {"enqueue_jobs": 80}  # long ones
 OVER_THE_WIRE_CASES = 40
 """For each operation, once valid and once not; boundary cases come on top."""

@@ -46,6 +46,21 @@ async def test_a_job_is_enqueued_shown_cancelled_and_retried(
     assert [job["status"] for job in printed] == ["pending", "cancelled", "cancelled", "pending"]
 
 
+async def test_an_outlook_is_printed_and_nothing_enqueued(
+    on_database: Programs, where: Where
+) -> None:
+    """As JSON; while no worker is alive nothing can be met."""
+    await enqueued(on_database, "send_email")
+    asking = ("jobs", "outlook", *ENQUEUE[2:], "--delay-tolerance-seconds", "3600")
+
+    outlook = json.loads((await on_database.run(*asking, *where)).stdout)
+    listed = json.loads((await on_database.run("jobs", "list", "--json", *where)).stdout)
+
+    assert (outlook["ahead"], outlook["can_be_met"]) == (1, False)
+    assert outlook["expected_start_in_seconds"] is None
+    assert len(listed["jobs"]) == 1
+
+
 async def test_jobs_are_listed_a_page_at_a_time(on_database: Programs, where: Where) -> None:
     """As JSON for scripts."""
     ids = [await enqueued(on_database, "send_email") for _ in range(2)]

@@ -76,7 +76,8 @@ async def test_a_job_touches_and_logs_so_much_and_no_more(database_dsn: str) -> 
 
     logged = {name for name, wal in cost.wal.items() if wal}
     assert not dear(cost)
-    assert logged == WAL_PER_JOB.keys() | {"purge_jobs"}
+    # Jitter lets some of the few that failed come due meanwhile.
+    assert logged - {"promote_due"} == WAL_PER_JOB.keys() | {"purge_jobs"}
 
 
 async def test_a_table_that_logs_more_is_found(database_dsn: str) -> None:

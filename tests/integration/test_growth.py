@@ -61,8 +61,14 @@ EXTRA_PAGES: Mapping[str, int] = {
 These statements go through an index from one end, past the entries of rows that nobody can
 remove while the snapshot may see them.
 """
-CHANCE_PAGES: Mapping[str, int] = {"ready_heads": 300, "purge_jobs": 300, "promote_due": 300}
-"""What a statement may touch besides, because more retries happen to come due in one turn."""
+CHANCE_PAGES: Mapping[str, int] = {
+    "ready_heads": 300,
+    "purge_jobs": 300,
+    "promote_due": 300,
+    "claim_handoffs": 100,
+}
+"""What a statement may touch besides, because more retries happen to come due in one turn, or the
+rows that it finds by id happen to lie on more pages."""
 EXTRA_BY_ID = 1.5
 """How much more the other statements may touch: they find rows by id, past their old versions."""
 EXTRA_ENTRIES = 2_200
@@ -179,7 +185,7 @@ ROWS_MAX = PER_STEP * (RETENTION_SECONDS // STEP_SECONDS + 1) + SCHEDULED_MAX
 REMEMBERING = {
     "Dispatcher._resume",
     "Scheduler._send_failures",
-    "Scheduler._slots",
+    "ServiceMemory._of_pools",
     "Renewals._attempts",
     "Slots._running",
     "Slots._waiting",

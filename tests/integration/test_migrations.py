@@ -166,7 +166,12 @@ async def test_only_what_can_be_lost_is_unlogged(database_dsn: str) -> None:
     finally:
         await connection.close()
 
-    assert {row["relname"] for row in unlogged} == {"admissions", "handoffs", "workers"}
+    assert {row["relname"] for row in unlogged} == {
+        "admissions",
+        "checkpoints",
+        "handoffs",
+        "workers",
+    }
 
 
 async def test_a_migration_that_fails_leaves_nothing(

@@ -15,10 +15,12 @@ import pytest
 import pytest_asyncio
 
 from async_jobs.adapters.postgres.pool import AnyConnection
+from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.domain import lifecycle
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import HandOff, JobFilter, JobStatus
 from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.domain.outlook import Counted
 from async_jobs.ports.store import Success
 from async_jobs.testing.builders import a_handoff, a_job, later
 from async_jobs.testing.clocks import NOW
@@ -45,6 +47,7 @@ ROWS_MAX: Mapping[str, int] = {
     "sideline_late": 2 * LIMIT,
     # The most urgent ones, the walk, and of up to twice as many tenants what is theirs.
     "ready_heads": 7 * LIMIT,
+    "urgent_heads": LIMIT,
     "late_heads": LIMIT,
     "lease_jobs": LIMIT,
     "save_jobs": LIMIT,
@@ -59,6 +62,7 @@ ROWS_MAX: Mapping[str, int] = {
     "count_admissions": PENDING_MAX + LIMIT,
     "find_jobs": LIMIT + 1,
     "find_tenant_jobs": len(JobStatus) * (LIMIT + 1),
+    "due_by": 3 * LIMIT,  # in both lanes, and of what is scheduled
     "receive_handoffs": 2 * LIMIT,
     "release_handoffs": LIMIT,
     "ack_handoffs": LIMIT,
@@ -275,14 +279,34 @@ async def test_a_full_use_case_with_most_of_the_backlog_costs_no_more(scene: Sce
     assert not excesses(plans)
 
 
-async def test_late_jobs_are_put_behind_a_batch_at_a_time(scene: Scene) -> None:
-    """However many are late at once, as after an outage."""
-    tick = await scene.tick(sidelined=SIDELINE)
+async def test_urgent_jobs_that_priority_hides_are_a_batch_more(scene: Scene) -> None:
+    """Their tenant has thousands that it likes better; it is read once more, by deadline."""
+    await Rows(count=READY // 5, use_case="'hidden'", tenant="'keen'").insert(scene.connection, 99)
+    await scene.connection.execute(
+        "UPDATE jobs SET priority = 1 WHERE use_case = 'hidden' AND deadline_at > $1", later(58.05)
+    )
+    await scene.plans()
+
+    tick = await scene.tick(hidden=OPEN)
     plans = await scene.plans()
 
     assert tick.leased == LIMIT
-    assert {plan.statement for plan in plans} == EVERY_TICK | {"sideline_late"}
+    assert {plan.statement for plan in plans} == EVERY_TICK | {"urgent_heads"}
     assert not excesses(plans)
+
+
+async def test_late_jobs_are_put_behind_a_batch_at_a_time(scene: Scene) -> None:
+    """However many are late at once, as after an outage; once it was seen that there are any."""
+    scheduler = scene.scheduler(sidelined=SIDELINE)
+    await scheduler.tick()
+    await scene.plans()
+
+    await scheduler.tick()
+    plans = await scene.plans()
+
+    sidelining = [plan for plan in plans if plan.statement == "sideline_late"]
+    assert sidelining
+    assert not excesses(sidelining)
 
 
 async def test_late_jobs_are_buried_a_batch_at_a_time(scene: Scene) -> None:
@@ -464,6 +488,19 @@ async def test_a_call_costs_what_it_returns_or_changes(
 
     assert {plan.statement for plan in plans} == statements
     assert not excesses(plans)
+
+
+async def test_what_waits_is_counted_no_further_than_the_limit(scene: Scene) -> None:
+    """Neither a backlog nor a million scheduled jobs that become due by then cost more."""
+    use_cases = ["even", "full", "sidelined"]
+    statistics = PostgresStatistics(scene.pool)
+
+    counts = await statistics.due_by(use_cases, later(30 * 86_400), limit=LIMIT)
+    plans = await scene.plans()
+
+    assert counts == dict.fromkeys(use_cases, Counted(LIMIT, at_least=True))
+    assert {plan.statement for plan in plans} == {"due_by"}
+    assert not excesses(plans, use_cases=len(use_cases))
 
 
 async def test_an_unbounded_plan_is_found(scene: Scene) -> None:

@@ -27,6 +27,7 @@ from async_jobs import (
 )
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
+from async_jobs.domain.crashes import CRASHES_MAX
 from tests.integration.harness import answer, eventually, free_port
 from tests.integration.systems import SETTINGS, System, a_system, is_once
 
@@ -105,23 +106,21 @@ async def test_kills_lose_nothing_and_repeat_no_outcome(database_dsn: str, tmp_p
 async def test_an_executing_job_of_a_killed_worker_runs_again(
     database_dsn: str, tmp_path: Path
 ) -> None:
-    """The death costs it an attempt, so that a job which kills its workers ends as dead."""
+    """The death costs it a crash and no attempt; the fifth one ends it as dead."""
     lease = {"ASYNC_JOBS_LEASE_DURATION_SECONDS": "1"}
     async with a_system(database_dsn, tmp_path, lease) as system:
         (job_id,) = await system.enqueue("hold", max_attempts=2)
         system.scheduler()
-        first = system.worker()
-        await system.have_begun(1)
-        await first.killed()
-        second = system.worker()
-        await system.have_begun(2)
-        await second.killed()
+        for deaths in range(1, CRASHES_MAX + 1):
+            worker = system.worker()
+            await system.have_begun(deaths)
+            await worker.killed()
         await system.become(dead=1)
         job = await system.service.get_job(job_id)
 
-    assert [line["attempt"] for line in system.began()] == [1, 2]
-    assert job.attempts == 2
-    assert job.last_error == "lease expired"
+    assert [line["attempt"] for line in system.began()] == [1] * CRASHES_MAX
+    assert (job.attempts, job.crashes) == (0, CRASHES_MAX)
+    assert job.last_error == f"lease expired: its worker died {CRASHES_MAX} times"
 
 
 async def test_programs_outlive_a_crash_of_the_database(

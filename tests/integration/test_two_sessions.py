@@ -19,7 +19,8 @@ from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.turn import PostgresTurn, lock_key, turn_key
 from async_jobs.domain.errors import Unavailable
-from async_jobs.ports.store import Added, Duplicate, RunningCount
+from async_jobs.domain.turns import RunningCount
+from async_jobs.ports.store import Added, Duplicate
 from async_jobs.testing.builders import a_job
 from tests import services
 from tests.contract.sabotaged_postgres import SPOILED

@@ -21,8 +21,10 @@ from async_jobs.application.dispatch import Dispatcher
 from async_jobs.domain import lifecycle
 from async_jobs.domain.job import HandOff, Job, JsonValue
 from async_jobs.domain.lifecycle import Change, JobEvent, advance, change
+from async_jobs.domain.pools import Fleet
+from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.queue import Delivery
-from async_jobs.ports.store import RunningCount, Success, Upcoming
+from async_jobs.ports.store import Success, Upcoming
 from async_jobs.testing.builders import SimpleLimits, a_job, a_quota, a_use_case, a_worker, later
 from async_jobs.testing.clocks import NOW, ManualClock
 
@@ -238,9 +240,7 @@ def _dispatching(
         dispatcher = Dispatcher(
             config, session.store, ManualClock(), queue_of=lanes.__getitem__ if lanes else None
         )
-        done = await dispatcher.dispatch(
-            [use_case], lambda queue, unclaimed: 100, timedelta(seconds=60)
-        )
+        done = await dispatcher.dispatch([use_case], Fleet(window_min=100), timedelta(seconds=60))
         return done.handoffs
 
     return run

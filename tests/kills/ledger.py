@@ -35,6 +35,7 @@ CREATE TABLE audit (
     status           text        NOT NULL,
     lease_seq        bigint      NOT NULL,
     attempts         integer     NOT NULL,
+    crashes          integer     NOT NULL,
     max_attempts     integer     NOT NULL,
     dispatches       integer     NOT NULL,
     run_at           timestamptz NOT NULL,
@@ -52,14 +53,14 @@ DECLARE
 BEGIN
     IF TG_OP = 'DELETE' THEN job := OLD; ELSE job := NEW; END IF;
     INSERT INTO audit (
-        operation, job_id, tenant_id, use_case, dedupe_key, status, lease_seq, attempts,
+        operation, job_id, tenant_id, use_case, dedupe_key, status, lease_seq, attempts, crashes,
         max_attempts, dispatches, run_at, lease_expires_at, is_claimed, worker_id,
         cancel_requested, enqueue_failed, last_error, result_seq
     ) VALUES (
         TG_OP, job.id, job.tenant_id, job.use_case, job.dedupe_key, job.status, job.lease_seq,
-        job.attempts, job.max_attempts, job.dispatches, job.run_at, job.lease_expires_at,
-        job.started_at IS NOT NULL, job.worker_id, job.cancel_requested, job.enqueue_failed,
-        job.last_error, (job.result ->> 'lease_seq')::bigint
+        job.attempts, job.crashes, job.max_attempts, job.dispatches, job.run_at,
+        job.lease_expires_at, job.started_at IS NOT NULL, job.worker_id, job.cancel_requested,
+        job.enqueue_failed, job.last_error, (job.result ->> 'lease_seq')::bigint
     );
     RETURN NULL;
 END $$;
@@ -82,7 +83,7 @@ _YEAR_2000 = 946_684_800
 _FORGET = "SELECT pg_replication_slot_advance('audit', '0/0'::pg_lsn + $1::numeric)"
 _CHANGES = """
 SELECT
-    operation, audit.job_id, tenant_id, use_case, dedupe_key, status, lease_seq, attempts,
+    operation, audit.job_id, tenant_id, use_case, dedupe_key, status, lease_seq, attempts, crashes,
     max_attempts, dispatches, extract(epoch FROM at)::float8 AS at,
     extract(epoch FROM run_at)::float8 AS run_at,
     extract(epoch FROM lease_expires_at)::float8 AS lease_end,
@@ -97,7 +98,10 @@ SELECT count(*) FROM audit
 WHERE NOT EXISTS (SELECT FROM unnest($1::bigint[]) AS commits (xid) WHERE commits.xid = audit.xid)
 """
 _FINAL = """
-SELECT id, status, lease_seq, attempts, (result ->> 'lease_seq')::bigint AS result_seq FROM jobs
+SELECT
+    id, status, lease_seq, attempts, crashes,
+    (result ->> 'lease_seq')::bigint AS result_seq
+FROM jobs
 """
 
 
@@ -112,6 +116,7 @@ class Change(NamedTuple):
     status: str
     lease_seq: int
     attempts: int
+    crashes: int
     max_attempts: int
     dispatches: int
     at: float
@@ -137,6 +142,7 @@ class Final(NamedTuple):
     status: str
     lease_seq: int
     attempts: int
+    crashes: int
     result_seq: int | None
 
 

@@ -26,6 +26,7 @@ ADDED = Change(
     status="pending",
     lease_seq=0,
     attempts=0,
+    crashes=0,
     max_attempts=3,
     dispatches=0,
     at=10.0,
@@ -45,7 +46,14 @@ CLAIMED = LEASED._replace(is_claimed=True, worker_id="w", attempts=1, at=12.0)
 RENEWED = CLAIMED._replace(lease_end=LEASE_END + 1, at=13.0)
 _UNLEASED: dict[str, Any] = {"lease_end": None, "is_claimed": False, "worker_id": None}
 SUCCEEDED = CLAIMED._replace(status="succeeded", result_seq=1, at=14.0, **_UNLEASED)
-EXPIRED = CLAIMED._replace(status="pending", last_error="lease expired", at=20.1, **_UNLEASED)
+EXPIRED = CLAIMED._replace(
+    status="pending",
+    attempts=0,
+    crashes=1,
+    last_error="lease expired",
+    at=20.1,
+    **_UNLEASED,
+)
 DEAD = CLAIMED._replace(status="dead", last_error="no", at=14.0, **_UNLEASED)
 RETRIED = DEAD._replace(status="pending", lease_seq=2, attempts=0, at=15.0)
 
@@ -81,7 +89,7 @@ class Story:
             return {row.job_id: row for row in self.final}
         last = {change.job_id: change for changes in self.commits for change in changes}
         return {
-            job_id: Final(job_id, c.status, c.lease_seq, c.attempts, c.result_seq)
+            job_id: Final(job_id, c.status, c.lease_seq, c.attempts, c.crashes, c.result_seq)
             for job_id, c in last.items()
             if c.operation != "DELETE"
         }
@@ -114,13 +122,13 @@ def test_a_good_story_is_found_good() -> None:
     """All that is allowed to happen, and nothing is found."""
     again = [
         EXPIRED._replace(run_at=20.1),
-        LEASED._replace(lease_seq=2, attempts=1, last_error="lease expired", at=21.0, run_at=20.1),
+        LEASED._replace(lease_seq=2, crashes=1, last_error="lease expired", at=21.0, run_at=20.1),
     ]
-    claimed = again[1]._replace(is_claimed=True, worker_id="v", attempts=2, at=22.0)
+    claimed = again[1]._replace(is_claimed=True, worker_id="v", attempts=1, at=22.0)
     flagged = claimed._replace(cancel_requested=True, at=23.0)
     cancelled = flagged._replace(status="cancelled", at=24.0, **_UNLEASED)
     retried = cancelled._replace(
-        status="pending", lease_seq=3, attempts=0, cancel_requested=False, at=25.0
+        status="pending", lease_seq=3, attempts=0, crashes=0, cancel_requested=False, at=25.0
     )
     leased = retried._replace(status="running", lease_seq=4, lease_end=30.0, at=26.0)
     unsent = leased._replace(status="pending", lease_end=None, enqueue_failed=True, at=27.0)
@@ -307,6 +315,23 @@ FORGED: dict[str, tuple[Broken, Callable[[], Story]]] = {
         Broken.ATTEMPTS,
         lambda: story(ADDED, LEASED, CLAIMED, DEAD, RETRIED._replace(attempts=1)),
     ),
+    "a crash charges an attempt": (
+        Broken.ATTEMPTS,
+        lambda: story(ADDED, LEASED, CLAIMED, EXPIRED._replace(attempts=1)),
+    ),
+    "a success counts a crash": (
+        Broken.CRASHES,
+        lambda: story(ADDED, LEASED, CLAIMED, SUCCEEDED._replace(crashes=1, attempts=0)),
+    ),
+    "a crash too many": (
+        Broken.CRASHES,
+        lambda: story(
+            ADDED._replace(crashes=4),
+            LEASED._replace(crashes=4),
+            CLAIMED._replace(crashes=4),
+            EXPIRED._replace(crashes=5),
+        ),
+    ),
     "a success is undone": (
         Broken.REVIVED,
         lambda: story(ADDED, LEASED, CLAIMED, SUCCEEDED, EXPIRED),
@@ -385,12 +410,12 @@ FORGED: dict[str, tuple[Broken, Callable[[], Story]]] = {
     "a row that the audit does not know": (
         Broken.GAP,
         lambda: Story(
-            final=[Final(JOB, "succeeded", 1, 1, 1), Final(OTHER, "succeeded", 1, 1, 1)]
+            final=[Final(JOB, "succeeded", 1, 1, 0, 1), Final(OTHER, "succeeded", 1, 1, 0, 1)]
         ).also(OTHER),
     ),
     "a row that the audit ends otherwise": (
         Broken.GAP,
-        lambda: Story(final=[Final(JOB, "succeeded", 2, 1, 1)]),
+        lambda: Story(final=[Final(JOB, "succeeded", 2, 1, 0, 1)]),
     ),
     "a row that is gone without a trace": (Broken.GAP, lambda: Story(final=[])),
     "a change of no known commit": (Broken.GAP, lambda: Story(strays=1)),

@@ -19,6 +19,7 @@ from tests.kills.book import Book, Execution
 from tests.kills.ledger import Change, Final
 
 LEASE_EXPIRED = "lease expired"
+CRASHES_MAX = 5
 NOBODY_DIED: Mapping[str, float] = MappingProxyType({})
 
 
@@ -37,6 +38,7 @@ class Broken(StrEnum):
     REAPED_ALIVE = "S4: a lease was ended as over before it was over"
     FOREIGN_RESULT = "S4: a result is of another lease than the one that it ended"
     ATTEMPTS = "S6: attempts above the maximum, or changed by what charges none"
+    CRASHES = "S6: crashes above the maximum, or changed by what is none"
     REVIVED = "S7: a job that had ended came back unasked"
     CAP = "S8: more jobs of a use case ran than its capacity"
     TENANT_CAP = "S8: more jobs of a tenant ran than it may have"
@@ -236,8 +238,11 @@ class Replay:
         )
         charged = after.attempts - before.attempts
         refunds = before.status == "running" and before.is_claimed and after.status == "pending"
+        crashed = after.crashes - before.crashes
         if is_retried:
-            is_right = after.attempts == 0
+            is_right = after.attempts == after.crashes == 0
+        elif crashed:
+            is_right = charged == -1
         elif is_claim:
             is_right = charged == 1
         else:
@@ -245,6 +250,16 @@ class Replay:
         if not is_right or not 0 <= after.attempts <= after.max_attempts:
             told = f"{before.attempts} to {after.attempts} of {after.max_attempts}"
             self._find(Broken.ATTEMPTS, after.job_id, told)
+        ends = after.status != "running" and before.status == "running" and before.is_claimed
+        expired = ends and (after.last_error or "").startswith(LEASE_EXPIRED)
+        may_crash = expired or (ends and after.status == "cancelled")
+        if not is_retried and (
+            crashed not in ((0, 1) if may_crash else (0,))
+            or after.crashes > CRASHES_MAX
+            or (after.crashes == CRASHES_MAX and after.status not in ("dead", "cancelled"))
+        ):
+            told = f"{before.crashes} to {after.crashes} crashes, and {after.status}"
+            self._find(Broken.CRASHES, after.job_id, told)
 
     def _leased(self, after: Change) -> str:
         self._hold_time(after)
@@ -292,7 +307,7 @@ class Replay:
                     self._find(Broken.FOREIGN_RESULT, after.job_id, told)
                 return "succeeded"
             case "dead" if before.is_claimed:
-                if after.last_error == LEASE_EXPIRED:
+                if after.crashes > before.crashes:
                     self._expired(before, after)
                 return "died"
             case "cancelled" if before.cancel_requested or not before.is_claimed:
@@ -309,11 +324,11 @@ class Replay:
                 return "hand-off failed"
             self._expired(before, after)
             return "expired unclaimed"
-        if after.attempts < before.attempts:
-            return "released"
-        if after.last_error == LEASE_EXPIRED:
+        if after.crashes > before.crashes:
             self._expired(before, after)
             return "expired"
+        if after.attempts < before.attempts:
+            return "released"
         return "failed"
 
     def _expired(self, before: Change, after: Change) -> None:
@@ -364,7 +379,7 @@ class Replay:
             self._find(Broken.GAP, job_id, "it is in one of the two only")
         for job_id in self._jobs.keys() & final.keys():
             last, row = self._jobs[job_id], final[job_id]
-            replayed = (last.status, last.lease_seq, last.attempts, last.result_seq)
+            replayed = (last.status, last.lease_seq, last.attempts, last.crashes, last.result_seq)
             if replayed != tuple(row)[1:]:
                 self._find(Broken.GAP, job_id, f"{replayed} in the audit, {row} in the table")
 
@@ -379,6 +394,8 @@ class Replay:
                 self._find(Broken.INVENTED, job_id, f"{row}")
             elif row.status in ("pending", "running"):
                 self._find(Broken.NOT_ENDED, job_id, f"{row}")
+            elif row.crashes == CRASHES_MAX and row.status == "dead":
+                continue  # its workers were killed once too often
             elif row.status not in book.ends(job_id):
                 self._find(Broken.WRONG_END, job_id, f"{row}, not {book.planned[job_id].end}")
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from async_jobs.domain import lifecycle, quota, scheduling
+from async_jobs.domain import candidates, crashes, lifecycle, pools, quota, rounds, scheduling
+from async_jobs.domain.candidates import Ranking
+from async_jobs.domain.dispatching import TurnView
+from async_jobs.domain.fairness import Contest
 from async_jobs.domain.job import JobStatus
 from async_jobs.domain.lifecycle import TRANSITIONS, Cancelled, Renewed, Retried
+from async_jobs.domain.pools import Places
+from async_jobs.domain.rounds import _Rounds
+from async_jobs.domain.scheduling import _Triage
 from tests.sabotage.edits import Edit, Entry, Swap, bug
 
 ATTEMPTS = (
@@ -67,6 +73,61 @@ ATTEMPTS = (
         "An operator's retry leaves the attempts used up.",
         Edit(lifecycle._retried, "attempts=0", "attempts=job.attempts"),
         breaks="S6",
+    ),
+)
+
+CRASHES = (
+    bug(
+        "crash_charges_an_attempt",
+        "A job that was in a worker that died loses an attempt.",
+        Edit(lifecycle._lease_expired, "attempts=job.attempts - 1", "attempts=job.attempts"),
+        breaks="S6",
+    ),
+    bug(
+        "crashes_counted_once",
+        "However often its worker dies, a job has crashed once.",
+        Edit(lifecycle._lease_expired, "crashes = job.crashes + 1", "crashes = 1"),
+        breaks="S6",
+    ),
+    bug(
+        "crashes_without_end",
+        "A job that kills its workers is tried for ever.",
+        Edit(crashes.is_hopeless, "crashes >= CRASHES_MAX", "crashes > 10_000"),
+        breaks="S6",
+    ),
+    bug(
+        "crash_comes_back_at_once",
+        "What was in one dead worker is in the next one together.",
+        Edit(
+            lifecycle._lease_expired,
+            "now + job.backoff_policy.delay(crashes, event.draw)",
+            "now",
+        ),
+        breaks="S17",
+    ),
+    bug(
+        "retry_keeps_the_crashes",
+        "After an operator's retry the next crash is the last one again.",
+        Edit(lifecycle._retried, "crashes=0", "crashes=job.crashes"),
+        breaks="S6",
+    ),
+    bug(
+        "who_waited_is_charged",
+        "A suspect that waited in a worker that died is charged a crash.",
+        Edit(crashes.who_waited, "> 1", "> 10_000"),
+        breaks="S20",
+    ),
+    bug(
+        "who_ran_is_not_charged",
+        "No job that shared its worker with others is charged a crash.",
+        Edit(crashes.who_waited, "if is_suspect(job) and", "if"),
+        breaks="S6",
+    ),
+    bug(
+        "nobody_is_a_suspect",
+        "A job that was in two workers that died runs beside others.",
+        Edit(crashes.is_suspect, "job.crashes >= SUSPECT_CRASHES_MIN", "job.crashes < 0"),
+        breaks="S20",
     ),
 )
 
@@ -180,45 +241,118 @@ ORDER = (
     bug(
         "priority_reversed",
         "Within a tenant the least important job goes first.",
-        Edit(scheduling.in_tenant_order, "reverse=True", "reverse=False"),
+        Edit(candidates.in_tenant_order, "reverse=True", "reverse=False"),
+        Edit(Ranking.ranked, "(urgency, -candidate.priority,", "(urgency, candidate.priority,"),
         breaks="S14",
     ),
     bug(
         "order_by_age",
         "Within a tenant the oldest job goes first, whatever its deadline.",
         Edit(
-            scheduling.in_tenant_order,
-            "key=_by_deadline",
+            candidates.in_tenant_order,
+            "key=by_deadline",
             "key=lambda candidate: candidate.id",
         ),
+        Edit(Ranking.ranked, "size, deadline_at, candidate.id,", "size, _NEVER, candidate.id,"),
+        breaks="S14",
+    ),
+    bug(
+        "priority_before_urgency",
+        "Within a tenant an important job that can wait goes before one that cannot.",
+        Edit(_Triage.__init__, "lane.sort()", "lane.sort(key=lambda each: (each[1], each))"),
+        Edit(TurnView._share, "lane.sort()", "lane.sort(key=lambda each: (each[1], each))"),
         breaks="S14",
     ),
     bug(
         "sideline_ignored",
-        "Late jobs of a use case that puts them behind go first.",
+        "A store shows late jobs of a use case that puts them behind first.",
         Edit(
-            scheduling.in_tenant_order,
+            candidates.in_tenant_order,
             "policy is LatePolicy.SIDELINE",
             "not policy",
         ),
         breaks="S14",
     ),
     bug(
-        "late_jobs_leased",
-        "A job that missed its deadline is run in a use case that buries such jobs.",
-        Edit(scheduling._Triage.__init__, "elif expire and", "elif not self and"),
-        breaks="S17",
+        "late_jobs_first",
+        "Late jobs of a use case that puts them behind are the most urgent.",
+        Edit(Ranking.__init__, "policy is LatePolicy.SIDELINE", "not policy"),
+        breaks="S14",
     ),
     bug(
-        "shares_ignored",
-        "The earliest deadline wins, so that a tenant's backlog displaces all others.",
-        Edit(scheduling._claim, "return 1 if running * denominator < numerator else 2", "return 0"),
+        "late_job_never_rescued",
+        "While anything on time presses, no late job runs, however long that lasts.",
+        Edit(rounds._rescued, "contest.passed_over // STARTS_BETWEEN_LATE", "0"),
         breaks="L5",
     ),
     bug(
+        "late_jobs_leased",
+        "A job that missed its deadline is run in a use case that buries such jobs.",
+        Edit(_Triage._eligible, "request.config.late_policy is LatePolicy.EXPIRE", "not now"),
+        breaks="S17",
+    ),
+)
+
+FAIRNESS = (
+    bug(
+        "shares_ignored",
+        "The earliest deadline alone decides, so that a tenant's backlog displaces all others.",
+        Edit(_Rounds.entry, "self._ends[tenant] // self._part_us", "0"),
+        breaks="L5",
+    ),
+    bug(
+        "service_not_charged",
+        "What a tenant has had is forgotten: only what runs at the moment counts.",
+        Edit(Contest.observe, "            if elapsed_us:", "            if not elapsed_us:"),
+        breaks="L5",
+    ),
+    bug(
+        "newcomer_begins_at_zero",
+        "Who has not asked for anything for a day may have all of it at once.",
+        Edit(_Rounds.__init__, "max(0, times.get(tenant, floor) - floor)", "times.get(tenant, 0)"),
+        Edit(Contest.observe, "max(floor, times.get(tenant, floor))", "times.get(tenant, 0)"),
+        Edit(Contest.conclude, "times[tenant] = floor", "times[tenant] = 0"),
+        breaks="L5",
+    ),
+    bug(
+        "owed_not_named",
+        "Who is owed the most is not seen behind the more urgent jobs of others.",
+        Edit(TurnView.owed, "tuple(dict.fromkeys(owed))", "()"),
+        breaks="L5",
+    ),
+    bug(
+        "service_not_added_up",
+        "A tenant has a share of the same slots in each of its use cases.",
+        Edit(
+            TurnView.__init__,
+            "self._in_pool(pool)[tenant] += running",
+            "self._in_pool(pool)[tenant] = max(self._in_pool(pool)[tenant], running)",
+        ),
+        breaks="L5",
+    ),
+)
+
+SLOTS = (
+    bug(
         "window_ignored",
         "A queue is filled with everything that may run.",
-        Edit(scheduling.hand_off_window, "- unclaimed", "+ 1_000 + unclaimed"),
+        Edit(Places.__init__, "_Room(slots - sum(", "_Room(slots + 1_000 - sum("),
+        breaks="S14",
+    ),
+    bug(
+        "twice_the_slots",
+        "As much again as there are slots waits behind what runs, and cannot be overtaken.",
+        Edit(Places.__init__, "_Room(slots - sum(", "_Room(2 * slots - sum("),
+        breaks="S14",
+    ),
+    bug(
+        "pool_for_each_queue",
+        "Each queue is filled as if no other were received by the same slots.",
+        Edit(
+            pools.pools_of,
+            "for queues, slots in workers:",
+            "for queues, slots in [([name], slots) for names, slots in workers for name in names]:",
+        ),
         breaks="S14",
     ),
 )
@@ -243,9 +377,9 @@ LIMITS = (
             "(request.config.max_concurrent or 1_000) -",
         ),
         Edit(
-            scheduling._Triage.__init__,
-            "elif request.config.max_concurrent == 0:",
-            "elif request.config.max_concurrent < 0:",
+            _Triage._eligible,
+            "if request.config.max_concurrent == 0:",
+            "if request.config.max_concurrent < 0:",
         ),
         breaks="S11",
     ),
@@ -257,4 +391,4 @@ LIMITS = (
     ),
 )
 
-BUGS = (*ATTEMPTS, *LEASES, *ENDINGS, *ORDER, *LIMITS)
+BUGS = (*ATTEMPTS, *CRASHES, *LEASES, *ENDINGS, *ORDER, *FAIRNESS, *SLOTS, *LIMITS)

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from async_jobs.application.dispatch import Dispatcher, _View
+from async_jobs.application.dispatch import Dispatcher
 from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
+from async_jobs.domain.dispatching import TurnView
+from async_jobs.domain.scheduling import share_slots
 from tests.sabotage.edits import Edit, bug
 
 COUNTS = (
     bug(
         "hand_offs_not_counted",
         "Only claimed jobs count as running, so that hand-offs under way break the cap.",
-        Edit(
-            _View.__init__, "running = count.claimed + count.unclaimed", "running = count.claimed"
-        ),
+        Edit(TurnView.__init__, "running = claimed + unclaimed", "running = claimed"),
         breaks="S8",
     ),
     bug(
         "tenant_counted_per_use_case",
         "A tenant may run as much as it is allowed to in every use case.",
         Edit(
-            _View._select,
+            TurnView._select,
             "tenant_running=self._tenant_running",
             "tenant_running=self._running[use_case]",
         ),
+        Edit(TurnView._rooms, "quota.max_running - self._tenant_running[tenant]", "1_000"),
         breaks="S8",
     ),
     bug(
@@ -35,11 +36,8 @@ COUNTS = (
     bug(
         "one_use_case_forgets_another",
         "In one turn, what a use case took of a tenant's limit is not seen by the next.",
-        Edit(
-            _View.selections,
-            "self._tenant_running.update(candidate.tenant_id for candidate in selection.chosen)",
-            "pass",
-        ),
+        Edit(share_slots, "left[candidate.tenant_id] -= 1", "pass"),
+        Edit(TurnView._share, "self._tenant_running[candidate.tenant_id] += 1", "pass"),
         breaks="S8",
     ),
 )

@@ -39,6 +39,14 @@ BUGS = (
         instead="status = 'running' AND started_at IS NOT NULL",
     ),
     spoiled(
+        "crashes_not_saved",
+        "A save leaves the crashes as they were.",
+        breaks="JS-2",
+        statement="save_jobs",
+        text="crashes = c.crashes",
+        instead="crashes = j.crashes",
+    ),
+    spoiled(
         "reaps_unclaimed_only",
         "The leases of dead workers are not found.",
         breaks="JS-15",

@@ -10,6 +10,7 @@ from async_jobs.application.receiving import Receiver
 from async_jobs.application.renewal import Renewals
 from async_jobs.application.room import Room, Share
 from async_jobs.application.settlement import Settler
+from async_jobs.application.slots import Slots
 from async_jobs.application.worker import Worker
 from tests.sabotage.edits import Edit, bug
 
@@ -269,4 +270,47 @@ SHUTDOWN = (
     ),
 )
 
-BUGS = (*CLAIMS, *EXECUTIONS, *RENEWALS, *SETTLEMENTS, *SHUTDOWN)
+SUSPECTS = (
+    bug(
+        "suspect_beside_others",
+        "A suspect begins although others run.",
+        Edit(
+            Slots.fill,
+            "all(each.settled for each in self._running) and self._is_alone(suspect)",
+            "suspect",
+        ),
+        breaks="S20",
+    ),
+    bug(
+        "others_beside_a_suspect",
+        "What comes while a suspect waits begins together with it.",
+        Edit(Slots.add, "if self._suspect is not None:", "if not attempts:"),
+        breaks="S20",
+    ),
+    bug(
+        "received_beside_a_suspect",
+        "A worker receives on while a suspect has it for itself.",
+        Edit(Worker._in_hand, "if self._slots.is_open else", "if True else"),
+        breaks="S20",
+    ),
+    bug(
+        "suspect_before_the_outcomes",
+        "A suspect begins before the outcomes of the others are saved.",
+        Edit(Worker._is_alone, "self._renewals.holds_only(attempt)", "True"),
+        breaks="S20",
+    ),
+    bug(
+        "suspect_waits_for_ever",
+        "A suspect waits for as long as anything runs, and nothing else begins.",
+        Edit(Worker._look_at_waiting, "now - suspect.waits_since < delay", "now"),
+        breaks="L3",
+    ),
+    bug(
+        "stuck_suspect_keeps_its_worker",
+        "A suspect that does not stop keeps the worker for itself.",
+        Edit(Worker._abandon, "self._slots.let_go(attempt)", "pass"),
+        breaks="L3",
+    ),
+)
+
+BUGS = (*CLAIMS, *EXECUTIONS, *SUSPECTS, *RENEWALS, *SETTLEMENTS, *SHUTDOWN)

@@ -80,6 +80,7 @@ def main(
     apis: Annotated[int | None, typer.Option(min=1)] = None,
     use_cases: Annotated[int | None, typer.Option("--use_cases", min=1)] = None,
     tenants: Annotated[int | None, typer.Option(min=1)] = None,
+    crowd: Annotated[int | None, typer.Option(min=0)] = None,
     interval: Annotated[float | None, typer.Option(min=0.1)] = None,
     poll: Annotated[float | None, typer.Option(min=0.1)] = None,
     lanes: Annotated[

@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.application.presence import Identity
 from async_jobs.application.renewal import Renewals, keep_renewing
 from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
-from async_jobs.application.worker import Identity, Worker
+from async_jobs.application.worker import Worker
 from async_jobs.domain.limits import Limits
 from async_jobs.testing.clocks import ManualChance
 from tests.simulation.components import Components
@@ -27,6 +28,7 @@ from tests.simulation.records import Node
 from tests.simulation.remote import (
     ClockPool,
     RemoteAdjacentQueue,
+    RemoteCheckpoints,
     RemoteQueue,
     RemoteStore,
     RemoteWorkers,
@@ -161,6 +163,7 @@ class Assembly:
             running.store,
             self._lanes(running).__getitem__,
             workers=self._register(running),
+            checkpoints=RemoteCheckpoints(running.links[0], self._components.checkpoints),
             settings=self._plan.scheduler_settings(),
             **ports,
         )

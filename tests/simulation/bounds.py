@@ -30,10 +30,14 @@ class Bounds:
         self._judge = judge
         self._weather = weather
 
+    @property
+    def _bound(self) -> float:
+        return 3 * self._plan.scheduler_settings().interval_seconds + 80.0
+
     # --- while it lasts ---
 
     async def look_after(self, running: Sequence[Running]) -> None:
-        """L1, L2 and L3, once nothing has gone wrong for as long as the bound; L6.
+        """L1, L2 and L3, once nothing has gone wrong for as long as the bound; L5 and L6.
 
         Args:
             running: the processes that run just now, whenever it is looked at.
@@ -41,15 +45,24 @@ class Bounds:
         settings = self._plan.scheduler_settings()
         # After trouble a scheduler pauses for up to 15 s, and spares a lane for up to 30 s. A
         # call of its that went astray is given up after 30 s.
-        bound = 3 * settings.interval_seconds + 80.0
+        bound = self._bound
         idle_since: dict[str, float] = {}
         while True:
             await self._clock.sleep(settings.interval_seconds)
             now = self._loop.time()
-            idle = self._judge.idle_use_cases(settings.window_min)
+            workers = [each.node for each in running if each.node.role == "worker"]
+            well = sum(node.is_well_since(now - bound) for node in workers)
+            slots = self._plan.worker_settings().slots * well if workers else None
+            idle = self._judge.idle_use_cases(slots, settings.window_min)
             idle_since = {name: idle_since.get(name, now) for name in idle}
             schedulers = [each.node for each in running if each.node.role == "scheduler"]
             is_calm = [_is_calm(node, now - bound) for node in schedulers]
+            is_sound = (
+                all(is_calm) and well == len(workers) and not any(self._weather.down.values())
+            )
+            # The memory of who had how much needs a turn in 10 s, however long the rest lasts.
+            is_sound = is_sound and self._plan.scale <= 1
+            self._judge.sound(slots if is_sound else None)
             if any(self._weather.down.values()) or not any(is_calm):
                 continue
             self._check_leases(schedulers, bound)
@@ -86,7 +99,7 @@ class Bounds:
             self._judge.require(not late, "L6", f"{each.node.name} does not stop")
 
     def _check_idle(self, idle_since: dict[str, float], bound: float) -> None:
-        """L3: free capacity is used."""
+        """L3: free capacity is used, where slots are idle."""
         now = self._loop.time()
         for name, since in idle_since.items():
             self._judge.totals.bounds["L3"] += 1
@@ -119,6 +132,17 @@ class Bounds:
 
     # --- when faults have ended ---
 
+    async def soundness(self) -> None:
+        """Wait until nothing has gone wrong for as long as every bound."""
+        settings = self._plan.worker_settings()
+        await self._clock.sleep(2 * self._bound + settings.lease_seconds + settings.stall_seconds)
+
+    async def dispersal(self) -> None:
+        """Wait until those who want more than there is have it, or until something is wrong."""
+        until = self._loop.time() + 5_400 * self._plan.scale
+        while self._judge.crowded and self._loop.time() < until:
+            await self._clock.sleep(self._plan.scale)
+
     async def settle_down(self, clients: Sequence[asyncio.Task[None]]) -> None:
         """L4: once faults have ended, everybody is answered, everything ends, and no slot stays
         taken."""
@@ -142,7 +166,8 @@ class Bounds:
             assert isinstance(each, int | float)
             hangs = "hang" in str(row.payload["acts"])
             attempt = 100 * scale if hangs else 2 * each + 5 * scale
-            seconds += (row.max_attempts + 2) * attempt
+            # Beside attempts there are crashes, after which it may have to wait to be alone.
+            seconds += (row.max_attempts + 7) * attempt + 600 * scale
         return seconds
 
 

@@ -25,6 +25,9 @@ FIXED = (
     "headers",
 )
 """What nothing that happens to a job ever changes."""
+SUSPECT_MIN, CRASHES_MAX = 2, 5
+COUNTING_CRASHES = ("reaped claimed", "set aside", "retried")
+"""What may change the crashes, and is held to how."""
 
 
 class Changes:
@@ -64,6 +67,13 @@ class Changes:
         changed = [name for name in FIXED if getattr(before, name) != getattr(after, name)]
         self._require(not changed, "S17", f"{', '.join(changed)} changed")
         self._require(after.lease_seq >= before.lease_seq, "S2", "a lease number went back")
+        kind = self._kind_of_change(before, after, by)
+        if kind not in COUNTING_CRASHES:
+            told = f"{kind}, and {after.crashes - before.crashes} crashes"
+            self._require(after.crashes == before.crashes, "S6", told)
+        return kind
+
+    def _kind_of_change(self, before: Job, after: Job, by: Node) -> str:
         match before.status, after.status:
             case (JobStatus.PENDING, JobStatus.RUNNING):
                 return self._leased(before, after, by)
@@ -183,7 +193,7 @@ class Changes:
             return f"settled {after.status}"
         self._check_execution(before, since=self._end_of(before) - self._terms.margin)
         self._check_reaped(before, after, by, f"{by.name} ended what {lease.claimed_by.name} does")
-        self._require(after.attempts == before.attempts, "S6", "a reap changed the attempts")
+        self._check_crash(before, after, lease)
         self._require(after.status is not SUCCEEDED, "S4", f"{by.name} told of another's success")
         needless = lease.claimed_by.is_well_since(lease.claimed_at) and not is_alone(before)
         self._require(not needless, "S4", f"{lease.claimed_by.name} lost a lease for no reason")
@@ -202,9 +212,34 @@ class Changes:
         over = before.lease_expires_at is not None and before.lease_expires_at <= after.updated_at
         self._require(over, "S4", "an unreadable row was set aside before its time")
         self._check_execution(before, since=self._end_of(before) - self._terms.margin)
-        charged = min(before.attempts, before.max_attempts - 1)
-        self._require(after.attempts == charged, "S6", "setting aside changed the attempts")
+        claimed = before.started_at is not None
+        charged = min(before.attempts - claimed, before.max_attempts - 1)
+        self._require(after.attempts == charged, "S6", "setting aside charged an attempt")
+        crashes = min(before.crashes + claimed, CRASHES_MAX - 1)
+        self._require(after.crashes == crashes, "S6", "set aside with another count of crashes")
         return True
+
+    def _check_crash(self, before: Job, after: Job, lease: Lease) -> None:
+        """Who was in a worker that died is charged no attempt, but a crash, and five are the end.
+
+        It comes back after its backoff, by how often that has happened. A suspect that had not
+        begun is charged nothing, where that is known.
+        """
+        self._require(after.attempts == before.attempts - 1, "S6", "a crash charged an attempt")
+        if after.crashes == before.crashes >= SUSPECT_MIN:
+            self._require(not lease.executions, "S6", "a crash of what was executed is not counted")
+            return
+        self._require(after.crashes == before.crashes + 1, "S6", "a crash was not counted")
+        again = CANCELLED if before.cancel_requested else PENDING
+        end = DEAD if after.crashes >= CRASHES_MAX else again
+        self._require(after.status is end, "S6", f"{after.status} after {after.crashes} crashes")
+        if after.status is PENDING:
+            policy = before.backoff_policy
+            delay = policy.base_delay_seconds * 2 ** (after.crashes - 1)
+            delay = min(delay, policy.max_delay_seconds)
+            seconds = (after.run_at - after.updated_at).total_seconds()
+            in_time = delay * (1 - policy.jitter) - 0.001 <= seconds <= delay + 0.001
+            self._require(in_time, "S17", f"back {seconds:.1f} s after a crash, not {delay:.1f} s")
 
     def _check_outcome(self, before: Job, after: Job, lease: Lease) -> None:
         """What was done is charged, what was given back is not, and nobody tells of nothing."""
@@ -302,7 +337,8 @@ class Changes:
     def _retried(self, before: Job, after: Job, by: Node) -> str:
         self._require(by.role == "api", "S7", f"{by.name} revived a job that had ended")
         self._require(after.lease_seq > before.lease_seq, "S2", "another life under the old number")
-        self._require(after.attempts == 0, "S6", "another life without its attempts")
+        told = "another life without its attempts"
+        self._require(after.attempts == after.crashes == 0, "S6", told)
         return "retried"
 
     def _same_lease(self, before: Job, after: Job) -> None:

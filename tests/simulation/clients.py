@@ -97,6 +97,7 @@ class Clients:
             ("hang", faults.hanging),
             ("stubborn", faults.stubborn),
             ("block", faults.blocking),
+            ("die", faults.deadly),
         ):
             if dice.happens(probability):
                 return act
@@ -120,6 +121,40 @@ class Clients:
         assert isinstance(told, list)
         for request, each in zip(requests, told, strict=True):
             self._told(request, each)
+
+    async def crowd(self) -> None:
+        """Let more tenants want more than there is, by far; the last ones come late, for little.
+
+        Whoever came first has the earlier deadlines, and nobody's presses.
+        """
+        scale, tenants = self._plan.scale, self._plan.crowd
+        for number in range(tenants - 1):
+            await self._join(f"crowd-{number}", 70 if number < 2 else 8, 14_400 + 60 * number)
+        await self._sleep(10 * scale)
+        await self._join(f"crowd-{tenants - 1}", 1, 28_800)
+
+    async def _join(self, tenant: str, count: int, tolerance: float) -> None:
+        scale = self._plan.scale
+        requests = [
+            replace(
+                self._request(tenant),
+                use_case="use-case-0",
+                type=KNOWN_BY_ALL,
+                payload={"acts": ["succeed"] * 3, "seconds": 15 * scale, "secret": SECRET},
+                run_at=None,
+                delay_tolerance=timedelta(seconds=tolerance * scale),
+                dedupe_key=None,
+                priority=0,
+            )
+            for _ in range(count)
+        ]
+        while True:
+            try:
+                await self._ask(lambda service, _: service.enqueue_many(requests))
+            except Unavailable:
+                await self._sleep(scale)
+                continue
+            return
 
     def _told(self, request: EnqueueJobRequest, told: Enqueued) -> None:
         """Hold an answer against what was asked."""

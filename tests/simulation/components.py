@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.domain.limits import Limits, queue_of
 from async_jobs.ports.clock import Clock
@@ -21,7 +22,7 @@ class Components:
 
     Attributes:
         database, transport: the processes in which calls take effect.
-        store, register: what the database holds.
+        store, register, checkpoints: what the database holds.
         lanes: by name, the transport's or, beside the jobs, the database's.
     """
 
@@ -38,6 +39,7 @@ class Components:
         self.transport = loop.process(TRANSPORT)
         self.store = WitnessedStore(judge)
         self.register = MemoryWorkers()
+        self.checkpoints = MemoryCheckpoints()
         names = {queue_of(name, each) for name, each in limits.use_case_configs.items()}
         self.lanes: dict[str, FaultyLane | FaultyAdjacentLane] = {}
         for name in sorted(names):

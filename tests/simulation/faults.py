@@ -23,8 +23,8 @@ class Faults:
         late_effects: that it takes effect after its caller has given up.
         slow_calls: that it takes seconds.
         lost_signals: that a wake-up is lost.
-        hanging, stubborn, blocking: that a handler never returns, ignores its cancellation for
-            a while, or blocks the event loop of its process.
+        hanging, stubborn, blocking, deadly: that a handler never returns, ignores its
+            cancellation for a while, blocks the event loop of its process, or ends that.
 
     Times a lease's length (60 s before scaling), for the whole system:
         crashes: processes die, each after some more steps of its own.
@@ -55,6 +55,7 @@ class Faults:
     hanging: float = 0.0
     stubborn: float = 0.0
     blocking: float = 0.0
+    deadly: float = 0.0
     crashes: float = 0.0
     pauses: float = 0.0
     restarts: float = 0.0
@@ -102,6 +103,7 @@ ROUGH = Faults(
     hanging=0.02,
     stubborn=0.02,
     blocking=0.01,
+    deadly=0.03,
     crashes=0.5,
     pauses=0.3,
     restarts=0.3,
@@ -129,6 +131,7 @@ STORM = Faults(
     hanging=0.05,
     stubborn=0.05,
     blocking=0.03,
+    deadly=0.06,
     crashes=2.0,
     pauses=1.5,
     restarts=0.7,

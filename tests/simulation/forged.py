@@ -188,6 +188,56 @@ def released_and_charged(court: Court) -> None:
     court.happens(court.claimed(), Released(), court.worker, attempts=1)
 
 
+def crashed_and_charged(court: Court) -> None:
+    job = court.claimed()
+    court.seconds = 31
+    court.happens(job, LeaseExpired(), court.scheduler, attempts=1)
+
+
+def crashed_uncounted(court: Court) -> None:
+    job = court.claimed()
+    court.seconds = 31
+    court.happens(job, LeaseExpired(), court.scheduler, crashes=0)
+
+
+def crashed_again_uncounted(court: Court) -> None:
+    job = court.executed(crashes=2)
+    court.seconds = 31
+    court.happens(job, LeaseExpired(), court.scheduler, crashes=2)
+
+
+def crashed_for_ever(court: Court) -> None:
+    job = court.claimed(crashes=4)
+    court.seconds = 31
+    pending = {"status": JobStatus.PENDING, "finished_at": None}
+    court.happens(job, LeaseExpired(), court.scheduler, **pending)
+
+
+def crashed_back_at_once(court: Court) -> None:
+    job = court.claimed()
+    court.seconds = 31
+    court.happens(job, LeaseExpired(), court.scheduler, run_at=court.now())
+
+
+def failed_as_a_crash(court: Court) -> None:
+    court.happens(court.executed(), Failed("x"), court.worker, crashes=1)
+
+
+def revived_with_its_crashes(court: Court) -> None:
+    job = court.happens(court.add(crashes=3), Cancelled(), court.api)
+    court.happens(job, Retried(), court.api, crashes=3)
+
+
+def suspect_beside_others(court: Court) -> None:
+    court.begins(court.claimed(), court.worker)
+    court.begins(court.claimed(crashes=2), court.worker)
+
+
+def others_beside_a_suspect(court: Court) -> None:
+    court.begins(court.claimed(crashes=2), court.worker)
+    court.begins(court.claimed(), court.worker)
+
+
 def failed_for_nothing(court: Court) -> None:
     court.happens(court.executed(), Failed("x"), court.worker, attempts=0)
 
@@ -369,6 +419,15 @@ FORGED: tuple[tuple[Callable[[Court], None], str], ...] = (
     (too_many_attempts, "S6"),
     (released_and_charged, "S6"),
     (failed_for_nothing, "S6"),
+    (crashed_and_charged, "S6"),
+    (crashed_uncounted, "S6"),
+    (crashed_again_uncounted, "S6"),
+    (crashed_for_ever, "S6"),
+    (crashed_back_at_once, "S17"),
+    (failed_as_a_crash, "S6"),
+    (revived_with_its_crashes, "S6"),
+    (suspect_beside_others, "S20"),
+    (others_beside_a_suspect, "S20"),
     (told_of_nothing, "S17"),
     (ended_again, "S7"),
     (revived_by_a_worker, "S7"),

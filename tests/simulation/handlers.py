@@ -68,6 +68,9 @@ class Handlers:
             if what == "hang":
                 self._weather.noted("hanging")
                 await never()
+            if what == "die" and self._weather.faults.deadly:
+                await self._clock.sleep(seconds / 4)
+                await self._die()
             if what == "block":
                 self._stand_still(seconds)
             try:
@@ -114,6 +117,13 @@ class Handlers:
                 raise Snooze(pause)
             case _:
                 return {"done": str(context.job_id)}
+
+    async def _die(self) -> None:
+        """End the process with its next step, unless all that goes wrong has ended meanwhile."""
+        if self._weather.faults.deadly:
+            self._weather.noted("deadly")
+            self._node.process.fuse = 0
+            await never()
 
     def _stand_still(self, seconds: float) -> None:
         """Block the event loop, as code does that never awaits."""

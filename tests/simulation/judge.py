@@ -8,15 +8,14 @@ second time, apart from the domain's; their numbers are those of `docs/reliabili
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Set
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from async_jobs.application.registry import JobContext
-from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import Job, Payload
 from async_jobs.domain.limits import UNLIMITED, Limits
-from tests.simulation.changes import Changes, is_buried
+from tests.simulation.changes import CRASHES_MAX, SUSPECT_MIN, Changes
 from tests.simulation.ledger import CANCELLED, ENDED, PENDING, RUNNING, Ledger
 from tests.simulation.records import (
     SECRET,
@@ -30,6 +29,7 @@ from tests.simulation.records import (
     short,
 )
 from tests.simulation.rulings import Rulings
+from tests.simulation.turns import Turns
 
 
 class Judge:
@@ -70,6 +70,7 @@ class Judge:
         self._changes = Changes(
             limits, terms, self._ledger, self._rulings, self.totals, seconds=seconds, now=now
         )
+        self._turns = Turns(limits, self._ledger, self._rulings, self.totals)
 
     def violated(self, rule: str, what: str) -> None:
         """Say that a rule was broken."""
@@ -92,6 +93,7 @@ class Judge:
             " ahead",
         )
         self._require(after.attempts <= after.max_attempts, "S6", "more attempts than allowed")
+        self._require(after.crashes <= CRASHES_MAX, "S6", "more crashes than allowed")
         kind = self._changes.kind_of(before, after, by)
         self.totals.transitions[kind] += 1
         self._check_key(after)
@@ -156,6 +158,7 @@ class Judge:
         self._ledger.executing[job_id, seq] = Execution(node, self._seconds(), obedient)
         mine = self._ledger.executing_in(node)
         self._require(mine <= self._terms.slots, "S9", f"{node.name} executes {mine} at once")
+        self._check_apart(job_id, node)
         row = self._ledger.rows[job_id]
         given = (context.tenant_id, context.use_case, context.type, payload)
         told = given == (row.tenant_id, row.use_case, row.type, row.payload)
@@ -167,6 +170,17 @@ class Judge:
         else:
             excused = node.has_stood_since(lease.claimed_at)
             self._require(excused, "S9", f"{node.name} began what it had lost")
+
+    def _check_apart(self, job_id: UUID, node: Node) -> None:
+        """S20: who was in two workers that died executes with nobody beside it.
+
+        But for handlers that disobey: they have been given up, and may never end.
+        """
+        self.totals.bounds["S20"] += self._ledger.rows[job_id].crashes >= SUSPECT_MIN
+        beside = self._ledger.executing_jobs(node)
+        suspects = [each for each in beside if self._ledger.rows[each].crashes >= SUSPECT_MIN]
+        told = f"{node.name} executes {short(job_id)} beside others, and a suspect is among them"
+        self._require(len(beside) <= 1 or not suspects, "S20", told)
 
     def ended(self, job_id: UUID, seq: int, node: Node) -> None:
         """Take note of a handler that ends."""
@@ -189,32 +203,22 @@ class Judge:
 
     # --- order ---
 
-    def chosen(self, leased: Iterable[Job], seen: Iterable[Job], at: datetime) -> None:
-        """S14: hold a turn's leases against what was ready, visible and due when it looked.
+    def chosen(self, leased: Collection[Job], seen: Collection[Job], at: datetime) -> None:
+        """S14, L5: hold a turn's leases against what was ready, visible and due when it looked.
 
         Args:
             leased: what the turn leased, as it was before.
             seen: every job that was ready.
             at: the instant of the turn.
         """
-        worst: dict[tuple[str, str, str], tuple[bool, int, datetime, UUID]] = {}
-        taken = set()
-        for row in leased:
-            taken.add(row.id)
-            lane = (row.tenant_id, row.use_case, row.queue)
-            worst[lane] = max(worst.get(lane, self._rank(row, at)), self._rank(row, at))
-        for row in seen:
-            last = worst.get((row.tenant_id, row.use_case, row.queue))
-            if last is None or row.id in taken or is_buried(row, self._limits, at):
-                continue
-            now = self._ledger.rows.get(row.id)
-            if now is not None and now.status is PENDING and now.lease_seq == row.lease_seq:
-                self._require(self._rank(row, at) > last, "S14", f"{short(row.id)} was left behind")
+        before = {row.id: row for row in seen}
+        self._turns.took([before.get(row.id, row) for row in leased], seen, at)
 
-    def _rank(self, row: Job, at: datetime) -> tuple[bool, int, datetime, UUID]:
-        policy = self._limits.use_case_configs[row.use_case].late_policy
-        late = policy is LatePolicy.SIDELINE and row.deadline_at < at
-        return (late, -row.priority, row.deadline_at, row.id)
+    def sound(self, slots: int | None) -> None:
+        """Take note of how many slots there are, None while anything is in trouble."""
+        if slots is None:
+            self._turns.trouble()
+        self._turns.slots = slots
 
     # --- what clients were told ---
 
@@ -265,6 +269,12 @@ class Judge:
         )
 
     @property
+    def crowded(self) -> bool:
+        """Whether more jobs are ready than any worker has slots."""
+        ready = self._ledger.rows_that(lambda r: r.status is PENDING and r.run_at <= self.now())
+        return len(ready) > self._terms.slots
+
+    @property
     def unreadable(self) -> Set[UUID]:
         """The rows that cannot be read any more."""
         return self._ledger.unreadable
@@ -307,14 +317,16 @@ class Judge:
                 return row
         return None
 
-    def idle_use_cases(self, window_min: int) -> set[str]:
-        """Return the use cases that have a job to lease just now, with room for it everywhere."""
+    def idle_use_cases(self, slots: int | None, window_min: int) -> set[str]:
+        """Return the use cases that have a job to lease just now, with room for it everywhere.
+
+        Args:
+            slots: how many slots there are for all queues at least; None if no worker is there.
+            window_min: how many hand-offs a queue may hold then.
+        """
         now = self.now()
-        unclaimed = Counter(
-            row.queue
-            for row in self._ledger.rows.values()
-            if row.status is RUNNING and row.started_at is None
-        )
+        running = [row for row in self._ledger.rows.values() if row.status is RUNNING]
+        unclaimed = Counter(row.queue for row in running if row.started_at is None)
         idle = set()
         for row in self._ledger.rows.values():
             if row.status is not PENDING or row.run_at > now or row.id in self._ledger.unreadable:
@@ -324,7 +336,7 @@ class Judge:
             if (
                 self._ledger.running[row.use_case] < cap
                 and (quota is None or self._ledger.tenant_running[row.tenant_id] < quota)
-                and unclaimed[row.queue] < window_min
+                and (unclaimed[row.queue] < window_min if slots is None else len(running) < slots)
             ):
                 idle.add(row.use_case)
         return idle

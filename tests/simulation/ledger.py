@@ -93,6 +93,11 @@ class Ledger:
         """Return the lease that a row has or had last."""
         return self.leases[row.id, row.lease_seq]
 
+    def executing_jobs(self, node: Node) -> set[UUID]:
+        """Return whose handlers a process executes, but for those that disobey."""
+        executing = self.executing.items()
+        return {job_id for (job_id, _), e in executing if e.node is node and e.obedient}
+
     def executing_in(self, node: Node) -> int:
         """Return how many handlers a process executes, but for those that disobey."""
         return sum(e.node is node and e.obedient for e in self.executing.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from async_jobs import BackoffPolicy, TenantQuota, UseCaseConfig
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
@@ -16,6 +16,8 @@ ELSEWHERE, BESIDE = LANES = ("elsewhere", "beside")
 """Whether hand-offs are on a transport, or in the database with the jobs."""
 LEASE_SECONDS = 60.0
 RETENTION_SECONDS = 600.0
+CROWDED = 0.1
+"""How often there are more tenants than slots."""
 SCALES = {1.0: 0.5, 4.0: 0.3, 20.0: 0.2}
 """How much longer than the defaults all durations are, and how often that is so."""
 LONG_SCALES = {1.0: 0.1, 20.0: 0.3, 200.0: 0.3, 1_000.0: 0.3}
@@ -34,7 +36,8 @@ class Plan:
         leases: for how long there is trouble, in lengths of a lease.
         jobs: how many jobs clients ask for.
         schedulers, workers, apis: how many processes of each kind.
-            use_cases, tenants: how many of each.
+        use_cases, tenants: how many of each.
+        crowd: how many more tenants want more than there is, once nothing goes wrong any more.
         lanes: where hand-offs are, one of `LANES`.
         interval, poll: how often schedulers tick and workers poll, in seconds before scaling.
     """
@@ -50,6 +53,7 @@ class Plan:
     apis: int = 1
     use_cases: int = 2
     tenants: int = 3
+    crowd: int = 0
     interval: float = 1.0
     poll: float = 1.0
     lanes: str = ELSEWHERE
@@ -92,6 +96,7 @@ class Plan:
             job_timeout_seconds=90 * s,
             drain_timeout_seconds=25 * s,
             cancel_grace_seconds=2 * s,
+            suspect_wait_seconds=60 * s,
             missing_handler_delay_seconds=30 * s,
             heartbeat_seconds=5 * s,
             stall_seconds=120 * s,
@@ -122,6 +127,11 @@ class Plan:
                 max_running=dice.pick([None, None, 1, 2]),
                 weight=dice.pick([1.0, 1.0, 3.0]),
             )
+        if self.crowd:
+            # Of some worlds the slots are below the capacity, of others the capacity below them.
+            capacity = dice.pick([1, 4, 40])
+            cases["use-case-0"] = replace(cases["use-case-0"], max_concurrent=capacity)
+            quotas["crowd-1"] = TenantQuota(weight=2.0)
         return SimpleLimits(use_case_configs=cases, per_tenant_quotas=quotas)
 
 
@@ -138,11 +148,12 @@ def plan_of(
     dice = Dice(f"{seed} plan")
     drawn = "calm" if dice.happens(0.05) else dice.pick(["rough", "storm"])
     level = drawn if level is None else level
+    scale = _drawn(dice, scales or SCALES)
     return Plan(
         seed=seed,
         level=level,
         faults=faults_of(level),
-        scale=_drawn(dice, scales or SCALES),
+        scale=scale,
         leases=dice.whole(2, 5),
         jobs=dice.whole(10, 40),
         schedulers=dice.whole(1, 3),
@@ -152,6 +163,7 @@ def plan_of(
         tenants=dice.whole(1, 4),
         interval=dice.pick([2.0, 3.0, 5.0]),
         poll=dice.pick([1.0, 5.0, 20.0]),
+        crowd=dice.whole(6, 12) if dice.happens(CROWDED) and scale == 1 else 0,
     )
 
 

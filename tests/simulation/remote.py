@@ -12,16 +12,17 @@ from uuid import UUID
 import asyncpg
 
 from async_jobs.domain.errors import Unavailable
-from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage
+from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JsonValue
 from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
+from async_jobs.domain.turns import RunningCount
+from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.queue import Acked, AdjacentQueue, Claims, Delivery, JobQueue, Sent
 from async_jobs.ports.store import (
     AddResult,
     Applied,
     Heads,
     HeadsQuery,
-    RunningCount,
     Success,
     Upcoming,
 )
@@ -158,6 +159,20 @@ class RemoteWorkers:
 
     async def withdraw(self, worker_id: str) -> None:
         await self._link.call("withdraw", partial(self._workers.withdraw, worker_id))
+
+
+class RemoteCheckpoints:
+    """Implements `Checkpoints` over a link."""
+
+    def __init__(self, link: Link, checkpoints: Checkpoints) -> None:
+        self._link = link
+        self._checkpoints = checkpoints
+
+    async def save(self, name: str, state: Mapping[str, JsonValue]) -> None:
+        await self._link.call("remember", partial(self._checkpoints.save, name, state))
+
+    async def load(self, name: str) -> Mapping[str, JsonValue] | None:
+        return await self._link.call("recall", partial(self._checkpoints.load, name))
 
 
 class RemoteQueue:

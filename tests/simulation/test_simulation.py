@@ -9,14 +9,14 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from async_jobs.application import dispatch
 from async_jobs.application.failpoints import FAILPOINTS, OF_LANES_ELSEWHERE
-from async_jobs.domain import scheduling
+from async_jobs.domain import dispatching, fairness, rounds, scheduling
 from tests.simulation import __main__ as program
 from tests.simulation.faults import STORM, faults_of
 from tests.simulation.plan import BESIDE, plan_of
@@ -125,9 +125,9 @@ def test_a_broken_rule_is_told_with_the_command_that_replays_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And with the shortest trace that was found; both commands show the same rule broken."""
-    monkeypatch.setattr(dispatch._View, "free", lambda self, use_case: 1_000)
+    monkeypatch.setattr(dispatching.TurnView, "free", lambda self, use_case: 1_000)
     monkeypatch.setattr(
-        dispatch, "select", lambda request: scheduling.select(_without_cap(request))
+        dispatching, "select", lambda request: scheduling.select(_without_cap(request))
     )
 
     status, told = run_program("--seeds", "3", "--processes", "1")
@@ -148,6 +148,25 @@ def test_a_broken_rule_is_told_with_the_command_that_replays_it(
 def _without_cap(request: scheduling.SelectionRequest) -> scheduling.SelectionRequest:
     config = replace(request.config, max_concurrent=1_000)
     return replace(request, config=config)
+
+
+@pytest.mark.parametrize("plant", ["no memory", "earliest deadline first"])
+def test_an_unfair_policy_is_seen(monkeypatch: pytest.MonkeyPatch, plant: str) -> None:
+    """In a sound system with more tenants than slots; as it is, nobody is passed over."""
+    plans = [replace(plan_of(seed, level="calm"), scale=1.0, crowd=9) for seed in (1, 3)]
+    assert all(simulate(plan).violation is None for plan in plans)
+    if plant == "no memory":
+        monkeypatch.setattr(fairness.Contest, "observe", lambda *args: None)
+    else:
+        monkeypatch.setattr(rounds._Rounds, "entry", _by_deadline)
+
+    broken = {str(simulate(plan).violation)[:2] for plan in plans}
+
+    assert "L5" in broken
+
+
+def _by_deadline(self: object, contender: Any, tenant: str, index: int) -> Any:
+    return 0, 0, 0, contender[3], contender[4], tenant, index
 
 
 def test_the_totals_of_many_seeds_are_told() -> None:

@@ -13,8 +13,9 @@ from async_jobs.adapters.memory.turn import MemoryTurn
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.scheduling import LeaseGrant
+from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.queue import AdjacentQueue
-from async_jobs.ports.store import Applied, Heads, HeadsQuery, RunningCount, Success
+from async_jobs.ports.store import Applied, Heads, HeadsQuery, Success
 from tests.simulation.judge import Judge
 from tests.simulation.records import Node
 

@@ -197,6 +197,10 @@ class World:
 
         Now every bound has to be kept.
         """
+        if self._plan.crowd:
+            await self._bounds.soundness()
+            await clients.crowd()
+            await self._bounds.dispersal()
         for _ in range(2 + self._plan.jobs // 10):
             await clients.enqueue()
             await self._clock.sleep(self._plan.scale)

@@ -54,6 +54,7 @@ DEFAULTS: dict[str, Any] = {
     "lease_duration_seconds": 60,
     "drain_timeout_seconds": 25,
     "job_timeout_seconds": 900,
+    "suspect_wait_seconds": 60,
     "handlers_module": None,
     "db_pool_max_size": 10,
     "db_statement_cache_size": None,
@@ -73,6 +74,7 @@ VALUES: list[tuple[str, str, str, Any]] = [
     ("WORKER_CONCURRENCY", "40", "worker_concurrency", 40),
     ("DRAIN_TIMEOUT_SECONDS", "0", "drain_timeout_seconds", 0),
     ("JOB_TIMEOUT_SECONDS", "30", "job_timeout_seconds", 30),
+    ("SUSPECT_WAIT_SECONDS", "5", "suspect_wait_seconds", 5),
     ("RETENTION_SECONDS", "0", "retention_seconds", 0),
     ("DB_POOL_MAX_SIZE", "4", "db_pool_max_size", 4),
     ("DB_STATEMENT_CACHE_SIZE", "0", "db_statement_cache_size", 0),
@@ -171,7 +173,7 @@ def test_a_queue_url_declares_its_use_case() -> None:
 
     labeling = config.use_case_configs["message_labeling"]
     assert (labeling.max_concurrent, labeling.default_delay_tolerance_seconds) == (10, 60)
-    assert labeling.late_policy is LatePolicy.RUN
+    assert labeling.late_policy is LatePolicy.SIDELINE
     assert config.sqs_queue_urls == {"message_labeling": URL}
     assert config.queue_backend == "sqs"
 
@@ -363,6 +365,7 @@ BAD: list[tuple[str, str]] = [
     ("WORKER_CONCURRENCY", "3.5"),
     ("DRAIN_TIMEOUT_SECONDS", "-0.1"),
     ("JOB_TIMEOUT_SECONDS", "0"),
+    ("SUSPECT_WAIT_SECONDS", "0"),
     ("RETENTION_SECONDS", "-1"),
     ("DB_POOL_MAX_SIZE", "1"),
     ("DB_STATEMENT_CACHE_SIZE", "-1"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.job import Job, JobStatus, Phase
 from async_jobs.domain.lifecycle import (
@@ -65,7 +66,7 @@ JOBS: list[Job] = [
     claimed(),
     claimed(attempts=3),
     claimed(lease_expires_at=after(-1)),
-    claimed(lease_expires_at=after(-1), attempts=3),
+    claimed(lease_expires_at=after(-1), crashes=CRASHES_MAX - 1),
     flagged(),
     succeeded(),
     dead(),

@@ -18,7 +18,7 @@ from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.testing import MemorySystem, SimpleLimits, memory_system
 from async_jobs.testing.contracts.scenes import RollBack
 
-DELAYS = BackoffPolicy(base_delay_seconds=30)
+DELAYS = BackoffPolicy(base_delay_seconds=30, jitter=0)
 
 
 @pytest.fixture

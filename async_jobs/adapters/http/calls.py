@@ -1,4 +1,4 @@
-"""The six calls of `Jobs` as HTTP requests: what is sent, and how its answer is read."""
+"""The calls of `Jobs`, and `outlook`, as HTTP requests: what is sent, how an answer is read."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
-from async_jobs.adapters.http.wire import body_of, enqueued_of, job_of, page_of
+from async_jobs.adapters.http.wire import body_of, enqueued_of, job_of, outlook_of, page_of
 from async_jobs.domain.bounds import check_name
 from async_jobs.domain.enqueue import check_request
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, JobStatus
+from async_jobs.domain.outlook import Outlook
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ class Call(Generic[T]):
             encoded JSON.
         decode: reads the JSON of a good answer; raises what `wire` raises on any other.
         repeatable: whether carrying it out twice does what carrying it out once does.
+        writes: whether it changes anything.
     """
 
     method: str
@@ -37,11 +39,7 @@ class Call(Generic[T]):
     params: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     repeatable: bool = True
-
-    @property
-    def writes(self) -> bool:
-        """Whether the call changes anything."""
-        return self.method != "GET"
+    writes: bool = True
 
 
 def enqueue(request: EnqueueJobRequest, new_id: Callable[[], UUID]) -> Call[Enqueued]:
@@ -86,10 +84,22 @@ def enqueue_many(
     return Call(method="POST", path="jobs/enqueue-batch", body=body, decode=decode)
 
 
+def outlook(request: EnqueueJobRequest) -> Call[Outlook]:
+    """Return the call that asks whether a job would start in time.
+
+    Raises:
+        InvalidJobError: a value breaks its bound.
+    """
+    check_request(request)
+    body = _encoded(body_of(request))
+    return Call(method="POST", path="jobs/outlook", body=body, decode=outlook_of, writes=False)
+
+
 def get_job(job_id: UUID, tenant_id: str | None) -> Call[Job]:
     """Return the call that reads one job."""
     params = _named(tenant_id=tenant_id)
-    return Call(method="GET", path=_path(job_id), params=params, decode=_this(job_id))
+    decode = _this(job_id)
+    return Call(method="GET", path=_path(job_id), params=params, decode=decode, writes=False)
 
 
 def list_jobs(
@@ -112,7 +122,7 @@ def list_jobs(
         params["status"] = _status(status)
     if cursor is not None:
         params["cursor"] = str(_uuid("cursor", cursor))
-    return Call(method="GET", path="jobs/", params=params, decode=page_of)
+    return Call(method="GET", path="jobs/", params=params, decode=page_of, writes=False)
 
 
 def cancel_job(job_id: UUID, tenant_id: str | None) -> Call[Job]:

@@ -23,6 +23,7 @@ from async_jobs.adapters.http.line import (
     out_of_time,
 )
 from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, JobStatus
+from async_jobs.domain.outlook import Outlook
 from async_jobs.ports.clock import Chance, Clock
 
 T = TypeVar("T")
@@ -119,6 +120,12 @@ class AsyncJobsHttpClient:
     async def retry_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
         """See `Jobs`. Not repeated once a try may have taken effect: that is `Unavailable`."""
         return await self._call(calls.retry_job(job_id, tenant_id))
+
+    # --- before it is enqueued ---
+
+    async def outlook(self, request: EnqueueJobRequest) -> Outlook:
+        """See `JobService`: tells whether a job would start in time; nothing is enqueued."""
+        return await self._call(calls.outlook(request))
 
     # --- input and output ---
 

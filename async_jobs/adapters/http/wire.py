@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,7 @@ from async_jobs.domain.job import (
     JobPage,
     JobStatus,
 )
+from async_jobs.domain.outlook import Outlook
 
 TOKEN_HEADER: Final = "X-Async-Jobs-Token"
 PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
@@ -135,6 +137,7 @@ def job_of(record: Mapping[str, Any]) -> Job:
         worker_id=record["worker_id"],
         cancel_requested=record["cancel_requested"],
         dispatches=record["dispatches"],
+        crashes=record["crashes"],
         finished_at=_optional_instant(record["finished_at"]),
         errors=tuple(
             AttemptError(attempt=each["attempt"], at=_instant(each["at"]), error=each["error"])
@@ -187,6 +190,29 @@ def page_of(record: Mapping[str, Any]) -> JobPage:
     cursor = record["next_cursor"]
     jobs = tuple(job_of(each) for each in record["jobs"])
     return JobPage(jobs, None if cursor is None else UUID(cursor))
+
+
+def outlook_record_of(outlook: Outlook) -> dict[str, Any]:
+    """Return an outlook as JSON values; a rate that is infinite is null."""
+    rate = outlook.required_rate
+    return asdict(outlook) | {"required_rate": rate if math.isfinite(rate) else None}
+
+
+def outlook_of(record: Mapping[str, Any]) -> Outlook:
+    """Return what `outlook_record_of` wrote; fields that this version does not know are ignored.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no such record.
+    """
+    rate, start = record["required_rate"], record["expected_start_in_seconds"]
+    return Outlook(
+        ahead=int(record["ahead"]),
+        required_rate=math.inf if rate is None else float(rate),
+        capacity_rate=float(record["capacity_rate"]),
+        expected_start_in_seconds=None if start is None else float(start),
+        can_be_met=bool(record["can_be_met"]),
+        at_least=bool(record["at_least"]),
+    )
 
 
 # --- problems -----------------------------------------------------------------------------------

@@ -182,6 +182,10 @@ class MemoryJobStore:
         readable = self._readable([row for *_, row in over])
         return [_copy(row) for row in islice(readable, limit)]
 
+    def pending(self) -> Iterator[Job]:
+        """Yield what waits, as it is stored: to be looked at, and left as it is."""
+        return self._in_status(JobStatus.PENDING)
+
     def _in_status(self, status: JobStatus, *, hidden: bool = False) -> Iterator[Job]:
         for row in self._rows.values():
             if row.status is status and (hidden or row.id not in self._uncommitted):
@@ -386,10 +390,11 @@ def _holds(change: Change, row: Job) -> bool:
 
 
 def _aside(row: Job, now: datetime, until: datetime) -> Job:
-    attempts, dispatches, deadline_at = aside(
+    attempts, crashes, dispatches, deadline_at = aside(
         claimed=row.started_at is not None,
         attempts=row.attempts,
         max_attempts=row.max_attempts,
+        crashes=row.crashes,
         dispatches=row.dispatches,
         delay_tolerance=row.delay_tolerance,
         until=until,
@@ -400,6 +405,7 @@ def _aside(row: Job, now: datetime, until: datetime) -> Job:
         run_at=until,
         deadline_at=deadline_at,
         attempts=attempts,
+        crashes=crashes,
         dispatches=dispatches,
         lease_expires_at=None,
         started_at=None,

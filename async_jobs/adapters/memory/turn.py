@@ -14,8 +14,9 @@ from async_jobs.domain.deadline import LatePolicy, is_late
 from async_jobs.domain.job import HandOff, Job, JobStatus
 from async_jobs.domain.lifecycle import Leased, advance
 from async_jobs.domain.scheduling import Candidate, LeaseGrant, in_tenant_order
+from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.queue import AdjacentQueue
-from async_jobs.ports.store import Heads, HeadsQuery, RunningCount
+from async_jobs.ports.store import Heads, HeadsQuery
 
 
 class MemoryTurn:
@@ -113,27 +114,31 @@ class MemoryTurn:
 def _heads(ready: list[Job], query: HeadsQuery, now: datetime) -> Heads:
     """Return a bounded view, as an adapter over a million rows has to.
 
-    The window of the `limit` most urgent jobs shows whose work presses. A walk over the
-    tenants, `limit` of them at a time, shows those whom a large backlog of others hides.
+    The window of the `limit` most urgent jobs that can be on time shows whose work presses. Named
+    tenants are shown as well, and a walk, `limit` of them at a time, shows those whom the backlog
+    of others hides.
     """
     candidates = [_candidate(row) for row in ready]
-    sideline = query.late_policy is LatePolicy.SIDELINE
-    candidates.sort(key=lambda c: (sideline and is_late(c.deadline_at, now), c.deadline_at, c.id))
-    in_window = Counter(candidate.tenant_id for candidate in candidates[: query.limit])
-    waiting = sorted({candidate.tenant_id for candidate in candidates})
-    walk = [tenant for tenant in waiting if tenant > query.after][: query.limit]
-    shown = in_window.keys() | set(walk)
+    candidates.sort(key=lambda c: (is_late(c.deadline_at, now), c.deadline_at, c.id))
+    window = candidates[: query.limit]
+    in_window = Counter(candidate.tenant_id for candidate in window)
+    by_tenant: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        by_tenant.setdefault(candidate.tenant_id, []).append(candidate)
+    walk = [tenant for tenant in sorted(by_tenant) if tenant > query.after][: query.limit]
+    shown = (in_window.keys() | set(walk) | set(query.tenants)) & by_tenant.keys()
     extra = -(-2 * query.limit // max(1, len(shown)))
-    seen: list[Candidate] = []
+    seen: dict[UUID, Candidate] = {}
     for tenant in sorted(shown):
-        of_tenant = [candidate for candidate in candidates if candidate.tenant_id == tenant]
-        lane = in_tenant_order(of_tenant, query.late_policy, now)
-        seen += lane[: min(query.limit, in_window[tenant] + extra)]
+        lane = in_tenant_order(by_tenant[tenant], query.late_policy, now)
+        for candidate in lane[: min(query.limit, in_window[tenant] + extra)]:
+            seen[candidate.id] = candidate
+    seen.update((candidate.id, candidate) for candidate in window)
     late: list[Candidate] = []
     if query.late_policy is LatePolicy.EXPIRE:
         late = [c for c in candidates if is_late(c.deadline_at, now)][: query.limit]
     resume = walk[-1] if len(walk) == query.limit else ""
-    return Heads(ready=tuple(seen), late=tuple(late), resume=resume)
+    return Heads(ready=tuple(seen.values()), late=tuple(late), resume=resume)
 
 
 def _candidate(job: Job) -> Candidate:
@@ -144,4 +149,6 @@ def _candidate(job: Job) -> Candidate:
         priority=job.priority,
         deadline_at=job.deadline_at,
         lease_seq=job.lease_seq,
+        tolerance_seconds=job.delay_tolerance.total_seconds(),
+        type=job.type,
     )

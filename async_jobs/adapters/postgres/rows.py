@@ -93,6 +93,7 @@ def _lasting(row: asyncpg.Record) -> dict[str, object]:
         "enqueue_failed": row["enqueue_failed"],
         "created_at": row["created_at"],
         "lease_seq": row["lease_seq"],
+        "crashes": row["crashes"],
         "finished_at": row["finished_at"],
         "errors": () if errors is None else _errors(errors),
         "headers": headers,
@@ -158,6 +159,7 @@ def save_columns(changes: Sequence[Change]) -> tuple[list[Any], ...]:
         [_errors_json(job.errors) if job.errors else None for job in jobs],
         [None if job.result is None else encoded(job.result) for job in jobs],
         [_lane(job) for job in jobs],
+        [job.crashes for job in jobs],
     )
 
 
@@ -172,6 +174,7 @@ def aside_columns(
             claimed=is_claimed,
             attempts=row["attempts"],
             max_attempts=row["max_attempts"],
+            crashes=row["crashes"],
             dispatches=row["dispatches"],
             delay_tolerance=row["delay_tolerance"],
             until=until,
@@ -188,6 +191,7 @@ def aside_columns(
         [each.attempts for each in after],
         [each.dispatches for each in after],
         [each.deadline_at for each in after],
+        [each.crashes for each in after],
     )
 
 

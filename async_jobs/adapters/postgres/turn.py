@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
+from operator import itemgetter
 from uuid import UUID
 from zlib import crc32
 
@@ -18,8 +19,9 @@ from async_jobs.adapters.postgres.rows import candidates_of
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
+from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.queue import AdjacentQueue
-from async_jobs.ports.store import Heads, HeadsQuery, RunningCount
+from async_jobs.ports.store import Heads, HeadsQuery
 
 TENANT_LOCKS = 1_024
 
@@ -83,11 +85,10 @@ class PostgresTurn:
         tenants_of = _by_turn_key(limited)
         rows = await connection.fetch(sql("take_turns"), sorted({*keys.values(), *tenants_of}))
         missed = {row["key"] for row in rows}
-        return cls(
-            connection,
-            frozenset(name for name, key in keys.items() if key not in missed),
-            limited.difference(*(tenants_of.get(key, ()) for key in missed)),
-        )
+        if not tenants_of.keys().isdisjoint(missed):
+            limited = limited.difference(*(tenants_of.get(key, ()) for key in missed))
+        free = frozenset(name for name, key in keys.items() if key not in missed)
+        return cls(connection, free, limited)
 
     @property
     def use_cases(self) -> frozenset[str]:
@@ -115,19 +116,44 @@ class PostgresTurn:
             [query.limit for query in held],
             [query.after for query in held],
             now,
+            [tenant for query in held for tenant in query.tenants],
+            [place for place, query in enumerate(held, 1) for _ in query.tenants],
+        )
+        shown = _by_place(rows, len(held))
+        marks = Counter(map(_mark_of, rows))
+        urgent = await self._urgent(
+            [
+                query
+                for place, (query, each) in enumerate(zip(held, shown, strict=True), 1)
+                if len(each) >= query.limit > _count(marks, place, _PRESSES)
+            ],
+            now,
         )
         late = await self._late([q for q in held if q.late_policy is LatePolicy.EXPIRE], now)
-        grouped: dict[str, list[asyncpg.Record]] = {query.use_case: [] for query in held}
-        for row in rows:
-            grouped[row["use_case"]].append(row)
         return {
             query.use_case: Heads(
-                ready=tuple(candidates_of(grouped[query.use_case])),
+                ready=_with(candidates_of(each), urgent.get(query.use_case, ())),
                 late=late.get(query.use_case, ()),
-                resume=_resume(grouped[query.use_case]),
+                resume=_resume(each) if _count(marks, place, _IS_LAST) else "",
             )
-            for query in held
+            for place, (query, each) in enumerate(zip(held, shown, strict=True), 1)
         }
+
+    async def _urgent(
+        self, queries: Sequence[HeadsQuery], now: datetime
+    ) -> Mapping[str, Sequence[Candidate]]:
+        if not queries:
+            return {}
+        rows = await self._connection.fetch(
+            sql("urgent_heads"),
+            [query.use_case for query in queries],
+            [query.limit for query in queries],
+            now,
+        )
+        urgent: dict[str, list[Candidate]] = {}
+        for row, candidate in zip(rows, candidates_of(rows), strict=True):
+            urgent.setdefault(row["use_case"], []).append(candidate)
+        return urgent
 
     async def _late(
         self, queries: Sequence[HeadsQuery], now: datetime
@@ -176,6 +202,36 @@ class PostgresTurn:
         return frozenset([row[0] for row in leased])
 
 
-def _resume(rows: Iterable[asyncpg.Record]) -> str:
-    """Return the last tenant of a walk that has others before it, else start over."""
-    return next((str(row["tenant_id"]) for row in rows if row["is_last"]), "")
+# What `ready_heads` says of a row beside the place of its use case.
+_PRESSES, _IS_LAST, _PLACE_BITS = 1, 2, 2
+_mark_of = itemgetter(0)
+
+
+def _count(marks: Mapping[int, int], place: int, bit: int) -> int:
+    """Return how many rows of a use case have a bit set, by the counts of their marks."""
+    start = place << _PLACE_BITS
+    marked = range(start, start + (1 << _PLACE_BITS))
+    return sum(marks.get(mark, 0) for mark in marked if mark & bit)
+
+
+def _by_place(rows: Sequence[asyncpg.Record], count: int) -> Sequence[Sequence[asyncpg.Record]]:
+    """Return the rows of each use case."""
+    if count == 1:
+        return [rows]
+    shown: list[list[asyncpg.Record]] = [[] for _ in range(count)]
+    for row in rows:
+        shown[(row[0] >> _PLACE_BITS) - 1].append(row)
+    return shown
+
+
+def _with(shown: list[Candidate], urgent: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Add the urgent jobs that are not shown yet."""
+    if urgent:
+        known = {candidate.id for candidate in shown}
+        shown += [candidate for candidate in urgent if candidate.id not in known]
+    return tuple(shown)
+
+
+def _resume(rows: Sequence[asyncpg.Record]) -> str:
+    """Return the last tenant of a walk that has others before it."""
+    return next(str(row["tenant_id"]) for row in rows if row[0] & _IS_LAST)

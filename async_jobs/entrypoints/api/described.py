@@ -75,11 +75,20 @@ _JOB: Final = {
     "worker_id": None,
     "cancel_requested": False,
     "dispatches": 0,
+    "crashes": 0,
     "finished_at": None,
     "errors": [],
     "headers": _REQUEST_IN_FULL["headers"],
     "result": None,
     "delay_tolerance_seconds": 30.0,
+}
+_OUTLOOK: Final = {
+    "ahead": 240,
+    "at_least": False,
+    "required_rate": 8.0,
+    "capacity_rate": 20.0,
+    "expected_start_in_seconds": 12.05,
+    "can_be_met": True,
 }
 _CANCELLED: Final = _JOB | {
     "status": "cancelled",
@@ -207,12 +216,12 @@ def _route(
 
 # --- routes -------------------------------------------------------------------------------------
 
-_TAKEN: Final = (
+_READ: Final = (
     Problem.BODY_TOO_SLOW,
     Problem.BODY_TOO_LARGE,
     Problem.UNSUPPORTED_MEDIA_TYPE,
-    Problem.QUOTA_EXCEEDED,
 )
+_TAKEN: Final = (*_READ, Problem.QUOTA_EXCEEDED)
 
 ENQUEUE_JOB: Final = _route(
     "enqueue_job",
@@ -250,6 +259,16 @@ ENQUEUE_JOBS: Final = _route(
     _problems(*_TAKEN),
     status_code=201,
     requestBody=_body(schemas.BATCH_REQUEST, two={"jobs": [_REQUEST_IN_FULL, _REQUEST]}),
+)
+FORESEE_JOB: Final = _route(
+    "foresee_job",
+    "Ask whether a job would start in time",
+    "Takes the body of an enqueue and enqueues nothing. Answers how many jobs stand before it, and"
+    " whether live workers can start them all by its deadline: an estimate, which says nothing"
+    " about what is enqueued later, fair shares and quotas.",
+    {200: _answer("How it looks now.", schemas.OUTLOOK, _OUTLOOK)},
+    _problems(*_READ),
+    requestBody=_body(schemas.ENQUEUE_REQUEST, least=_REQUEST, full=_REQUEST_IN_FULL),
 )
 GET_JOB: Final = _route(
     "get_job",
@@ -318,7 +337,15 @@ HEALTH_READY: Final = _route(
 
 _BY_NAME: Final = {
     each["operation_id"]: each
-    for each in (ENQUEUE_JOB, ENQUEUE_JOBS, GET_JOB, LIST_JOBS, CANCEL_JOB, RETRY_JOB)
+    for each in (
+        ENQUEUE_JOB,
+        ENQUEUE_JOBS,
+        FORESEE_JOB,
+        GET_JOB,
+        LIST_JOBS,
+        CANCEL_JOB,
+        RETRY_JOB,
+    )
 }
 
 

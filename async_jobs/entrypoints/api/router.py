@@ -17,8 +17,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from async_jobs.adapters.http.wire import TOKEN_HEADER, answer_of, record_of
-from async_jobs.domain.errors import InvalidJobError, JobNotFoundError
+from async_jobs.adapters.http.wire import (
+    TOKEN_HEADER,
+    answer_of,
+    outlook_record_of,
+    record_of,
+)
+from async_jobs.domain.errors import ConfigurationError, InvalidJobError, JobNotFoundError
 from async_jobs.domain.job import Job
 from async_jobs.entrypoints.api import described
 from async_jobs.entrypoints.api.access import Access, ApiToken, Caller, Scope
@@ -65,7 +70,7 @@ def create_jobs_router(
 
     Args:
         job_service_factory: returns the service, or an awaitable of it; called once for each
-            request that was let in.
+            request that was let in. `/jobs/outlook` is for services that have `outlook`.
         auth_token: the shared token: it reaches all tenants and has all scopes.
         tokens: entries of further tokens, each with its tenants and scopes.
         allow_unauthenticated: with no token at all, let everybody in.
@@ -96,7 +101,8 @@ def create_jobs_router(
         methods=["POST"],
         **described.ENQUEUE_JOBS,
     )
-    for path in ("/enqueue", "/enqueue-batch"):  # else it would be the route of one job
+    add("/outlook", _answering(routes.foresee_job), methods=["POST"], **described.FORESEE_JOB)
+    for path in ("/enqueue", "/enqueue-batch", "/outlook"):  # else it would be the route of one job
         add(path, _answering(_only_post), methods=["GET"], include_in_schema=False)
     add("/", _answering(routes.list_jobs), methods=["GET"], **described.LIST_JOBS)
     add("", _answering(routes.list_jobs), methods=["GET"], include_in_schema=False)
@@ -167,6 +173,16 @@ class _Routes:
         many = await (await self._jobs()).enqueue_many(asked)
         is_new = any(not each.duplicate for each in many)
         return JSONResponse({"jobs": [answer_of(each) for each in many]}, 201 if is_new else 200)
+
+    async def foresee_job(self, request: Request) -> Response:
+        caller = self._caller(request, Scope.ENQUEUE)
+        body = await read_body(request, bytes_max=self._job_bytes_max)
+        asked = await self._understood(body, request_of)
+        caller.check_tenants([asked.tenant_id])
+        outlook = getattr(await self._jobs(), "outlook", None)  # no part of `Jobs`
+        if outlook is None:
+            raise ConfigurationError("the job service has no outlook")
+        return JSONResponse(outlook_record_of(await outlook(asked)))
 
     async def _understood(self, body: bytes, understand: Callable[[dict[str, Any]], T]) -> T:
         """Parse and check a body; a large one in a thread, one at a time for its memory."""

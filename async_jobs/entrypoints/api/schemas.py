@@ -178,7 +178,7 @@ JOB: Final = _object(
         "delay_tolerance_seconds": TOLERANCE,
         "deadline_at": _described(INSTANT, "`run_at` and the tolerance."),
         "priority": PRIORITY,
-        "attempts": _described(COUNT, "How many were started."),
+        "attempts": _described(COUNT, "How many were started and not refunded."),
         "max_attempts": ATTEMPTS,
         "backoff_policy": _object("BackoffPolicy", _BACKOFF_FIELDS, {}),
         "lease_expires_at": _optional(INSTANT),
@@ -195,6 +195,7 @@ JOB: Final = _object(
         "worker_id": _optional({"type": "string"}),
         "cancel_requested": {"type": "boolean"},
         "dispatches": _described(COUNT, "Hand-offs that nobody took, since the last one taken."),
+        "crashes": _described(COUNT, "How often its worker died; with the fifth it is dead."),
         "finished_at": _optional(INSTANT),
         "errors": {
             "type": "array",
@@ -211,6 +212,31 @@ JOB: Final = _object(
         },
         "headers": HEADERS,
         "result": {"description": "What the handler returned: any JSON value."},
+    },
+    {},
+)
+_RATE: Final[Schema] = {"type": "number", "minimum": 0}
+OUTLOOK: Final = _object(
+    "Outlook",
+    {
+        "ahead": _described(
+            COUNT, "How many jobs that wait have a deadline no later than its own."
+        ),
+        "at_least": {
+            "type": "boolean",
+            "description": "Whether more may be ahead than were counted.",
+        },
+        "required_rate": _described(
+            _optional(_RATE), "Starts per second needed until its deadline; null: no time is left."
+        ),
+        "capacity_rate": _described(_RATE, "Starts per second that the slots can make."),
+        "expected_start_in_seconds": _described(
+            _optional(_RATE), "When it starts if all ahead start before it; null without slots."
+        ),
+        "can_be_met": {
+            "type": "boolean",
+            "description": "Whether the required rate is at most the capacity's.",
+        },
     },
     {},
 )

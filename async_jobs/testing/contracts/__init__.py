@@ -17,10 +17,12 @@ pytest.register_assert_rewrite(
 )
 
 from async_jobs.testing.contracts.adjacent import AdjacentQueueContract  # noqa: E402
+from async_jobs.testing.contracts.checkpoints import CheckpointsContract  # noqa: E402
 from async_jobs.testing.contracts.clocks import ChanceContract, ClockContract  # noqa: E402
 from async_jobs.testing.contracts.jobs import JobsContract  # noqa: E402
 from async_jobs.testing.contracts.queues import JobQueueContract  # noqa: E402
 from async_jobs.testing.contracts.signals import SignalContract  # noqa: E402
+from async_jobs.testing.contracts.statistics import StatisticsContract  # noqa: E402
 from async_jobs.testing.contracts.stores import JobStoreContract  # noqa: E402
 from async_jobs.testing.contracts.telemetry import TelemetryContract  # noqa: E402
 from async_jobs.testing.contracts.workers import WorkersContract  # noqa: E402
@@ -28,11 +30,13 @@ from async_jobs.testing.contracts.workers import WorkersContract  # noqa: E402
 __all__ = [
     "AdjacentQueueContract",
     "ChanceContract",
+    "CheckpointsContract",
     "ClockContract",
     "JobQueueContract",
     "JobStoreContract",
     "JobsContract",
     "SignalContract",
+    "StatisticsContract",
     "TelemetryContract",
     "WorkersContract",
 ]

@@ -27,6 +27,7 @@ from async_jobs.testing.clocks import NOW, let_others_run
 from async_jobs.testing.contracts.claiming import handoff_of
 from async_jobs.testing.contracts.queues import JobQueueContract, PutBody, received
 from async_jobs.testing.contracts.scenes import (
+    CRASH,
     UNTIL,
     Elapse,
     RollBack,
@@ -61,6 +62,7 @@ class AdjacentQueueContract(JobQueueContract):
             store,
             await a_handed_off_job(store, queue, max_attempts=3),
             HandOffFailed("throttled"),
+            *CRASH,
             Leased(UNTIL),
             Claimed("worker-1", UNTIL),
             Failed("no route"),

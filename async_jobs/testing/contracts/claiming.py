@@ -19,7 +19,7 @@ from async_jobs.domain.lifecycle import (
 )
 from async_jobs.ports.store import JobStore
 from async_jobs.testing.builders import a_handoff, later
-from async_jobs.testing.contracts.scenes import UNTIL, happened, in_phase, race, the_job
+from async_jobs.testing.contracts.scenes import CRASH, UNTIL, happened, in_phase, race, the_job
 from async_jobs.testing.contracts.store_fixtures import StoreFixtures
 
 CLAIMED = Claimed("worker-2", later(300))
@@ -38,10 +38,12 @@ class ClaimingContract(StoreFixtures):
         self, store: JobStore, bare: bool
     ) -> None:
         """All fields of it, whatever happened to the job before."""
-        job = await in_phase(store, Phase.HANDED_OFF, max_attempts=3)
+        job = await in_phase(store, Phase.PENDING, max_attempts=3)
         job = await happened(
             store,
             job,
+            *CRASH,
+            Leased(UNTIL),
             HandOffFailed("throttled"),
             Leased(UNTIL),
             Claimed("worker-1", UNTIL),
@@ -57,7 +59,7 @@ class ClaimingContract(StoreFixtures):
         )
 
         expected = advance(job, CLAIMED, now=later(1))
-        assert (expected.attempts, claimed) == (2, [expected])
+        assert (expected.attempts, expected.crashes, claimed) == (2, 1, [expected])
         assert await the_job(store, job.id) == expected
 
     @pytest.mark.parametrize("bare", [False, True], ids=["numbered", "bare"])

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.job import Job, JobStatus, Phase
 from async_jobs.domain.lifecycle import (
     Cancelled,
@@ -23,6 +24,7 @@ from async_jobs.ports.store import Duplicate, JobStore
 from async_jobs.testing.builders import UnreadableRows, a_job, later
 from async_jobs.testing.clocks import NOW, let_others_run
 from async_jobs.testing.contracts.scenes import (
+    CRASH,
     PATHS,
     UNTIL,
     Corrupt,
@@ -181,8 +183,8 @@ class AsideContract(StoreFixtures):
         unreadable: UnreadableRows,
         phase: Phase,
     ) -> None:
-        """Not a moment before; when it can be read again, it is as it was, but pending."""
-        job = await in_phase(store, phase, max_attempts=2)
+        """Not a moment before; when it can be read again, it is as if it had been reaped."""
+        job = await happened(store, await added(store, max_attempts=2), *CRASH, *PATHS[phase])
         await corrupt(job.id)
 
         assert await store.set_aside(later(59.999_999), until=AGAIN, limit=10) == 0
@@ -197,6 +199,8 @@ class AsideContract(StoreFixtures):
             status=JobStatus.PENDING,
             run_at=AGAIN,
             deadline_at=AGAIN + job.delay_tolerance,
+            attempts=0,
+            crashes=1 if phase is Phase.HANDED_OFF else 2,
             dispatches=1 if phase is Phase.HANDED_OFF else 0,
             lease_expires_at=None,
             started_at=None,
@@ -222,17 +226,20 @@ class AsideContract(StoreFixtures):
         assert await store.set_aside(later(420), until=later(720), limit=10) == 1
         assert await running(store) == 0
 
-    async def test_js_19_the_last_attempt_is_given_back(
+    async def test_js_19_the_last_crash_is_not_counted(
         self, store: JobStore, corrupt: Corrupt, mend: Mend
     ) -> None:
-        """It ends no job, and the attempt that is left to it does not exceed the maximum."""
-        job = await in_phase(store, Phase.CLAIMED, max_attempts=1)
+        """It ends no job; the attempt is refunded as ever."""
+        crashes = CRASH * (CRASHES_MAX - 1)
+        job = await added(store, max_attempts=1)
+        job = await happened(store, job, *crashes, *PATHS[Phase.CLAIMED])
         await corrupt(job.id)
 
         assert await store.set_aside(UNTIL, until=AGAIN, limit=10) == 1
 
         await mend(job.id)
-        assert (await the_job(store, job.id)).attempts == 0
+        mended = await the_job(store, job.id)
+        assert (mended.attempts, mended.crashes) == (0, CRASHES_MAX - 1)
 
     @pytest.mark.parametrize("phase", list(PATHS))
     async def test_js_19_what_can_be_read_or_does_not_run_is_left_alone(

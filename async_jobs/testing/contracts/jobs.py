@@ -21,7 +21,16 @@ from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.store import JobStore
 from async_jobs.testing.builders import SimpleLimits, a_request, an_id, later
 from async_jobs.testing.clocks import NOW, ManualClock
-from async_jobs.testing.contracts.scenes import PATHS, added, all_jobs, in_phase, race, the_job
+from async_jobs.testing.contracts.scenes import (
+    CRASH,
+    PATHS,
+    added,
+    all_jobs,
+    happened,
+    in_phase,
+    race,
+    the_job,
+)
 from async_jobs.testing.contracts.specimens import INVALID
 
 KIT_LIMITS: Final = SimpleLimits(
@@ -381,12 +390,13 @@ class JobsContract:
     async def test_jb_10_a_retried_job_is_due_with_its_history(
         self, jobs: Jobs, store: JobStore, clock: ManualClock, phase: Phase
     ) -> None:
-        """Attempts count anew; what went wrong before is not forgotten."""
-        job = await in_phase(store, phase)
+        """Attempts and crashes count anew; what went wrong before is not forgotten."""
+        job = await happened(store, await added(store), *CRASH, *PATHS[phase])
         clock.advance(seconds=5)
 
         retried = await jobs.retry_job(job.id, tenant_id=job.tenant_id)
 
+        assert (job.crashes, retried.crashes) == (1, 0)
         assert (retried.status, retried.attempts) == (JobStatus.PENDING, 0)
         assert retried.run_at == later(5)
         assert retried.deadline_at == later(5) + job.delay_tolerance

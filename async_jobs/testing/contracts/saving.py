@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.job import JobFilter, JobStatus, Phase
 from async_jobs.domain.lifecycle import (
     Cancelled,
@@ -26,8 +27,10 @@ from async_jobs.ports.store import JobStore
 from async_jobs.testing.builders import a_job, later
 from async_jobs.testing.contracts.events import EVENTS, every_event, instant_of
 from async_jobs.testing.contracts.scenes import (
+    CRASH,
     PATHS,
     UNTIL,
+    added,
     all_jobs,
     happened,
     in_phase,
@@ -56,6 +59,17 @@ class SavingContract(StoreFixtures):
 
         assert await store.save([step]) == (frozenset({step.job.id}), frozenset())
         assert await the_job(store, step.job.id) == step.job
+
+    async def test_js_2_crashes_are_counted_until_a_retry(self, store: JobStore) -> None:
+        """Each in the row, up to the one that makes the job dead."""
+        job = await added(store)
+        for crashes in range(1, CRASHES_MAX + 1):
+            job = await happened(store, job, *CRASH)
+            assert (await the_job(store, job.id)).crashes == crashes
+
+        assert job.status is JobStatus.DEAD
+        await happened(store, job, Retried(), now=later(1))
+        assert (await the_job(store, job.id)).crashes == 0
 
     async def test_js_2_one_of_many_concurrent_saves_wins(
         self, store: JobStore, other_store: JobStore

@@ -18,6 +18,7 @@ from async_jobs.domain.lifecycle import (
     Claimed,
     JobEvent,
     Leased,
+    LeaseExpired,
     Rejected,
     Succeeded,
     change,
@@ -54,6 +55,10 @@ PATHS: dict[Phase, tuple[JobEvent, ...]] = {
     Phase.CANCELLED: (Cancelled(),),
 }
 """What has to happen to a new job until it is in a phase."""
+
+
+CRASH: tuple[JobEvent, ...] = (Leased(UNTIL), Claimed("worker-0", NOW), LeaseExpired())
+"""What happens to a pending job whose worker dies at once."""
 
 
 class RollBack(Exception):
@@ -164,13 +169,16 @@ async def heads_of(
     *,
     now: datetime = NOW,
     limit: int = 100,
+    tenants: tuple[str, ...] = (),
     after: str = "",
     late_policy: LatePolicy = LatePolicy.RUN,
 ) -> Heads:
     """Return what a scheduler sees: promoted at `now`, then asked in a turn of its own."""
     sidelined = [use_case] if late_policy is LatePolicy.SIDELINE else []
     await store.promote(now, limit=1_000, sidelined=sidelined)
-    query = HeadsQuery(use_case=use_case, limit=limit, after=after, late_policy=late_policy)
+    query = HeadsQuery(
+        use_case=use_case, limit=limit, tenants=tenants, after=after, late_policy=late_policy
+    )
     async with store.turn([use_case]) as turn:
         assert turn.use_cases == {use_case}
         return (await turn.heads([query], now))[use_case]

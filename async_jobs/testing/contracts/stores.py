@@ -21,6 +21,7 @@ from async_jobs.testing.contracts.reading import (
 from async_jobs.testing.contracts.saving import SavingContract
 from async_jobs.testing.contracts.succeeding import SucceedingContract
 from async_jobs.testing.contracts.turns import LeasesContract, TurnsContract
+from async_jobs.testing.contracts.views import ViewsContract
 
 
 class JobStoreContract(
@@ -31,6 +32,7 @@ class JobStoreContract(
     QuotaContract,
     DedupeContract,
     HeadsContract,
+    ViewsContract,
     TurnsContract,
     LeasesContract,
     PagesContract,

@@ -21,7 +21,14 @@ from async_jobs.domain.lifecycle import (
 )
 from async_jobs.ports.store import JobStore, Success
 from async_jobs.testing.builders import an_id, later
-from async_jobs.testing.contracts.scenes import UNTIL, happened, in_phase, race, the_job
+from async_jobs.testing.contracts.scenes import (
+    CRASH,
+    UNTIL,
+    happened,
+    in_phase,
+    race,
+    the_job,
+)
 from async_jobs.testing.contracts.store_fixtures import StoreFixtures
 
 RESULTS: list[JsonValue] = [None, False, 0, "", "done", [], {"sent": [1, 2.5, None, "é"]}]
@@ -50,6 +57,7 @@ class SucceedingContract(StoreFixtures):
             store,
             await in_phase(store, Phase.CLAIMED, max_attempts=3),
             Failed("no route", retry_after=timedelta(0)),
+            *CRASH,
             Leased(UNTIL),
             Claimed("worker-1", UNTIL),
         )

@@ -162,7 +162,7 @@ def every_fact(text: str) -> list[Fact]:
         facts.JobCancelRequested(**ids),
         facts.JobCancelled(**ids),
         facts.JobRetried(**ids),
-        facts.LeaseExpired(claimed=True, worker_id=None, **ids),
+        facts.LeaseExpired(claimed=True, worker_id=None, crashes=1, **ids),
         facts.StaleOutcomeDropped(event=text, **ids),
         facts.HandlerMissing(**ids),
         facts.HandlerStuck(reason=text, **ids),

@@ -30,6 +30,7 @@ from async_jobs.ports.store import DispatchTurn, HeadsQuery, JobStore
 from async_jobs.testing.builders import a_job, an_id, candidate_of, later
 from async_jobs.testing.clocks import NOW, let_others_run
 from async_jobs.testing.contracts.scenes import (
+    CRASH,
     PATHS,
     UNTIL,
     RollBack,
@@ -53,6 +54,7 @@ LIVES: dict[str, tuple[dict[str, Any], tuple[JobEvent, ...]]] = {
     "new": ({}, ()),
     "refused by the transport": ({}, (Leased(UNTIL), HandOffFailed("throttled"))),
     "failed before": ({}, (Leased(UNTIL), Claimed("w", UNTIL), Failed("💥"))),
+    "left by a dead worker": ({}, CRASH),
     "released": ({}, (Leased(UNTIL), Claimed("w", UNTIL), Released())),
     "snoozed": ({}, (Leased(UNTIL), Claimed("w", UNTIL), Snoozed(later(600)))),
     "retried": ({"dedupe_key": "daily"}, (Cancelled(), Retried())),

@@ -52,6 +52,7 @@ ROUTES = (
     Route("GET", f"/jobs/{ID}", Scope.READ),
     Route("POST", f"/jobs/{ID}/cancel", Scope.OPERATE),
     Route("POST", f"/jobs/{ID}/retry", Scope.OPERATE),
+    Route("POST", "/jobs/outlook", Scope.ENQUEUE, a_body()),
 )
 WITHOUT = [(r, method) for r, method in itertools.product(ROUTES, METHODS) if method != r.method]
 OF_ONE_JOB = [route for route in ROUTES if ID in route.path]
@@ -161,7 +162,7 @@ async def test_nobody_learns_anything(
 
 
 @pytest.mark.parametrize("nobody", NOBODIES.values(), ids=NOBODIES.keys())
-@pytest.mark.parametrize("path", ["/jobs/enqueue", "/jobs/enqueue-batch"])
+@pytest.mark.parametrize("path", ["/jobs/enqueue", "/jobs/enqueue-batch", "/jobs/outlook"])
 async def test_nobody_makes_the_api_read_a_body(
     api: httpx.AsyncClient, path: str, nobody: list[bytes]
 ) -> None:

@@ -63,6 +63,7 @@ def test_every_operation_has_a_stable_name() -> None:
     assert set(OF_JOBS) == {
         "enqueue_job",
         "enqueue_jobs",
+        "foresee_job",
         "get_job",
         "list_jobs",
         "cancel_job",
@@ -87,6 +88,7 @@ def test_every_operation_is_described(name: str) -> None:
     [
         ("enqueue_job", {"200", "201", "408", "413", "415", "429"}),
         ("enqueue_jobs", {"200", "201", "408", "413", "415", "429"}),
+        ("foresee_job", {"200", "408", "413", "415"}),
         ("get_job", {"200", "404"}),
         ("list_jobs", {"200"}),
         ("cancel_job", {"200", "404", "409"}),

@@ -31,6 +31,7 @@ SECRET = "INSERT INTO jobs VALUES ('s3cret')"
 CALLS = (
     ("POST", "/jobs/enqueue", a_body()),
     ("POST", "/jobs/enqueue-batch", {"jobs": [a_body()]}),
+    ("POST", "/jobs/outlook", a_body()),
     ("GET", "/jobs/", None),
     ("GET", f"/jobs/{an_id()}", None),
     ("POST", f"/jobs/{an_id()}/cancel", None),

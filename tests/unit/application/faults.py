@@ -16,6 +16,7 @@ from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage
 from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
+from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.queue import Acked, AdjacentQueue, Claims, Delivery, JobQueue, Sent
 from async_jobs.ports.store import (
@@ -25,7 +26,6 @@ from async_jobs.ports.store import (
     Heads,
     HeadsQuery,
     JobStore,
-    RunningCount,
     Success,
     Upcoming,
 )
@@ -96,6 +96,7 @@ class FaultyStore(Faulty):
         broken: the use cases whose heads cannot be read.
         queries: what was asked of each look at the heads.
         saved: the jobs of each save, by id.
+        sidelined: the use cases whose late jobs were to stand back at the last promotion.
     """
 
     def __init__(self, inner: JobStore) -> None:
@@ -104,6 +105,7 @@ class FaultyStore(Faulty):
         self.queries: list[Sequence[HeadsQuery]] = []
         self.broken: set[str] = set()
         self.saved: list[list[UUID]] = []
+        self.sidelined: list[str] = []
 
     async def add(
         self,
@@ -157,6 +159,7 @@ class FaultyStore(Faulty):
     async def promote(
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
     ) -> Upcoming:
+        self.sidelined = list(sidelined)
         return await self._through(
             "promote", lambda: self.inner.promote(now, limit=limit, sidelined=sidelined)
         )

@@ -12,15 +12,17 @@ from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.application.presence import Identity
 from async_jobs.application.registry import JobContext, JobRegistry
 from async_jobs.application.renewal import RenewalHost, Renewals
 from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
-from async_jobs.application.worker import Identity, Worker
+from async_jobs.application.worker import Worker
 from async_jobs.domain.facts import Fact
 from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig
+from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import DISPATCH, Signal
 from async_jobs.ports.store import JobStore
@@ -83,6 +85,7 @@ class Stage:
         *,
         queue_of: Callable[[str], JobQueue] | None = None,
         store: JobStore | None = None,
+        checkpoints: Checkpoints | None = None,
         **settings: Any,
     ) -> Scheduler:
         """Return one of the schedulers."""
@@ -95,6 +98,7 @@ class Stage:
             signal=self.signal,
             workers=self.workers,
             telemetry=self.telemetry,
+            checkpoints=checkpoints,
             settings=SchedulerSettings(**settings),
         )
 

@@ -185,11 +185,11 @@ async def test_a_tenant_that_another_scheduler_leases_for_waits() -> None:
 
 
 async def test_a_backlog_of_another_tenant_costs_two_turns_at_most() -> None:
-    """Its four hundred jobs are all more urgent, and more than a turn looks at."""
+    """Its four hundred jobs press as well, are more urgent, and more than a turn looks at."""
     stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=2)))
-    backlog = [a_job(tenant_id="big", deadline_at=later(1)) for _ in range(400)]
+    backlog = [a_job(tenant_id="big", deadline_at=later(20)) for _ in range(400)]
     await stored(stage.memory, *backlog)
-    mine = await added(stage.memory, tenant_id="small", deadline_at=later(60))
+    mine = await added(stage.memory, tenant_id="small", deadline_at=later(25))
     scheduler = dispatcher(stage)
 
     first = await scheduler.dispatch(["notifications"], wide, LEASE)
@@ -201,8 +201,8 @@ async def test_a_backlog_of_another_tenant_costs_two_turns_at_most() -> None:
 async def test_no_backlog_hides_a_tenant_for_ever() -> None:
     """More tenants wait than a turn can look at, all behind one whose jobs fill the view."""
     stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=2)))
-    backlog = [a_job(tenant_id="big", deadline_at=later(1)) for _ in range(100)]
-    small = [a_job(tenant_id=f"small-{i:02}", deadline_at=later(2 + i)) for i in range(70)]
+    backlog = [a_job(tenant_id="big", deadline_at=later(20)) for _ in range(100)]
+    small = [a_job(tenant_id=f"small-{i:02}", deadline_at=later(21 + i / 10)) for i in range(70)]
     await stored(stage.memory, *backlog, *small)
     scheduler = dispatcher(stage)
     served: list[str] = []
@@ -233,22 +233,47 @@ async def test_the_walk_over_the_tenants_goes_on_where_it_ended() -> None:
 # --- Late jobs -------------------------------------------------------------------------------
 
 
-async def late_and_punctual(policy: LatePolicy, capacity: int) -> tuple[Stage, Job, Job]:
-    """Return a stage with one late job and one that can still be on time."""
+async def late_and_punctual(
+    policy: LatePolicy, capacity: int, *, deadline_seconds: float = 5
+) -> tuple[Stage, Job, Job]:
+    """Return a stage with one late job and one that can still be on time, and presses."""
     stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=capacity, late_policy=policy)))
     late = await added(stage.memory, run_at=later(-60), deadline_at=later(-1))
-    return stage, late, await added(stage.memory)
+    return stage, late, await added(stage.memory, deadline_at=later(deadline_seconds))
 
 
-async def test_late_jobs_run_first_by_default() -> None:
+async def test_late_jobs_run_first_where_the_use_case_says_so() -> None:
     """They are simply the most urgent."""
     stage, late, _ = await late_and_punctual(LatePolicy.RUN, capacity=1)
 
     assert ids(await dispatch(stage)) == [late.id]
 
 
-async def test_sidelined_jobs_run_last() -> None:
-    """After everything that can still be on time."""
+async def test_late_jobs_stand_behind_what_presses_by_default() -> None:
+    """Nobody has to say so."""
+    assert UseCaseConfig().late_policy is LatePolicy.SIDELINE
+
+
+async def test_sidelined_jobs_run_before_what_can_wait() -> None:
+    """Which loses nothing by it."""
+    stage, late, _ = await late_and_punctual(LatePolicy.SIDELINE, 1, deadline_seconds=60)
+
+    assert ids(await dispatch(stage)) == [late.id]
+
+
+async def test_a_turn_names_the_use_cases_that_showed_late_jobs() -> None:
+    """Of those which put them behind others."""
+    sidelined, *_ = await late_and_punctual(LatePolicy.SIDELINE, 1)
+    first, *_ = await late_and_punctual(LatePolicy.RUN, 1)
+
+    assert [set((await dispatch(stage)).late) for stage in (sidelined, first)] == [
+        {"notifications"},
+        set(),
+    ]
+
+
+async def test_sidelined_jobs_run_after_what_presses() -> None:
+    """And beside it if there is room."""
     stage, late, punctual = await late_and_punctual(LatePolicy.SIDELINE, capacity=1)
     with_room, late_with_room, punctual_with_room = await late_and_punctual(LatePolicy.SIDELINE, 2)
 

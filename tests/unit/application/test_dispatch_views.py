@@ -6,9 +6,11 @@ import pytest
 
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import Phase
+from async_jobs.domain.lifecycle import Cancelled
 from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.domain.pools import Fleet
 from async_jobs.testing.builders import a_job, later
-from async_jobs.testing.contracts.scenes import added, in_phase, stored
+from async_jobs.testing.contracts.scenes import added, happened, in_phase, stored
 from tests.unit.application.stage import Stage, limits
 from tests.unit.application.turns import (
     LEASE,
@@ -56,7 +58,7 @@ async def test_idle_use_cases_do_not_narrow_the_view() -> None:
     stage = Stage(limits(**{name: UseCaseConfig(max_concurrent=5_000) for name in names}))
     one = dispatcher(stage)
     await stored(stage.memory, *(a_job(use_case="use-case-3", queue="lane") for _ in range(2)))
-    await one.dispatch(names, lambda queue, unclaimed: 1 - unclaimed, LEASE)
+    await one.dispatch(names, Fleet(window_min=1), LEASE)
 
     await one.dispatch(names, wide, LEASE)
 
@@ -147,6 +149,48 @@ async def test_what_somebody_else_holds_may_be_more() -> None:
     assert (ids(nothing), nothing.more) == ([], False)
 
 
+# --- Who is named ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("backlog", "named"), [(100, ("big", "small")), (10, ())], ids=["hidden", "all shown"]
+)
+async def test_tenants_that_wait_are_named_when_not_all_was_shown(
+    backlog: int, named: tuple[str, ...]
+) -> None:
+    """They must be seen, whatever is more urgent; nobody is hidden in what is shown as a whole."""
+    stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=1)))
+    await stored(stage.memory, *(a_job(tenant_id="big") for _ in range(backlog)))
+    await added(stage.memory, tenant_id="small")
+    one = dispatcher(stage)
+    (leased,) = (await one.dispatch(["notifications"], wide, LEASE)).handoffs
+    await happened(stage.memory, await stage.job(leased.job_id), Cancelled())
+
+    await one.dispatch(["notifications"], wide, LEASE)
+
+    (first,), (second,) = stage.store.queries
+    assert (first.tenants, tuple(sorted(second.tenants))) == ((), named)
+
+
+async def test_a_tenant_that_waits_for_a_slot_is_named() -> None:
+    """Its jobs are the least urgent ones."""
+    stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=2)))
+    backlog = [a_job(tenant_id="big", deadline_at=later(200)) for _ in range(100)]
+    await stored(stage.memory, *backlog)
+    one = dispatcher(stage)
+    first = await one.dispatch(["notifications"], wide, LEASE)
+    await added(stage.memory, tenant_id="small", deadline_at=later(300))
+    stage.clock.advance(1)
+    await happened(stage.memory, await stage.job(first.handoffs[0].job_id), Cancelled())
+    second = await one.dispatch(["notifications"], windows(notifications=0), LEASE)
+
+    stage.clock.advance(1)
+    await one.dispatch(["notifications"], wide, LEASE)
+
+    assert (len(ids(first)), ids(second)) == (2, [])
+    assert "small" in stage.store.queries[-1][0].tenants
+
+
 # --- The hand-off window ---------------------------------------------------------------------
 
 
@@ -170,15 +214,15 @@ async def test_use_cases_on_one_queue_share_its_window_by_deadline() -> None:
     assert set(ids(dispatched)) == set(ids_of(jobs[5:]))
 
 
-async def test_the_window_is_what_workers_have_not_claimed_yet() -> None:
-    """Two wait on the lane already; what is executed does not count."""
+async def test_the_window_is_the_slots_that_are_idle() -> None:
+    """Two wait on the lane already, and one is executed."""
     stage = Stage()
     for phase in (Phase.HANDED_OFF, Phase.HANDED_OFF, Phase.CLAIMED):
         await in_phase(stage.memory, phase)
     for _ in range(5):
         await added(stage.memory)
 
-    dispatched = await dispatch(stage, windows(notifications=3))
+    dispatched = await dispatch(stage, windows(notifications=4))
 
     assert len(ids(dispatched)) == 1
 
@@ -186,10 +230,11 @@ async def test_the_window_is_what_workers_have_not_claimed_yet() -> None:
 async def test_a_full_window_lets_nothing_out() -> None:
     """Also when it has shrunk below what is on the lane."""
     stage = Stage()
-    await in_phase(stage.memory, Phase.HANDED_OFF)
+    for _ in range(2):
+        await in_phase(stage.memory, Phase.HANDED_OFF)
     await added(stage.memory)
 
-    dispatched = await dispatch(stage, windows(notifications=-5))
+    dispatched = await dispatch(stage, windows(notifications=1))
 
     assert ids(dispatched) == []
 

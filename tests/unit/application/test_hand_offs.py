@@ -27,6 +27,7 @@ from async_jobs.testing.builders import a_worker, an_id, later
 from async_jobs.testing.contracts.scenes import (
     added,
     happened,
+    in_phase,
 )
 from tests.unit.application.faults import Killed, die
 from tests.unit.application.stage import Stage, handoff_of, limits, sent, waiting, wide
@@ -44,8 +45,44 @@ async def test_without_a_live_worker_a_small_window_goes_out() -> None:
     assert tick.leased == 4
 
 
-async def test_two_hand_offs_a_live_slot_may_wait() -> None:
-    """Of the queue's own workers, whatever others there are."""
+async def test_no_more_is_handed_off_than_slots_are_idle() -> None:
+    """What is handed off can hardly be overtaken; what runs takes a slot like what waits."""
+    stage = wide()
+    await stage.workers.announce(a_worker(slots=6))
+    for phase in (Phase.CLAIMED, Phase.HANDED_OFF):
+        await in_phase(stage.memory, phase)
+    await waiting(stage, 50)
+
+    tick = await stage.scheduler().tick()
+
+    assert tick.leased == 4
+
+
+async def test_queues_of_one_pool_share_its_slots() -> None:
+    """What is handed off for one of them takes a place from the other."""
+    stage = wide()
+    await stage.workers.announce(a_worker(slots=4, queues=("notifications", "reports")))
+    await waiting(stage, 10)
+    await waiting(stage, 10, use_case="reports", queue="reports")
+
+    tick = await stage.scheduler().tick()
+
+    assert tick.leased == 4
+
+
+async def test_what_is_short_is_handed_off_ahead_of_idle_slots() -> None:
+    """As much as all slots work off within the time of a hand-off."""
+    stage = wide()
+    await stage.workers.announce(a_worker(slots=10, run_times={"send_email": 0.01}))
+    await waiting(stage, 200)
+
+    tick = await stage.scheduler(hand_off_seconds=0.03125).tick()
+
+    assert tick.leased == 10 + 31
+
+
+async def test_a_queue_is_not_filled_for_slots_that_do_not_receive_it() -> None:
+    """Though they are of the same pool."""
     stage = wide()
     await stage.workers.announce(a_worker(slots=3))
     await stage.workers.announce(a_worker(slots=5, queues=("reports", "notifications")))
@@ -54,7 +91,7 @@ async def test_two_hand_offs_a_live_slot_may_wait() -> None:
 
     tick = await stage.scheduler(window_min=4).tick()
 
-    assert tick.leased == 2 * (3 + 5)
+    assert tick.leased == 3 + 5
 
 
 async def test_what_workers_claim_makes_room_in_the_window() -> None:
@@ -80,12 +117,12 @@ async def test_the_first_worker_of_a_queue_is_noticed_at_the_next_tick() -> None
 
     ticks = [await scheduler.tick()]
     for _ in range(2):
-        await stage.workers.announce(a_worker(slots=10))
+        await stage.workers.announce(a_worker(slots=6))
         ticks.append(await scheduler.tick())
     stage.clock.advance(1)
     ticks.append(await scheduler.tick())
 
-    assert [tick.leased for tick in ticks] == [4, 2 * 10 - 4, 0, 2 * 10]
+    assert [tick.leased for tick in ticks] == [4, 2, 0, 6]
 
 
 async def test_a_worker_that_is_gone_no_longer_widens_the_window() -> None:

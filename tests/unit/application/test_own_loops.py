@@ -42,7 +42,7 @@ from async_jobs.testing.contracts.scenes import (
 )
 from tests.unit.application.stage import Stage, limits, told, woken
 
-DELAYS = BackoffPolicy(base_delay_seconds=30)
+DELAYS = BackoffPolicy(base_delay_seconds=30, jitter=0)
 
 
 # --- Leasing ------------------------------------------------------------------------------------

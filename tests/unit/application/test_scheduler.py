@@ -11,6 +11,7 @@ import pytest
 from async_jobs.application import failpoints
 from async_jobs.application.scheduler import Scheduler, Tick
 from async_jobs.domain.backoff import BackoffPolicy
+from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import (
@@ -41,7 +42,7 @@ from async_jobs.testing.contracts.scenes import (
 from tests.unit.application.faults import unavailable
 from tests.unit.application.stage import Stage, count, handoff_of, limits, sent, waiting
 
-DELAYS = BackoffPolicy(base_delay_seconds=30)
+DELAYS = BackoffPolicy(base_delay_seconds=30, jitter=0)
 
 
 # --- One tick ---------------------------------------------------------------------------------
@@ -130,16 +131,19 @@ async def test_what_is_ready_waits_for_no_promotion() -> None:
     assert await order_of(stage, scheduler, calls) == ["turn", "promote"]
 
 
-async def test_late_jobs_stand_back_before_a_dispatch() -> None:
-    """Else it would lease them first."""
-    config = UseCaseConfig(max_concurrent=10, late_policy=LatePolicy.SIDELINE)
-    stage = Stage(limits(notifications=config))
-    calls: list[str] = []
-    scheduler = stage.scheduler(store=watched(stage, calls))
+async def test_late_jobs_stand_back_once_a_turn_was_shown_some() -> None:
+    """Without late jobs nobody looks for any."""
+    stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=1)))
+    scheduler = stage.scheduler()
+    await scheduler.tick()
+    before = stage.store.sidelined
+    await added(stage.memory, deadline_at=later(5))
+    stage.clock.advance(6)
+    await added(stage.memory, run_at=later(6), deadline_at=later(11))
 
     await scheduler.tick()
 
-    assert await order_of(stage, scheduler, calls) == ["promote", "turn"]
+    assert (before, stage.store.sidelined) == ([], ["notifications"])
 
 
 async def test_what_came_due_after_the_dispatch_has_a_tick_at_once() -> None:
@@ -204,7 +208,7 @@ async def test_a_use_case_that_fails_does_not_stop_the_tick() -> None:
 
 
 async def test_a_dead_workers_job_is_tried_again_after_its_backoff() -> None:
-    """The attempt is charged, so a job that kills its worker ends up dead."""
+    """The attempt is not charged; a crash is."""
     stage = Stage()
     job = await in_phase(stage.memory, Phase.CLAIMED, backoff_policy=DELAYS)
     scheduler = stage.scheduler()
@@ -216,14 +220,15 @@ async def test_a_dead_workers_job_is_tried_again_after_its_backoff() -> None:
     leasing = await scheduler.tick()
 
     assert (reaping.reaped, reaping.leased, leasing.leased) == (1, 0, 1)
-    assert (back.phase, back.attempts, back.run_at) == (Phase.PENDING, 1, later(90))
+    assert (back.phase, back.run_at) == (Phase.PENDING, later(90))
+    assert (back.attempts, back.crashes) == (0, 1)
     assert back.last_error == "lease expired"
 
 
 async def test_a_job_whose_last_worker_died_is_dead() -> None:
-    """Attempts never exceed their maximum, whoever ends them."""
+    """Crashes have a maximum of their own, whatever attempts are left."""
     stage = Stage()
-    job = await in_phase(stage.memory, Phase.CLAIMED, max_attempts=1)
+    job = await in_phase(stage.memory, Phase.CLAIMED, crashes=CRASHES_MAX - 1)
     stage.clock.advance(60)
 
     await stage.scheduler().tick()
@@ -241,8 +246,9 @@ async def test_a_lease_that_ran_out_is_told() -> None:
 
     await stage.scheduler().tick()
 
-    told = {(fact.claimed, fact.worker_id) for fact in stage.telemetry.of(LeaseExpired)}
-    assert told == {(False, None), (True, "worker-1")}
+    facts = stage.telemetry.of(LeaseExpired)
+    told = {(fact.claimed, fact.worker_id, fact.crashes) for fact in facts}
+    assert told == {(False, None, 0), (True, "worker-1", 1)}
     assert len(stage.telemetry.of(JobFailed)) == 1
 
 
@@ -351,11 +357,11 @@ async def test_the_reaper_looks_once_an_interval() -> None:
     ("policy", "first"), [(LatePolicy.RUN, "late"), (LatePolicy.SIDELINE, "punctual")]
 )
 async def test_the_late_policy_decides_who_goes_first(policy: LatePolicy, first: str) -> None:
-    """There is one place, and the late job is the more urgent one."""
+    """There is one place, and of what presses the late job is the more urgent one."""
     stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=1, late_policy=policy)))
     await added(stage.memory, type="late", deadline_at=later(5))
     stage.clock.advance(6)
-    await added(stage.memory, type="punctual", run_at=later(6))
+    await added(stage.memory, type="punctual", run_at=later(6), deadline_at=later(11))
 
     await stage.scheduler().tick()
 

@@ -10,19 +10,23 @@ from typing import Any
 
 import pytest
 
-from async_jobs.application.scheduler import Scheduler
+from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
+from async_jobs.application.scheduler import CHECKPOINT, Scheduler
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import (
     JobLeased,
 )
 from async_jobs.domain.job import Phase
+from async_jobs.domain.lifecycle import Cancelled
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
-from async_jobs.testing.builders import a_job, a_request, later
+from async_jobs.ports.signal import DISPATCH
+from async_jobs.testing.builders import a_job, a_request, a_worker, later
 from async_jobs.testing.clocks import ManualChance, let_others_run
 from async_jobs.testing.contracts.scenes import (
     added,
     all_jobs,
+    happened,
     in_phase,
     race,
     stored,
@@ -283,7 +287,96 @@ async def test_a_backlog_of_late_jobs_is_buried_without_a_pause() -> None:
     assert (await stage.job(mine)).phase is Phase.HANDED_OFF
 
 
+# --- Signals that do not arrive ---------------------------------------------------------------
+
+
+async def handed_off_ahead(stage: Stage) -> int:
+    """Let a signal tell of many jobs; returns how many are handed off beyond the two slots."""
+    await waiting(stage, 20)
+    stage.signal.notify(DISPATCH)
+    await quiet()
+    return await count(stage, Phase.HANDED_OFF) - 2
+
+
+async def test_nothing_is_handed_off_ahead_where_signals_arrive() -> None:
+    """Whoever frees a slot says so, and the slot is filled at once."""
+    stage = wide()
+    await stage.workers.announce(a_worker(slots=2))
+
+    async with looping(stage, stage.scheduler()):
+        await stage.elapse(2)
+
+        assert await handed_off_ahead(stage) == 0
+
+
+async def test_a_scheduler_that_nobody_told_hands_off_an_interval_ahead() -> None:
+    """It found by itself what it should have been told of, and slots would stay idle."""
+    stage = wide()
+    await stage.workers.announce(a_worker(slots=2))
+
+    async with looping(stage, stage.scheduler(interval_seconds=2)):
+        await waiting(stage, 20)
+        await stage.elapse(5)
+        ahead = await count(stage, Phase.HANDED_OFF) - 2
+
+    assert ahead > 0
+
+
+async def test_a_scheduler_that_is_told_again_trusts_signals() -> None:
+    """It hands off no more than there are idle slots."""
+    stage = wide()
+    await stage.workers.announce(a_worker(slots=2))
+
+    async with looping(stage, stage.scheduler()):
+        found = await added(stage.memory)
+        await stage.elapse(1)
+        await happened(stage.memory, await stage.job(found), Cancelled())
+        stage.signal.notify(DISPATCH)
+        await quiet()
+
+        assert await handed_off_ahead(stage) == 0
+
+
 # --- Several schedulers -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("remembers", "first"), [(True, "small"), (False, "big")], ids=["told", "not told"]
+)
+async def test_a_new_scheduler_takes_over_what_another_one_remembered(
+    remembers: bool, first: str
+) -> None:
+    """Whose turn it is; to one that is told nothing all are equal, and the deadline decides."""
+    stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=1)))
+    checkpoints = MemoryCheckpoints()
+    for _ in range(2):
+        await added(stage.memory, tenant_id="big", deadline_at=later(300))
+    await added(stage.memory, tenant_id="small", deadline_at=later(301))
+    former = stage.scheduler(checkpoints=checkpoints)
+    for _ in range(3):
+        await former.tick()
+        stage.clock.advance(4)
+    (run,) = await sent(stage)
+    await happened(stage.memory, await stage.job(run.job_id), Cancelled())
+
+    await stage.scheduler(checkpoints=checkpoints if remembers else None).tick()
+
+    leased = stage.telemetry.of(JobLeased)
+    assert [fact.tenant_id for fact in leased] == ["big", first]
+
+
+async def test_a_scheduler_saves_nothing_while_nobody_waits() -> None:
+    """There is nothing to remember."""
+    stage = Stage()
+    checkpoints = MemoryCheckpoints()
+    scheduler = stage.scheduler(checkpoints=checkpoints)
+
+    for _ in range(3):
+        await added(stage.memory)
+        await scheduler.tick()
+        stage.clock.advance(4)
+
+    assert await checkpoints.load(CHECKPOINT) is None
 
 
 async def committed(stage: Stage) -> tuple[Counter[str], Counter[str]]:

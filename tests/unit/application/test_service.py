@@ -9,6 +9,7 @@ import pytest
 
 from async_jobs.application import failpoints
 from async_jobs.application.service import JobService
+from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.errors import (
     IllegalTransition,
     InvalidJobError,
@@ -267,7 +268,7 @@ async def test_a_claim_that_meets_a_cancel_is_lost(stage: Stage, service: JobSer
 
 async def test_a_cancel_that_meets_the_end_is_refused(stage: Stage, service: JobService) -> None:
     """The job died in between: it is too late."""
-    job = await in_phase(stage.memory, Phase.CLAIMED, max_attempts=1)
+    job = await in_phase(stage.memory, Phase.CLAIMED, crashes=CRASHES_MAX - 1)
     stage.clock.advance(60)
 
     async def reap() -> None:

@@ -15,6 +15,7 @@ from async_jobs.application.claiming import TRIES_MAX
 from async_jobs.application.outcomes import Reject, Snooze
 from async_jobs.application.registry import JobContext
 from async_jobs.domain.backoff import BackoffPolicy
+from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import (
     HandlerMissing,
@@ -41,7 +42,7 @@ from tests.unit.application.stage import (
     until,
 )
 
-DELAYS = BackoffPolicy(base_delay_seconds=30)
+DELAYS = BackoffPolicy(base_delay_seconds=30, jitter=0)
 
 
 # --- One round --------------------------------------------------------------------------------
@@ -213,23 +214,24 @@ async def test_a_worker_that_dies_before_the_claim_costs_a_visibility_timeout(
 
 
 async def test_a_job_that_kills_its_worker_ends_up_dead(stage: Stage, runs: Runs) -> None:
-    """`worker.after_claim_before_handler`: each attempt was charged at its claim."""
+    """`worker.after_claim_before_handler`: a crash for each worker, and no attempt."""
     runs.may_end.set()
     job = await stage.handed_off(max_attempts=2, backoff_policy=DELAYS)
     scheduler = stage.scheduler()
     with (
         failpoints.armed(failpoints.WORKER_AFTER_CLAIM_BEFORE_HANDLER, die),
     ):
-        for _ in range(4):
+        for _ in range(CRASHES_MAX + 2):
             with suppress(Killed):
                 await stage.worker().step()
             stage.clock.advance(60)
             await scheduler.tick()
-            stage.clock.advance(60)
+            stage.clock.advance(30 * 2**CRASHES_MAX)
             await scheduler.tick()
 
     dead = await stage.job(job)
-    assert (dead.status, dead.attempts, dead.last_error) == (JobStatus.DEAD, 2, "lease expired")
+    assert (dead.status, dead.attempts, dead.crashes) == (JobStatus.DEAD, 0, CRASHES_MAX)
+    assert dead.last_error == f"lease expired: its worker died {CRASHES_MAX} times"
 
 
 # --- Running ----------------------------------------------------------------------------------

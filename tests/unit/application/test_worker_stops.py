@@ -25,7 +25,7 @@ from async_jobs.testing.builders import later
 from async_jobs.testing.contracts.scenes import happened
 from tests.unit.application.stage import Runs, Stage, Stubborn, phases, quiet, stopped, until
 
-DELAYS = BackoffPolicy(base_delay_seconds=30)
+DELAYS = BackoffPolicy(base_delay_seconds=30, jitter=0)
 
 
 # --- Timeouts and handlers that do not stop ---------------------------------------------------

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from async_jobs.application.dispatch import Dispatched, Dispatcher, WindowOf
+from async_jobs.application.dispatch import Dispatched, Dispatcher
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.domain.pools import Fleet, pools_of
 from async_jobs.testing.contracts.scenes import all_jobs
 from tests.unit.application.stage import Stage
 
@@ -17,14 +18,13 @@ LEASE = timedelta(seconds=60)
 TWO = {"notifications": UseCaseConfig(), "reports": UseCaseConfig()}
 
 
-def wide(queue: str, unclaimed: int) -> int:
-    """Let any number of hand-offs out."""
-    return 1_000
+wide = Fleet(window_min=1_000_000)
+"""Lets any number of hand-offs out."""
 
 
-def windows(**room: int) -> WindowOf:
-    """Give each queue its room."""
-    return lambda queue, unclaimed: room[queue] - unclaimed
+def windows(**slots: int) -> Fleet:
+    """Give each queue slots of its own, which nothing is handed off ahead of."""
+    return Fleet(pools=pools_of(([queue], count) for queue, count in slots.items()), window_min=0)
 
 
 def dispatcher(stage: Stage) -> Dispatcher:
@@ -32,9 +32,9 @@ def dispatcher(stage: Stage) -> Dispatcher:
     return Dispatcher(stage.config, stage.store, stage.clock, stage.telemetry)
 
 
-async def dispatch(stage: Stage, window_of: WindowOf = wide) -> Dispatched:
+async def dispatch(stage: Stage, fleet: Fleet = wide) -> Dispatched:
     """Dispatch all use cases once."""
-    return await dispatcher(stage).dispatch(list(stage.config.use_case_configs), window_of, LEASE)
+    return await dispatcher(stage).dispatch(list(stage.config.use_case_configs), fleet, LEASE)
 
 
 def ids(dispatched: Dispatched) -> list[UUID]:

@@ -51,6 +51,7 @@ def pending(**changes: Any) -> Job:
         updated_at=after(-3600),
         lease_seq=4,
         dispatches=2,
+        crashes=1,
         errors=(EARLIER_FAILURE,),
         headers={"traceparent": "00-1-2-3"},
     )

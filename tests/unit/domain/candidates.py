@@ -6,11 +6,14 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.fairness import Contest
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.domain.scheduling import Blocked, Candidate, Selection, SelectionRequest
 from tests.unit.domain.builders import NOW, after
 
 TENANTS = ["acme", "bolt", "core", "dune"]
+SECONDS_OF = {"mail": 0.5, "report": 3.0, "export": 40.0}
+"""How long jobs of each type are expected to run."""
 
 
 def waiting(
@@ -18,19 +21,34 @@ def waiting(
     tenant: str = "acme",
     *,
     deadline: float = 60,
+    tolerance: float = 60,
     priority: int = 0,
+    type: str = "report",
+    queue: str = "lane",
     is_due: bool = True,
 ) -> Candidate:
-    """Return a candidate; `deadline` is in seconds from now."""
+    """Return a candidate; `deadline` is in seconds from now.
+
+    By default it can wait: all of its tolerance is left.
+    """
     return Candidate(
         id=UUID(int=number),
         tenant_id=tenant,
-        queue="lane",
+        queue=queue,
         priority=priority,
         deadline_at=after(deadline),
         lease_seq=4,
+        tolerance_seconds=tolerance,
+        type=type,
         is_due=is_due,
     )
+
+
+def pressing(
+    number: int, tenant: str = "acme", *, deadline: float = 30, priority: int = 0
+) -> Candidate:
+    """Return a candidate half of whose tolerance is used up."""
+    return waiting(number, tenant, deadline=deadline, tolerance=2 * deadline, priority=priority)
 
 
 def numbers(candidates: Sequence[Candidate]) -> list[int]:
@@ -43,6 +61,12 @@ def why_not(selection: Selection) -> dict[int, Blocked]:
     return {job_id.int: blocked for job_id, blocked in selection.blocked.items()}
 
 
+def contest_of(**seconds: float) -> Contest:
+    """Return a contest in which tenants have had so many seconds of service beyond the floor."""
+    times = {tenant: round(each * 1_000_000) for tenant, each in seconds.items()}
+    return Contest(times=times, waiting=set(seconds))
+
+
 # --- Drawn --------------------------------------------------------------------------------------
 
 
@@ -51,6 +75,8 @@ def candidate(job_number: int, traits: int, tenants: int = len(TENANTS)) -> Cand
     traits, tenant = divmod(traits, tenants)
     traits, priority = divmod(traits, 3)
     traits, deadline = divmod(traits, 12)
+    traits, tolerance = divmod(traits, 3)
+    traits, kind = divmod(traits, len(SECONDS_OF))
     return Candidate(
         id=UUID(int=job_number),
         tenant_id=TENANTS[tenant],
@@ -58,6 +84,8 @@ def candidate(job_number: int, traits: int, tenants: int = len(TENANTS)) -> Cand
         priority=priority - 1,
         deadline_at=after(10 * (deadline - 3)),
         lease_seq=0,
+        tolerance_seconds=(15.0, 60.0, 300.0)[tolerance],
+        type=list(SECONDS_OF)[kind],
         # One in eight is not due yet.
         is_due=traits % 8 != 7,
     )
@@ -75,11 +103,22 @@ def backlogs(
 
 
 running = st.dictionaries(st.sampled_from(TENANTS), st.integers(0, 3), max_size=2)
-weight = st.sampled_from([0.5, 1.0, 1.0, 2.0, 3.0])
+weight = st.sampled_from([0.1, 0.5, 1.0, 1.0, 2.0, 3.0])
 weighted = st.dictionaries(st.sampled_from(TENANTS), st.builds(TenantQuota, weight=weight))
 limited = st.dictionaries(
     st.sampled_from(TENANTS),
     st.builds(TenantQuota, max_running=st.none() | st.integers(0, 4), weight=weight),
+)
+contests = st.builds(
+    lambda seconds, passed, floor: Contest(
+        floor=floor,
+        times={tenant: floor + 500_000 * each for tenant, each in seconds.items()},
+        waiting=set(seconds),
+        passed_over=passed,
+    ),
+    st.dictionaries(st.sampled_from(TENANTS), st.integers(0, 400)),
+    st.sampled_from([0, 0, 0, 63, 64, 150]),
+    st.sampled_from([0, 7_000_000]),
 )
 
 # Anything at all: every rule plays a part.
@@ -92,19 +131,23 @@ requests = st.builds(
     running=running,
     tenant_running=running,
     quotas=limited,
-    window=st.sampled_from([100, 100, 100, 5, 3, 1, 0, -1]),
     candidates=backlogs(),
     tenants_unheld=st.frozensets(st.sampled_from(TENANTS), max_size=1),
+    contest=contests,
+    run_seconds=st.just(SECONDS_OF.__getitem__),
 )
 
 # More than fits, of tenants that nothing else holds back: fairness decides.
 contended_requests = st.builds(
     SelectionRequest,
-    config=st.builds(UseCaseConfig, max_concurrent=st.integers(2, 7)),
+    config=st.builds(
+        UseCaseConfig, max_concurrent=st.integers(2, 7), late_policy=st.sampled_from(LatePolicy)
+    ),
     now=st.just(NOW),
     running=running,
     tenant_running=st.just({}),
     quotas=weighted,
-    window=st.sampled_from([100, 100, 2]),
     candidates=backlogs(jobs_min=9),
+    contest=contests,
+    run_seconds=st.just(SECONDS_OF.__getitem__),
 )

@@ -17,11 +17,11 @@ def seconds(policy: BackoffPolicy, attempts: int, draw: float = 0.0) -> float:
 
 
 def test_the_defaults() -> None:
-    """A policy nobody configured doubles from a minute to an hour, without jitter."""
+    """A policy nobody configured doubles from a minute to an hour, less up to half by chance."""
     policy = BackoffPolicy()
 
     assert policy.type is BackoffType.EXPONENTIAL
-    assert (policy.base_delay_seconds, policy.max_delay_seconds, policy.jitter) == (60, 3600, 0)
+    assert (policy.base_delay_seconds, policy.max_delay_seconds, policy.jitter) == (60, 3600, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 
 from async_jobs.domain import facts, lifecycle
+from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.facts import Fact, JobFact, job_ids, tell
 from async_jobs.domain.job import Job
 from async_jobs.domain.lifecycle import JobEvent, settle
@@ -78,10 +79,16 @@ TOLD: list[tuple[str, Job, JobEvent, list[str]]] = [
         ["LeaseExpired", "JobFailed"],
     ),
     (
-        "a worker lost on the last attempt",
-        claimed(lease_expires_at=OVER, attempts=3),
+        "the last worker lost",
+        claimed(lease_expires_at=OVER, crashes=CRASHES_MAX - 1),
         lifecycle.LeaseExpired(),
         ["LeaseExpired", "JobDied"],
+    ),
+    (
+        "a worker lost while the job waited in it",
+        claimed(lease_expires_at=OVER),
+        lifecycle.LeaseExpired(waited=True),
+        ["LeaseExpired"],
     ),
     (
         "a worker lost with a flagged job",
@@ -209,16 +216,22 @@ def test_a_snooze_tells_until_when() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "claimed_by"),
-    [(handed_off(lease_expires_at=OVER), None), (claimed(lease_expires_at=OVER), "worker-1")],
+    ("before", "claimed_by", "crashes"),
+    [
+        (handed_off(lease_expires_at=OVER), None, 1),
+        (claimed(lease_expires_at=OVER), "worker-1", 2),
+    ],
     ids=["handed off", "claimed"],
 )
-def test_an_expired_lease_tells_who_held_it(before: Job, claimed_by: str | None) -> None:
-    """A lost hand-off has no worker; a lost attempt names it."""
+def test_an_expired_lease_tells_who_held_it(
+    before: Job, claimed_by: str | None, crashes: int
+) -> None:
+    """A lost hand-off has no worker; a crash names it and is counted."""
     fact = told_of(before, lifecycle.LeaseExpired())[0]
 
     assert isinstance(fact, facts.LeaseExpired)
     assert (fact.claimed, fact.worker_id) == (claimed_by is not None, claimed_by)
+    assert fact.crashes == crashes
 
 
 # --- What no fact tells ----------------------------------------------------------------------

@@ -117,7 +117,7 @@ CELLS = [
 ]
 LEGAL = [(event, situation, PHASES[cell]) for event, situation, cell in CELLS if cell != "."]
 ILLEGAL = [(event, situation) for event, situation, cell in CELLS if cell == "."]
-# The one thing a grid of jobs with attempts left cannot show.
+# The one thing a grid of jobs with attempts and workers left cannot show.
 OUT_OF_ATTEMPTS = {"Failed", "LeaseExpired"}
 
 

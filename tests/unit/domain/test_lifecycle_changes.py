@@ -285,12 +285,43 @@ def test_lease_expired_unclaimed() -> None:
 
 @pytest.mark.parametrize("attempts", [2, 3], ids=["attempts left", "last attempt"])
 def test_lease_expired_claimed(attempts: int) -> None:
-    """A dead worker's attempt counts as one that failed with "lease expired"."""
+    """A crash is charged and the attempt refunded; the backoff goes by the crashes."""
     before = claimed(attempts=attempts, lease_expires_at=after(-1))
 
-    expired = advance(before, LeaseExpired(draw=0.25), now=NOW)
+    job = advance(before, LeaseExpired(draw=0.5), now=NOW)
 
-    assert expired == advance(before, Failed("lease expired", draw=0.25), now=NOW)
+    backoff_seconds = 60 * 2 * (1 - 0.5 * 0.5)
+    crash = AttemptError(attempt=attempts, at=NOW, error="lease expired")
+    assert changed(before, job) == {
+        **LEASE_ENDED,
+        "status": JobStatus.PENDING,
+        "attempts": attempts - 1,
+        "crashes": 2,
+        "run_at": after(backoff_seconds),
+        "deadline_at": after(backoff_seconds + 30),
+        "last_error": "lease expired",
+        "errors": (EARLIER_FAILURE, crash),
+        "updated_at": NOW,
+    }
+
+
+def test_lease_expired_for_the_last_time() -> None:
+    """The fifth crash makes the job dead, though it has attempts left, and says why."""
+    before = claimed(crashes=4, lease_expires_at=after(-1))
+
+    job = advance(before, LeaseExpired(), now=NOW)
+
+    error = "lease expired: its worker died 5 times"
+    assert changed(before, job) == {
+        **LEASE_ENDED,
+        "status": JobStatus.DEAD,
+        "attempts": 1,
+        "crashes": 5,
+        "finished_at": NOW,
+        "last_error": error,
+        "errors": (EARLIER_FAILURE, AttemptError(attempt=2, at=NOW, error=error)),
+        "updated_at": NOW,
+    }
 
 
 def test_expired() -> None:
@@ -308,7 +339,7 @@ def test_expired() -> None:
 
 
 def test_retried() -> None:
-    """Another life: due now, attempts counted anew, the history kept, old readers fenced off."""
+    """Another life: due now, all counted anew, the history kept, old readers fenced off."""
     before = cancelled()
 
     job = advance(before, Retried(), now=NOW)
@@ -316,6 +347,7 @@ def test_retried() -> None:
     assert changed(before, job) == {
         "status": JobStatus.PENDING,
         "attempts": 0,
+        "crashes": 0,
         "dispatches": 0,
         "cancel_requested": False,
         "finished_at": None,

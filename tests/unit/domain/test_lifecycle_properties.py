@@ -136,6 +136,7 @@ def new_job(number: int) -> Job:
         enqueue_failed=False,
         lease_seq=0,
         dispatches=0,
+        crashes=0,
         errors=(),
     )
 
@@ -165,6 +166,19 @@ def test_attempts_stay_within_their_bounds(steps: list[Step]) -> None:
     """No walk charges more than `max_attempts` or refunds below zero."""
     for job in reached(steps):
         assert 0 <= job.attempts <= job.max_attempts
+
+
+@given(walks())
+def test_crashes_are_counted_apart_and_bounded(steps: list[Step]) -> None:
+    """Only a claimed lease that ran out adds one, and refunds its attempt; the fifth is the end."""
+    for before, event, after, _ in steps:
+        assert 0 <= after.crashes <= 5
+        assert after.crashes < 5 or after.status is JobStatus.DEAD or isinstance(event, Cancelled)
+        if isinstance(event, LeaseExpired) and before.started_at is not None:
+            assert after.crashes == before.crashes + 1
+            assert after.attempts == before.attempts - 1
+        else:
+            assert after.crashes == (0 if isinstance(event, Retried) else before.crashes)
 
 
 @given(walks())

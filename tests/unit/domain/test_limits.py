@@ -13,12 +13,12 @@ NAN, INFINITY = float("nan"), float("inf")
 
 
 def test_the_defaults_of_a_use_case() -> None:
-    """Ten at once, a minute of tolerance, late jobs run, five attempts."""
+    """Ten at once, a minute of tolerance, late jobs go behind, five attempts."""
     config = UseCaseConfig()
 
     assert config.max_concurrent == 10
     assert config.default_delay_tolerance == timedelta(seconds=60)
-    assert config.late_policy is LatePolicy.RUN
+    assert config.late_policy is LatePolicy.SIDELINE
     assert config.default_max_attempts == 5
     assert config.default_backoff_policy == BackoffPolicy()
     assert config.retention_seconds is None
@@ -81,9 +81,9 @@ def test_the_bounds_of_a_use_case_are_allowed(field: str, value: object) -> None
 
 def test_a_late_policy_may_be_given_by_name() -> None:
     """Settings read from text end up as the enumeration."""
-    settings: dict[str, Any] = {"late_policy": "sideline"}
+    settings: dict[str, Any] = {"late_policy": "expire"}
 
-    assert UseCaseConfig(**settings).late_policy is LatePolicy.SIDELINE
+    assert UseCaseConfig(**settings).late_policy is LatePolicy.EXPIRE
 
 
 @pytest.mark.parametrize(

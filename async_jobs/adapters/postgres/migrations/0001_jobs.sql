@@ -26,6 +26,7 @@ CREATE TABLE jobs (
     dispatches       integer     NOT NULL DEFAULT 0,
     cancel_requested boolean     NOT NULL DEFAULT false,
     enqueue_failed   boolean     NOT NULL DEFAULT false,
+    crashes          smallint    NOT NULL DEFAULT 0,
     lease_seq        bigint      NOT NULL DEFAULT 0,
     lane             smallint,
     status           text        NOT NULL COLLATE "C" DEFAULT 'pending'
@@ -138,4 +139,11 @@ CREATE UNLOGGED TABLE workers (
     seen_at     timestamptz NOT NULL,
     alive_until timestamptz NOT NULL,
     run_times   json        NOT NULL DEFAULT '{}'
+);
+
+-- What a scheduler remembers for the one that takes over: what each tenant that waits has had.
+-- Unlogged, because without it all are equal again.
+CREATE UNLOGGED TABLE checkpoints (
+    name  text PRIMARY KEY COLLATE "C",
+    state json NOT NULL
 );

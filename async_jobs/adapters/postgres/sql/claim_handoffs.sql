@@ -26,5 +26,5 @@ RETURNING
     -- What a claim makes of the other columns is known.
     j.id, j.tenant_id, j.use_case, j.type, j.queue, j.payload, j.run_at, j.delay_tolerance,
     j.deadline_at, j.priority, j.attempts, j.max_attempts, j.backoff_policy, j.last_error,
-    j.dedupe_key, j.enqueue_failed, j.created_at, j.lease_seq, j.finished_at, j.errors,
-    j.headers, j.result, m.id AS place
+    j.dedupe_key, j.enqueue_failed, j.created_at, j.lease_seq, j.crashes, j.finished_at,
+    j.errors, j.headers, j.result, m.id AS place

@@ -1,0 +1,36 @@
+"""Statistics of jobs on Postgres."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+import asyncpg
+
+from async_jobs.adapters.postgres.errors import retried, translated
+from async_jobs.adapters.postgres.statements import sql
+from async_jobs.domain.outlook import Counted
+
+
+class PostgresStatistics:
+    """Implements `Statistics` on the table `jobs`."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def due_by(
+        self, use_cases: Collection[str], instant: datetime, *, limit: int
+    ) -> Mapping[str, Counted]:
+        """See `Statistics`."""
+
+        async def once() -> list[asyncpg.Record]:
+            return await self._pool.fetch(sql("due_by"), list(set(use_cases)), instant, limit)
+
+        async with translated(self._pool):
+            rows = await retried(once)
+        return {row["use_case"]: _counted(row, limit) for row in rows}
+
+
+def _counted(row: asyncpg.Record, limit: int) -> Counted:
+    count = row["jobs"]
+    return Counted(min(count, limit), count >= limit or row["is_cut"])

@@ -1,0 +1,246 @@
+"""What each tenant has had of what it shares with others: the memory of the scheduling policy.
+
+A tenant's virtual time is the service it received (slots × time, in microseconds) divided by its
+weight. Whoever shares one thing, a pool of slots or the capacity of a use case, is in one contest,
+and the least virtual time goes first, in rounds (`scheduling.choose`). Start-time fair queueing
+(Goyal, Vin and Cheng 1996) and earliest eligible virtual deadline first (Stoica and Abdel-Wahab
+1995) keep the same account; here it is taken from what a turn counts anyway, so that nobody has to
+know how long a job will run.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from fractions import Fraction
+from functools import lru_cache
+from typing import Final, TypeAlias
+
+from async_jobs.domain.job import JsonValue
+from async_jobs.domain.limits import UNLIMITED, TenantQuota
+from async_jobs.domain.pools import Turnover
+
+MICROSECONDS = 1_000_000
+_MICROSECOND = timedelta(microseconds=1)
+STARTS_BETWEEN_LATE: Final = 64
+"""While others are on time, one start after so many is of the job that is overdue for longest."""
+# Whoever has looked away for longer does not know what ran meanwhile, and charges no more.
+GAP_MAX = timedelta(seconds=10)
+
+Quotas: TypeAlias = Mapping[str, TenantQuota]
+
+
+def virtual(service_us: int, tenant: str, quotas: Quotas) -> int:
+    """Return service divided by the tenant's weight, in whole microseconds."""
+    quota = quotas.get(tenant)
+    if quota is None or quota.weight == 1:
+        return service_us
+    weight = exact_weight(quota.weight)
+    return service_us * weight.denominator // weight.numerator
+
+
+@lru_cache(maxsize=4_096)
+def exact_weight(weight: float) -> Fraction:
+    """Return a weight as the decimal number it is written as: three of 0.1 make 0.3."""
+    return Fraction(repr(weight))
+
+
+@dataclass(slots=True)
+class Contest:
+    """The tenants that wait for one and the same thing, and what each of them has had of it.
+
+    A tenant that begins to wait stands where the one with the least stands: what it did not ask for
+    is not saved up. One that stops waiting is remembered until the others have caught up with it.
+    When nobody waits, all are content and equal.
+
+    Attributes:
+        floor: the least virtual time of any tenant that waits; it never falls.
+        times: virtual times beyond the floor, in microseconds; others stand on it.
+        waiting: the tenants that wanted more than they got.
+        held: how many slots each tenant has held since `at`.
+        at: when that was last counted; None before the first time.
+        passed_over: starts for which late jobs waited, less those that theirs made up for.
+    """
+
+    floor: int = 0
+    times: dict[str, int] = field(default_factory=dict)
+    waiting: set[str] = field(default_factory=set)
+    held: Mapping[str, int] = field(default_factory=dict)
+    at: datetime | None = None
+    passed_over: int = 0
+
+    def time_of(self, tenant: str) -> int:
+        """Return where a tenant stands; on the floor if nothing else is known."""
+        return max(self.floor, self.times.get(tenant, self.floor))
+
+    def observe(self, running: Mapping[str, int], now: datetime, quotas: Quotas) -> None:
+        """Charge what ran since the last turn, and note what runs now.
+
+        What ended in between is charged up to now: nobody can look more closely than it turns.
+        """
+        if self.waiting and self.at is not None:
+            elapsed_us = min(max(now - self.at, timedelta()), GAP_MAX) // _MICROSECOND
+            if elapsed_us:
+                times, floor = self.times, self.floor
+                for tenant, slots in self.held.items():
+                    charge = virtual(slots * elapsed_us, tenant, quotas)
+                    times[tenant] = max(floor, times.get(tenant, floor)) + charge
+                # Whoever comes before the next choice stands where the others are by now.
+                self.floor = max(floor, min(times.get(t, floor) for t in self.waiting))
+        self.held = running
+        self.at = now
+
+    def pass_over(self, starts: int, late: int) -> None:
+        """Count starts for which late jobs waited; each of the `late` ones makes up for many."""
+        passes = self.passed_over + starts - late * (STARTS_BETWEEN_LATE + 1)
+        # Nothing is saved up beyond a turn's worth.
+        self.passed_over = min(max(0, passes), STARTS_BETWEEN_LATE**2)
+
+    def conclude(
+        self, chosen: Mapping[str, int], waiting: Collection[str], shown: Collection[str]
+    ) -> None:
+        """Note what a turn has chosen, and who waits on.
+
+        Args:
+            chosen: how many jobs of each tenant.
+            waiting: the tenants shown that could have used more.
+            shown: the tenants of which it is known now whether they wait.
+        """
+        if chosen:
+            held = dict(self.held)
+            for tenant, count in chosen.items():
+                held[tenant] = held.get(tenant, 0) + count
+            self.held = held
+        self.waiting.difference_update(shown)
+        self.waiting.update(waiting)
+        if not self.waiting:
+            self.times.clear()
+            self.passed_over = 0
+            return
+        times, floor = self.times, self.floor
+        for tenant in waiting:
+            if tenant not in times:
+                times[tenant] = floor
+        self.floor = floor = max(floor, min(times.get(t, floor) for t in self.waiting))
+        done = [t for t, at in times.items() if at <= floor and t not in self.waiting]
+        for tenant in done:
+            del times[tenant]
+
+    def most_owed(self, limit: int) -> tuple[str, ...]:
+        """Return the waiting tenants that had the least, at most `limit`."""
+        if len(self.waiting) <= limit:
+            return tuple(sorted(self.waiting, key=lambda t: (self.time_of(t), t)))
+        return tuple(heapq.nsmallest(limit, self.waiting, key=lambda t: (self.time_of(t), t)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How one tenant stands in a contest.
+
+    Attributes:
+        share: its part of what is contested while the same tenants wait, from 0 to 1.
+        service_seconds: slots × seconds ÷ weight it has had beyond the one that had the least.
+        waits: whether it waits.
+    """
+
+    share: Fraction
+    service_seconds: float
+    waits: bool
+
+
+def standing(contest: Contest, tenant: str, quotas: Quotas) -> Standing:
+    """Return how a tenant stands, for screens and explanations."""
+    weights = {
+        each: exact_weight(quotas.get(each, UNLIMITED).weight)
+        for each in {*contest.waiting, tenant}
+    }
+    return Standing(
+        share=weights[tenant] / sum(weights.values()),
+        service_seconds=(contest.time_of(tenant) - contest.floor) / MICROSECONDS,
+        waits=tenant in contest.waiting,
+    )
+
+
+class ServiceMemory:
+    """The contests of a scheduler: one for each pool of slots, one for each use case's capacity."""
+
+    def __init__(self) -> None:
+        self._of_use_cases: dict[str, Contest] = {}
+        self._of_pools: dict[str, Contest] = {}
+        self._turnovers: dict[str, Turnover] = {}
+
+    @property
+    def queues(self) -> Collection[str]:
+        """The queues of all pools it knows."""
+        return self._of_pools.keys()
+
+    def turnover(self, use_case: str) -> Turnover:
+        """Return how long the use case's jobs hold a slot."""
+        return self._turnovers.setdefault(use_case, Turnover())
+
+    def use_case(self, name: str) -> Contest:
+        """Return the contest for a use case's capacity."""
+        return self._of_use_cases.setdefault(name, Contest())
+
+    @property
+    def is_contested(self) -> bool:
+        """Tell whether anybody waits: only then there is anything to remember."""
+        contests = (*self._of_use_cases.values(), *self._of_pools.values())
+        return any(contest.waiting for contest in contests)
+
+    def looked_away(self, now: datetime) -> bool:
+        """Tell whether it is too long ago that anything was counted, or never was."""
+        counted = [c.at for c in self._of_use_cases.values() if c.at is not None]
+        return not counted or now - max(counted) > GAP_MAX
+
+    def pool(self, queues: Iterable[str]) -> Contest:
+        """Return the contest for the slots that serve these queues.
+
+        Workers come and go: a pool that has a queue in common with a former one goes on with it.
+        """
+        names = sorted(queues)
+        contest = next((self._of_pools[name] for name in names if name in self._of_pools), None)
+        if contest is None:
+            contest = Contest()
+        elif any(c is contest and name not in names for name, c in self._of_pools.items()):
+            # It shared slots with queues that have others now: from here on each is for itself.
+            contest = replace(contest, times=dict(contest.times), waiting=set(contest.waiting))
+        self._of_pools.update(dict.fromkeys(names, contest))
+        return contest
+
+    def restore(self, state: Mapping[str, JsonValue]) -> None:
+        """Take over what another scheduler has `saved`; what is no such thing is left out."""
+        for kind, contests in (("use_cases", self._of_use_cases), ("pools", self._of_pools)):
+            told = state.get(kind)
+            if not isinstance(told, dict):
+                continue
+            for name, entry in told.items():
+                contest = _restored(entry)
+                if contest is not None:
+                    contests[name] = contest
+
+    def saved(self) -> dict[str, JsonValue]:
+        """Return what another scheduler needs to go on, as JSON; bounded by who waits."""
+        return {
+            "use_cases": {n: _saved(c) for n, c in self._of_use_cases.items() if c.waiting},
+            "pools": {n: _saved(c) for n, c in self._of_pools.items() if c.waiting},
+        }
+
+
+def _saved(contest: Contest) -> dict[str, JsonValue]:
+    floor = contest.floor
+    ahead: dict[str, JsonValue] = {t: at - floor for t, at in contest.times.items() if at > floor}
+    return {"ahead": ahead, "waiting": [*sorted(contest.waiting)]}
+
+
+def _restored(entry: JsonValue) -> Contest | None:
+    if not isinstance(entry, dict):
+        return None
+    ahead, waiting = entry.get("ahead"), entry.get("waiting")
+    if not isinstance(ahead, dict) or not isinstance(waiting, list):
+        return None
+    times = {tenant: us for tenant, us in ahead.items() if isinstance(us, int)}
+    known = {tenant for tenant in waiting if isinstance(tenant, str)}
+    return Contest(times={**dict.fromkeys(known, 0), **times}, waiting=known)

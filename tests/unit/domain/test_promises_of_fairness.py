@@ -1,0 +1,545 @@
+"""F1 to F13: what tenants can rely on, over traces that try to break it.
+
+F9 is about crashes (`test_crashes.py`), F12 about what a turn looks at (`test_dispatch.py`).
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from dataclasses import replace
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.fairness import STARTS_BETWEEN_LATE, ServiceMemory
+from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.domain.rounds import ROUNDS_AHEAD_MAX
+from tests.unit.domain.play import HUGE, Job, Play, Work, lead_bound
+
+HOUR = 3_600_000
+ENDLESS = 40 * 24 * HOUR
+"""A tolerance of which little is ever used."""
+CAN_WAIT: dict[str, Any] = {"tolerance": ENDLESS}
+PRESSES: dict[str, Any] = {"tolerance": ENDLESS, "used": ENDLESS // 2 + HOUR}
+
+lengths = st.lists(st.sampled_from([250, 400, 1_000, 1_000, 3_000, 20_000]), min_size=1, max_size=4)
+weights = st.sampled_from([0.1, 0.5, 1.0, 1.0, 1.0, 2.0, 7.0])
+a_few = settings(max_examples=20)
+
+
+@st.composite
+def crowds(draw: st.DrawFn, tenants_max: int = 6, caps: bool = True) -> Play:
+    """Draw a world: slots, a capacity below or above them, and weighted tenants."""
+    slots = draw(st.integers(1, 5))
+    cap = draw(st.sampled_from([HUGE, HUGE, slots, 2 * slots + 1, max(1, slots - 1)]))
+    names = [f"tenant-{n}" for n in range(draw(st.integers(2, tenants_max)))]
+    return Play(
+        workers=[(("lane",), slots)],
+        use_cases={"mail": UseCaseConfig(max_concurrent=cap if caps else HUGE)},
+        weights={name: draw(weights) for name in names},
+    )
+
+
+def backlog(tenant: str, runs: list[int], total: int, **traits: int | str) -> list[Work]:
+    """Return work of a tenant, of these lengths in turn, that takes so many milliseconds."""
+    rounds = total // sum(runs) + 1
+    return [Work(tenant=tenant, run=run, **traits) for run in runs * rounds]  # type: ignore[arg-type]
+
+
+class Leads:
+    """Watches by how much each tenant gets ahead of each other that waits without pause.
+
+    From the instant at which both wait with jobs of one kind, neither's service ÷ weight gets ahead
+    of the other's by more than `lead_bound`; what it is behind by then it may have besides.
+
+    Args:
+        longest: the longest job, in milliseconds.
+        borrowed: how many rounds critical jobs may be ahead.
+        times: how often the bound may be reached in all.
+    """
+
+    def __init__(self, longest: int, *, borrowed: int = 0, times: int = 1) -> None:
+        self._longest, self._borrowed, self.times = longest, borrowed, times
+        self._begun: dict[tuple[str, str, bool], float] = {}
+        self.checked = 0
+
+    def __call__(self, play: Play) -> None:
+        contest = play.memory.pool(["lane"])
+        pressing = {job.work.tenant for job in play.waiting.values() if play.presses(job)}
+        others = {job.work.tenant for job in play.waiting.values()} - pressing
+        for one, other in permutations(play.weights, 2):
+            for kind, waits in ((True, pressing), (False, others)):
+                if not waits >= {one, other}:
+                    self._begun.pop((one, other, kind), None)
+                    continue
+                lead = play.service[one] - play.service[other]
+                if (one, other, kind) not in self._begun:
+                    ahead = (contest.time_of(one) - contest.time_of(other)) / 1_000
+                    self._begun[one, other, kind] = lead - min(0.0, ahead)
+                bound = lead_bound(play, one, other, self._longest, borrowed=self._borrowed)
+                assert lead - self._begun[one, other, kind] <= self.times * bound
+                self.checked += 1
+
+
+# --- F1: shares are of what can run --------------------------------------------------------------
+
+
+@a_few
+@given(crowds(caps=False), st.lists(lengths, min_size=6, max_size=6), st.integers(1, 4))
+def test_f1_work_that_is_split_over_use_cases_and_queues_brings_no_more(
+    play: Play, runs: list[list[int]], parts: int
+) -> None:
+    """The first tenant has its work in several use cases and queues that the same slots serve, the
+    others in one. `lead_bound` holds between all of them, as if there were one use case.
+    """
+    names = [f"part-{n}" for n in range(parts)]
+    play = Play(
+        workers=[(("lane", "other"), play.slots)],
+        use_cases={name: UseCaseConfig(max_concurrent=HUGE) for name in ["mail", *names]},
+        weights=play.weights,
+    )
+    play.after_turn = Leads(max(map(max, runs)))
+    first, *rest = play.weights
+    for number, name in enumerate(names):
+        queue = ("lane", "other")[number % 2]
+        play.add(backlog(first, runs[0], 100_000, use_case=name, queue=queue, **CAN_WAIT))
+    for tenant, own in zip(rest, runs[1:], strict=False):
+        play.add(backlog(tenant, own, 20_000 * play.slots, **CAN_WAIT))
+
+    play.go_on(20_000)
+
+
+# --- F2: memory ----------------------------------------------------------------------------------
+
+
+@a_few
+@given(crowds(), st.lists(lengths, min_size=6, max_size=6), st.sampled_from([CAN_WAIT, PRESSES]))
+def test_f2_who_waits_without_pause_is_served_by_weight(
+    play: Play, runs: list[list[int]], urgency: dict[str, Any]
+) -> None:
+    """Between two tenants whose jobs are of the same urgency and wait without pause, at every
+    instant: |service_i ÷ w_i - service_j ÷ w_j| <= R (¼ + 1 ÷ w_j) + slots × max(L ÷ w_i, R ÷ w_j),
+    where R is a round, the longest mean run time that was expected, and L the longest job. However
+    long they wait, however many they are, whatever the slots, `max_concurrent` and the weights.
+    """
+    leads = Leads(max(map(max, runs)))
+    play.after_turn = leads
+    for tenant, own in zip(play.weights, runs, strict=False):
+        play.add(backlog(tenant, own, 40_000 * play.slots, **urgency))
+
+    play.go_on(40_000)
+
+    assert leads.checked
+
+
+@st.composite
+def stints(draw: st.DrawFn, tenants: list[str]) -> list[Work]:
+    """Draw tenants that come and go with jobs of all lengths and tolerances."""
+    works: list[Work] = []
+    for _ in range(draw(st.integers(4, 14))):
+        tenant = draw(st.sampled_from(tenants))
+        tolerance = draw(st.sampled_from([0, 2_000, 9_000, 15_000, 40_000, HOUR]))
+        run = draw(st.sampled_from([250, 1_000, 4_000]))
+        at, count = draw(st.integers(0, 30_000)), draw(st.integers(1, 25))
+        pause = draw(st.sampled_from([0, 100, 1_000]))
+        works += [
+            Work(tenant=tenant, at=at + n * pause, run=run, tolerance=tolerance)
+            for n in range(count)
+        ]
+    return works
+
+
+@a_few
+@given(crowds(tenants_max=4, caps=False), st.data())
+def test_f2_urgency_brings_forty_rounds_at_most(play: Play, data: st.DataObject) -> None:
+    """Between tenants that have jobs that press, however urgent, or none that do, nobody gets ahead
+    by more than the same and ROUNDS_AHEAD_MAX rounds, whoever comes and goes meanwhile.
+    """
+    play.after_turn = Leads(4_000, borrowed=ROUNDS_AHEAD_MAX)
+    play.add(data.draw(stints(list(play.weights))))
+
+    play.go_on(60_000)
+
+
+@a_few
+@given(crowds(tenants_max=4, caps=False), st.integers(21_000, 90_000), lengths)
+def test_f2_what_can_wait_is_held_back_for_half_of_its_tolerance_and_no_longer(
+    play: Play, tolerance: int, runs: list[int]
+) -> None:
+    """While others press without end, a job with time begins when half of its tolerance is gone,
+    and nobody has had more than `lead_bound` by then, from that instant on.
+    """
+    late_runs = {"mail": UseCaseConfig(max_concurrent=HUGE, late_policy=LatePolicy.RUN)}
+    play = Play(workers=play.workers, use_cases=late_runs, weights=play.weights)
+    one, *others = play.weights
+    for tenant in others:
+        play.add(backlog(tenant, runs, 200_000 * play.slots, **PRESSES))
+    play.add([Work(tenant=one, at=1_000, tolerance=tolerance)])
+
+    play.go_on(1_000 + tolerance // 2 - 1)
+    held_back = not any(job.work.tenant == one for job in play.starts)
+    had = dict(play.service)
+    while not any(job.work.tenant == one for job in play.starts):
+        play.go_on(play.now + 250)
+
+    assert held_back
+    for tenant in others:
+        bound = lead_bound(play, tenant, one, max(runs))
+        assert play.service[tenant] - had.get(tenant, 0) <= bound
+
+
+# --- F3: urgency is no currency ------------------------------------------------------------------
+
+
+@a_few
+@given(
+    st.integers(1, 4),
+    st.sampled_from([0, 1_000, 5_000, 10_000]),
+    st.sampled_from([12_000, 30_000, 60_000]),
+    st.sampled_from([1.0, 1.0, 3.0]),
+)
+def test_f3_who_calls_everything_urgent_gains_nothing_over_its_share(
+    slots: int, lie: int, tolerance: int, weight: float
+) -> None:
+    """Both hand in more than all slots can do. However long that lasts, the liar's service ÷ weight
+    is never ahead by more than what the honest tenant offers to wait, half of its tolerance of all
+    slots, and the bound of F2 with ROUNDS_AHEAD_MAX rounds.
+    """
+    play = Play(workers=[(("lane",), slots)], weights={"honest": 1.0, "liar": weight})
+    every = 900 // slots
+    for at in range(0, 120_000, every):
+        play.add([Work(tenant="honest", at=at, tolerance=tolerance)])
+        play.add([Work(tenant="liar", at=at, tolerance=lie)])
+
+    def watch(play: Play) -> None:
+        bound = lead_bound(play, "liar", "honest", 1_000, borrowed=ROUNDS_AHEAD_MAX)
+        waits = slots * tolerance / 2 / weight
+        assert play.service["liar"] - play.service["honest"] <= bound + waits
+
+    play.after_turn = watch
+    play.go_on(120_000)
+
+
+# --- F4: newcomers -------------------------------------------------------------------------------
+
+
+@a_few
+@given(crowds(), st.integers(0, 20_000), weights, st.sampled_from([CAN_WAIT, PRESSES]))
+def test_f4_a_newcomer_waits_for_a_round_of_the_others(
+    play: Play, at: int, weight: float, urgency: dict[str, Any]
+) -> None:
+    """Jobs are equally long and urgent. Before a newcomer of weight w begins, each other tenant of
+    weight w_i begins fewer than w_i (1 ÷ w + ¼) more jobs, whatever its backlog: one where all
+    weigh the same.
+    """
+    play = Play(
+        workers=play.workers,
+        use_cases=play.use_cases,
+        weights={**play.weights, "newcomer": weight},
+        run_times={"work": 1.0},
+    )
+    for tenant in list(play.weights)[:-1]:
+        play.add(backlog(tenant, [1_000], 60_000 * play.slots, **urgency))
+    play.go_on(at)
+    before = len(play.starts)
+    play.add([Work(tenant="newcomer", at=at, **urgency)])
+
+    while not any(job.work.tenant == "newcomer" for job in play.starts):
+        play.go_on(play.now + 1_000)
+
+    starts = [job.work.tenant for job in play.starts[before:]]
+    ahead = starts[: starts.index("newcomer")]
+    for tenant, own in play.weights.items():
+        assert ahead.count(tenant) < own * (1 / weight + 1 / 4) + 0.001
+
+
+@a_few
+@given(crowds(tenants_max=3, caps=False), st.integers(1, 60_000), lengths)
+def test_f4_an_idle_tenant_saves_nothing_up(play: Play, idle: int, runs: list[int]) -> None:
+    """Whoever comes after a while of doing nothing gets ahead of those who waited by no more than
+    who has always been there.
+    """
+    one, *others = play.weights
+    for tenant in others:
+        play.add(backlog(tenant, runs, (idle + 30_000) * play.slots, **CAN_WAIT))
+    play.go_on(idle)
+    had = dict(play.service)
+    play.add(backlog(one, runs, 30_000 * play.slots, at=idle, **CAN_WAIT))
+
+    def watch(play: Play) -> None:
+        for other in others:
+            lead = play.service[one] - (play.service[other] - had.get(other, 0.0))
+            assert lead <= lead_bound(play, one, other, max(runs))
+
+    play.after_turn = watch
+    play.go_on(idle + 30_000)
+
+
+# --- F5: no free slot while a job waits ----------------------------------------------------------
+
+
+@a_few
+@given(st.data())
+def test_f5_no_slot_is_idle_while_an_eligible_job_waits(data: st.DataObject) -> None:
+    """Over pools of their own and shared ones, use cases that are full, limited tenants, and jobs
+    of every urgency: after each turn (and those that it says have to follow at once).
+    """
+    use_cases = {
+        name: UseCaseConfig(
+            max_concurrent=data.draw(st.sampled_from([1, 2, 4, HUGE])),
+            late_policy=data.draw(st.sampled_from([LatePolicy.RUN, LatePolicy.SIDELINE])),
+        )
+        for name in ("mail", "report")
+    }
+    tenants = ["acme", "bolt", "core"]
+    play = Play(
+        workers=[
+            (("a", "b"), data.draw(st.integers(1, 3))),
+            (("c",), data.draw(st.integers(1, 3))),
+        ],
+        use_cases=use_cases,
+        weights=dict.fromkeys(tenants, 1.0),
+        max_running=data.draw(st.dictionaries(st.sampled_from(tenants), st.integers(0, 2))),
+    )
+    works = data.draw(stints(tenants))
+    lane = st.sampled_from([(queue, name) for queue in "abc" for name in use_cases])
+    lanes = {kind: data.draw(lane) for kind in {work.kind for work in works}}
+    for work in works:
+        queue, name = lanes[work.kind]
+        play.add([replace(work, queue=queue, use_case=name)])
+
+    def watch(play: Play) -> None:
+        for job in play.waiting.values():
+            assert not (play.is_eligible(job) and play.idle(job.work.queue) > 0)
+
+    play.after_turn = watch
+    play.go_on(60_000)
+
+
+# --- F6: overload does not domino ----------------------------------------------------------------
+
+
+def earliest_deadline_first(works: list[Work], slots: int) -> int:
+    """Return how many of the jobs begin in time if the earliest deadline simply goes first."""
+    coming = sorted((work.at, work.deadline, n, work.run) for n, work in enumerate(works))
+    waiting: list[tuple[int, int, int]] = []
+    ends = [0] * slots
+    in_time = now = 0
+    while coming or waiting:
+        now = max(now, heapq.heappop(ends))
+        if not waiting:
+            now = max(now, coming[0][0])
+        while coming and coming[0][0] <= now:
+            _, deadline, number, run = coming.pop(0)
+            heapq.heappush(waiting, (deadline, number, run))
+        deadline, _, run = heapq.heappop(waiting)
+        in_time += now <= deadline
+        heapq.heappush(ends, now + run)
+    return in_time
+
+
+@settings(max_examples=100)
+@given(
+    st.integers(1, 3),
+    st.lists(
+        st.tuples(
+            st.integers(0, 20_000),
+            st.sampled_from([0, 1_000, 4_000, 12_000, 30_000, 60_000]),
+            st.integers(1, 12),
+        ),
+        min_size=1,
+        max_size=10,
+    ),
+)
+def test_f6_overload_makes_no_more_jobs_late_than_it_must(
+    slots: int, bursts: list[tuple[int, int, int]]
+) -> None:
+    """With jobs of one length and one tenant, at least as many begin in time as under plain
+    earliest deadline first, however many come.
+    """
+    works = [
+        Work(at=at, tolerance=tolerance) for at, tolerance, count in bursts for _ in range(count)
+    ]
+    play = Play(workers=[(("lane",), slots)])
+    play.add(works)
+
+    play.go_on(400_000)
+
+    assert len(play.starts) == len(works)
+    in_time = sum(not play.is_late(job) for job in play.starts)
+    assert in_time >= earliest_deadline_first(works, slots)
+
+
+def test_f6_a_fifth_too_much_makes_a_fifth_late_and_not_everything() -> None:
+    """The worst case of earliest deadline first: once behind, everything is late by turns."""
+    works = [
+        Work(tenant=f"tenant-{n % 4}", at=n * 208, tolerance=15_000) for n in range(240_000 // 208)
+    ]
+    play = Play(workers=[(("lane",), 4)], weights={f"tenant-{n}": 1.0 for n in range(4)})
+    play.add(works)
+
+    play.go_on(400_000)
+
+    in_time = sum(not play.is_late(job) for job in play.starts)
+    assert earliest_deadline_first(works, 4) < 0.6 * len(works)
+    assert in_time > 0.8 * len(works)
+
+
+@pytest.mark.parametrize("cap", [HUGE, 5, 2, 1])
+def test_f6_a_late_job_is_not_starved(cap: int) -> None:
+    """While a late job waits and others press without end, at most STARTS_BETWEEN_LATE others and
+    what one turn can start go before the one that is overdue for longest.
+    """
+    play = Play(
+        workers=[(("lane",), 2)],
+        use_cases={"mail": UseCaseConfig(max_concurrent=cap)},
+        weights={"flood": 1.0, "acme": 1.0},
+    )
+    play.add(backlog("flood", [250], 200_000, **PRESSES))
+    overdue = [Work(at=n, tolerance=-1) for n in range(4)]
+    play.add(overdue)
+
+    play.go_on(100_000)
+
+    places = [n for n, job in enumerate(play.starts) if job.work.tenant == "acme"]
+    gaps = [after - before for before, after in zip([-1, *places], places, strict=False)]
+    assert len(places) == len(overdue)
+    assert max(gaps) <= STARTS_BETWEEN_LATE + 4
+    assert [job.work.at for job in play.starts if job.work.tenant == "acme"] == list(range(4))
+
+
+# --- F7: it survives -----------------------------------------------------------------------------
+
+
+@a_few
+@given(crowds(), st.lists(lengths, min_size=6, max_size=6), st.sampled_from([2_000, 7_000]))
+def test_f7_another_scheduler_goes_on_with_what_was_saved(
+    play: Play, runs: list[list[int]], every: int
+) -> None:
+    """However often one takes over, the bound of F2 holds as if it were always the same: what is
+    saved, as JSON, is all that is needed.
+    """
+    play.after_turn = Leads(max(map(max, runs)))
+    for tenant, own in zip(play.weights, runs, strict=False):
+        play.add(backlog(tenant, own, 30_000 * play.slots, **CAN_WAIT))
+
+    for at in range(every, 30_000, every):
+        play.go_on(at)
+        play.turn()
+        saved = json.dumps(play.memory.saved())
+        play.memory = ServiceMemory()
+        play.memory.restore(json.loads(saved))
+        play.turn()
+
+
+@a_few
+@given(crowds(), st.lists(lengths, min_size=6, max_size=6))
+def test_f7_a_scheduler_that_remembers_nothing_costs_the_bound_once_more(
+    play: Play, runs: list[list[int]]
+) -> None:
+    """All are equal again, so that the lead there was is kept, and another may come."""
+    leads = Leads(max(map(max, runs)))
+    play.after_turn = leads
+    for tenant, own in zip(play.weights, runs, strict=False):
+        play.add(backlog(tenant, own, 30_000 * play.slots, **CAN_WAIT))
+
+    for at in (9_000, 18_000):
+        play.go_on(at)
+        play.memory = ServiceMemory()
+        leads.times += 1
+        play.turn()
+    play.go_on(30_000)
+
+
+# --- F11: one choice for one pool ----------------------------------------------------------------
+
+
+def test_f11_no_slot_is_kept_for_a_queue_that_is_empty() -> None:
+    """Three queues share the slots, and one of them has all the work."""
+    queues = ("a", "b", "c")
+    play = Play(
+        workers=[(queues, 6)],
+        use_cases={name: UseCaseConfig(max_concurrent=HUGE, queue=name) for name in queues},
+    )
+    play.add(backlog("acme", [1_000], 20_000, use_case="b", queue="b"))
+
+    play.go_on(500)
+
+    assert len(play.running) == 6
+
+
+@a_few
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9_000)), min_size=6, max_size=30))
+def test_f11_deadlines_decide_across_use_cases_and_queues(asked: list[tuple[str, int]]) -> None:
+    """What one tenant has critical in three use cases with a queue each begins by deadline, as if
+    there were one.
+    """
+    queues = ("a", "b", "c")
+    play = Play(
+        workers=[(queues, 2)],
+        use_cases={name: UseCaseConfig(max_concurrent=HUGE, queue=name) for name in queues},
+        run_times={"work": 0.2},
+    )
+    play.add([Work(use_case=q, queue=q, tolerance=t, run=200) for q, t in asked])
+
+    play.go_on(60_000)
+
+    in_time = [job.work.tolerance for job in play.starts if not play.is_late(job)]
+    assert in_time == sorted(in_time)
+
+
+# --- F13: priorities -----------------------------------------------------------------------------
+
+
+@a_few
+@given(st.integers(1, 3), st.data())
+def test_f13_priority_never_lets_what_can_wait_pass_what_presses(
+    slots: int, data: st.DataObject
+) -> None:
+    """When a job begins that can wait, none of its tenant's presses, whatever their priorities; and
+    of what presses, and of what can wait, the higher priority goes first.
+    """
+    play = Play(workers=[(("lane",), slots)])
+    works = data.draw(stints(["acme"]))
+    priorities = {kind: data.draw(st.sampled_from([-5, 0, 10])) for kind in {w.kind for w in works}}
+    play.add(replace(work, priority=priorities[work.kind]) for work in works)
+    seen = 0
+
+    def watch(play: Play) -> None:
+        nonlocal seen
+        left = [
+            (_urgency(job, play), -job.work.priority)
+            for job in play.waiting.values()
+            if not play.is_late(job)
+        ]
+        for job in play.starts[seen:]:
+            if left and not play.is_late(job):
+                assert (_urgency(job, play), -job.work.priority) <= min(left)
+        seen = len(play.starts)
+
+    play.after_turn = watch
+    play.go_on(60_000)
+
+
+def _urgency(job: Job, play: Play) -> int:
+    if job.work.deadline - play.now <= 10_000:
+        return 0
+    return 1 if play.presses(job) else 2
+
+
+@a_few
+@given(st.sampled_from([0, 5, 10]))
+def test_f13_a_tenants_own_relaxed_jobs_of_high_priority_cost_it_no_deadline(priority: int) -> None:
+    """Its tight jobs begin in time as they would without priorities."""
+    play = Play(workers=[(("lane",), 2)])
+    play.add(backlog("acme", [1_000], 200_000, priority=priority, tolerance=HOUR))
+    play.add([Work(at=n * 1_000, tolerance=12_000) for n in range(100)])
+
+    play.go_on(120_000)
+
+    assert not any(play.is_late(job) for job in play.starts if job.work.tolerance == 12_000)
