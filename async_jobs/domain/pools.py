@@ -92,10 +92,6 @@ class Fleet:
         """Tell whether live workers receive all of these queues."""
         return self._pool_of.keys() >= set(queues)
 
-    def expected_seconds(self, type_: str, otherwise: float = RUN_SECONDS) -> float:
-        """Return how long an attempt of a type is expected to run."""
-        return self.run_times.get(type_, otherwise)
-
 
 class Places:
     """How many more hand-offs a pool may hold, as a turn gives them away.
