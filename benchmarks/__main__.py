@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.bench import Bench, Result
+from benchmarks.commits import UnknownCommitError, of_commit
 from benchmarks.environments import Missing
 from benchmarks.figures import Measured, problems
 from benchmarks.growth import AXES
@@ -27,7 +28,7 @@ from benchmarks.redis import RedisMissing, RedisServer, redis_server
 from benchmarks.report import Report, commit, plotted, write
 from benchmarks.services import postgres, sqs
 from benchmarks.sizes import FULL, SMALL, Sizes
-from benchmarks.subjects import OURS, QUICK, SUBJECTS, Subject
+from benchmarks.subjects import OURS, QUICK, SUBJECTS, Subject, of_another_commit, system_of
 from benchmarks.workloads import Workload, chosen
 
 QUICK_SECONDS = 275.0  # with the plots it is less than five minutes
@@ -50,18 +51,28 @@ def main(
     workloads: Annotated[
         str | None, typer.Option(help="W1 to W8, or axes of growth, separated by commas; else all.")
     ] = None,
+    beside: Annotated[
+        str | None, typer.Option(help="A commit whose package is measured by turns with this one.")
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where the results go.")] = Path(
         "benchmarks/results"
     ),
 ) -> None:
-    """Measure async_jobs beside its floor and its peers; write tables, figures and plots."""
+    """Measure async_jobs beside its floor, its peers and other commits; write tables and plots."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     if growth and systems:
         raise typer.BadParameter("--growth measures async_jobs alone")
     subjects = _subjects(OURS if growth else systems, quick=quick)
+    if beside is not None:
+        try:
+            subjects.append(of_another_commit(of_commit(beside)))
+        except UnknownCommitError as error:
+            raise typer.BadParameter(f"--beside {beside}: {error}") from None
     names = workloads.split(",") if workloads else None
     cells = _curves(names, quick=quick) if growth else chosen(names, quick=quick)
-    report = Report(quick=quick, partial=bool(systems or workloads), growth=growth, commit=commit())
+    report = Report(
+        quick=quick, partial=bool(systems or workloads or beside), growth=growth, commit=commit()
+    )
     with _services(subjects, cells) as bench:
         report.server = bench.server.settings
         report.describe_machine(bench.home)
@@ -80,7 +91,7 @@ def main(
     wrong = problems(report.rounds)
     for line in wrong:
         console.print(f"NOT correct: {line}")
-    own = [each for each in report.rounds if SUBJECTS[each.system].environment is None]
+    own = [each for each in report.rounds if SUBJECTS[system_of(each.system)].environment is None]
     raise typer.Exit(1 if problems(own) else 0)
 
 
@@ -145,7 +156,7 @@ def _rounds(
         (cell, subject)
         for cell in cells
         for subject in subjects
-        if subject.name in (cell.quick if report.quick else cell.systems)
+        if subject.system in (cell.quick if report.quick else cell.systems)
     ]
     began = time.monotonic()
     seconds_max = _seconds_max(report, rounds)
@@ -163,7 +174,8 @@ def _rounds(
             if number > 1 and time.monotonic() + a_round > LOADED + seconds_max:
                 console.print(f"{number - 1} rounds: another one would take too long")
                 return
-            for cell, subject in plan:
+            # Every second round runs backwards, so that none is always first.
+            for cell, subject in plan if number % 2 else reversed(plan):
                 label = f"round {number}: {cell.name}, {cell.about}: {subject.name}"
                 progress.update(bar, description=label)
                 if progress.disable:

@@ -80,6 +80,7 @@ class Bench:
         marks.mkdir(parents=True)
         environment = {
             **{name: text for name, text in os.environ.items() if name != "PYTHONPATH"},
+            **({} if subject.checkout is None else subject.checkout.environment()),
             "BENCH_REDIS": "" if isinstance(self.redis, Missing) else self.redis.url,
             "BENCH_RUN_DIR": str(marks),
             "BENCH_JOBS": str(jobs),

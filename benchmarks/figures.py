@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.goals import GOALS, Goal, floor_of
-from benchmarks.subjects import OURS, PEER
+from benchmarks.subjects import OURS, PEER, system_of
 
 QUICK_METRICS = ("jobs_per_s", "p50_ms", "p99_ms")
 # Latency of an enqueue under load is kept with the raw figures; its workload is told as a rate.
@@ -67,6 +67,27 @@ def spreads(rounds: Iterable[Measured]) -> dict[Key, Spread]:
 def medians(rounds: Iterable[Measured]) -> dict[Key, float]:
     """Return the median of each figure, of the rounds that were correct."""
     return {key: spread.median for key, spread in spreads(rounds).items()}
+
+
+def by_turns(rounds: Iterable[Measured]) -> dict[Key, Spread]:
+    """Return the ratios of this commit's figures to another's of the same round.
+
+    A key names what was measured, the other commit's subject and the figure.
+    """
+    correct = {
+        (each.measured, each.system, each.round): each for each in rounds if not each.problem
+    }
+    ratios: dict[Key, list[float]] = {}
+    for (measured, system, number), other in correct.items():
+        own = correct.get((measured, OURS, number))
+        if own is None or system == OURS or system_of(system) != OURS:
+            continue
+        for metric, value in other.metrics.items():
+            if value and metric in own.metrics:
+                ratios.setdefault((measured, system, metric), []).append(
+                    own.metrics[metric] / value
+                )
+    return {key: Spread.of(found) for key, found in ratios.items()}
 
 
 def ratio(medians: Mapping[Key, float], key: Key, to: str) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.figures import Key, Measured, Spread, spreads
 from benchmarks.scenes import Scene
 from benchmarks.sizes import Sizes
+from benchmarks.subjects import OURS
 
 CAPACITY = 2_000  # of all capped use cases together
 BUFFERS = "buffers"
@@ -164,7 +165,7 @@ def curves(rounds: Iterable[Measured]) -> dict[str, list[Point]]:
 
     Without its first point a curve has no ratios.
     """
-    found = spreads(rounds)
+    found = spreads(each for each in rounds if each.system == OURS)
     measured = {name for name, _, _ in found}
     drawn = {}
     for axis in AXES.values():

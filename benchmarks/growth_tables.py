@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.growth import BUFFERS, CPU, Point, curves
 from benchmarks.tables import (
+    beside,
     correctness,
     figure_text,
     head,
@@ -29,6 +30,7 @@ def markdown(report: Report) -> str:
         head(report),
         _about(),
         *(_curve(points) for points in curves(report.rounds).values()),
+        beside(report),
         missing(report),
         correctness(report),
         settings(report),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from benchmarks.commits import Checkout
 
 FLOOR, PEER, OURS = "floor", "pgqueuer", "async_jobs"
 
@@ -24,6 +26,7 @@ class Subject:
         store: where its jobs are.
         one_share, drain_share: the part of a workload's jobs that it gets, so that slow
             systems take no longer than others; rates do not depend on it.
+        checkout: the package of another commit, which is measured beside this one.
     """
 
     name: str
@@ -36,11 +39,31 @@ class Subject:
     store: Literal["postgres", "redis"] = "postgres"
     one_share: float = 1.0
     drain_share: float = 1.0
+    checkout: Checkout | None = None
+
+    @property
+    def system(self) -> str:
+        """The name of the system that this is, of whichever commit."""
+        return system_of(self.name)
 
     @property
     def database(self) -> str:
         """The name of its database, and of its directory."""
-        return f"bench_{self.name.replace('-', '_')}"
+        return f"bench_{self.name.translate(_PLAIN)}"
+
+
+_AT = "@"  # between a system and the commit of it that is measured beside this one
+_PLAIN = str.maketrans({"-": "_", _AT: "_"})
+
+
+def system_of(name: str) -> str:
+    """Return the system that a subject of this name is, of whichever commit."""
+    return name.partition(_AT)[0]
+
+
+def of_another_commit(checkout: Checkout) -> Subject:
+    """Return async_jobs as it was at another commit."""
+    return replace(SUBJECTS[OURS], name=f"{OURS}{_AT}{checkout.commit}", checkout=checkout)
 
 
 _ALL = (

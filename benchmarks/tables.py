@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import Key, Spread, medians, problems, ratio, spreads, told_metrics
+from benchmarks.figures import (
+    Key,
+    Spread,
+    by_turns,
+    medians,
+    problems,
+    ratio,
+    spreads,
+    told_metrics,
+)
 from benchmarks.goals import GOALS, HIGHER_IS_BETTER, floor_of
-from benchmarks.subjects import OURS, PEER, SUBJECTS
+from benchmarks.subjects import OURS, PEER, SUBJECTS, system_of
 
 if TYPE_CHECKING:
     from benchmarks.report import Report
@@ -33,6 +42,7 @@ def markdown(report: Report) -> str:
     parts: list[Iterable[str]] = [
         head(report),
         _goals(report),
+        beside(report),
         *(_workload(name, found) for name in _measured(found)),
         _costs(found),
         missing(report),
@@ -88,6 +98,23 @@ def _goals(report: Report) -> Iterator[str]:
             f"| {goal.measured} | {UNITS.get(goal.metric, goal.metric)} | {figure_text(value)}"
             f" | {goal.text} | {times} | {told} |"
         )
+    yield ""
+
+
+def beside(report: Report) -> Iterator[str]:
+    """Tell how this commit compares with others, round by round."""
+    found = by_turns(report.rounds)
+    if not found:
+        return
+    yield "## Beside other commits"
+    yield ""
+    yield "This commit's figure divided by the other's of the same round."
+    yield ""
+    yield "| | figure | beside | median (lowest to highest) | rounds |"
+    yield "|---|---|---|---:|---:|"
+    for (measured, other, metric), spread in sorted(found.items()):
+        told = f"{spread.median:.2f} ({spread.low:.2f}–{spread.high:.2f})"
+        yield (f"| {measured} | {UNITS.get(metric, metric)} | {other} | {told} | {spread.rounds} |")
     yield ""
 
 
@@ -182,7 +209,7 @@ def settings(report: Report) -> Iterator[str]:
         package = PACKAGE_OF.get(system, system)
         version = report.packages.get(system, {}).get(package, "")
         told = ", ".join(f"{name} = {value}" for name, value in chosen.items())
-        if SUBJECTS[system].store == "redis":
+        if SUBJECTS[system_of(system)].store == "redis":
             told = f"not durable: Redis keeps no file; {told}"
         yield f"| {system} | {version} | {told} |"
     yield ""

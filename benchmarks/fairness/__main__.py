@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import commits
 from benchmarks.environments import Missing
 from benchmarks.fairness import beside, report
 from benchmarks.fairness.cases import CASES, TITLES
@@ -52,9 +53,9 @@ def main(arguments: Sequence[str]) -> None:
 
         return tell
 
-    here = beside.here()
+    here = commits.here()
     runs: dict[str, list[Measured]] = {}
-    checkouts = [beside.of_commit(commit) for commit in options.beside]
+    checkouts = [commits.of_commit(commit) for commit in options.beside]
     for checkout in checkouts:
         label = f"{OURS} {checkout.commit}"
         runs[label] = beside.measure(

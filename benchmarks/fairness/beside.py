@@ -1,29 +1,25 @@
 """Measures in other processes: this checkout's package, and that of another commit beside it.
 
-The rig is always this checkout's; only the package changes. Of another commit its `async_jobs`
-is put under `.async_jobs/fairness/` and comes first on the path. What was measured is kept there
-too, under the contents of package and rig, so that nothing is measured twice.
+What was measured is kept under `.async_jobs/fairness/`, by the contents of package and rig, so
+that nothing is measured twice.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
+from benchmarks.commits import PACKAGE, Checkout
 from benchmarks.environments import ROOT
 from benchmarks.fairness.units import Measured, Unit
 
 HOME = ROOT / ".async_jobs" / "fairness"
-PACKAGE = "async_jobs"
 RIG = Path(__file__).parent
 NOT_MEASURING = {
     *("__main__.py", "beside.py", "elsewhere.py", "goals.py", "pictures.py", "report.py"),
@@ -34,33 +30,8 @@ OURS_ALONE = {"fleet.py", "lanes.py", "ordered.py", "ready.py", "rig.py", "shape
 Tell = Callable[[Measured], None]
 
 
-class Checkout(NamedTuple):
-    """A package to measure: the directory that holds it, and its commit."""
-
-    directory: Path
-    commit: str
-
-
 class FailedError(Exception):
     """A process that measures has failed."""
-
-
-def here() -> Checkout:
-    """Return this checkout, with what has not been committed."""
-    head = _git("rev-parse", "--short", "HEAD").decode().strip() or "unknown"
-    changed = _git("status", "--porcelain", PACKAGE).strip()
-    return Checkout(ROOT, f"{head} with changes" if changed else head)
-
-
-def of_commit(commit: str) -> Checkout:
-    """Return a checkout of another commit's package."""
-    short = _git("rev-parse", "--short", f"{commit}^{{commit}}").decode().strip()
-    directory = HOME / short
-    if not (directory / PACKAGE).exists():
-        packed = _git("archive", short, PACKAGE)
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            archive.extractall(directory, filter="data")
-    return Checkout(directory, short)
 
 
 def measure(
@@ -100,13 +71,12 @@ def measure(
 
 
 def _measured(checkout: Checkout, units: Sequence[Unit]) -> Iterator[Measured]:
-    path = os.pathsep.join(map(str, dict.fromkeys((checkout.directory, ROOT))))
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "benchmarks.fairness.units"],
+        [sys.executable, "-m", "benchmarks.fairness.units"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": "0"},
+        env={**os.environ, **checkout.environment(), "PYTHONHASHSEED": "0"},
         cwd=checkout.directory,
     )
     with process:
@@ -159,11 +129,3 @@ def _digest(paths: Iterable[Path]) -> str:
     for path in sorted(paths):
         contents.update(path.name.encode() + b"\0" + path.read_bytes())
     return contents.hexdigest()
-
-
-def _git(*arguments: str) -> bytes:
-    command = ["git", "-C", str(ROOT), *arguments]
-    told = subprocess.run(command, capture_output=True, check=False)
-    if told.returncode != 0 and arguments[0] != "status":
-        raise FailedError(told.stderr.decode().strip())
-    return told.stdout

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.figures import Measured, Spread, medians, problems, quick_list, ratio, spreads
+from benchmarks.commits import Checkout
+from benchmarks.figures import (
+    Measured,
+    Spread,
+    by_turns,
+    medians,
+    problems,
+    quick_list,
+    ratio,
+    spreads,
+)
 from benchmarks.goals import (
     BACKLOG_SMALL,
     BACKLOGS,
@@ -20,7 +30,7 @@ from benchmarks.goals import (
     floor_of,
 )
 from benchmarks.report import Report, module_settings, write
-from benchmarks.subjects import FLOOR, OURS, PEER, SUBJECTS, Subject
+from benchmarks.subjects import FLOOR, OURS, PEER, SUBJECTS, Subject, of_another_commit
 from benchmarks.systems.protocol import percentiles
 from benchmarks.tables import markdown
 from benchmarks.workloads import WORKLOADS, chosen
@@ -72,6 +82,22 @@ def test_the_median_of_two_rounds_lies_between_them() -> None:
 def test_a_round_that_was_not_correct_does_not_count() -> None:
     """Losing jobs is no way to be fast."""
     assert medians([*CAPPED, wrong("12 jobs never executed")]) == medians(CAPPED)
+
+
+def test_another_commit_is_compared_with_round_by_round() -> None:
+    """A machine that slows down from round to round slows both."""
+    other = of_another_commit(Checkout(Path("/elsewhere"), "abc1234"))
+    found = [*rounds("W3 capped", OURS, 500.0, 300.0, 110.0), wrong("12 jobs never executed")]
+    beside = [*found, *rounds("W3 capped", other.name, 1_000.0, 600.0, 200.0, 1.0)]
+
+    assert (other.system, other.database) == (OURS, "bench_async_jobs_abc1234")
+    assert by_turns(beside) == {
+        ("W3 capped", "async_jobs@abc1234", "jobs_per_s"): Spread(0.5, 0.5, 0.55, 3)
+    }
+    assert medians(beside)["W3 capped", OURS, "jobs_per_s"] == 300.0
+    told = markdown(Report(quick=True, rounds=beside))
+    assert "| W3 capped | jobs/s | async_jobs@abc1234 | 0.50 (0.50–0.55) | 3 |" in told
+    assert by_turns(CAPPED) == {}
 
 
 def test_a_round_that_was_not_correct_is_told() -> None:

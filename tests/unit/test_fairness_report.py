@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.commits import Checkout
 from benchmarks.fairness import beside, elsewhere, report
-from benchmarks.fairness.beside import Checkout
 from benchmarks.fairness.cases import CASES, GAIN, ON_TIME, TITLES
 from benchmarks.fairness.goals import GOALS
 from benchmarks.fairness.units import BOUND, OURS, Measured, Unit, units_of

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import commits
 from benchmarks.environments import Missing, python_of
-from benchmarks.fairness import baselines, beside, elsewhere, measures
+from benchmarks.fairness import baselines, elsewhere, measures
 from benchmarks.fairness.baselines import BASELINES
 from benchmarks.fairness.cases import Figures
 from benchmarks.fairness.peers.played import PLAIN, PRIORITY, marks
@@ -117,7 +118,7 @@ def main() -> None:
                     shown = "" if subject.name == "async_jobs" else rule
                     told.append(elsewhere.Row(name, subject.name, shown, figures))
         server.drop("play")
-    print(f"written: {elsewhere.write(told, beside.here().commit)}")
+    print(f"written: {elsewhere.write(told, commits.here().commit)}")
 
 
 @contextlib.contextmanager
