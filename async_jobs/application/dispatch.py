@@ -29,6 +29,8 @@ HEADS_MIN = 64
 # Of many use cases each is looked at for fewer. Where nothing can be handed off, so many show
 # whether there is something for another queue.
 HEADS_LEAST = 16
+# Use cases that share places are shown for so many times as many, in case some have no jobs.
+HEADS_FACTOR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,11 +203,16 @@ class Dispatcher:
             for name in sorted(policies)
             if view.free(name) > 0 or policies[name] is LatePolicy.EXPIRE
         ]
-        part = _level([view.free(name) for name in looking if self._fed.get(name) != frozenset()])
-        return [self._query(name, policies[name], view, part) for name in looking]
+        fed = {name: view.free(name) for name in looking if self._fed.get(name) != frozenset()}
+        window = max((self._windows(name, view) for name in fed), default=0)
+        least = min(HEADS_MIN, _level(fed.values(), LEASES_MAX))
+        part = _level(fed.values(), min(LEASES_MAX, HEADS_FACTOR * window))
+        return [self._query(name, policies[name], view, part, least) for name in looking]
 
-    def _query(self, use_case: str, policy: LatePolicy, view: TurnView, part: int) -> HeadsQuery:
-        limit = self._look_at(use_case, view, part)
+    def _query(
+        self, use_case: str, policy: LatePolicy, view: TurnView, part: int, least: int
+    ) -> HeadsQuery:
+        limit = self._look_at(use_case, view, part, least)
         tenants: tuple[str, ...] = ()
         if use_case in self._hidden:
             # Who waits for longest must be seen, whatever is more urgent.
@@ -222,23 +229,28 @@ class Dispatcher:
         config = self._config.use_case_configs[use_case]
         return {queue_of(use_case, config), *self._fed.get(use_case, ())}
 
-    def _look_at(self, use_case: str, view: TurnView, part: int) -> int:
+    def _windows(self, use_case: str, view: TurnView) -> int:
+        """Return how many hand-offs of a use case its queues have places for."""
+        return sum(view.window(queue, use_case) for queue in self._queues_of(use_case))
+
+    def _look_at(self, use_case: str, view: TurnView, part: int, least: int) -> int:
         """Return at how many ready jobs to look: as many as could be leased, within bounds.
 
         Args:
             use_case: whose jobs.
             view: tells how many may run.
-            part: of what a turn can lease, if the use cases with ready jobs divide it evenly and
-                none has more than it has room for.
+            part: of what there are places for, if the use cases with ready jobs divide them evenly
+                and none has more than it has room for.
+            least: what shows the policy enough however few places there are.
         """
         config = self._config.use_case_configs[use_case]
         room = min(view.free(use_case), LEASES_MAX)
         if config.late_policy is LatePolicy.EXPIRE:  # to bury a job takes no place
             return max(room, HEADS_MIN)
-        windows = sum(view.window(queue, use_case) for queue in self._queues_of(use_case))
+        windows = self._windows(use_case, view)
         if not windows:
             return HEADS_LEAST
-        return max(min(room, windows, part), min(HEADS_MIN, part), HEADS_LEAST)
+        return max(min(room, windows, part), least, HEADS_LEAST)
 
     def _dispatched(
         self,
@@ -310,16 +322,16 @@ def _leaves_places(view: TurnView, seen: Mapping[str, Seen], chosen: Round) -> b
     )
 
 
-def _level(rooms: Iterable[int]) -> int:
-    """Return how much of a turn's leases each may have; what one has no room for goes to others."""
-    left = LEASES_MAX
+def _level(rooms: Iterable[int], left: int) -> int:
+    """Return how much of what is left each may have; what one has no room for goes to others."""
+    most = left
     rising = sorted(max(0, room) for room in rooms)
     for served, room in enumerate(rising):
         part = left // (len(rising) - served)
         if room >= part:
             return part
         left -= room
-    return LEASES_MAX
+    return most
 
 
 def _merged(parts: Sequence[Dispatched]) -> Dispatched:

@@ -40,6 +40,7 @@ CHECKPOINT = "fairness"
 CHECKPOINT_SECONDS = 5.0
 # A scheduler that found by itself what it should have been told of does not trust signals so long.
 DEAF_SECONDS = 60.0
+DISPATCHES_REMEMBERED = 8
 _SEND_BACKOFF = BackoffPolicy(base_delay_seconds=1.0, max_delay_seconds=30.0, jitter=0.5)
 
 
@@ -121,6 +122,8 @@ class Scheduler:
         self._late: Collection[str] = ()
         """The use cases in which late jobs stood before others when last looked."""
         self._deaf_until = float("-inf")
+        self._dispatch_seconds = 0.0
+        """How long it took lately to lease and send."""
         self._send_failures: dict[str, tuple[int, float]] = {}
         self._reaping = _Chore(self._settings.interval_seconds)
         self._counting_slots = _Chore(min(self._settings.interval_seconds, SLOTS_SECONDS))
@@ -224,6 +227,7 @@ class Scheduler:
             await self._count_slots()
         if self._remembering.is_due(at):
             await self._remember()
+        began = self._clock.monotonic()
         dispatched = await self._dispatcher.dispatch(
             list(self._config.use_case_configs),
             replace(self._fleet, closed=self._closed(), hand_off_seconds=self._hand_off_seconds),
@@ -232,6 +236,9 @@ class Scheduler:
         self._late = dispatched.late
         await failpoints.reached(failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND)
         unsent = await self._send(dispatched)
+        if dispatched.by_queue:
+            took = self._clock.monotonic() - began
+            self._dispatch_seconds += (took - self._dispatch_seconds) / DISPATCHES_REMEMBERED
         unseen = 0
         if upcoming is None:
             upcoming = await self._promote()
@@ -330,7 +337,8 @@ class Scheduler:
     @property
     def _hand_off_seconds(self) -> float:
         """Return how long a slot is idle at most before it is noticed and filled again."""
-        usual = self._settings.hand_off_seconds
+        # A slot that falls idle just after a turn has counted is filled by the next one.
+        usual = max(self._settings.hand_off_seconds, 4 * self._dispatch_seconds)
         is_deaf = self._clock.monotonic() < self._deaf_until
         return max(usual, self._settings.interval_seconds) if is_deaf else usual
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
+from operator import itemgetter
+from typing import TypeAlias
 from uuid import UUID
 
 from async_jobs.domain.deadline import LatePolicy, is_late
@@ -23,7 +25,6 @@ from async_jobs.domain.scheduling import (
     Blocked,
     Candidate,
     Contender,
-    Ranking,
     Reason,
     RunSeconds,
     Selection,
@@ -71,7 +72,7 @@ class TurnView:
         self._now = now
         self._explain = explain
         self._running: defaultdict[str, defaultdict[str, int]] = defaultdict(_counts)
-        self._tenant_running: Counter[str] = Counter()
+        self._tenant_running: defaultdict[str, int] = _counts()
         self._claimed: Counter[str] = Counter()
         self._unclaimed: Counter[str] = Counter()
         self._in_pools: dict[frozenset[str], defaultdict[str, int]] = {}
@@ -79,21 +80,40 @@ class TurnView:
         self._windows_of: dict[Pool, Places] = {}
         self._waiting_seconds: defaultdict[Pool, float] = defaultdict(float)
         self._held: Counter[Pool] = Counter()
+        self._of_use_cases: defaultdict[str, Counter[Pool]] = defaultdict(Counter)
         long_seconds = HAND_OFFS_HELD_MAX * fleet.hand_off_seconds
-        for use_case, tenant, queue, claimed, unclaimed in counts:
-            running = claimed + unclaimed
-            self._running[use_case][tenant] += running
-            self._tenant_running[tenant] += running
-            self._claimed[queue] += claimed
-            self._unclaimed[queue] += unclaimed
-            pool = fleet.pool_of(queue)
-            self._in_pool(pool)[tenant] += running
-            # What was handed off and not begun is expected to take so long.
+        # Many tenants, few use cases and queues.
+        of_use_cases: defaultdict[str, defaultdict[str, list[RunningCount]]]
+        of_use_cases = defaultdict(lambda: defaultdict(list))
+        for count in counts:
+            of_use_cases[count[0]][count[2]].append(count)
+        for use_case, of_queues in of_use_cases.items():
             usual = memory.turnover(use_case).seconds
-            self._waiting_seconds[pool] += unclaimed * usual
-            if usual > long_seconds:
-                self._held[pool] += claimed
+            for queue, alike in of_queues.items():
+                pool = fleet.pool_of(queue)
+                claimed, unclaimed = self._count(use_case, pool, alike)
+                self._claimed[queue] += claimed
+                self._unclaimed[queue] += unclaimed
+                self._of_use_cases[use_case][pool] += claimed + unclaimed
+                # What was handed off and not begun is expected to take so long.
+                self._waiting_seconds[pool] += unclaimed * usual
+                if usual > long_seconds:
+                    self._held[pool] += claimed
         self._observe()
+
+    def _count(self, use_case: str, pool: Pool, counts: Sequence[RunningCount]) -> tuple[int, int]:
+        """Count what runs of tenants; returns how much of it is claimed, and how much is not."""
+        of_use_case, of_pool = self._running[use_case], self._in_pool(pool)
+        of_tenants = self._tenant_running
+        all_claimed = all_unclaimed = 0
+        for _, tenant, _, claimed, unclaimed in counts:
+            running = claimed + unclaimed
+            of_use_case[tenant] += running
+            of_pool[tenant] += running
+            of_tenants[tenant] += running
+            all_claimed += claimed
+            all_unclaimed += unclaimed
+        return all_claimed, all_unclaimed
 
     def _in_pool(self, pool: Pool) -> defaultdict[str, int]:
         return self._in_pools.setdefault(pool.queues, _counts())
@@ -211,7 +231,7 @@ class TurnView:
             # Who was chosen before others and found no slot waits on.
             lost = short.get(name, set()) if selection.waiting else set()
             contest.conclude(counts, selection.waiting | lost, known)
-            self._memory.turnover(name).started(len(started[name]))
+        self._note_turnover(started)
         return Round(
             chosen=chosen,
             expired=[c for each in selections.values() for c in each.expired],
@@ -219,6 +239,21 @@ class TurnView:
             late={name for name, each in selections.items() if each.has_late},
             more=self._leaves_places(seen, short, chosen),
         )
+
+    def _note_turnover(self, started: Mapping[str, Sequence[Chosen]]) -> None:
+        """Remember what runs from now on, and which part of it is in slots."""
+        for name, chosen in started.items():
+            for queue, count in Counter([c.queue for _, c in chosen]).items():
+                self._of_use_cases[name][self._fleet.pool_of(queue)] += count
+        in_pools: Counter[Pool] = Counter()
+        for counts in self._of_use_cases.values():
+            in_pools.update(counts)
+        part_of = {p: min(1.0, p.slots / n) for p, n in in_pools.items() if n and p.slots}
+        for name, counts in self._of_use_cases.items():
+            known = sum(n for pool, n in counts.items() if pool in part_of)
+            in_slots = sum(n * part_of[pool] for pool, n in counts.items() if pool in part_of)
+            part = in_slots / known if known else 1.0
+            self._memory.turnover(name).started(len(started.get(name, ())), part)
 
     def _late(
         self, seen: Mapping[str, Seen], selections: Mapping[str, Selection]
@@ -250,16 +285,16 @@ class TurnView:
         taken = sum(candidate.queue in pool.queues for _, candidate in chosen)
         return taken < min(places.at_most(math.inf), places.of_queue(queue, math.inf))
 
-    def _by_pool(self, selections: Mapping[str, Selection]) -> defaultdict[Pool, list[Chosen]]:
-        wanted: defaultdict[Pool, list[Chosen]] = defaultdict(list)
+    def _by_pool(self, selections: Mapping[str, Selection]) -> defaultdict[Pool, list[_Wanted]]:
+        wanted: defaultdict[Pool, list[_Wanted]] = defaultdict(list)
         for name, selection in selections.items():
-            queues = {candidate.queue for candidate in selection.chosen}
+            queues = {contender[5].queue for contender in selection.contenders}
             pools = {self._fleet.pool_of(queue) for queue in queues}
             if len(pools) == 1:
-                wanted[pools.pop()] += [(name, candidate) for candidate in selection.chosen]
+                wanted[pools.pop()] += [(name, each) for each in selection.contenders]
             else:
-                for candidate in selection.chosen:
-                    wanted[self._fleet.pool_of(candidate.queue)].append((name, candidate))
+                for contender in selection.contenders:
+                    wanted[self._fleet.pool_of(contender[5].queue)].append((name, contender))
         return wanted
 
     def _select(self, use_case: str, seen: Seen, shut: defaultdict[Pool, set[str]]) -> Selection:
@@ -301,24 +336,22 @@ class TurnView:
         return replace(selection, blocked={**why, **selection.blocked})
 
     def _in_order(
-        self, pools: Iterable[Pool], wanted: Mapping[Pool, Sequence[Chosen]]
+        self, pools: Iterable[Pool], wanted: Mapping[Pool, Sequence[_Wanted]]
     ) -> Sequence[Pool]:
         """Return pools in the order in which they use up what limited tenants may run in all.
 
         Where such a tenant's most urgent job can run goes first, not whose name does.
         """
         ordered = sorted(pools, key=_by_name)
+        if len(ordered) == 1:
+            return ordered
         limited = self._rooms([each for pool in ordered for each in wanted.get(pool, ())])
         if not limited:
             return ordered
         urgent = {
-            pool: min(
-                (each[0], each[3])
-                for each in self._ranked(wanted.get(pool, ()))
-                if each[5].tenant_id in limited
-            )
+            pool: min((each[0], each[3]) for each in contenders)
             for pool in ordered
-            if any(c.tenant_id in limited for _, c in wanted.get(pool, ()))
+            if (contenders := [c for _, c in wanted.get(pool, ()) if c[5].tenant_id in limited])
         }
         return [*sorted(urgent, key=urgent.__getitem__), *(p for p in ordered if p not in urgent)]
 
@@ -328,63 +361,65 @@ class TurnView:
         return {c.tenant_id for c in seen.ready if c.queue in closed} if closed else set()
 
     def _share(
-        self, pool: Pool, wanted: Sequence[Chosen], limit: int, blocked: dict[UUID, Blocked]
+        self, pool: Pool, wanted: Sequence[_Wanted], limit: int, blocked: dict[UUID, Blocked]
     ) -> tuple[Sequence[Chosen], AbstractSet[str]]:
         """Divide a pool's slots; returns what has one, in order, and who could have used more."""
         if not wanted:
             return (), frozenset()
         places, rooms = self._places(pool, limit), self._rooms(wanted)
-        one_use_case = all(name == wanted[0][0] for name, _ in wanted)
-        fits = not rooms and places.hold(Counter([c.queue for _, c in wanted]))
-        if fits and one_use_case:
-            return wanted, frozenset()
-        use_case_of = {candidate.id: name for name, candidate in wanted}
+        slot_seconds = self._run_seconds_of_all(wanted, RUN_SECONDS)
+        if _within(rooms, wanted) and places.hold(
+            Counter([each[5].queue for _, each in wanted]), max(slot_seconds.values())
+        ):
+            # One use case has them in order; several only differ by their jobs.
+            several = wanted[0][0] != wanted[-1][0]
+            ranked = sorted(wanted, key=_contender) if several else wanted
+            given = [(name, each[5]) for name, each in ranked]
+            self._count_limited(given, rooms)
+            return given, frozenset()
+        use_case_of = {contender[4]: name for name, contender in wanted}
         lanes: defaultdict[str, list[Contender]] = defaultdict(list)
-        for contender in self._ranked(wanted):
+        for _, contender in wanted:
             lanes[contender[5].tenant_id].append(contender)
-        if fits:
-            ranked = sorted(contender for lane in lanes.values() for contender in lane)
-            return [(use_case_of[each[4]], each[5]) for each in ranked], frozenset()
         for lane in lanes.values():
             lane.sort()
-        given, waiting = share_slots(
+        choice = share_slots(
             lanes,
             places,
             rooms,
             contest=self._memory.pool(pool.queues),
             running=self._in_pool(pool),
             quotas=self._config.per_tenant_quotas,
-            run_seconds=self._run_seconds_of_all(wanted, ROUND_SECONDS),
-            slot_seconds=self._run_seconds_of_all(wanted, RUN_SECONDS),
+            run_seconds=self._run_seconds_of_all(wanted, ROUND_SECONDS).__getitem__,
+            slot_seconds=slot_seconds.__getitem__,
         )
-        for candidate in given:
-            if candidate.tenant_id in rooms:
-                self._tenant_running[candidate.tenant_id] += 1
+        given = [(use_case_of[each[4]], each[5]) for each in choice.contenders]
+        self._count_limited(given, rooms)
         if self._explain:
-            blocked.update(passed_over(lanes, given, Reason.WINDOW_FULL))
-        return [(use_case_of[c.id], c) for c in given], waiting
+            blocked.update(passed_over(lanes, choice.chosen, Reason.WINDOW_FULL))
+        return given, choice.waiting
 
-    def _ranked(self, wanted: Sequence[Chosen]) -> Iterator[Contender]:
-        of_use_cases: defaultdict[str, list[Candidate]] = defaultdict(list)
-        for name, candidate in wanted:
-            of_use_cases[name].append(candidate)
-        for name, candidates in of_use_cases.items():
-            policy = self._config.use_case_configs[name].late_policy
-            yield from Ranking(policy, self._now, self._run_seconds(name)).ranked(candidates)
+    def _count_limited(self, given: Sequence[Chosen], rooms: Mapping[str, int]) -> None:
+        """Let the next pools know what limited tenants have got in this one."""
+        if rooms:
+            for _, candidate in given:
+                self._tenant_running[candidate.tenant_id] += 1
 
-    def _run_seconds_of_all(self, wanted: Sequence[Chosen], guess: float) -> RunSeconds:
-        """Return how long jobs of any of the use cases hold a slot, by type."""
-        use_case_of = {candidate.type: name for name, candidate in wanted}
-        expected = {t: self._run_seconds(name, guess)(t) for t, name in use_case_of.items()}
-        return expected.__getitem__
+    def _run_seconds_of_all(self, wanted: Sequence[_Wanted], guess: float) -> Mapping[str, float]:
+        """Return how long jobs of any of the use cases hold a slot, by type, at most."""
+        expected: dict[str, float] = {}
+        for name, type_ in {(name, contender[5].type) for name, contender in wanted}:
+            seconds = self._run_seconds(name, guess)(type_)
+            expected[type_] = max(expected.get(type_, 0.0), seconds)
+        return expected
 
-    def _rooms(self, wanted: Sequence[Chosen]) -> dict[str, int]:
+    def _rooms(self, wanted: Sequence[_Wanted]) -> dict[str, int]:
         """Return how many more jobs each limited tenant may run, over all use cases."""
         quotas = self._config.per_tenant_quotas
         if not quotas:
             return {}
         rooms: dict[str, int] = {}
-        for tenant in {candidate.tenant_id for _, candidate in wanted}:
+        for tenant in {contender[5].tenant_id for _, contender in wanted}:
             quota = quotas.get(tenant)
             if quota is not None and quota.max_running is not None:
                 rooms[tenant] = max(0, quota.max_running - self._tenant_running[tenant])
@@ -408,12 +443,27 @@ def _short_of_slots(
     selections: Mapping[str, Selection], chosen: Sequence[Chosen]
 ) -> Mapping[str, AbstractSet[str]]:
     """Return whose chosen jobs found no slot, of the use cases of which there are any."""
+    if len(chosen) == sum(len(each.contenders) for each in selections.values()):
+        return {}
     given = {candidate.id for _, candidate in chosen}
     lost = {
-        name: {candidate.tenant_id for candidate in each.chosen if candidate.id not in given}
-        for name, each in selections.items()
+        name: {each[5].tenant_id for each in selection.contenders if each[4] not in given}
+        for name, selection in selections.items()
     }
     return {name: tenants for name, tenants in lost.items() if tenants}
+
+
+_Wanted: TypeAlias = tuple[str, Contender]
+"""A use case, and a job that it has chosen and that needs a slot."""
+_contender = itemgetter(1)
+
+
+def _within(rooms: Mapping[str, int], wanted: Sequence[_Wanted]) -> bool:
+    """Tell whether no limited tenant wants more than it may run."""
+    if not rooms:
+        return True
+    counts = Counter([contender[5].tenant_id for _, contender in wanted])
+    return all(counts[tenant] <= room for tenant, room in rooms.items())
 
 
 def _count_passes(contest: Contest, given: Sequence[Chosen], late: Sequence[Candidate]) -> None:

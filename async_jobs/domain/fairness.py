@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from functools import lru_cache
+from itertools import repeat
 from typing import Final, TypeAlias
 
 from async_jobs.domain.job import JsonValue
@@ -88,9 +89,13 @@ class Contest:
                     charge = virtual(slots * elapsed_us, tenant, quotas)
                     times[tenant] = max(floor, times.get(tenant, floor)) + charge
                 # Whoever comes before the next choice stands where the others are by now.
-                self.floor = max(floor, min(times.get(t, floor) for t in self.waiting))
+                self.floor = self._least()
         self.held = running
         self.at = now
+
+    def _least(self) -> int:
+        """Return where the waiting tenant stands that had the least."""
+        return max(self.floor, min(map(self.times.get, self.waiting, repeat(self.floor))))
 
     def pass_over(self, starts: int, late: int) -> None:
         """Count starts for which late jobs waited; each of the `late` ones makes up for many."""
@@ -123,16 +128,21 @@ class Contest:
         for tenant in waiting:
             if tenant not in times:
                 times[tenant] = floor
-        self.floor = floor = max(floor, min(times.get(t, floor) for t in self.waiting))
+        self.floor = floor = self._least()
         done = [t for t, at in times.items() if at <= floor and t not in self.waiting]
         for tenant in done:
             del times[tenant]
 
     def most_owed(self, limit: int) -> tuple[str, ...]:
         """Return the waiting tenants that had the least, at most `limit`."""
-        if len(self.waiting) <= limit:
-            return tuple(sorted(self.waiting, key=lambda t: (self.time_of(t), t)))
-        return tuple(heapq.nsmallest(limit, self.waiting, key=lambda t: (self.time_of(t), t)))
+        floor, times = self.floor, self.times
+        # Many wait, and a key made for each costs most. Of many most stand on the floor.
+        on_floor = [tenant for tenant in self.waiting if times.get(tenant, floor) <= floor]
+        if len(on_floor) >= limit:
+            return tuple(heapq.nsmallest(limit, on_floor))
+        above = ((at, t) for t, at in times.items() if at > floor and t in self.waiting)
+        others = heapq.nsmallest(limit - len(on_floor), above)
+        return (*sorted(on_floor), *[tenant for _, tenant in others])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

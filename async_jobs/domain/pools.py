@@ -16,6 +16,9 @@ RUN_SECONDS = 1.0
 ENDED_MIN, ENDED_MAX = 4, 256
 # A slot whose job is expected to run for longer than so many hand-offs works off nothing ahead.
 HAND_OFFS_HELD_MAX = 20
+# What waits ahead of the slots is refilled when so much of it is gone: a turn for a few jobs costs
+# nearly what one for many does.
+REFILLED_PART = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,12 +146,15 @@ class Places:
         for room in (self._all, *self._of_queue.values()):
             room.charge_waiting(each)
 
-    def hold(self, wanted: Mapping[str, int]) -> bool:
-        """Tell whether there are idle slots for so many hand-offs of each queue."""
-        return sum(wanted.values()) <= min(self._all.idle, self._limit) and all(
-            queue not in self._closed
-            and (queue not in self._of_queue or count <= self._of_queue[queue].idle)
-            for queue, count in wanted.items()
+    def hold(self, wanted: Mapping[str, int], seconds: float) -> bool:
+        """Tell whether there are places for so many hand-offs of each queue.
+
+        Args:
+            wanted: how many, by queue.
+            seconds: what none of them is expected to exceed.
+        """
+        return sum(wanted.values()) <= self.at_most(seconds) and all(
+            count <= self.of_queue(queue, seconds) for queue, count in wanted.items()
         )
 
     def at_most(self, seconds: float) -> int:
@@ -193,8 +199,11 @@ class _Room:
     def charge_waiting(self, each_seconds: float) -> None:
         """Count what waits and found no idle slot."""
         if self.idle < 0:
+            whole = self.ahead_seconds
             self.ahead_seconds -= each_seconds * min(self.waiting, -self.idle)
             self.idle = 0
+            if self.ahead_seconds < REFILLED_PART * whole:
+                self.ahead_seconds = 0.0
 
     def at_most(self, seconds: float) -> int:
         """Return for how many of so many seconds there is room."""
@@ -216,11 +225,13 @@ class _Room:
 class Turnover:
     """How long a use case's jobs hold a slot, from how many were seen to run and to end.
 
-    By Little's law: what was held, slots × time, divided by how many ended meanwhile.
+    By Little's law: what was held, slots × time, divided by how many ended meanwhile. What was
+    handed off ahead of the slots holds none of them.
     """
 
     def __init__(self) -> None:
         self._held = 0
+        self._part = 1.0
         self._at: datetime | None = None
         self._busy_seconds = 0.0
         self._ended = 0.0
@@ -240,7 +251,8 @@ class Turnover:
     def observe(self, running: int, now: datetime) -> None:
         """Count what ran since the last time, and what ended."""
         if self._at is not None:
-            self._busy_seconds += self._held * max(0.0, (now - self._at).total_seconds())
+            seconds = max(0.0, (now - self._at).total_seconds())
+            self._busy_seconds += self._held * self._part * seconds
             self._ended += max(0, self._held - running)
             if self._ended > ENDED_MAX:
                 # What was long ago weighs less and less.
@@ -249,6 +261,7 @@ class Turnover:
         self._held = running
         self._at = now
 
-    def started(self, count: int) -> None:
-        """Count what a turn has leased."""
+    def started(self, count: int, part: float = 1.0) -> None:
+        """Count what a turn has leased; a part of what runs now is in slots."""
         self._held += count
+        self._part = part

@@ -44,8 +44,13 @@ Take: TypeAlias = Callable[[Candidate], "bool | None"]
 class Choice(NamedTuple):
     """What has a place, in order, and the tenants that could have used more."""
 
-    chosen: list[Candidate]
+    contenders: Sequence[Contender]
     waiting: AbstractSet[str]
+
+    @property
+    def chosen(self) -> list[Candidate]:
+        """The jobs."""
+        return [contender[5] for contender in self.contenders]
 
 
 def choose(
@@ -69,26 +74,26 @@ def choose(
     """
     rounds = _Rounds(lanes, contest, running, quotas, run_seconds)
     entry, charge = rounds.entry, rounds.charge
-    chosen: list[Candidate] = []
+    chosen: list[Contender] = []
     served: set[UUID] = set()
     late = [each for lane in lanes.values() for each in lane if each[0] is _LATE]
     for contender in _rescued(late, contest):
         if take(contender[5]):
             served.add(contender[4])
-            chosen.append(contender[5])
+            chosen.append(contender)
             charge(contender[5].tenant_id)
     heads = [entry(lane[0], tenant, 0) for tenant, lane in lanes.items()]
     heapq.heapify(heads)
     while heads:
         *_, tenant, index = heads[0]
         lane = lanes[tenant]
-        candidate = lane[index][5]
-        if candidate.id not in served:
-            taken = take(candidate)
+        contender = lane[index]
+        if not served or contender[4] not in served:
+            taken = take(contender[5])
             if taken is None:
                 break
             if taken:
-                chosen.append(candidate)
+                chosen.append(contender)
                 charge(tenant)
         index += 1
         if index < len(lane):

@@ -15,7 +15,7 @@ then divides the slots of a pool among all use cases whose jobs they can run. Bo
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ from async_jobs.domain.candidates import (
 )
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.fairness import Contest, Quotas
-from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.domain.limits import UNLIMITED, TenantQuota, UseCaseConfig
 from async_jobs.domain.pools import Places
 from async_jobs.domain.rounds import Choice, Lanes, Take, by_rank_deadline, choose
 
@@ -112,17 +112,22 @@ class SelectionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The answer: `chosen` to lease, in order; `expired` to bury; the rest `blocked`, if asked.
+    """The answer: `contenders` to lease, in order; `expired` to bury; the rest `blocked`, if asked.
 
     `waiting` are the tenants that could have used more of the capacity; `has_late` tells whether
     late jobs that go behind others were among the candidates.
     """
 
-    chosen: tuple[Candidate, ...] = ()
+    contenders: tuple[Contender, ...] = ()
     expired: tuple[Candidate, ...] = ()
     blocked: Mapping[UUID, Blocked] = field(default_factory=dict)
     waiting: AbstractSet[str] = frozenset()
     has_late: bool = False
+
+    @property
+    def chosen(self) -> tuple[Candidate, ...]:
+        """The jobs to lease."""
+        return tuple(contender[5] for contender in self.contenders)
 
 
 # --- One use case --------------------------------------------------------------------------------
@@ -135,13 +140,13 @@ def select(request: SelectionRequest) -> Selection:
     """
     triage = _Triage(request)
     free = max(0, request.config.max_concurrent - sum(request.running.values()))
-    if triage.count <= free:
-        ranked = [each for lane in triage.lanes.values() for each in lane]
-        ranked.sort(key=_in_one_row if triage.has_late else by_rank_deadline)
-        choice = Choice([contender[5] for contender in ranked], frozenset())
+    if len(triage.contenders) <= free:
+        key = _in_one_row if triage.has_late else by_rank_deadline
+        choice = Choice(sorted(triage.contenders, key=key), frozenset())
     else:
+        lanes = triage.lanes()
         choice = choose(
-            triage.lanes,
+            lanes,
             _counted(free),
             contest=request.contest,
             running=request.running,
@@ -149,10 +154,10 @@ def select(request: SelectionRequest) -> Selection:
             run_seconds=request.run_seconds,
         )
         if request.explain:
-            why = passed_over(triage.lanes, choice.chosen, Reason.USE_CASE_FULL)
+            why = passed_over(lanes, choice.chosen, Reason.USE_CASE_FULL)
             triage.blocked.update(why)
     return Selection(
-        chosen=tuple(choice.chosen),
+        contenders=tuple(choice.contenders),
         expired=tuple(triage.expired),
         blocked=triage.blocked,
         waiting=choice.waiting,
@@ -171,22 +176,24 @@ def _in_one_row(contender: Contender) -> tuple[bool, datetime, UUID]:
 
 
 class _Triage:
-    """The candidates sorted out: eligible ones in `lanes` by tenant, in the tenant's own order."""
+    """The candidates sorted out: `contenders` are eligible, and no more than tenants may run."""
 
     def __init__(self, request: SelectionRequest) -> None:
         self.request = request
         self.expired: list[Candidate] = []
         self.blocked: dict[UUID, Blocked] = {}
-        self.lanes: dict[str, list[Contender]] = {}
-        self.count = 0
         ranking = Ranking(request.config.late_policy, request.now, request.run_seconds)
-        by_tenant: defaultdict[str, list[Contender]] = defaultdict(list)
-        for contender in ranking.ranked(self._eligible()):
-            by_tenant[contender[5].tenant_id].append(contender)
+        self.contenders = self._within_limits(ranking.ranked(self._eligible()))
         self.has_late = ranking.has_late
-        for tenant, lane in by_tenant.items():
+
+    def lanes(self) -> Lanes:
+        """Return the contenders by tenant, in the tenant's own order."""
+        lanes: defaultdict[str, list[Contender]] = defaultdict(list)
+        for contender in self.contenders:
+            lanes[contender[5].tenant_id].append(contender)
+        for lane in lanes.values():
             lane.sort()
-            self._limit(tenant, lane)
+        return lanes
 
     def _eligible(self) -> Collection[Candidate]:
         """Take out what is not due or to be buried; of a paused use case nothing is left."""
@@ -203,18 +210,35 @@ class _Triage:
             return ()
         return candidates
 
-    def _limit(self, tenant: str, lane: list[Contender]) -> None:
-        quota = self.request.quotas.get(tenant)
-        if quota is not None and quota.max_running is not None:
-            room = max(0, quota.max_running - self.request.tenant_running.get(tenant, 0))
-            if tenant in self.request.tenants_unheld:
-                room = 0
-            reason = Reason.TENANT_FULL if quota.max_running else Reason.PAUSED
-            self._block((contender[5] for contender in lane[room:]), reason)
-            del lane[room:]
-        if lane:
-            self.lanes[tenant] = lane
-            self.count += len(lane)
+    def _within_limits(self, ranked: list[Contender]) -> list[Contender]:
+        """Take out what a tenant may not run besides what goes before."""
+        counts = Counter([contender[5].tenant_id for contender in ranked])
+        rooms = {tenant: self._room(tenant) for tenant in counts}
+        over = {t: room for t, room in rooms.items() if room is not None and room < counts[t]}
+        if not over:
+            return ranked
+        lanes: dict[str, list[Contender]] = {tenant: [] for tenant in over}
+        within: list[Contender] = []
+        for contender in ranked:
+            lanes.get(contender[5].tenant_id, within).append(contender)
+        for tenant, lane in lanes.items():
+            lane.sort()
+            within += lane[: over[tenant]]
+            reason = Reason.TENANT_FULL if self._quota(tenant).max_running else Reason.PAUSED
+            self._block((contender[5] for contender in lane[over[tenant] :]), reason)
+        return within
+
+    def _quota(self, tenant: str) -> TenantQuota:
+        return self.request.quotas.get(tenant, UNLIMITED)
+
+    def _room(self, tenant: str) -> int | None:
+        """Return how many more jobs the tenant may run; None is any number."""
+        most = self._quota(tenant).max_running
+        if most is None:
+            return None
+        if tenant in self.request.tenants_unheld:
+            return 0
+        return max(0, most - self.request.tenant_running.get(tenant, 0))
 
     def _block(self, candidates: Iterable[Candidate], reason: Reason) -> None:
         if self.request.explain:
@@ -288,4 +312,4 @@ def share_slots(
         run_seconds=run_seconds,
     )
     # Who waits for the slots that receive one of the queues waits, whatever other slots do.
-    return Choice(choice.chosen, choice.waiting | refused)
+    return Choice(choice.contenders, choice.waiting | refused)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -134,9 +135,20 @@ def test_f10_what_all_slots_begin_within_a_hand_off_goes_ahead() -> None:
 def test_f10_what_waits_already_is_taken_off_what_goes_ahead() -> None:
     """As long as it is expected to run."""
     room = places(pool(4), claimed={"lane": 4}, unclaimed={"lane": 5}, hand_off_seconds=0.05)
-    room.charge_waiting(0.15)
+    room.charge_waiting(0.05)
 
-    assert taken(room, seconds=0.01) == 5
+    assert taken(room, seconds=0.0099) == 15
+
+
+def test_f10_what_goes_ahead_is_refilled_when_half_of_it_is_gone() -> None:
+    """A turn for few jobs costs nearly what one for many does; an idle slot waits for nothing."""
+    full = places(pool(4), claimed={"lane": 4}, unclaimed={"lane": 5}, hand_off_seconds=0.05)
+    full.charge_waiting(0.11)
+    idle = places(pool(4), claimed={"lane": 1}, unclaimed={"lane": 1}, hand_off_seconds=0.05)
+    idle.charge_waiting(0.11)
+
+    assert taken(full, seconds=0.0099) == 0
+    assert taken(idle, seconds=0.0099) == 2 + 20
 
 
 def test_f10_what_waits_for_idle_slots_takes_nothing_off() -> None:
@@ -197,7 +209,7 @@ def test_a_closed_queue_takes_nothing() -> None:
 
     assert room.take("a", 1.0) is False
     assert room.of_queue("a", 1.0) == 0
-    assert not room.hold({"a": 1})
+    assert not room.hold({"a": 1}, 0.0)
     assert taken(room, "b") == 4
 
 
@@ -206,7 +218,7 @@ def test_a_turn_gives_no_more_places_than_its_limit() -> None:
     room = places(pool(9), limit=2)
 
     assert (room.at_most(1.0), room.of_queue("lane", 1.0)) == (2, 2)
-    assert not room.hold({"lane": 3})
+    assert not room.hold({"lane": 3}, 0.0)
     assert taken(room) == 2
 
 
@@ -255,20 +267,42 @@ def test_f10_unclaimed_hand_offs_stay_at_what_can_begin(
         assert ahead_of[queue] <= reach * hand_off + 1e-9 or reach == of.slots
 
 
-@given(pool_shapes, counts, counts, st.lists(st.sampled_from("abc")))
+@given(
+    pool_shapes,
+    counts,
+    counts,
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([0.001, 0.01, 1.0]))),
+    st.sampled_from([0.0, 0.05, 0.5]),
+)
 def test_what_there_is_room_for_at_once_finds_a_place(
-    of: Pool, claimed: dict[str, int], unclaimed: dict[str, int], wanted: list[str]
+    of: Pool,
+    claimed: dict[str, int],
+    unclaimed: dict[str, int],
+    wanted: list[tuple[str, float]],
+    hand_off: float,
 ) -> None:
     """If a pool holds all that is wanted, each one of it is given a place."""
-    wanted = [queue for queue in wanted if queue in of.queues]
-    room = places(of, claimed=claimed, unclaimed=unclaimed)
+    wanted = [(queue, seconds) for queue, seconds in wanted if queue in of.queues]
+    room = places(of, claimed=claimed, unclaimed=unclaimed, hand_off_seconds=hand_off)
     room.charge_waiting(0.0)
 
-    if room.hold({queue: wanted.count(queue) for queue in wanted}):
-        assert all(room.take(queue, 1.0) for queue in wanted)
+    slowest = max((seconds for _, seconds in wanted), default=0.0)
+    if room.hold(Counter(queue for queue, _ in wanted), slowest):
+        assert all(room.take(queue, seconds) for queue, seconds in wanted)
 
 
 # --- Turnover ------------------------------------------------------------------------------------
+
+
+def test_what_waits_ahead_of_the_slots_holds_none() -> None:
+    """Or a longer queue would look like longer jobs, for which nothing is handed off ahead."""
+    turnover = Turnover()
+    turnover.observe(0, NOW)
+    turnover.started(10, part=0.4)
+
+    turnover.observe(0, after(3))
+
+    assert turnover.seconds == pytest.approx(1.2)
 
 
 def test_a_run_time_that_nobody_has_seen_is_guessed() -> None:

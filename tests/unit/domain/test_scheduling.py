@@ -193,7 +193,9 @@ def test_reasons_are_given_only_if_asked_for() -> None:
         explain=False,
     )
 
-    assert select(request) == Selection(chosen=(_waiting(1),), waiting={"acme"})
+    assert select(request) == Selection(
+        contenders=tuple(Ranking(LatePolicy.SIDELINE, NOW).ranked([_waiting(1)])), waiting={"acme"}
+    )
 
 
 # --- Rule 2: capacity ------------------------------------------------------------------------
@@ -826,7 +828,7 @@ def test_a_closed_queue_holds_up_no_other() -> None:
         closed=frozenset({"a"}),
     )
 
-    assert choice == Choice([_backlog(41, "bolt", "b")[0]], {"acme"})
+    assert (numbers(choice.chosen), choice.waiting) == ([41], {"acme"})
 
 
 def test_short_work_is_handed_off_ahead_of_idle_slots() -> None:
