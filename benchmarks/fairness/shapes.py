@@ -118,7 +118,7 @@ def heads(ready: Ready, query: HeadsQuery, now: datetime) -> Heads:
     if len(pressing) >= query.limit:
         walk, resume = _walk(ready, query, len(known))
     shown = dict.fromkeys([*known, *walk])
-    per_tenant = -(-2 * query.limit // max(1, len(shown)))
+    per_tenant = max(1, 2 * query.limit // max(1, len(shown)))
     seen: dict[UUID, Candidate] = {}
     for tenant in shown:
         most = min(query.limit, counts[tenant] + per_tenant)

@@ -127,7 +127,7 @@ def _heads(ready: list[Job], query: HeadsQuery, now: datetime) -> Heads:
         by_tenant.setdefault(candidate.tenant_id, []).append(candidate)
     walk = [tenant for tenant in sorted(by_tenant) if tenant > query.after][: query.limit]
     shown = (in_window.keys() | set(walk) | set(query.tenants)) & by_tenant.keys()
-    extra = -(-2 * query.limit // max(1, len(shown)))
+    extra = max(1, 2 * query.limit // max(1, len(shown)))
     seen: dict[UUID, Candidate] = {}
     for tenant in sorted(shown):
         lane = in_tenant_order(by_tenant[tenant], query.late_policy, now)

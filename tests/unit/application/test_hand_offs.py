@@ -20,6 +20,7 @@ from async_jobs.domain.lifecycle import (
     Claimed,
     HandOffFailed,
     Leased,
+    Succeeded,
 )
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.ports.queue import JobQueue, Sent
@@ -79,6 +80,27 @@ async def test_what_is_short_is_handed_off_ahead_of_idle_slots() -> None:
     tick = await stage.scheduler(hand_off_seconds=0.03125).tick()
 
     assert tick.leased == 10 + 31
+
+
+async def test_where_turns_take_long_more_is_handed_off_ahead() -> None:
+    """A slot that falls idle waits for the turn under way, for the next one, and for its claim."""
+    stage = wide()
+    await stage.workers.announce(a_worker(slots=10, run_times={"send_email": 0.01}))
+    await waiting(stage, 400)
+    scheduler = stage.scheduler(hand_off_seconds=0.03125)
+
+    async def dawdle() -> None:
+        stage.clock.advance(0.5)
+
+    with failpoints.armed(failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND, dawdle):
+        first = await scheduler.tick()
+    for handoff in await sent(stage):
+        await happened(stage.memory, await stage.job(handoff.job_id), Claimed("w", later(60)))
+        await happened(stage.memory, await stage.job(handoff.job_id), Succeeded())
+    second = await scheduler.tick()
+
+    assert first.leased == 10 + 31
+    assert second.leased > first.leased
 
 
 async def test_a_queue_is_not_filled_for_slots_that_do_not_receive_it() -> None:

@@ -45,5 +45,5 @@ FROM shown AS s JOIN q USING (place) CROSS JOIN LATERAL (
     FROM jobs AS j WHERE j.use_case = q.use_case AND j.tenant_id = s.tenant_id
         AND j.status = 'pending' AND j.lane IS NOT NULL AND j.run_at <= $4
     ORDER BY j.lane, j.priority DESC, j.deadline_at, j.id
-    LIMIT least(q.max_rows, s.n + (2 * q.max_rows + s.tenants - 1) / s.tenants)
+    LIMIT least(q.max_rows, s.n + greatest(1, 2 * q.max_rows / s.tenants))
 ) AS head
