@@ -66,6 +66,7 @@ class Dispatcher:
     Args:
         queue_of: the lanes; where one is beside the jobs, it hands off too. None hands nothing
             off.
+        interval: how much time passes between two turns at most, as long as nothing fails.
     """
 
     def __init__(
@@ -76,8 +77,9 @@ class Dispatcher:
         telemetry: Telemetry | None = None,
         *,
         queue_of: Callable[[str], JobQueue] | None = None,
+        interval: timedelta = timedelta(seconds=1),
     ) -> None:
-        self.memory = ServiceMemory()
+        self.memory = ServiceMemory(interval)
         self._config = config
         self._store = store
         self._clock = clock

@@ -116,7 +116,14 @@ class Scheduler:
         self._workers = workers
         self._telemetry = telemetry
         self._settings = settings or SchedulerSettings()
-        self._dispatcher = Dispatcher(config, store, clock, telemetry, queue_of=queue_of)
+        self._dispatcher = Dispatcher(
+            config,
+            store,
+            clock,
+            telemetry,
+            queue_of=queue_of,
+            interval=timedelta(seconds=self._settings.interval_seconds),
+        )
         self._next_run_at: datetime | None = datetime.min.replace(tzinfo=UTC)  # nothing is known
         self._fleet = Fleet(window_min=self._settings.window_min)
         self._late: Collection[str] = ()

@@ -19,8 +19,9 @@ from uuid import UUID
 from async_jobs.domain.deadline import LatePolicy, is_late
 from async_jobs.domain.fairness import Contest, ServiceMemory
 from async_jobs.domain.limits import Limits
-from async_jobs.domain.pools import HAND_OFFS_HELD_MAX, RUN_SECONDS, Fleet, Places, Pool
+from async_jobs.domain.pools import RUN_SECONDS, Fleet, Places, Pool
 from async_jobs.domain.rounds import ROUND_SECONDS
+from async_jobs.domain.running import Running
 from async_jobs.domain.scheduling import (
     Blocked,
     Candidate,
@@ -71,70 +72,28 @@ class TurnView:
         self._limit = max(0, limit)
         self._now = now
         self._explain = explain
-        self._running: defaultdict[str, defaultdict[str, int]] = defaultdict(_counts)
-        self._tenant_running: defaultdict[str, int] = _counts()
-        self._claimed: Counter[str] = Counter()
-        self._unclaimed: Counter[str] = Counter()
-        self._in_pools: dict[frozenset[str], defaultdict[str, int]] = {}
+        self._running = Running(counts, fleet, lambda name: memory.turnover(name).seconds)
         self._windows: dict[tuple[str, str], int] = {}
         self._windows_of: dict[Pool, Places] = {}
-        self._waiting_seconds: defaultdict[Pool, float] = defaultdict(float)
-        self._held: Counter[Pool] = Counter()
-        self._of_use_cases: defaultdict[str, Counter[Pool]] = defaultdict(Counter)
-        long_seconds = HAND_OFFS_HELD_MAX * fleet.hand_off_seconds
-        # Many tenants, few use cases and queues.
-        of_use_cases: defaultdict[str, defaultdict[str, list[RunningCount]]]
-        of_use_cases = defaultdict(lambda: defaultdict(list))
-        for count in counts:
-            of_use_cases[count[0]][count[2]].append(count)
-        for use_case, of_queues in of_use_cases.items():
-            usual = memory.turnover(use_case).seconds
-            for queue, alike in of_queues.items():
-                pool = fleet.pool_of(queue)
-                claimed, unclaimed = self._count(use_case, pool, alike)
-                self._claimed[queue] += claimed
-                self._unclaimed[queue] += unclaimed
-                self._of_use_cases[use_case][pool] += claimed + unclaimed
-                # What was handed off and not begun is expected to take so long.
-                self._waiting_seconds[pool] += unclaimed * usual
-                if usual > long_seconds:
-                    self._held[pool] += claimed
         self._observe()
-
-    def _count(self, use_case: str, pool: Pool, counts: Sequence[RunningCount]) -> tuple[int, int]:
-        """Count what runs of tenants; returns how much of it is claimed, and how much is not."""
-        of_use_case, of_pool = self._running[use_case], self._in_pool(pool)
-        of_tenants = self._tenant_running
-        all_claimed = all_unclaimed = 0
-        for _, tenant, _, claimed, unclaimed in counts:
-            running = claimed + unclaimed
-            of_use_case[tenant] += running
-            of_pool[tenant] += running
-            of_tenants[tenant] += running
-            all_claimed += claimed
-            all_unclaimed += unclaimed
-        return all_claimed, all_unclaimed
-
-    def _in_pool(self, pool: Pool) -> defaultdict[str, int]:
-        return self._in_pools.setdefault(pool.queues, _counts())
 
     def _observe(self) -> None:
         quotas, now = self._config.per_tenant_quotas, self._now
         for name in self._config.use_case_configs:
-            running = self._running[name]
+            running = self._running.of_use_cases[name]
             self._memory.use_case(name).observe(running, now, quotas)
             self._memory.turnover(name).observe(sum(running.values()), now)
         # Where nothing runs any more, what ran has ended, and is charged no longer.
         known = {self._fleet.pool_of(queue).queues for queue in self._memory.queues}
         known.update(pool.queues for pool in self._fleet.pools)
-        for queues in known | self._in_pools.keys():
-            self._memory.pool(queues).observe(self._in_pools.get(queues, {}), now, quotas)
+        for queues in known | self._running.of_pools.keys():
+            self._memory.pool(queues).observe(self._running.of_pools.get(queues, {}), now, quotas)
 
     # --- what there is room for ---
 
     def free(self, use_case: str) -> int:
         """Return how many more jobs of the use case may run."""
-        running = sum(self._running[use_case].values())
+        running = sum(self._running.of_use_cases[use_case].values())
         return self._config.use_case_configs[use_case].max_concurrent - running
 
     def window(self, queue: str, use_case: str) -> int:
@@ -171,12 +130,12 @@ class TurnView:
         places = Places(
             self._fleet,
             pool,
-            claimed={queue: self._claimed[queue] for queue in pool.queues},
-            unclaimed={queue: self._unclaimed[queue] for queue in pool.queues},
+            claimed={queue: self._running.claimed[queue] for queue in pool.queues},
+            unclaimed={queue: self._running.unclaimed[queue] for queue in pool.queues},
             limit=limit,
-            held=self._held[pool],
+            held=self._running.held[pool],
         )
-        places.charge_waiting(self._waiting_seconds[pool])
+        places.charge_waiting(self._running.waiting_seconds[pool])
         return places
 
     def _run_seconds(self, use_case: str, guess: float = ROUND_SECONDS) -> RunSeconds:
@@ -231,7 +190,8 @@ class TurnView:
             # Who was chosen before others and found no slot waits on.
             lost = short.get(name, set()) if selection.waiting else set()
             contest.conclude(counts, selection.waiting | lost, known)
-        self._note_turnover(started)
+        for name, part in self._running.parts_in_slots(started).items():
+            self._memory.turnover(name).started(len(started.get(name, ())), part)
         return Round(
             chosen=chosen,
             expired=[c for each in selections.values() for c in each.expired],
@@ -239,21 +199,6 @@ class TurnView:
             late={name for name, each in selections.items() if each.has_late},
             more=self._leaves_places(seen, short, chosen),
         )
-
-    def _note_turnover(self, started: Mapping[str, Sequence[Chosen]]) -> None:
-        """Remember what runs from now on, and which part of it is in slots."""
-        for name, chosen in started.items():
-            for queue, count in Counter([c.queue for _, c in chosen]).items():
-                self._of_use_cases[name][self._fleet.pool_of(queue)] += count
-        in_pools: Counter[Pool] = Counter()
-        for counts in self._of_use_cases.values():
-            in_pools.update(counts)
-        part_of = {p: min(1.0, p.slots / n) for p, n in in_pools.items() if n and p.slots}
-        for name, counts in self._of_use_cases.items():
-            known = sum(n for pool, n in counts.items() if pool in part_of)
-            in_slots = sum(n * part_of[pool] for pool, n in counts.items() if pool in part_of)
-            part = in_slots / known if known else 1.0
-            self._memory.turnover(name).started(len(started.get(name, ())), part)
 
     def _late(
         self, seen: Mapping[str, Seen], selections: Mapping[str, Selection]
@@ -320,8 +265,8 @@ class TurnView:
             SelectionRequest(
                 config=config,
                 now=self._now,
-                running=self._running[use_case],
-                tenant_running=self._tenant_running,
+                running=self._running.of_use_cases[use_case],
+                tenant_running=self._running.of_tenants,
                 quotas=self._config.per_tenant_quotas,
                 candidates=known,
                 tenants_unheld=self._tenants_unheld,
@@ -388,7 +333,7 @@ class TurnView:
             places,
             rooms,
             contest=self._memory.pool(pool.queues),
-            running=self._in_pool(pool),
+            running=self._running.of_pools[pool.queues],
             quotas=self._config.per_tenant_quotas,
             run_seconds=self._run_seconds_of_all(wanted, ROUND_SECONDS).__getitem__,
             slot_seconds=slot_seconds.__getitem__,
@@ -403,7 +348,7 @@ class TurnView:
         """Let the next pools know what limited tenants have got in this one."""
         if rooms:
             for _, candidate in given:
-                self._tenant_running[candidate.tenant_id] += 1
+                self._running.of_tenants[candidate.tenant_id] += 1
 
     def _run_seconds_of_all(self, wanted: Sequence[_Wanted], guess: float) -> Mapping[str, float]:
         """Return how long jobs of any of the use cases hold a slot, by type, at most."""
@@ -422,7 +367,7 @@ class TurnView:
         for tenant in {contender[5].tenant_id for _, contender in wanted}:
             quota = quotas.get(tenant)
             if quota is not None and quota.max_running is not None:
-                rooms[tenant] = max(0, quota.max_running - self._tenant_running[tenant])
+                rooms[tenant] = max(0, quota.max_running - self._running.of_tenants[tenant])
         return rooms
 
     def _is_whole(self, seen: Mapping[str, Seen]) -> bool:
@@ -475,7 +420,3 @@ def _count_passes(contest: Contest, given: Sequence[Chosen], late: Sequence[Cand
 
 def _by_name(pool: Pool) -> list[str]:
     return sorted(pool.queues)
-
-
-def _counts() -> defaultdict[str, int]:
-    return defaultdict(int)

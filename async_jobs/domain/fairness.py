@@ -27,8 +27,10 @@ MICROSECONDS = 1_000_000
 _MICROSECOND = timedelta(microseconds=1)
 STARTS_BETWEEN_LATE: Final = 64
 """While others are on time, one start after so many is of the job that is overdue for longest."""
-# Whoever has looked away for longer does not know what ran meanwhile, and charges no more.
+# Whoever has looked away for longer, or for some intervals between two looks if they are longer,
+# does not know what ran meanwhile, and charges no more.
 GAP_MAX = timedelta(seconds=10)
+_GAP_INTERVALS = 3
 
 Quotas: TypeAlias = Mapping[str, TenantQuota]
 
@@ -63,6 +65,7 @@ class Contest:
         held: how many slots each tenant has held since `at`.
         at: when that was last counted; None before the first time.
         passed_over: starts for which late jobs waited, less those that theirs made up for.
+        gap_max: what is charged at most for the time between two looks.
     """
 
     floor: int = 0
@@ -71,6 +74,7 @@ class Contest:
     held: Mapping[str, int] = field(default_factory=dict)
     at: datetime | None = None
     passed_over: int = 0
+    gap_max: timedelta = GAP_MAX
 
     def time_of(self, tenant: str) -> int:
         """Return where a tenant stands; on the floor if nothing else is known."""
@@ -82,7 +86,7 @@ class Contest:
         What ended in between is charged up to now: nobody can look more closely than it turns.
         """
         if self.waiting and self.at is not None:
-            elapsed_us = min(max(now - self.at, timedelta()), GAP_MAX) // _MICROSECOND
+            elapsed_us = min(max(now - self.at, timedelta()), self.gap_max) // _MICROSECOND
             if elapsed_us:
                 times, floor = self.times, self.floor
                 for tenant, slots in self.held.items():
@@ -174,9 +178,14 @@ def standing(contest: Contest, tenant: str, quotas: Quotas) -> Standing:
 
 
 class ServiceMemory:
-    """The contests of a scheduler: one for each pool of slots, one for each use case's capacity."""
+    """The contests of a scheduler: one for each pool of slots, one for each use case's capacity.
 
-    def __init__(self) -> None:
+    Args:
+        interval: how much time passes between two looks at most, as long as nothing fails.
+    """
+
+    def __init__(self, interval: timedelta = timedelta(seconds=1)) -> None:
+        self._gap_max = max(GAP_MAX, _GAP_INTERVALS * interval)
         self._of_use_cases: dict[str, Contest] = {}
         self._of_pools: dict[str, Contest] = {}
         self._turnovers: dict[str, Turnover] = {}
@@ -192,7 +201,10 @@ class ServiceMemory:
 
     def use_case(self, name: str) -> Contest:
         """Return the contest for a use case's capacity."""
-        return self._of_use_cases.setdefault(name, Contest())
+        contest = self._of_use_cases.get(name)
+        if contest is None:
+            contest = self._of_use_cases[name] = Contest(gap_max=self._gap_max)
+        return contest
 
     @property
     def is_contested(self) -> bool:
@@ -203,7 +215,7 @@ class ServiceMemory:
     def looked_away(self, now: datetime) -> bool:
         """Tell whether it is too long ago that anything was counted, or never was."""
         counted = [c.at for c in self._of_use_cases.values() if c.at is not None]
-        return not counted or now - max(counted) > GAP_MAX
+        return not counted or now - max(counted) > self._gap_max
 
     def pool(self, queues: Iterable[str]) -> Contest:
         """Return the contest for the slots that serve these queues.
@@ -213,7 +225,7 @@ class ServiceMemory:
         names = sorted(queues)
         contest = next((self._of_pools[name] for name in names if name in self._of_pools), None)
         if contest is None:
-            contest = Contest()
+            contest = Contest(gap_max=self._gap_max)
         elif any(c is contest and name not in names for name, c in self._of_pools.items()):
             # It shared slots with queues that have others now: from here on each is for itself.
             contest = replace(contest, times=dict(contest.times), waiting=set(contest.waiting))
@@ -229,6 +241,7 @@ class ServiceMemory:
             for name, entry in told.items():
                 contest = _restored(entry)
                 if contest is not None:
+                    contest.gap_max = self._gap_max
                     contests[name] = contest
 
     def saved(self) -> dict[str, JsonValue]:

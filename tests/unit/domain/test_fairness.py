@@ -87,6 +87,19 @@ def test_who_looked_away_for_long_charges_no_more_than_a_moment() -> None:
     assert contest.times == {"acme": GAP_MAX // timedelta(microseconds=1)}
 
 
+def test_f4_who_looks_at_longer_intervals_charges_for_them() -> None:
+    """A turn each minute is no looking away."""
+    memory = ServiceMemory(timedelta(minutes=1))
+    contest = memory.use_case("mail")
+    contest.waiting = {"acme"}
+    contest.observe({"acme": 1}, NOW, {})
+
+    contest.observe({}, NOW + timedelta(minutes=1), {})
+
+    assert contest.times == {"acme": 60_000_000}
+    assert not memory.looked_away(NOW + timedelta(minutes=4))
+
+
 def test_a_clock_that_goes_back_charges_nothing() -> None:
     """Nobody gives service back."""
     contest = contest_of(acme=0)
