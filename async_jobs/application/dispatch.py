@@ -140,7 +140,7 @@ class Dispatcher:
             unheld = frozenset() if held_all else limited - turn.tenants
             view = TurnView(
                 self._config,
-                await turn.running(),
+                await turn.running(fleet.workers),
                 fleet,
                 self.memory,
                 tenants_unheld=unheld,

@@ -339,6 +339,7 @@ class Scheduler:
             pools=pools_of((worker.queues, worker.slots) for worker in workers),
             window_min=self._settings.window_min,
             run_times=RunTimes.merged(worker.run_times for worker in workers),
+            workers=frozenset(worker.worker_id for worker in workers),
         )
 
     @property

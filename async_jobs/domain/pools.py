@@ -74,6 +74,7 @@ class Fleet:
             the first one to come finds work.
         run_times: mean seconds of an attempt, by job type.
         closed: queues that accept nothing at present.
+        workers: the ids of those whose slots these are; what others have claimed takes none.
     """
 
     pools: tuple[Pool, ...] = ()
@@ -81,6 +82,7 @@ class Fleet:
     window_min: int = 10
     run_times: Mapping[str, float] = field(default_factory=dict)
     closed: frozenset[str] = frozenset()
+    workers: frozenset[str] = frozenset()
 
     @cached_property
     def _pool_of(self) -> Mapping[str, Pool]:

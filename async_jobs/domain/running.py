@@ -21,7 +21,7 @@ class Running:
         of_use_cases: running jobs by use case and tenant.
         of_tenants: running jobs of each tenant over all use cases; grows as a turn chooses.
         of_pools: running jobs by the queues of a pool, and tenant.
-        claimed, unclaimed: running jobs by queue.
+        claimed, unclaimed: running jobs by queue, in hand of the fleet's workers or under way.
         waiting_seconds: what all slots of a pool together need for what is not claimed.
         held: how many slots of a pool jobs hold that will not end within some hand-offs.
     """
@@ -58,16 +58,17 @@ class Running:
                 self.held[pool] += claimed
 
     def _count(self, use_case: str, pool: Pool, counts: Sequence[RunningCount]) -> tuple[int, int]:
-        """Count by tenant; returns how much of it all is claimed, and how much is not."""
+        """Count by tenant; returns how much of it all is in hand, and how much is not claimed."""
         of_use_case, of_pool = self.of_use_cases[use_case], self.of_pools[pool.queues]
         of_tenants = self.of_tenants
         all_claimed = all_unclaimed = 0
-        for _, tenant, _, claimed, unclaimed in counts:
+        for _, tenant, _, claimed, unclaimed, strays in counts:
             running = claimed + unclaimed
             of_use_case[tenant] += running
             of_pool[tenant] += running
             of_tenants[tenant] += running
-            all_claimed += claimed
+            # Who died holds no slot that there still is; its jobs run until their leases end.
+            all_claimed += claimed - strays if self._fleet.workers else claimed
             all_unclaimed += unclaimed
         return all_claimed, all_unclaimed
 

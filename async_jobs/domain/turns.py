@@ -12,13 +12,17 @@ from async_jobs.domain.scheduling import Blocked, Candidate
 
 
 class RunningCount(NamedTuple):
-    """How many jobs of a tenant run in a use case on a queue, claimed and not yet claimed."""
+    """How many jobs of a tenant run in a use case on a queue, claimed and not yet claimed.
+
+    `strays` are those of the claimed ones whose worker was not asked for: it is gone, or new.
+    """
 
     use_case: str
     tenant_id: str
     queue: str
     claimed: int
     unclaimed: int
+    strays: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

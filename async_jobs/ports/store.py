@@ -134,8 +134,12 @@ class DispatchTurn(Protocol):
         """The tenants of those asked for that nobody else holds."""
         ...
 
-    async def running(self) -> Sequence[RunningCount]:
-        """Count the running jobs of all use cases, held or not, in no particular order."""
+    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+        """Count the running jobs of all use cases, held or not, in no particular order.
+
+        Args:
+            workers: ids; what others have claimed is counted as `strays` besides.
+        """
         ...
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:

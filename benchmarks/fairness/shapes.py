@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
 from itertools import chain, islice
@@ -33,8 +33,9 @@ ANNOUNCES_RUN_TIMES = any(each.name == "run_times" for each in fields(WorkerInfo
 KNOWS_TOLERANCES = "tolerance_seconds" in Candidate._fields
 KNOWS_TYPES = "type" in Candidate._fields
 NAMES_TENANTS = any(each.name == "tenants" for each in fields(HeadsQuery))
-RUNNING_COUNT: Callable[..., Any] = vars(store_port)["RunningCount"]
+RUNNING_COUNT: Any = vars(store_port)["RunningCount"]
 """The port's tuple, wherever it is defined."""
+KNOWS_STRAYS = "strays" in RUNNING_COUNT._fields
 
 
 class World(NamedTuple):
@@ -151,3 +152,15 @@ def _walk(ready: Ready, query: HeadsQuery, known: int) -> tuple[list[str], str]:
     steps = max(query.limit + 1 - known, -(-query.limit // 8))
     walk = list(islice(ready.tenants(after=query.after), steps))
     return walk, walk[-1] if len(walk) == steps else ""
+
+
+def running_count(
+    *group: str, claimants: Mapping[str | None, int], workers: Collection[str]
+) -> object:
+    """Return what runs of a tenant: how much each worker has claimed, and how much nobody has."""
+    unclaimed = claimants.get(None, 0)
+    claimed = sum(claimants.values()) - unclaimed
+    if not KNOWS_STRAYS:
+        return RUNNING_COUNT(*group, claimed, unclaimed)
+    strays = sum(n for worker, n in claimants.items() if worker and worker not in workers)
+    return RUNNING_COUNT(*group, claimed, unclaimed, strays)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -53,7 +54,8 @@ class IndexedJobStore:
         self._lane_of: dict[UUID, int] = {}
         self._later: list[tuple[datetime, int, Job]] = []
         self._leases: list[tuple[datetime, int, Job]] = []
-        self._running: dict[tuple[str, str, str], list[int]] = {}
+        self._running: dict[tuple[str, str, str], Counter[str | None]] = {}
+        """How many jobs each worker has claimed, and how many nobody has."""
         self._lanes: dict[str, Lane] = {}
         self._held: set[str] = set()
         self._leasing: dict[UUID, asyncio.Event] = {}
@@ -265,9 +267,9 @@ class IndexedJobStore:
 
     def _count(self, job: Job, change: int) -> None:
         group = (job.use_case, job.tenant_id, job.queue)
-        pair = self._running.setdefault(group, [0, 0])
-        pair[job.started_at is None] += change
-        if pair == [0, 0]:
+        claimants = self._running.setdefault(group, Counter())
+        claimants[None if job.started_at is None else job.worker_id] += change
+        if not any(claimants.values()):
             del self._running[group]
 
 
@@ -278,7 +280,7 @@ class IndexedTurn:
         self,
         rows: Mapping[UUID, Job],
         ready: Mapping[str, Ready],
-        running: Mapping[tuple[str, str, str], Sequence[int]],
+        running: Mapping[tuple[str, str, str], Counter[str | None]],
         leasing: dict[UUID, asyncio.Event],
         *,
         use_cases: frozenset[str],
@@ -309,11 +311,11 @@ class IndexedTurn:
         """What is to be stored when the turn ends without an error."""
         return iter(self._leased.values())
 
-    async def running(self) -> Sequence[Any]:
+    async def running(self, workers: Collection[str] = ()) -> Sequence[Any]:
         """See `DispatchTurn`. Asked before anything is leased in the turn."""
         return [
-            shapes.RUNNING_COUNT(*group, claimed, unclaimed)
-            for group, (claimed, unclaimed) in self._running.items()
+            shapes.running_count(*group, claimants=claimants, workers=workers)
+            for group, claimants in self._running.items()
         ]
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:

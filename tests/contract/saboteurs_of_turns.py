@@ -36,8 +36,8 @@ class Turn:
     def tenants(self) -> frozenset[str]:
         return self.inner.tenants
 
-    async def running(self) -> Sequence[RunningCount]:
-        return await self.inner.running()
+    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+        return await self.inner.running(workers)
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
         return await self.inner.heads(queries, now)
@@ -308,8 +308,8 @@ class CountsTooFew(InTurns):
     breaks = "JS-7"
 
     class Kind(Turn):
-        async def running(self) -> Sequence[RunningCount]:
-            return [count._replace(unclaimed=0) for count in await super().running()]
+        async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+            return [count._replace(unclaimed=0) for count in await super().running(workers)]
 
 
 class KnowsNoTomorrow(Untouched):

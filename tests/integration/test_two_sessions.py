@@ -168,7 +168,7 @@ def counting_in_the_locks_statement() -> Iterator[None]:
         counted[id(connection)] = [RunningCount(*row.values()) for row in rows]
         return cls(connection, frozenset(use_cases), frozenset(tenants))
 
-    async def running(self: PostgresTurn) -> Sequence[RunningCount]:
+    async def running(self: PostgresTurn, workers: Collection[str] = ()) -> Sequence[RunningCount]:
         return counted[id(self._connection)]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -150,8 +150,8 @@ class PacedTurn(PostgresTurn):
 
     gate: Gate
 
-    async def running(self) -> Sequence[RunningCount]:
-        counts = await super().running()
+    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+        counts = await super().running(workers)
         await self.gate.passed()
         return counts
 

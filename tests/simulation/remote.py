@@ -49,9 +49,9 @@ class RemoteTurn:
     def tenants(self) -> frozenset[str]:
         return cast("frozenset[str]", self._inner.tenants)
 
-    async def running(self) -> Sequence[RunningCount]:
+    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
         counts: Sequence[RunningCount] = await self._link.within(
-            self._session, "running", self._inner.running
+            self._session, "running", partial(self._inner.running, workers)
         )
         return counts
 

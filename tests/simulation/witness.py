@@ -99,8 +99,8 @@ class _WitnessedTurn(MemoryTurn):
     def tenants(self) -> frozenset[str]:
         return self._inner.tenants
 
-    async def running(self) -> Sequence[RunningCount]:
-        return await self._inner.running()
+    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+        return await self._inner.running(workers)
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
         heads = await self._inner.heads(queries, now)

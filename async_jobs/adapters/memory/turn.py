@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -48,16 +48,20 @@ class MemoryTurn:
         """See `DispatchTurn`."""
         return self._tenants
 
-    async def running(self) -> Sequence[RunningCount]:
+    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
         """See `DispatchTurn`."""
         await round_trip()
         claimed: Counter[tuple[str, str, str]] = Counter()
         unclaimed: Counter[tuple[str, str, str]] = Counter()
+        strays: Counter[tuple[str, str, str]] = Counter()
         for row in [*self._rows(JobStatus.RUNNING), *self._leased.values()]:
-            counter = unclaimed if row.started_at is None else claimed
-            counter[row.use_case, row.tenant_id, row.queue] += 1
-        groups = claimed.keys() | unclaimed.keys()
-        return [RunningCount(*group, claimed[group], unclaimed[group]) for group in groups]
+            group = row.use_case, row.tenant_id, row.queue
+            (unclaimed if row.started_at is None else claimed)[group] += 1
+            strays[group] += row.started_at is not None and row.worker_id not in workers
+        return [
+            RunningCount(*group, claimed[group], unclaimed[group], strays[group])
+            for group in claimed.keys() | unclaimed.keys()
+        ]
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
         """See `DispatchTurn`."""

@@ -100,9 +100,9 @@ class PostgresTurn:
         """See `DispatchTurn`."""
         return self._tenants
 
-    async def running(self) -> Sequence[RunningCount]:
+    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
         """See `DispatchTurn`."""
-        rows = await self._connection.fetch(sql("running_counts"))
+        rows = await self._connection.fetch(sql("running_counts"), list(workers))
         return [RunningCount(*row) for row in rows]
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:

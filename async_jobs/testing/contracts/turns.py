@@ -199,12 +199,27 @@ class LeasesContract(StoreFixtures):
         async with store.turn(["notifications"]) as turn:
             counts = await turn.running()
 
-        assert sorted(counts) == [
+        assert sorted(count[:5] for count in counts) == [
             ("notifications", "acme", "notifications", 2, 1),
             ("notifications", "other", "notifications", 2, 1),
             ("reports", "acme", "fast", 1, 0),
             ("reports", "acme", "slow", 1, 1),
         ]
+
+    async def test_js_7_claims_of_workers_that_were_not_asked_for_are_strays(
+        self, store: JobStore
+    ) -> None:
+        """What runs in workers that are gone takes no slot of those that live."""
+        job = await in_phase(store, Phase.CLAIMED)
+        await in_phase(store, Phase.HANDED_OFF)
+        assert job.worker_id is not None
+
+        async with store.turn(["notifications"]) as turn:
+            known = await turn.running([job.worker_id, "another"])
+            unknown = await turn.running(["another"])
+
+        assert known == [("notifications", "acme", "notifications", 1, 1, 0)]
+        assert unknown == [("notifications", "acme", "notifications", 1, 1, 1)]
 
     async def test_js_7_a_lease_is_visible_when_its_turn_has_ended(
         self, store: JobStore, other_store: JobStore

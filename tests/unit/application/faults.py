@@ -189,8 +189,8 @@ class FaultyTurn:
     def tenants(self) -> frozenset[str]:
         return self._inner.tenants
 
-    async def running(self) -> Sequence[RunningCount]:
-        return await self._store.through("running", self._inner.running)
+    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+        return await self._store.through("running", lambda: self._inner.running(workers))
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
         self._store.queries.append(queries)

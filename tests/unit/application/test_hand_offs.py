@@ -49,7 +49,7 @@ async def test_without_a_live_worker_a_small_window_goes_out() -> None:
 async def test_no_more_is_handed_off_than_slots_are_idle() -> None:
     """What is handed off can hardly be overtaken; what runs takes a slot like what waits."""
     stage = wide()
-    await stage.workers.announce(a_worker(slots=6))
+    await stage.workers.announce(a_worker(worker_id="worker-1", slots=6))
     for phase in (Phase.CLAIMED, Phase.HANDED_OFF):
         await in_phase(stage.memory, phase)
     await waiting(stage, 50)
@@ -57,6 +57,19 @@ async def test_no_more_is_handed_off_than_slots_are_idle() -> None:
     tick = await stage.scheduler().tick()
 
     assert tick.leased == 4
+
+
+async def test_what_dead_workers_had_claimed_takes_no_slot_of_the_living() -> None:
+    """Or the living would idle until the leases of the dead end."""
+    stage = wide()
+    await stage.workers.announce(a_worker(worker_id="alive", slots=6))
+    for _ in range(9):
+        await in_phase(stage.memory, Phase.CLAIMED)
+    await waiting(stage, 50)
+
+    tick = await stage.scheduler().tick()
+
+    assert tick.leased == 6
 
 
 async def test_queues_of_one_pool_share_its_slots() -> None:
