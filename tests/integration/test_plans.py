@@ -304,9 +304,9 @@ async def test_late_jobs_are_put_behind_a_batch_at_a_time(scene: Scene) -> None:
     await scheduler.tick()
     plans = await scene.plans()
 
-    sidelining = [plan for plan in plans if plan.statement == "sideline_late"]
-    assert sidelining
-    assert not excesses(sidelining)
+    assert "sideline_late" in {plan.statement for plan in plans}
+    # More runs than was set up: what the first tick leased.
+    assert not excesses([plan for plan in plans if plan.statement != "running_counts"])
 
 
 async def test_late_jobs_are_buried_a_batch_at_a_time(scene: Scene) -> None:
