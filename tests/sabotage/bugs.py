@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.sabotage import (
+    bugs_of_fairness,
     bugs_of_jobs,
     bugs_of_schedulers,
     bugs_of_statements,
@@ -13,6 +14,7 @@ from tests.sabotage import (
 STATEMENTS = "statements"
 LAYERS = {
     "domain": bugs_of_jobs.BUGS,
+    "fairness": bugs_of_fairness.BUGS,
     "schedulers and service": bugs_of_schedulers.BUGS,
     "workers": bugs_of_workers.BUGS,
     "adapters": bugs_of_stores.BUGS,

@@ -10,6 +10,7 @@ from async_jobs.domain.job import JobStatus
 from async_jobs.domain.lifecycle import TRANSITIONS, Cancelled, Renewed, Retried
 from async_jobs.domain.pools import Places
 from async_jobs.domain.rounds import _Rounds
+from async_jobs.domain.running import Running
 from async_jobs.domain.scheduling import _Triage
 from tests.sabotage.edits import Edit, Entry, Swap, bug
 
@@ -259,7 +260,7 @@ ORDER = (
     bug(
         "priority_before_urgency",
         "Within a tenant an important job that can wait goes before one that cannot.",
-        Edit(_Triage.__init__, "lane.sort()", "lane.sort(key=lambda each: (each[1], each))"),
+        Edit(_Triage.lanes, "lane.sort()", "lane.sort(key=lambda each: (each[1], each))"),
         Edit(TurnView._share, "lane.sort()", "lane.sort(key=lambda each: (each[1], each))"),
         breaks="S14",
     ),
@@ -324,9 +325,9 @@ FAIRNESS = (
         "service_not_added_up",
         "A tenant has a share of the same slots in each of its use cases.",
         Edit(
-            TurnView.__init__,
-            "self._in_pool(pool)[tenant] += running",
-            "self._in_pool(pool)[tenant] = max(self._in_pool(pool)[tenant], running)",
+            Running._count,
+            "of_pool[tenant] += running",
+            "of_pool[tenant] = max(of_pool[tenant], running)",
         ),
         breaks="L5",
     ),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from async_jobs.application.dispatch import Dispatcher
 from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
+from async_jobs.domain import dispatching
 from async_jobs.domain.dispatching import TurnView
+from async_jobs.domain.running import Running
 from async_jobs.domain.scheduling import share_slots
 from tests.sabotage.edits import Edit, bug
 
@@ -13,7 +15,7 @@ COUNTS = (
     bug(
         "hand_offs_not_counted",
         "Only claimed jobs count as running, so that hand-offs under way break the cap.",
-        Edit(TurnView.__init__, "running = claimed + unclaimed", "running = claimed"),
+        Edit(Running._count, "running = claimed + unclaimed", "running = claimed"),
         breaks="S8",
     ),
     bug(
@@ -21,10 +23,10 @@ COUNTS = (
         "A tenant may run as much as it is allowed to in every use case.",
         Edit(
             TurnView._select,
-            "tenant_running=self._tenant_running",
-            "tenant_running=self._running[use_case]",
+            "tenant_running=self._running.of_tenants",
+            "tenant_running=self._running.of_use_cases[use_case]",
         ),
-        Edit(TurnView._rooms, "quota.max_running - self._tenant_running[tenant]", "1_000"),
+        Edit(TurnView._rooms, "quota.max_running - self._running.of_tenants[tenant]", "1_000"),
         breaks="S8",
     ),
     bug(
@@ -37,7 +39,8 @@ COUNTS = (
         "one_use_case_forgets_another",
         "In one turn, what a use case took of a tenant's limit is not seen by the next.",
         Edit(share_slots, "left[candidate.tenant_id] -= 1", "pass"),
-        Edit(TurnView._share, "self._tenant_running[candidate.tenant_id] += 1", "pass"),
+        Edit(TurnView._count_limited, "self._running.of_tenants[candidate.tenant_id] += 1", "pass"),
+        Edit(dispatching._within, "counts[tenant] <= room", "counts[tenant] >= 0"),
         breaks="S8",
     ),
 )

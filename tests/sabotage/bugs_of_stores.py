@@ -115,8 +115,8 @@ SLOTS = (
         "A job to be cancelled counts no longer, though its handler still runs.",
         Edit(
             MemoryTurn.running,
-            "counter = unclaimed",
-            "if row.cancel_requested:\n                continue\n            counter = unclaimed",
+            "group = row.use_case",
+            "if row.cancel_requested:\n                continue\n            group = row.use_case",
         ),
         breaks="S8",
     ),
