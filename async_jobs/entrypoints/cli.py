@@ -165,6 +165,14 @@ def token(
         list[str] | None,
         typer.Option("--scope", help="enqueue, read or operate; repeatable; else all."),
     ] = None,
+    use_case: Annotated[
+        list[str] | None,
+        typer.Option("--use-case", help="One it may enqueue into; repeatable; else all."),
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option("--queue", help="One it may name when it enqueues; repeatable; else all."),
+    ] = None,
     expires_in_days: Annotated[
         float | None, typer.Option("--expires-in-days", min=0, max=36_500, help="Else never.")
     ] = None,
@@ -186,6 +194,8 @@ def token(
             tenants=tenant or None,
             scopes=scope or tuple(Scope),
             expires_at=expires_at,
+            use_cases=use_case or None,
+            queues=queue or None,
         )
         # At once: whoever pipes it into `head -n 1` reads no more than that.
         typer.echo(f"{made}\n{json.dumps(entry)}")

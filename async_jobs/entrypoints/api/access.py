@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -24,9 +24,10 @@ from pydantic import (
 
 from async_jobs.domain.bounds import check_name
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError, InvalidJobError
+from async_jobs.domain.job import EnqueueJobRequest
 from async_jobs.ports.clock import Clock
 
-ALL_TENANTS: Final = "*"
+ALL: Final = "*"
 TOKEN_PREFIX: Final = "ajt_"
 TOKEN_BYTES: Final = 32
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -68,18 +69,23 @@ def _listed(value: object) -> Collection[object]:
     return value if isinstance(value, list | tuple | set | frozenset) else ()
 
 
-def _tenants(value: object) -> frozenset[str] | None:
-    if value == ALL_TENANTS:
-        return None
-    names = _listed(value)
-    if not names:
-        raise ValueError('must be "*" or a list of at least one tenant')
-    for name in names:
-        try:
-            check_name("tenants", name)
-        except InvalidJobError as error:
-            raise ValueError(f"each tenant {error.problem}") from None
-    return frozenset(map(str, names))
+def _names_of(what: str) -> Callable[[object], frozenset[str] | None]:
+    """Return what reads a list of names, or "*" for all, which is None."""
+
+    def read(value: object) -> frozenset[str] | None:
+        if value == ALL:
+            return None
+        names = _listed(value)
+        if not names:
+            raise ValueError(f'must be "*" or a list of at least one {what}')
+        for name in names:
+            try:
+                check_name(what, name)
+            except InvalidJobError as error:
+                raise ValueError(f"each {what} {error.problem}") from None
+        return frozenset(map(str, names))
+
+    return read
 
 
 def _scopes(value: object) -> frozenset[Scope]:
@@ -104,25 +110,31 @@ class ApiToken(BaseModel):
         tenants: the tenants it reaches, given as a list; None, given as "*", for all.
         scopes: what it may be used for.
         expires_at: from this instant on it counts no more; None for never.
+        use_cases: those it may enqueue into, given as a list; None, given as "*", for all.
+        queues: those it may name when it enqueues, in the same way. A job that names none goes to
+            the queue of its use case, whatever this says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     sha256: Annotated[str, PlainValidator(_hash)] = Field(repr=False)
-    tenants: Annotated[frozenset[str] | None, PlainValidator(_tenants)]
+    tenants: Annotated[frozenset[str] | None, PlainValidator(_names_of("tenant"))]
     scopes: Annotated[frozenset[Scope], PlainValidator(_scopes)]
     expires_at: Annotated[AwareDatetime | None, BeforeValidator(_instant)] = None
+    use_cases: Annotated[frozenset[str] | None, PlainValidator(_names_of("use case"))] = None
+    queues: Annotated[frozenset[str] | None, PlainValidator(_names_of("queue"))] = None
 
     def entry(self) -> dict[str, object]:
         """Return it as the JSON object that `ASYNC_JOBS_API_TOKENS` holds."""
         entry: dict[str, object] = {
             "sha256": self.sha256,
-            "tenants": ALL_TENANTS if self.tenants is None else sorted(self.tenants),
+            "tenants": ALL if self.tenants is None else sorted(self.tenants),
             "scopes": [each.value for each in Scope if each in self.scopes],
         }
         if self.expires_at is not None:
             entry["expires_at"] = self.expires_at.isoformat()
-        return entry
+        limits = {"use_cases": self.use_cases, "queues": self.queues}
+        return entry | {name: sorted(each) for name, each in limits.items() if each is not None}
 
 
 def check_tokens(tokens: Sequence[ApiToken]) -> tuple[ApiToken, ...]:
@@ -140,6 +152,8 @@ def new_token(
     tenants: Iterable[str] | None = None,
     scopes: Iterable[Scope | str] = tuple(Scope),
     expires_at: datetime | None = None,
+    use_cases: Iterable[str] | None = None,
+    queues: Iterable[str] | None = None,
 ) -> tuple[str, dict[str, object]]:
     """Make a token of 256 bits; returns it, to be shown once, and its entry, to be configured.
 
@@ -147,6 +161,8 @@ def new_token(
         tenants: the names of those it reaches; None for all.
         scopes: `enqueue`, `read`, `operate`.
         expires_at: aware; None for never.
+        use_cases: the names of those it may enqueue into; None for all.
+        queues: the names of those it may name when it enqueues; None for all.
 
     Raises:
         ConfigurationError: one of them is wrong.
@@ -156,9 +172,11 @@ def new_token(
         known = ApiToken.model_validate(
             {
                 "sha256": _sha256(token.encode()).hex(),
-                "tenants": ALL_TENANTS if tenants is None else tuple(tenants),
+                "tenants": ALL if tenants is None else tuple(tenants),
                 "scopes": tuple(scopes),
                 "expires_at": expires_at,
+                "use_cases": ALL if use_cases is None else tuple(use_cases),
+                "queues": ALL if queues is None else tuple(queues),
             }
         )
     except ValidationError as error:
@@ -181,10 +199,13 @@ class Caller:
     Attributes:
         tenants: those within reach; None for all.
         scopes: what it may be used for.
+        use_cases, queues: those it may enqueue into, and may name; None for all.
     """
 
     tenants: frozenset[str] | None = None
     scopes: frozenset[Scope] = frozenset(Scope)
+    use_cases: frozenset[str] | None = None
+    queues: frozenset[str] | None = None
 
     def reaches(self, tenant_id: str) -> bool:
         """Tell whether the caller may name this tenant, whether or not there is one."""
@@ -207,6 +228,15 @@ class Caller:
         """Raise `Forbidden` unless every one of these tenants is within reach."""
         if not all(self.reaches(each) for each in tenant_ids):
             raise Forbidden("the token may not be used for this")
+
+    def check_requests(self, requests: Iterable[EnqueueJobRequest]) -> None:
+        """Raise `Forbidden` unless the caller may enqueue every one of these jobs."""
+        for each in requests:
+            self.check_tenants([each.tenant_id])
+            if self.use_cases is not None and each.use_case not in self.use_cases:
+                raise Forbidden("the token may not be used for this use case")
+            if self.queues is not None and each.queue not in {None, *self.queues}:
+                raise Forbidden("the token may not be used for this queue")
 
 
 ANYBODY: Final = Caller()
@@ -246,7 +276,7 @@ class Access:
             self._known.append((_sha256(shared.encode()), Caller(), None))
         try:
             for each in check_tokens(tokens):
-                caller = Caller(each.tenants, each.scopes)
+                caller = Caller(each.tenants, each.scopes, each.use_cases, each.queues)
                 self._known.append((bytes.fromhex(each.sha256), caller, each.expires_at))
         except ValueError as error:
             raise ConfigurationError(f"ASYNC_JOBS_API_TOKENS: {error}") from None

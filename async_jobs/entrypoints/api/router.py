@@ -161,7 +161,7 @@ class _Routes:
         caller = self._caller(request, Scope.ENQUEUE)
         body = await read_body(request, bytes_max=self._job_bytes_max)
         asked = await self._understood(body, request_of)
-        caller.check_tenants([asked.tenant_id])
+        caller.check_requests([asked])
         enqueued = await (await self._jobs()).enqueue(asked)
         return JSONResponse(answer_of(enqueued), 200 if enqueued.duplicate else 201)
 
@@ -169,7 +169,7 @@ class _Routes:
         caller = self._caller(request, Scope.ENQUEUE)
         body = await read_body(request, bytes_max=self._batch_bytes_max)
         asked = await self._understood(body, requests_of)
-        caller.check_tenants({each.tenant_id for each in asked})
+        caller.check_requests(asked)
         many = await (await self._jobs()).enqueue_many(asked)
         is_new = any(not each.duplicate for each in many)
         return JSONResponse({"jobs": [answer_of(each) for each in many]}, 201 if is_new else 200)
@@ -178,7 +178,7 @@ class _Routes:
         caller = self._caller(request, Scope.ENQUEUE)
         body = await read_body(request, bytes_max=self._job_bytes_max)
         asked = await self._understood(body, request_of)
-        caller.check_tenants([asked.tenant_id])
+        caller.check_requests([asked])
         outlook = getattr(await self._jobs(), "outlook", None)  # no part of `Jobs`
         if outlook is None:
             raise ConfigurationError("the job service has no outlook")

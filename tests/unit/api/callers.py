@@ -11,7 +11,7 @@ import httpx
 from fastapi import FastAPI
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, TOKEN_HEADER, Problem
-from async_jobs.entrypoints.api.access import ALL_TENANTS, ApiToken, Scope
+from async_jobs.entrypoints.api.access import ALL, ApiToken, Scope
 
 SHARED = "shared-token"
 
@@ -19,7 +19,7 @@ SHARED = "shared-token"
 def a_token(
     secret: str,
     *,
-    tenants: Sequence[str] | str = ALL_TENANTS,
+    tenants: Sequence[str] | str = ALL,
     scopes: Sequence[Scope] = tuple(Scope),
     expires_at: datetime | None = None,
 ) -> ApiToken:

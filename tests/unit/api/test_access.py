@@ -24,7 +24,7 @@ from async_jobs.entrypoints.api.access import (
     Unauthenticated,
     new_token,
 )
-from async_jobs.testing.builders import later
+from async_jobs.testing.builders import a_request, later
 from async_jobs.testing.clocks import ManualClock
 from tests.unit.api.callers import SHARED, a_token
 
@@ -190,6 +190,35 @@ def test_a_caller_is_held_to_its_tenants() -> None:
 
 
 @pytest.mark.parametrize(
+    ("asked", "is_let_in"),
+    [
+        ({}, True),
+        ({"queue": "slow"}, True),
+        ({"use_case": "reports"}, False),
+        ({"queue": "payments"}, False),
+        ({"tenant_id": "globex"}, False),
+    ],
+)
+def test_a_caller_is_held_to_its_use_cases_and_queues(
+    asked: dict[str, str], is_let_in: bool
+) -> None:
+    """A job that names no queue goes where its use case says."""
+    token, entry = new_token(
+        tenants=["acme"], scopes=["enqueue"], use_cases=["notifications"], queues=["slow"]
+    )
+    access = Access(None, [ApiToken.model_validate(entry)], clock=ManualClock())
+    caller = recognised(access, token)
+    assert caller is not None
+    request = a_request(**asked)
+
+    if is_let_in:
+        caller.check_requests([a_request(), request])
+    else:
+        with pytest.raises(Forbidden):
+            caller.check_requests([a_request(), request])
+
+
+@pytest.mark.parametrize(
     ("tenants", "only"), [(None, None), (["acme"], "acme"), (["acme", "globex"], None)]
 )
 def test_a_caller_with_one_tenant_need_not_name_it(tenants: list[str] | None, only: str) -> None:
@@ -234,6 +263,8 @@ def test_a_new_token_reaches_everything_unless_told_otherwise() -> None:
     [
         ({"tenants": []}, "tenants"),
         ({"tenants": ["a\0"]}, "tenants"),
+        ({"use_cases": []}, "use_cases"),
+        ({"queues": ["a\n"]}, "queues"),
         ({"scopes": []}, "scopes"),
         ({"scopes": ["write"]}, "scopes"),
         ({"expires_at": later(1).replace(tzinfo=None)}, "expires_at"),
