@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import logging
 import os
@@ -19,6 +18,7 @@ from async_jobs.application.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import Container, migrate, opened
+from async_jobs.entrypoints.garbage import collecting_by_size
 from async_jobs.entrypoints.health import serving_health
 from async_jobs.entrypoints.loops import check_use_cases, listening, schedule
 from async_jobs.entrypoints.serving import serving
@@ -30,9 +30,6 @@ T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
 EXIT_STOPPED, EXIT_FAILED = 0, 1
-# A batch of a thousand jobs is some twenty thousand objects, which live as long as it does. At
-# the interpreter's own thresholds a fifth of a worker's time goes into a search for garbage there.
-GARBAGE_THRESHOLDS = 50_000, 20, 20
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
@@ -43,21 +40,13 @@ def run_async(main: Coroutine[Any, Any, T]) -> T:
         make_loop = None
     else:
         make_loop = uvloop.new_event_loop
-    with collecting_garbage_seldom(), asyncio.Runner(loop_factory=make_loop) as runner:
-        return runner.run(main)
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        return runner.run(_collecting(main))
 
 
-@contextmanager
-def collecting_garbage_seldom() -> Iterator[None]:
-    """Let batches come and go without a search for garbage, and never search what is loaded."""
-    thresholds = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
+async def _collecting(main: Coroutine[Any, Any, T]) -> T:
+    with collecting_by_size():
+        return await main
 
 
 class Stopping:

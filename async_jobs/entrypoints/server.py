@@ -20,15 +20,17 @@ class Server(uvicorn.Server):
         yield
 
 
-def impatient(head_seconds: float) -> type[H11Protocol]:
-    """Return a protocol that lets go of connections whose next request does not arrive in time.
+def impatient(head_seconds: float, read_seconds: float) -> type[H11Protocol]:
+    """Return a protocol that lets go of connections whose next request does not arrive in time,
+    and of those that do not read their answers.
 
-    uvicorn itself waits for ever for a request that has begun, so that a few strangers could
-    hold every connection a process may have. A body is the application's to wait for.
+    uvicorn itself waits for ever for both, so that a few strangers could hold every connection a
+    process may have, and an answer's memory with each. A body is the application's to wait for.
     """
 
     class Impatient(H11Protocol):
         _late: asyncio.TimerHandle | None = None
+        _unread: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -45,7 +47,23 @@ def impatient(head_seconds: float) -> type[H11Protocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._disarm()
+            self._has_read()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            if self._unread is None:
+                # `close` would wait for what is unread.
+                self._unread = self.loop.call_later(read_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            self._has_read()
+            super().resume_writing()
+
+        def _has_read(self) -> None:
+            if self._unread is not None:
+                self._unread.cancel()
+                self._unread = None
 
         def _await_head(self) -> None:
             if self._late is None:

@@ -15,6 +15,7 @@ from async_jobs.domain.errors import ConfigurationError, Unavailable
 # that closes first must be the one that knows whether a request is under way.
 KEEP_ALIVE_SECONDS = 75
 HEAD_SECONDS = 10.0
+READ_SECONDS = 30.0
 BACKLOG = 2_048
 STOP_SECONDS = 1.0
 
@@ -46,6 +47,7 @@ async def serving(
     option: str,
     drain_seconds: float = 0.0,
     head_seconds: float = HEAD_SECONDS,
+    read_seconds: float = READ_SECONDS,
 ) -> AsyncIterator[Serving]:
     """Serve an ASGI application.
 
@@ -56,6 +58,7 @@ async def serving(
         option: what chose the port, for errors.
         drain_seconds: how long requests under way may take to finish when the block ends.
         head_seconds: within which the head of a request has to arrive.
+        read_seconds: how long a caller may let its answer wait before the connection is cut.
 
     Raises:
         ConfigurationError: uvicorn is not installed, or nothing can listen there.
@@ -69,7 +72,7 @@ async def serving(
     listening = _listening(host, port, option)
     settings = uvicorn.Config(
         app,
-        http=impatient(head_seconds),
+        http=impatient(head_seconds, read_seconds),
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -45,9 +46,19 @@ class InvalidFields(InvalidJobError):
         self.errors = tuple(errors)
 
 
+def _bare(error: InvalidJobError) -> InvalidJobError:
+    """Return an error without its traceback, to be kept in a list.
+
+    The traceback holds the frame that holds the list, and that frame holds the whole body: each
+    refusal would stay in memory until the collector comes.
+    """
+    return InvalidJobError(error.field, error.problem)
+
+
 def _raise_all(errors: Sequence[InvalidJobError]) -> None:
+    """Raise what is wrong, as an error that no frame on its way holds; see `_bare`."""
     if len(errors) == 1:
-        raise errors[0]
+        raise _bare(errors[0])
     if errors:
         raise InvalidFields(errors[:PROBLEMS_MAX])
 
@@ -64,13 +75,10 @@ def as_uuid(field: str, value: object) -> UUID:
 
 def as_instant(field: str, value: object) -> datetime:
     """Return the instant that is written in ISO 8601 with an offset from UTC."""
-    allowed = InvalidJobError(field, "must be an instant in ISO 8601 with an offset from UTC")
-    if not isinstance(value, str) or not _INSTANT.fullmatch(value):
-        raise allowed
-    try:
-        return datetime.fromisoformat(value.upper())
-    except ValueError:  # the thirtieth of February
-        raise allowed from None
+    with suppress(ValueError):  # the thirtieth of February
+        if isinstance(value, str) and _INSTANT.fullmatch(value):
+            return datetime.fromisoformat(value.upper())
+    raise InvalidJobError(field, "must be an instant in ISO 8601 with an offset from UTC")
 
 
 def as_tolerance(field: str, value: object) -> timedelta:
@@ -95,7 +103,7 @@ def as_backoff(field: str, value: object) -> BackoffPolicy:
                     raise InvalidJobError(f"{field}.type", "must be a string")
                 BackoffPolicy(**{name: value[name]})
             except InvalidJobError as error:
-                errors.append(error)
+                errors.append(_bare(error))
     _raise_all(errors)
     return BackoffPolicy(**value)
 
@@ -198,7 +206,7 @@ def _fields(body: Mapping[str, Any]) -> tuple[dict[str, Any], list[InvalidJobErr
             except InvalidFields as several:
                 errors += several.errors
             except InvalidJobError as error:
-                errors.append(error)
+                errors.append(_bare(error))
     return values, [*errors, *_unknown(body, FIELDS)]
 
 
@@ -255,6 +263,6 @@ def _query(query: Sequence[tuple[str, str]], known: Sequence[str]) -> dict[str, 
             try:
                 values[name] = _FILTERS[name](name, text)
             except InvalidJobError as error:
-                errors.append(error)
+                errors.append(_bare(error))
     _raise_all(errors)
     return values

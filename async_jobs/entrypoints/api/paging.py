@@ -1,11 +1,18 @@
-"""Pages of jobs that stay within memory, however large the jobs are."""
+"""Pages of jobs that stay within memory, however large they are and however slowly read."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, Final
+from weakref import WeakSet
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from async_jobs.adapters.http.wire import record_of
+from async_jobs.domain.errors import Unavailable
 from async_jobs.ports.jobs import Jobs
 
 PAGE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -13,6 +20,86 @@ PAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 STEP_BYTES: Final = 1024 * 1024
 """About how much is read and encoded at once; others get their turn in between."""
 FIRST_STEP_JOBS: Final = 5
+PAGES_BYTES_MAX: Final = 48 * 1024 * 1024
+"""Once so many bytes of pages wait for their readers, no other page is read."""
+READ_AT_ONCE: Final = 2
+ROOM_SECONDS: Final = 10.0
+"""How long a caller waits for others to read their pages, before it is told to come again."""
+PIECE_BYTES: Final = 64 * 1024
+PIECE_SECONDS: Final = 40.0
+"""How long a reader may take for a piece. Our own server hangs up earlier than that."""
+
+
+class Pages:
+    """Answers with pages, and bounds how many bytes of them are in memory at once.
+
+    Args:
+        bytes_max: from this many bytes in flight on, further callers wait.
+        room_seconds: how long they do.
+    """
+
+    def __init__(
+        self, *, bytes_max: int = PAGES_BYTES_MAX, room_seconds: float = ROOM_SECONDS
+    ) -> None:
+        self._bytes_max = bytes_max
+        self._room_seconds = room_seconds
+        self._reading = asyncio.Semaphore(READ_AT_ONCE)
+        self._sent = asyncio.Event()
+        self._in_flight: WeakSet[_PageResponse] = WeakSet()
+
+    async def answer(self, jobs: Jobs, filters: dict[str, Any]) -> Response:
+        """Return the response that one page is.
+
+        Raises:
+            Unavailable: too many readers do not take what they asked for.
+        """
+        try:
+            async with asyncio.timeout(self._room_seconds):
+                await self._reading.acquire()
+                try:
+                    await self._room()
+                except BaseException:
+                    self._reading.release()
+                    raise
+        except TimeoutError:
+            raise Unavailable("too many pages wait for their readers") from None
+        try:
+            response = _PageResponse(await page_body(jobs, filters), self._sent.set)
+            self._in_flight.add(response)
+        finally:
+            self._reading.release()
+        return response
+
+    async def _room(self) -> None:
+        while sum(len(each.body) for each in self._in_flight) >= self._bytes_max:
+            self._sent.clear()
+            await self._sent.wait()
+
+
+class _PageResponse(Response):
+    """Hands a page to the server piece by piece, as fast as it is read."""
+
+    media_type = "application/json"
+
+    def __init__(self, body: bytes, on_sent: Callable[[], None]) -> None:
+        super().__init__(body)
+        self._on_sent = on_sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = bytes(self.body)
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        try:
+            await send({"type": "http.response.start", **start})
+            for at in range(0, len(body), PIECE_BYTES):
+                piece = {
+                    "body": body[at : at + PIECE_BYTES],
+                    "more_body": at + PIECE_BYTES < len(body),
+                }
+                async with asyncio.timeout(PIECE_SECONDS):
+                    await send({"type": "http.response.body", **piece})
+        finally:
+            self.body = b""
+            self._on_sent()
 
 
 async def page_body(jobs: Jobs, filters: dict[str, Any]) -> bytes:

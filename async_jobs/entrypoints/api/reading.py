@@ -46,10 +46,10 @@ async def read_body(
         BodyTooSlow: it did not arrive in time.
     """
     _check_content(request)
-    too_large = BodyTooLarge(f"the body may have at most {bytes_max} bytes")
+    too_large = f"the body may have at most {bytes_max} bytes"
     told = request.headers.get("content-length", "")
     if told.isascii() and told.isdigit() and (len(told) > 18 or int(told) > bytes_max):
-        raise too_large
+        raise BodyTooLarge(too_large)
     pieces, read_bytes = [], 0
     stream: AsyncIterator[bytes] = request.stream()
     try:
@@ -57,7 +57,7 @@ async def read_body(
             async for piece in stream:
                 read_bytes += len(piece)
                 if read_bytes > bytes_max:
-                    raise too_large
+                    raise BodyTooLarge(too_large)
                 pieces.append(piece)
     except TimeoutError:
         raise BodyTooSlow(f"the body has to arrive within {seconds_max:g} seconds") from None

@@ -34,7 +34,7 @@ from async_jobs.entrypoints.api.bodies import (
     requests_of,
     tenant_of,
 )
-from async_jobs.entrypoints.api.paging import page_body
+from async_jobs.entrypoints.api.paging import Pages
 from async_jobs.entrypoints.api.problems import answer_to
 from async_jobs.entrypoints.api.reading import (
     BATCH_BYTES_MAX,
@@ -156,6 +156,7 @@ class _Routes:
         self._job_bytes_max = job_bytes_max
         self._batch_bytes_max = batch_bytes_max
         self._large = asyncio.Semaphore(1)
+        self._pages = Pages()
 
     async def enqueue_job(self, request: Request) -> Response:
         caller = self._caller(request, Scope.ENQUEUE)
@@ -205,8 +206,7 @@ class _Routes:
             filters["tenant_id"] = caller.only_tenant
             if caller.only_tenant is None:
                 raise InvalidJobError("tenant_id", "is required: the token reaches several tenants")
-        body = await page_body(await self._jobs(), filters)
-        return Response(body, media_type="application/json")
+        return await self._pages.answer(await self._jobs(), filters)
 
     async def cancel_job(self, request: Request) -> Response:
         caller = self._caller(request, Scope.OPERATE)
