@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import cast
 
-from async_jobs.application.outcomes import StopRequested, event_of
-from async_jobs.application.registry import Handler, JobContext, JobRegistry
+from async_jobs.application.outcomes import StopRequested, event_of, is_stop
+from async_jobs.application.registry import Handler, JobContext, JobRegistry, running_job
+from async_jobs.application.results import success_with
 from async_jobs.domain import lifecycle
-from async_jobs.domain.bounds import check_result
-from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import Job, JsonValue, copied
 from async_jobs.ports.clock import Chance, Clock
 
@@ -111,7 +110,8 @@ class Attempt:
                 return self.stop_event()
             return lifecycle.Failed("the handler stopped unasked", draw=chance.uniform())
         except (Exception, SystemExit, BaseExceptionGroup) as error:
-            if self.stop_reason in (StopReason.CANCELLED, StopReason.LEASE_LOST):
+            has_stopped = self._cancellation.is_set() and is_stop(error)
+            if has_stopped or self.stop_reason in (StopReason.CANCELLED, StopReason.LEASE_LOST):
                 return self.stop_event()
             return event_of(error, now=clock.now(), draw=chance.uniform())
 
@@ -120,6 +120,7 @@ class Attempt:
         assert self.handler is not None, "an attempt without a handler is never run"
         function = self.handler.function
         context = JobContext.of(self.job, self._cancellation)
+        running_job.set(context)
         # The handler may change what it is given; the job keeps what it was enqueued with.
         payload = self.handler.load(copied(self.job.payload))
         if self.handler.is_async:
@@ -146,11 +147,7 @@ class Attempt:
     def _succeeded(self, result: object) -> lifecycle.JobEvent:
         if result is not None and inspect.isawaitable(result):
             return lifecycle.Rejected("the handler returned an awaitable; declare it async")
-        try:
-            return lifecycle.Succeeded(check_result(result))
-        except InvalidJobError as error:
-            # The work is done; doing it again would bring the same result.
-            return lifecycle.Rejected(f"invalid {error}")
+        return success_with(result)
 
     def stop_event(self) -> lifecycle.JobEvent | None:
         """Return what a stop means for the job; None when the lease is somebody else's."""

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
+from traceback import walk_tb
+from typing import Final
 
 from async_jobs.domain import lifecycle
+
+LEAVES_TOLD_MAX: Final = 3
+FRAMES_MAX: Final = 8
+PLACE_CHARACTERS_MAX: Final = 300
+_BETWEEN: Final = (
+    str(Path(__file__).with_name("attempt.py")),
+    str(Path("concurrent", "futures", "thread.py")),
+)
 
 
 class HandlerOutcome(Exception):
@@ -56,8 +68,13 @@ def _check_seconds(seconds: float) -> None:
 
 
 def event_of(error: BaseException, *, now: datetime, draw: float) -> lifecycle.JobEvent:
-    """Return the event that an exception out of a handler stands for."""
-    match error:
+    """Return the event that an exception out of a handler stands for.
+
+    Of a group, the foremost of what is in it at any depth: a `Reject`, else the longest
+    `RetryAfter`, else any other exception, else the longest `Snooze`. So nothing that failed goes
+    uncharged because something else was not ready.
+    """
+    match _foremost(error):
         case Snooze(seconds=seconds):
             return lifecycle.Snoozed(now + timedelta(seconds=seconds))
         case Reject(reason=reason):
@@ -66,13 +83,77 @@ def event_of(error: BaseException, *, now: datetime, draw: float) -> lifecycle.J
             delay = timedelta(seconds=seconds)
             return lifecycle.Failed(_text(reason), retry_after=delay, draw=draw)
         case _:
-            return lifecycle.Failed(describe(error), draw=draw)
+            return lifecycle.Failed(describe(error), draw=draw, places=places_of(error))
+
+
+def is_stop(error: BaseException) -> bool:
+    """Tell whether an exception says nothing but that a handler noticed that it should stop."""
+    return all(isinstance(each, StopRequested | CancelledError) for each in _leaves(error))
+
+
+def _foremost(error: BaseException) -> BaseException:
+    leaves = _leaves(error)
+    for each in leaves:
+        if isinstance(each, Reject):
+            return each
+    retries = [each for each in leaves if isinstance(each, RetryAfter)]
+    snoozes = [each for each in leaves if isinstance(each, Snooze)]
+    if retries or len(snoozes) == len(leaves):
+        return max(retries or snoozes, key=lambda each: each.seconds)
+    return error
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """Return what is in a group and in the groups in it, in order; what is no group is alone."""
+    leaves: list[BaseException] = []
+    ahead = [error]
+    while ahead:
+        each = ahead.pop()
+        if isinstance(each, BaseExceptionGroup):
+            ahead += reversed(each.exceptions)
+        else:
+            leaves.append(each)
+    return leaves
 
 
 def describe(error: BaseException) -> str:
-    """Return an error as `Type: message`, for a job's history."""
+    """Return an error as `Type: message`, for a job's history; of a group, what is in it too."""
     name, text = type(error).__name__, _text(error)
-    return f"{name}: {text}" if text else name
+    told = f"{name}: {text}" if text else name
+    if not isinstance(error, BaseExceptionGroup):
+        return told
+    leaves = _leaves(error)
+    more = f"; and {len(leaves) - LEAVES_TOLD_MAX} more" if len(leaves) > LEAVES_TOLD_MAX else ""
+    return f"{told}: {'; '.join(map(describe, leaves[:LEAVES_TOLD_MAX]))}{more}"
+
+
+def places_of(error: BaseException) -> tuple[str, ...]:
+    """Return where an error came from, innermost first: files, lines and functions, no values.
+
+    Then the same of what is in it, if it is a group, and of what caused it, each by its type.
+    """
+    places = _frames(error)
+    for each in _leaves(error)[:LEAVES_TOLD_MAX]:
+        if each is not error:
+            places += _headed(f"{type(each).__name__} in the group", each)
+        cause = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+        if cause is not None and cause is not error:
+            places += _headed(f"caused by {type(cause).__name__}", cause)
+    return tuple(place[:PLACE_CHARACTERS_MAX] for place in places)
+
+
+def _headed(heading: str, error: BaseException) -> list[str]:
+    frames = _frames(error)
+    return [f"{heading}, {frames[0]}", *frames[1:]] if frames else [heading]
+
+
+def _frames(error: BaseException) -> list[str]:
+    codes = [(frame.f_code, line) for frame, line in walk_tb(error.__traceback__)]
+    # What lies between the worker and the handler is ours, and the same for all.
+    while codes and codes[0][0].co_filename.endswith(_BETWEEN):
+        del codes[0]
+    codes = codes[: -FRAMES_MAX - 1 : -1]
+    return [f"{code.co_filename}:{line} in {code.co_qualname}" for code, line in codes]
 
 
 def _text(value: object) -> str:

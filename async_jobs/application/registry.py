@@ -8,6 +8,7 @@ import threading
 import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -38,8 +39,8 @@ class Cancellation(Protocol):
 class JobContext:
     """What a handler knows of its job.
 
-    An attempt may be executed more than once in part: after a crash the job runs again. Use
-    `idempotency_key` towards systems that can drop repetitions.
+    A job may be executed more than once, wholly or in part: after a crash it runs again. Hand
+    `idempotency_key` to systems that can drop repetitions.
     """
 
     job_id: UUID
@@ -56,7 +57,12 @@ class JobContext:
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every execution of one lease, and different for any other."""
+        """The job's: the same for all its attempts, and after an operator's retry."""
+        return str(self.job_id)
+
+    @property
+    def execution_key(self) -> str:
+        """Names this attempt on this lease; any other has another. To tell executions apart."""
         return f"{self.job_id}:{self.attempt}:{self.lease_seq}"
 
     @property
@@ -88,6 +94,10 @@ class JobContext:
             cancellation=cancellation,
         )
         return context
+
+
+running_job: ContextVar[JobContext | None] = ContextVar("running_job", default=None)
+"""Whose handler runs in this context: for lines of a log, for example."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,11 +152,13 @@ class JobRegistry:
         The function takes a `JobContext` and the payload. When the payload parameter is
         annotated with anything but a plain mapping, pydantic validates the payload into it
         first. An `async def` is awaited, a plain `def` runs in a thread. What it returns
-        (JSON of at most 64 KiB, or None) becomes the job's result.
+        becomes the job's result: JSON of at most 64 KiB, None, or what pydantic makes JSON of.
+        A result that cannot be kept is left out, which is told; the job has succeeded.
 
         Raises:
             HandlerExistsError: `type` has a handler already.
-            ConfigurationError: the function does not take two positional arguments.
+            ConfigurationError: the function does not take two positional arguments, or is a
+                generator.
         """
 
         def register(function: HandlerFunction) -> HandlerFunction:
@@ -164,6 +176,10 @@ class JobRegistry:
             raise HandlerExistsError(f"the job type {type!r} has a handler already")
         if timeout_seconds is not None and not timeout_seconds > 0:
             raise ConfigurationError(f"handler {type!r}: timeout_seconds must be above 0")
+        if _is_generator(function):
+            raise ConfigurationError(
+                f"handler {type!r}: must return its result; with `yield` in it, it would never run"
+            )
         self._handlers[type] = Handler(
             type=type,
             function=function,
@@ -213,6 +229,18 @@ def _is_async(function: Callable[..., Any]) -> bool:
         inspect.iscoroutinefunction(each)
         for outer in (function, inspect.unwrap(_whole(function)))
         for each in (_whole(outer), getattr(_whole(outer), "__call__", None))  # noqa: B004
+    )
+
+
+def _is_generator(function: Callable[..., Any]) -> bool:
+    """Tell whether calling the function only makes a generator, and runs nothing.
+
+    What wraps a generator function may well run it.
+    """
+    whole = _whole(function)
+    return any(
+        inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each)
+        for each in (whole, getattr(whole, "__call__", None))  # noqa: B004
     )
 
 

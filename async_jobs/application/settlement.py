@@ -138,8 +138,11 @@ class Settler:
         succeeded = await self._patiently(lambda: self._store.succeed(successes, now=now), outcomes)
         if succeeded is None:
             succeeded = frozenset()
-        if self._telemetry.wants(JobSucceeded):
-            for attempt, event in (outcomes[id] for id, _, _ in successes if id in succeeded):
+        all_are_told = self._telemetry.wants(JobSucceeded)
+        for id, _, result in successes:
+            # A result that was left out has something in its place, and is always told.
+            if (all_are_told or result is not None) and id in succeeded:
+                attempt, event = outcomes[id]
                 # What is told of a success does not change with it, so that one job is enough.
                 self._tell(attempt.job, event, attempt.job, now)
         if len(succeeded) == len(successes):
@@ -202,7 +205,7 @@ class Settler:
 
     def _drop(self, job: Job, event: lifecycle.JobEvent) -> None:
         ids = job_ids(job, at=self._clock.now())
-        self._telemetry.record(StaleOutcomeDropped(event=type(event).__name__, **ids))
+        self._telemetry.record(StaleOutcomeDropped(outcome=type(event).__name__, **ids))
 
 
 def _holds_lease(job: Job, clock: Clock) -> bool:

@@ -297,7 +297,7 @@ class Worker:
             attempt.settled = True
             self._renewals.discard(attempt)
             ids = job_ids(attempt.job, at=self._clock.now())
-            self._telemetry.record(StaleOutcomeDropped(event="none", **ids))
+            self._telemetry.record(StaleOutcomeDropped(outcome="none", **ids))
 
     def _settled(self, attempt: Attempt) -> None:
         self._renewals.discard(attempt)

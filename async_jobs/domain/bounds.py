@@ -12,7 +12,7 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import cast
+from typing import TypeAlias, cast
 
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import JsonValue, Payload
@@ -29,6 +29,8 @@ HEADER_CHARACTERS_MAX = 1_024
 RUN_AT_AHEAD_MAX = timedelta(days=366)
 PRIORITY_MIN, PRIORITY_MAX = -(2**15), 2**15 - 1
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
+Places: TypeAlias = tuple[str, ...]
+"""Where in the code something happened, innermost first: files, lines and functions, no values."""
 # The longest that JSON makes of a character (an escape), a number, and true, false or null.
 _CHARACTER_BYTES, _NUMBER_BYTES, _CONSTANT_BYTES = 6, 25, 5
 # Made once: `json.dumps` makes one for every value.
@@ -212,10 +214,19 @@ def _check_integer(field: str, value: object, low: int, high: int) -> int:
     return value
 
 
-def bounded_error(text: str) -> str:
+def bounded_error(text: str, places: Places = ()) -> str:
     """Return an error text that can be stored: cut to 2,000 characters, unstorable ones replaced.
 
-    An error is cut rather than refused, because refusing it would lose the outcome it tells of.
+    Each place in the code has a line below it. They have half of that room at most, and those that
+    come first are kept. An error is cut rather than refused, because refusing it would lose the
+    outcome it tells of.
     """
-    cut = text if len(text) <= ERROR_CHARACTERS_MAX else text[: ERROR_CHARACTERS_MAX - 1] + "…"
-    return cut.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    lines, left = "", ERROR_CHARACTERS_MAX // 2
+    for line in (f"\n  at {place}" for place in places):
+        left -= len(line)
+        if left < 0:
+            break
+        lines += line
+    room = ERROR_CHARACTERS_MAX - len(lines)
+    cut = text if len(text) <= room else text[: room - 1] + "…"
+    return (cut + lines).replace("\0", "\ufffd").encode("utf-8", "replace").decode()

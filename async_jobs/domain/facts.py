@@ -13,6 +13,7 @@ from typing import TypeAlias, TypedDict
 from uuid import UUID
 
 from async_jobs.domain import lifecycle
+from async_jobs.domain.bounds import Places
 from async_jobs.domain.deadline import is_late, lateness
 from async_jobs.domain.job import Job, JobStatus
 
@@ -91,11 +92,19 @@ class JobSucceeded(JobFact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResultLeftOut(JobFact):
+    """A job succeeded, and what its handler returned cannot be kept."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobFailed(JobFact):
     """An attempt failed or died with its worker; another one will follow at `retry_at`."""
 
     error: str
     retry_at: datetime
+    places: Places = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +112,7 @@ class JobDied(JobFact):
     """The job will not be tried again unless an operator retries it."""
 
     error: str
+    places: Places = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +154,7 @@ class LeaseExpired(JobFact):
 class StaleOutcomeDropped(JobFact):
     """An outcome came after its lease was lost; it changed nothing."""
 
-    event: str
+    outcome: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,11 +224,13 @@ def tell(
             told: list[JobFact] = [JobHandOffFailed(error=error, **about.ids)]
         case lifecycle.Claimed(worker_id):
             told = about.started(worker_id, wanted)
-        case lifecycle.Succeeded():
-            told = []
+        case lifecycle.Succeeded(left_out=problem):
+            told = [ResultLeftOut(problem=problem, **about.ids)] if problem else []
             if wanted(JobSucceeded):
                 told.append(JobSucceeded(ran_for=about.ran_for, **about.ids))
-        case lifecycle.Failed() | lifecycle.Rejected():
+        case lifecycle.Failed(places=places):
+            told = about.failed(places)
+        case lifecycle.Rejected():
             told = about.failed()
         case lifecycle.Snoozed():
             told = [JobSnoozed(until=after.run_at, **about.ids)]
@@ -279,13 +291,14 @@ class _About:
         worker_id, crashes = self._before.worker_id, self._after.crashes
         return LeaseExpired(claimed=claimed, worker_id=worker_id, crashes=crashes, **self.ids)
 
-    def failed(self) -> list[JobFact]:
+    def failed(self, places: Places = ()) -> list[JobFact]:
         error = self._after.last_error or ""
         match self._after.status:
             case JobStatus.DEAD:
-                return [JobDied(error=error, **self.ids)]
+                return [JobDied(error=error, places=places, **self.ids)]
             case JobStatus.PENDING:
-                return [JobFailed(error=error, retry_at=self._after.run_at, **self.ids)]
+                retry_at = self._after.run_at
+                return [JobFailed(error=error, retry_at=retry_at, places=places, **self.ids)]
             case _:
                 return []
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias, cast
 
-from async_jobs.domain.bounds import ERRORS_KEPT_MAX, RUN_AT_AHEAD_MAX, bounded_error
+from async_jobs.domain.bounds import ERRORS_KEPT_MAX, RUN_AT_AHEAD_MAX, Places, bounded_error
 from async_jobs.domain.crashes import crash_error, is_hopeless
 from async_jobs.domain.deadline import DEADLINE_MISSED, deadline_of, is_late
 from async_jobs.domain.errors import IllegalTransition
@@ -59,18 +59,20 @@ class Renewed:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The handler returned `result`."""
+    """The handler returned `result`; `left_out` says why that is not what it returned."""
 
     result: JsonValue = None
+    left_out: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The handler failed. `draw` in [0, 1) is the chance that the backoff's jitter uses."""
+    """The handler failed, at `places` in the code. `draw` in [0, 1) is the jitter's chance."""
 
     error: str
     retry_after: timedelta | None = None
     draw: float = 0.0
+    places: Places = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,7 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class LeaseExpired:
-    """The lease ran out. A claimed one is a crash, unless it is known that the job only `waited`;
-    the attempt is refunded. `draw` as in `Failed`."""
+    """The lease ran out: a crash if it was claimed and the job has not only `waited`. Refunded."""
 
     draw: float = 0.0
     waited: bool = False
@@ -310,7 +311,7 @@ def _succeeded(job: Job, event: Succeeded, now: datetime) -> Job:
 
 
 def _failed(job: Job, event: Failed, now: datetime) -> Job:
-    history = _recorded(job, bounded_error(event.error), now)
+    history = _recorded(job, bounded_error(event.error), now, event.places)
     if job.attempts >= job.max_attempts:
         return _finished(job, now, _DEAD, **history)
     wish = event.retry_after
@@ -322,9 +323,9 @@ def _rejected(job: Job, event: Rejected, now: datetime) -> Job:
     return _finished(job, now, _DEAD, **_recorded(job, bounded_error(event.error), now))
 
 
-def _recorded(job: Job, error: str, now: datetime, **changes: Any) -> dict[str, Any]:
-    failure = AttemptError(attempt=job.attempts, at=now, error=error)
-    return {"last_error": error, "errors": (*job.errors, failure)[-ERRORS_KEPT_MAX:], **changes}
+def _recorded(job: Job, error: str, now: datetime, at: Places = (), **also: Any) -> dict[str, Any]:
+    failure = AttemptError(attempt=job.attempts, at=now, error=bounded_error(error, at))
+    return {"last_error": error, "errors": (*job.errors, failure)[-ERRORS_KEPT_MAX:], **also}
 
 
 def _snoozed(job: Job, event: Snoozed, now: datetime) -> Job:
@@ -414,8 +415,7 @@ _APPLY = cast(
 
 # --- Compare and set -------------------------------------------------------------------------
 
-# These two are about the end of the lease itself, so the end they know must still stand: a
-# renewal that was committed in between must win over the reaper that read before it.
+# About the lease's end, which must still stand: a renewal wins over a reaper that read before it.
 _FENCED_BY_LEASE_END = frozenset({Renewed, LeaseExpired})
 
 

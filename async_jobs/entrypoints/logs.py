@@ -8,6 +8,8 @@ from enum import StrEnum
 
 import structlog
 
+from async_jobs.application.registry import running_job
+
 
 class LogFormat(StrEnum):
     """How log lines look."""
@@ -25,20 +27,43 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+OURS = "async_jobs"
 # What they tell at level info is one line a request, or what our own programs tell already.
 CHATTY = ("httpx", "uvicorn")
 
 
 def set_up_logging(level: LogLevel, log_format: LogFormat) -> logging.Logger:
-    """Send all logging to standard error in one format; returns the package's logger.
+    """Send all logging to standard error in one format; returns the programs' own logger.
 
-    Stack traces, our own and those of other packages, are for the level debug; above it an
-    exception is told in one line.
+    That one is no part of the tree of loggers, so that a module of handlers that sets up logging
+    for itself, and disables all loggers there are, does not silence the program it runs in.
+    Everything else in the tree is the application's to change.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(level, log_format))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    chosen = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(max(logging.INFO, chosen))
+    for chatty in CHATTY:
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, chosen))
+    logging.getLogger(OURS).setLevel(chosen)
+    logger = logging.Logger(OURS, chosen)  # noqa: LOG001 - apart from the tree, on purpose
+    logger.addHandler(handler)
+    return logger
+
+
+def formatter(level: LogLevel, log_format: LogFormat) -> logging.Formatter:
+    """Return what makes a line of a record.
+
+    Our own stack traces are for the level debug; above it an exception of ours is told in one
+    line. Those of applications are theirs, and stay.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _with_job,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     if log_format is LogFormat.JSON:
@@ -57,28 +82,40 @@ def set_up_logging(level: LogLevel, log_format: LogFormat) -> logging.Logger:
         ]
     if level is not LogLevel.DEBUG:
         rendering.insert(0, _without_stack_trace)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
-        )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    chosen = logging.getLevelNamesMapping()[level.upper()]
-    root.setLevel(max(logging.INFO, chosen))
-    for chatty in CHATTY:
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, chosen))
-    logger = logging.getLogger("async_jobs")
-    logger.setLevel(chosen)
-    return logger
+
+
+def enable_our_loggers() -> None:
+    """Undo what `disable_existing_loggers` of an application's logging did to this package's."""
+    for name, each in logging.root.manager.loggerDict.items():
+        if isinstance(each, logging.Logger) and _is_ours(name):
+            each.disabled = False
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] in {OURS, *CHATTY}
+
+
+def _with_job(
+    logger: object, name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Say of a line that a handler wrote whose job it was running."""
+    job = running_job.get()
+    if job is not None:
+        for key, value in (("job_id", job.job_id), ("type", job.type), ("attempt", job.attempt)):
+            event.setdefault(key, value)
+    return event
 
 
 def _without_stack_trace(
     logger: object, name: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Replace an exception's stack trace by its kind and its text."""
+    """Replace the stack trace of an exception of ours by its kind and its text."""
+    if not _is_ours(str(event.get("logger"))):
+        return event
     match event.pop("exc_info", None):
         case (_, BaseException() as error, _):
             event["problem"] = f"{type(error).__name__}: {error}"

@@ -20,6 +20,7 @@ from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import Container, migrate, opened
 from async_jobs.entrypoints.garbage import collecting_by_size
 from async_jobs.entrypoints.health import serving_health
+from async_jobs.entrypoints.logs import enable_our_loggers
 from async_jobs.entrypoints.loops import check_use_cases, listening, schedule
 from async_jobs.entrypoints.serving import serving
 
@@ -279,6 +280,7 @@ def load_handlers(modules: Iterable[str]) -> JobRegistry:
                 f"ASYNC_JOBS_HANDLERS_MODULE: {name!r} cannot be imported:"
                 f" {type(error).__name__}: {error}"
             ) from error
+    enable_our_loggers()
     if not job_registry.types:
         raise ConfigurationError(
             f"no handlers: importing {', '.join(names)} registered none; decorate them with"

@@ -64,9 +64,8 @@ class Delivery:
     """One message to one recipient. Its repr names neither the recipient nor the content.
 
     Attributes:
-        idempotency_key: the same for every execution of one lease; new for each attempt.
-        job_id: the same for all attempts; what a far side that must never deliver twice
-            should drop repetitions by.
+        idempotency_key: the same for all attempts: what a far side that must never deliver
+            twice should drop repetitions by.
         attempt: 1 for the first.
         recipient: an address for e-mails, else the id of a user.
         subject: of e-mails only.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.queue import MemoryJobQueue
@@ -11,8 +14,9 @@ from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.application.outcomes import HandlerOutcome
 from async_jobs.application.presence import Identity
-from async_jobs.application.registry import JobRegistry, job_registry
+from async_jobs.application.registry import Handler, JobContext, JobRegistry, job_registry
 from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
@@ -26,6 +30,51 @@ from async_jobs.testing.clocks import ManualChance, ManualClock
 AnyFact = TypeVar("AnyFact", bound=Fact)
 
 ROUNDS_MAX = 100_000
+
+
+class _Watched(JobRegistry):
+    """A registry's handlers, whose errors are kept as well."""
+
+    def __init__(self, registry: JobRegistry) -> None:
+        super().__init__()
+        self._registry = registry
+        self.errors: list[Exception] = []
+
+    def get(self, type: str) -> Handler | None:
+        """See `JobRegistry`; what was registered meanwhile is there."""
+        handler = self._registry.get(type)
+        if handler is None:
+            return None
+        call = self._awaited if handler.is_async else self._called
+        return replace(handler, function=partial(call, handler.function))
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except HandlerOutcome:
+            raise
+        except Exception as error:
+            self.errors.append(error)
+            raise
+
+    def _called(self, function: Callable[..., Any], context: JobContext, payload: Any) -> Any:
+        with self._kept():
+            return function(context, payload)
+
+    async def _awaited(
+        self, function: Callable[..., Any], context: JobContext, payload: Any
+    ) -> Any:
+        with self._kept():
+            return await function(context, payload)
+
+    def check(self) -> None:
+        """Raise what was kept, if anything."""
+        errors, self.errors = self.errors, []
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise ExceptionGroup("several handlers failed", errors)
 
 
 class MemorySystem:
@@ -55,6 +104,7 @@ class MemorySystem:
                 RowUnreadable(at=clock.now(), job_id=job_id, problem=problem)
             )
         )
+        self._handlers = _Watched(registry)
         self._queues: dict[str, MemoryJobQueue] = {}
         self.workers = workers = MemoryWorkers()
         signal = MemorySignal(clock=clock)
@@ -85,7 +135,7 @@ class MemorySystem:
             Identity(worker_id="worker-1"),
             self.store,
             [self.queue(name) for name in sorted(names)],
-            registry,
+            self._handlers,
             clock=clock,
             chance=chance,
             signal=signal,
@@ -100,20 +150,27 @@ class MemorySystem:
             self._queues[name] = MemoryJobQueue(name, clock=self.clock)
         return self._queues[name]
 
-    async def run_until_idle(self) -> int:
+    async def run_until_idle(self, *, raise_errors: bool = False) -> int:
         """Schedule and execute until nothing more is due; returns how many attempts ran.
 
         The clock does not move. A job that waits for its backoff or its `run_at` is not due:
         advance the clock and call this again.
 
+        Args:
+            raise_errors: raise what handlers raised, but for outcomes like `Reject`, once the
+                round in which they did has ended: the error itself, or a group of several.
+
         Raises:
             RuntimeError: the jobs never come to rest, e.g. one snoozes for zero seconds.
         """
         ran = 0
+        self._handlers.errors.clear()
         for _ in range(ROUNDS_MAX):
             tick = await self.scheduler.tick()
             ran_now = await self.worker.step()
             ran += ran_now
+            if raise_errors:
+                self._handlers.check()
             if tick.idle and not ran_now:
                 return ran
         raise RuntimeError(f"the jobs did not come to rest within {ROUNDS_MAX} rounds")

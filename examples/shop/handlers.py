@@ -45,7 +45,7 @@ async def send_receipt(ctx: JobContext, payload: Receipt) -> dict[str, str]:
             # and before its outcome is written, and then the job runs again.
             key=f"receipt/{payload.order_id}",
             # The same for all executions of one lease and new for each attempt.
-            sent_as=ctx.idempotency_key,
+            sent_as=ctx.execution_key,
             recipient=order["email"],
             body=f"{order['quantity']} x {order['sku']}: {order['total_cents'] / 100:.2f}",
         )

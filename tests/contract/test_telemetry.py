@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import json
 import logging
+import re
 
 import pytest
 
 from async_jobs.adapters.telemetry.logs import LogTelemetry
+from async_jobs.domain.facts import Fact
+from async_jobs.entrypoints.logs import LogFormat, LogLevel, formatter
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.testing.builders import RecordingTelemetry
 from async_jobs.testing.contracts import TelemetryContract
-from async_jobs.testing.contracts.telemetry import Emitted
+from async_jobs.testing.contracts.telemetry import Emitted, every_fact
 
 
 def logger_to(handler: logging.Handler) -> logging.Logger:
@@ -67,3 +72,16 @@ class TestRecordingTelemetry(TelemetryContract):
     @pytest.fixture
     def emitted(self) -> Emitted:
         return lambda: ""  # nothing leaves through it
+
+
+@pytest.mark.parametrize("fact", every_fact("text"), ids=lambda fact: type(fact).__name__)
+def test_a_log_line_keeps_its_name(fact: Fact) -> None:
+    """No field takes the place of what says what happened."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(formatter(LogLevel.DEBUG, LogFormat.JSON))
+
+    LogTelemetry(logger_to(handler)).record(fact)
+
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(fact).__name__).lower()
+    assert json.loads(written.getvalue())["event"] == name

@@ -92,6 +92,14 @@ async def reject(context: JobContext, payload: Payload) -> None:
         raise Reject("no attempt will do")
 
 
+@job_registry.handler("log_an_exception")
+async def log_an_exception(context: JobContext, payload: Payload) -> None:
+    try:
+        raise RuntimeError("caught")
+    except RuntimeError:
+        logging.getLogger("an_application").exception("something went wrong")
+
+
 @job_registry.handler("end_the_process")
 async def end_the_process(context: JobContext, payload: Payload) -> None:
     with _recorded(context):

@@ -28,6 +28,7 @@ from async_jobs import (
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.domain.crashes import CRASHES_MAX
+from tests.integration import handlers_for_tests as handlers
 from tests.integration.harness import answer, eventually, free_port
 from tests.integration.systems import SETTINGS, System, a_system, is_once
 
@@ -204,6 +205,43 @@ async def test_a_second_sigterm_exits_at_once(system: System) -> None:
     worker.terminate()
 
     assert await worker.ended(seconds=30) == 128 + 15
+
+
+# --- what is logged -----------------------------------------------------------------------------
+
+
+async def test_an_application_that_sets_up_logging_mutes_nobody(system: System) -> None:
+    """The worker's lines stay, in its format, and the application's are in the application's."""
+    await system.enqueue("fail", max_attempts=1)
+    await system.enqueue("log_something")
+    system.scheduler()
+    worker = system.worker("--handlers", "tests.integration.handlers_with_logging")
+    await system.become(succeeded=1, dead=1)
+    worker.terminate()
+    code = await worker.ended()
+
+    assert code == 0
+    (died,) = worker.logged("job_died")
+    assert (died["type"], died["error"], died["logger"]) == ("fail", "RuntimeError", "async_jobs")
+    (place,) = died["places"]
+    assert place.startswith(f"{handlers.__file__}:")
+    assert place.endswith(" in fail")
+    assert worker.logged("own") == [{"event": "own", "text": "something", "logger": "shop"}]
+    assert worker.logged("worker_started")
+    assert worker.logged("worker_stopped")
+
+
+async def test_what_a_handler_logs_names_its_job_and_keeps_its_traceback(system: System) -> None:
+    """At any level: it is the application's."""
+    (job_id,) = await system.enqueue("log_an_exception")
+    system.scheduler()
+    worker = system.worker("--log-level", "info")
+    await system.become(succeeded=1)
+    await worker.has_logged("something went wrong")
+
+    (line,) = worker.logged("something went wrong")
+    assert line["exception"].startswith("Traceback (most recent call last):")
+    assert (line["job_id"], line["attempt"]) == (str(job_id), 1)
 
 
 # --- side by side -------------------------------------------------------------------------------

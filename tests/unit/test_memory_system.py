@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 
-from async_jobs.application.outcomes import RetryAfter, Snooze
+from async_jobs.application.outcomes import Reject, RetryAfter, Snooze
 from async_jobs.application.registry import JobContext, JobRegistry, job_registry
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import InvalidJobError, QuotaExceededError
-from async_jobs.domain.facts import JobEnqueued, JobStarted, JobSucceeded, RowUnreadable
+from async_jobs.domain.facts import (
+    JobEnqueued,
+    JobFailed,
+    JobStarted,
+    JobSucceeded,
+    ResultLeftOut,
+    RowUnreadable,
+)
 from async_jobs.domain.job import EnqueueJobRequest, JobStatus
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.testing import MemorySystem, SimpleLimits, memory_system
@@ -46,6 +53,67 @@ def greeting(registry: JobRegistry) -> list[str]:
 
 
 # --- Running ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_what_a_handler_raises_can_be_raised(
+    async_jobs: MemorySystem, is_async: bool
+) -> None:
+    """The error itself with its traceback; only if it is asked for, and no outcome."""
+
+    def sync_greet(ctx: JobContext, payload: dict[str, Any]) -> None:
+        if payload["to"] == "nobody":
+            raise Reject("there is nobody")
+        raise KeyError(payload["to"])
+
+    async def greet(ctx: JobContext, payload: dict[str, Any]) -> None:
+        sync_greet(ctx, payload)
+
+    async_jobs.registry.register("greet", greet if is_async else sync_greet)
+    await async_jobs.service.enqueue(request())
+    await async_jobs.service.enqueue(request(payload={"to": "nobody"}))
+
+    with pytest.raises(KeyError, match="Ada"):
+        await async_jobs.run_until_idle(raise_errors=True)
+    await async_jobs.service.enqueue_many([request(), request()])
+    assert await async_jobs.run_until_idle() == 2
+    await async_jobs.service.enqueue_many([request(), request()])
+    with pytest.raises(ExceptionGroup, match="several handlers failed"):
+        await async_jobs.run_until_idle(raise_errors=True)
+
+
+async def test_a_failure_is_told_with_its_places(async_jobs: MemorySystem) -> None:
+    """In the job's record, and without the text in what is told."""
+
+    @async_jobs.registry.handler("greet")
+    async def greet(ctx: JobContext, payload: dict[str, Any]) -> None:
+        raise KeyError(payload["to"])
+
+    enqueued = await async_jobs.service.enqueue(request())
+    await async_jobs.run_until_idle()
+
+    job = await async_jobs.service.get_job(enqueued.job_id)
+    (fact,) = async_jobs.telemetry.of(JobFailed)
+    assert job.last_error == "KeyError: 'Ada'"
+    assert job.errors[0].error.startswith(f"KeyError: 'Ada'\n  at {__file__}:")
+    assert fact.places[0] in job.errors[0].error
+    assert "Ada" not in "".join(fact.places)
+
+
+async def test_a_result_that_is_left_out_is_told(async_jobs: MemorySystem) -> None:
+    """The job has succeeded."""
+
+    @async_jobs.registry.handler("greet")
+    async def greet(ctx: JobContext, payload: dict[str, Any]) -> object:
+        return object()
+
+    enqueued = await async_jobs.service.enqueue(request())
+    await async_jobs.run_until_idle()
+
+    job = await async_jobs.service.get_job(enqueued.job_id)
+    (fact,) = async_jobs.telemetry.of(ResultLeftOut)
+    assert job.status is JobStatus.SUCCEEDED
+    assert job.result == {"result_left_out": fact.problem}
 
 
 async def test_what_was_enqueued_runs(async_jobs: MemorySystem) -> None:

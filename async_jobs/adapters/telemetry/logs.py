@@ -17,12 +17,13 @@ _KIND = re.compile(r"[A-Za-z_][\w.]{0,79}(?=: )|lease expired|deadline_missed|ti
 
 _LEVELS: Mapping[type[facts.Fact], int] = {
     facts.JobsPurged: logging.INFO,
-    facts.JobFailed: logging.INFO,
     facts.JobCancelled: logging.INFO,
     facts.JobRetried: logging.INFO,
     facts.DeadlineMissed: logging.INFO,
     facts.StaleOutcomeDropped: logging.INFO,
+    facts.JobFailed: logging.WARNING,
     facts.JobDied: logging.WARNING,
+    facts.ResultLeftOut: logging.WARNING,
     facts.JobHandOffFailed: logging.WARNING,
     facts.LeaseExpired: logging.WARNING,
     facts.PoisonDropped: logging.WARNING,
@@ -37,8 +38,8 @@ _LEVELS: Mapping[type[facts.Fact], int] = {
 class LogTelemetry:
     """Implements `Telemetry`: one record a fact, its name as the message, its fields as extras.
 
-    Of an error only the kind is logged. Its text comes from a handler and may quote the
-    payload; it is kept with the job, where access is controlled.
+    Of an error only the kind is logged, and its places in the code. Its text comes from a handler
+    and may quote the payload; it is kept with the job, where access is controlled.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -62,7 +63,8 @@ def _snake(name: str) -> str:
 
 
 def _extras(fact: facts.Fact) -> dict[str, object]:
-    return {each.name: _told(each.name, getattr(fact, each.name)) for each in fields(fact)}
+    told = {each.name: _told(each.name, getattr(fact, each.name)) for each in fields(fact)}
+    return {name: value for name, value in told.items() if value != ()}
 
 
 def _kind(error: str) -> str:
@@ -78,6 +80,8 @@ def _told(name: str, value: object) -> object:
             return round(value.total_seconds(), 6)
         case UUID():
             return str(value)
+        case tuple():
+            return [str(each) for each in value] or ()
         case str() if name == "error":
             return _kind(value)
         case _:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, model_serializer
 
 from async_jobs.application.attempt import Attempt, StopReason
 from async_jobs.application.outcomes import Reject, RetryAfter, Snooze, StopRequested
@@ -202,21 +208,76 @@ async def test_what_a_handler_returns_is_the_result(
     assert await run.of(handler if is_async else sync_handler) == Succeeded(result)
 
 
+class Colour(StrEnum):
+    RED = "red"
+
+
+@dataclass
+class Parcel:
+    weight: Decimal
+    colours: tuple[Colour, ...]
+
+
 @pytest.mark.parametrize(
-    "result",
-    [NOW, {"at": NOW}, float("nan"), {1: "one"}, ("a", "tuple"), "x" * 100_000, "\ud800"],
-    ids=["a datetime", "inside", "NaN", "a key", "a tuple", "too long", "a surrogate"],
+    ("result", "kept"),
+    [
+        (NOW, "2030-01-01T12:00:00Z"),
+        ({"at": [NOW]}, {"at": ["2030-01-01T12:00:00Z"]}),
+        ({1: "one"}, {"1": "one"}),
+        (("a", "tuple"), ["a", "tuple"]),
+        (UUID(int=7), str(UUID(int=7))),
+        (Letter(to="Ada"), {"to": "Ada", "copies": 1}),
+        (Parcel(Decimal("1.50"), (Colour.RED,)), {"weight": "1.50", "colours": ["red"]}),
+        (defaultdict(list, {"a": [1]}), {"a": [1]}),
+        ({"only"}, ["only"]),
+    ],
+    ids=lambda value: type(value).__name__,
 )
-async def test_a_result_that_is_no_json_ends_the_job(run: Attempts, result: Any) -> None:
-    """The work is done; doing it again would bring the same result."""
+async def test_a_result_is_converted_as_an_answer_would_be(
+    run: Attempts, result: Any, kept: Any
+) -> None:
+    """Handlers return what endpoints return."""
+
+    async def handler(ctx: JobContext, payload: Any) -> Any:
+        return result
+
+    assert await run.of(handler) == Succeeded(kept)
+
+
+class Unwilling(BaseModel):
+    @model_serializer
+    def refuse(self) -> str:
+        raise RuntimeError("hunter2")
+
+
+@pytest.mark.parametrize(
+    ("result", "problem"),
+    [
+        ({"a": float("nan")}, "result.a: must be a finite number"),
+        ("x" * 100_000, "100002 bytes encoded; 65536 are allowed"),
+        ({"k": "\ud800"}, "result.k: must not hold a lone surrogate"),
+        (object(), "must be a JSON value"),
+        (2**70, "must fit into 64 bits"),
+        (Unwilling(), "must be a JSON value"),
+        ({"a": [itertools.count()]}, "must be a JSON value, not count"),
+        ((each for each in [1]), "not generator"),
+    ],
+    ids=range(8),
+)
+async def test_a_result_that_cannot_be_kept_is_left_out(
+    run: Attempts, result: Any, problem: str
+) -> None:
+    """The work is done: doing it again would bring the same result, so the job has succeeded."""
 
     async def handler(ctx: JobContext, payload: Any) -> Any:
         return result
 
     event = await run.of(handler)
 
-    assert isinstance(event, Rejected)
-    assert event.error.startswith("invalid result")
+    assert isinstance(event, Succeeded)
+    assert problem in event.left_out
+    assert event.result == {"result_left_out": event.left_out}
+    assert "hunter2" not in event.left_out
 
 
 async def test_an_awaitable_is_no_result(run: Attempts) -> None:
@@ -294,6 +355,44 @@ async def test_whatever_a_handler_raises_is_an_outcome(
     assert isinstance(event, event_type)
     assert isinstance(event.error, str)
     assert text in event.error
+
+
+@each_kind
+async def test_a_failure_tells_its_places(
+    run: Attempts, kind: Callable[[BaseException], Callable[..., Any]]
+) -> None:
+    """From where it was raised out to the handler, and nothing of the worker."""
+    event = await run.of(kind(ValueError("boom")))
+
+    assert isinstance(event, Failed)
+    (place,) = event.places
+    assert place.startswith(f"{__file__}:")
+    assert place.endswith("<locals>.handler")
+
+
+async def test_an_outcome_out_of_a_task_group_is_that_outcome(run: Attempts) -> None:
+    """Task groups wrap whatever is raised in them."""
+
+    async def handler(ctx: JobContext, payload: Any) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(async_boom(Reject("no such address"))(ctx, payload))
+
+    assert await run.of(handler) == Rejected("no such address")
+
+
+async def test_a_stop_noticed_within_a_group_is_that_stop(run: Attempts) -> None:
+    """The job is given back, uncharged."""
+
+    def handler(ctx: JobContext, payload: Any) -> None:
+        attempt.stop(StopReason.SHUTDOWN, at=0.0)
+        try:
+            ctx.check_cancelled()
+        except StopRequested as error:
+            raise ExceptionGroup("one", [error]) from None
+
+    attempt = attempt_of(handler)
+
+    assert await run(attempt) == Released()
 
 
 @each_kind

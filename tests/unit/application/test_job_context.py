@@ -30,12 +30,15 @@ def test_the_context_tells_of_the_claimed_job() -> None:
     )
 
 
-def test_the_idempotency_key_is_one_of_a_kind_for_each_lease() -> None:
-    """The same for every execution of one lease; another lease or attempt has another."""
+def test_the_idempotency_key_is_the_jobs() -> None:
+    """A far side that drops repetitions of it does the work of a job once, however often it runs;
+    executions are told apart by another key."""
     jobs = [claimed(), claimed(), claimed(lease_seq=6), claimed(attempts=3)]
 
-    keys = [JobContext.of(job, threading.Event()).idempotency_key for job in jobs]
+    contexts = [JobContext.of(job, threading.Event()) for job in jobs]
 
+    assert {each.idempotency_key for each in contexts} == {str(JOB_ID)}
+    keys = [each.execution_key for each in contexts]
     assert keys[0] == keys[1] == f"{JOB_ID}:2:5"
     assert len(set(keys)) == 3
 

@@ -1,18 +1,20 @@
 """What an exception out of a handler becomes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from async_jobs.application.outcomes import (
+    FRAMES_MAX,
     HandlerOutcome,
     Reject,
     RetryAfter,
     Snooze,
     describe,
     event_of,
+    places_of,
 )
 from async_jobs.domain.lifecycle import Failed, JobEvent, Rejected, Snoozed
 
@@ -51,6 +53,96 @@ def test_a_subclass_of_an_outcome_is_that_outcome() -> None:
         pass
 
     assert event_of(NoSuchAddress("bounced"), now=NOW, draw=0.0) == Rejected("bounced")
+
+
+def nested(*errors: Exception) -> ExceptionGroup[Exception]:
+    """Return a group of these, two levels down, as task groups within each other raise them."""
+    return ExceptionGroup("outer", [ExceptionGroup("inner", [each]) for each in errors])
+
+
+@pytest.mark.parametrize(
+    ("errors", "event"),
+    [
+        ([Reject("never")], Rejected("never")),
+        ([Snooze(90)], Snoozed(NOW + timedelta(seconds=90))),
+        ([RetryAfter(7, "busy")], Failed("busy", retry_after=timedelta(seconds=7), draw=0.25)),
+        ([Snooze(5), KeyError(), RetryAfter(7), Reject("never")], Rejected("never")),
+        (
+            [Snooze(5), KeyError(), RetryAfter(7, "a"), RetryAfter(9, "b"), RetryAfter(8, "c")],
+            Failed("b", retry_after=timedelta(seconds=9), draw=0.25),
+        ),
+        ([Snooze(5), Snooze(90), Snooze(7)], Snoozed(NOW + timedelta(seconds=90))),
+    ],
+    ids=["Reject", "Snooze", "RetryAfter", "Reject first", "then RetryAfter", "the longest"],
+)
+def test_an_outcome_in_a_group_is_that_outcome(
+    errors: Sequence[Exception], event: JobEvent
+) -> None:
+    """At any depth; of several the foremost."""
+    assert event_of(nested(*errors), now=NOW, draw=0.25) == event
+
+
+def test_a_failure_beside_a_snooze_is_charged() -> None:
+    """Else a job that always fails in one part and waits in another would never end."""
+    event = event_of(nested(Snooze(5), KeyError("x")), now=NOW, draw=0.25)
+
+    assert isinstance(event, Failed)
+    assert "KeyError: 'x'" in event.error
+
+
+# --- places_of -------------------------------------------------------------------------------
+
+
+def fail_within(secret: str) -> None:
+    raise KeyError(secret)
+
+
+def fail_because(secret: str) -> None:
+    try:
+        fail_within(secret)
+    except KeyError as error:
+        raise ValueError(secret) from error
+
+
+def raised(function: Callable[[str], None]) -> Exception:
+    """Return what a function raises when it is given a secret."""
+    try:
+        function("hunter2")
+    except Exception as error:
+        return error
+    raise AssertionError("it did not raise")
+
+
+def test_places_tell_file_line_and_function() -> None:
+    """Innermost first, then those of the cause; and never a value."""
+    places = places_of(raised(fail_because))
+
+    line = fail_because.__code__.co_firstlineno
+    assert places[0] == f"{__file__}:{line + 4} in fail_because"
+    assert places[1].endswith(" in raised")
+    within = fail_within.__code__.co_firstlineno + 1
+    assert places[2] == f"caused by KeyError, {__file__}:{within} in fail_within"
+    assert "hunter2" not in "".join(places)
+
+
+def test_the_places_of_a_group_are_those_of_what_is_in_it() -> None:
+    """The group itself was raised by somebody else's code."""
+    (place, *_) = places_of(ExceptionGroup("one", [raised(fail_within)]))
+
+    assert place.startswith(f"KeyError in the group, {__file__}:")
+
+
+def test_places_are_few() -> None:
+    """However deep an error was, and whatever caused it."""
+
+    def dive(secret: str, depth: int = 200) -> None:
+        if depth:
+            dive(secret, depth - 1)
+        raise ValueError(secret)
+
+    places = places_of(ExceptionGroup("many", [raised(dive) for _ in range(50)]))
+
+    assert len(places) == 3 * FRAMES_MAX
 
 
 def test_a_retry_without_a_reason_says_that_it_was_asked_for() -> None:
@@ -134,7 +226,14 @@ def test_an_outcome_can_be_hashed(outcome: HandlerOutcome) -> None:
         (ValueError("boom"), "ValueError: boom"),
         (ValueError(), "ValueError"),
         (KeyError("name"), "KeyError: 'name'"),
-        (ExceptionGroup("two", [OSError(), OSError()]), "ExceptionGroup: two (2 sub-exceptions)"),
+        (
+            ExceptionGroup("two", [OSError("a"), ExceptionGroup("in", [KeyError("b")])]),
+            "ExceptionGroup: two (2 sub-exceptions): OSError: a; KeyError: 'b'",
+        ),
+        (
+            ExceptionGroup("many", [OSError() for _ in range(9)]),
+            "ExceptionGroup: many (9 sub-exceptions): OSError; OSError; OSError; and 6 more",
+        ),
         (SystemExit(3), "SystemExit: 3"),
     ],
     ids=lambda value: "" if isinstance(value, str) else type(value).__name__,

@@ -7,7 +7,7 @@ registry as text.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -356,6 +356,37 @@ def test_a_function_of_the_wrong_arity_is_refused(function: Callable[..., Any]) 
         registry.register("greet", function)
 
     assert registry.types == ()
+
+
+def yields(ctx: JobContext, payload: Payload) -> Iterator[int]:
+    yield 1
+
+
+async def yields_later(ctx: JobContext, payload: Payload) -> AsyncIterator[int]:
+    yield 1
+
+
+class Yielding:
+    def __call__(self, ctx: JobContext, payload: Payload) -> Iterator[int]:
+        yield 1
+
+
+@pytest.mark.parametrize(
+    "function", [yields, yields_later, Yielding(), functools.partial(yields)], ids=range(4)
+)
+def test_a_generator_is_refused(function: Callable[..., Any]) -> None:
+    """Calling it runs nothing. What wraps one may run it."""
+    registry = JobRegistry()
+
+    with pytest.raises(ConfigurationError, match=r"'greet'.*yield"):
+        registry.register("greet", function)
+
+    @functools.wraps(yields)
+    def runs(ctx: JobContext, payload: Payload) -> int:
+        return sum(yields(ctx, payload))
+
+    registry.register("greet", runs)
+    assert registry.types == ("greet",)
 
 
 def test_further_arguments_may_have_defaults() -> None:

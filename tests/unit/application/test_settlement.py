@@ -244,7 +244,7 @@ async def test_an_outcome_after_the_lease_was_lost_is_dropped_and_told(
     assert job == now
     (fact,) = stage.telemetry.facts
     assert isinstance(fact, StaleOutcomeDropped)
-    assert (fact.job_id, fact.event) == (job.id, "Succeeded")
+    assert (fact.job_id, fact.outcome) == (job.id, "Succeeded")
     assert stage.store.calls["succeed"] == 1
     assert settling.settled == [attempt]
 

@@ -249,6 +249,20 @@ def test_a_long_error_is_cut_and_says_so() -> None:
     assert text == "x" * (ERROR_CHARACTERS_MAX - 1) + "…"
 
 
+def test_places_have_half_of_an_errors_room() -> None:
+    """The first of them, whole; the text is cut for them, and is all there is without any."""
+    places = tuple(f"{number} {'y' * 90}" for number in range(50))
+
+    text = bounded_error("x" * ERROR_CHARACTERS_MAX, places)
+
+    first, *lines = text.split("\n")
+    assert len(text) == ERROR_CHARACTERS_MAX
+    assert first.endswith("x…")
+    assert lines == [f"  at {place}" for place in places[: len(lines)]]
+    assert ERROR_CHARACTERS_MAX / 2 - 100 < len("\n".join(lines)) <= ERROR_CHARACTERS_MAX / 2
+    assert bounded_error("boom", ("a", "b")) == "boom\n  at a\n  at b"
+
+
 @given(st.text(st.characters(), max_size=50))
 def test_any_error_becomes_storable(text: str) -> None:
     """NUL and lone surrogates are replaced, and everything else stays."""

@@ -248,6 +248,8 @@ def test_no_fact_has_room_for_a_payload(kind: type[Fact]) -> None:
     types: Mapping[str, str] = {field.name: str(field.type) for field in fields(kind)}
 
     assert not {"payload", "result", "headers", "job"} & types.keys()
+    # A log line has these names for itself.
+    assert not {"event", "level", "logger", "timestamp", "message", "name"} & types.keys()
     assert set(types.values()) <= {
         "datetime",
         "timedelta",
@@ -257,6 +259,7 @@ def test_no_fact_has_room_for_a_payload(kind: type[Fact]) -> None:
         "str | None",
         "int",
         "bool",
+        "Places",
     }
 
 
