@@ -75,6 +75,11 @@ class Slots:
         return list(self._running)
 
     @property
+    def all_stuck(self) -> bool:
+        """True when every slot is taken by a handler that did not stop and was settled for."""
+        return len(self._running) >= self._count and all(each.settled for each in self._running)
+
+    @property
     def tasks(self) -> Collection[asyncio.Task[None]]:
         """What runs the attempts."""
         return list(self._running.values())

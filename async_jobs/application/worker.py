@@ -129,8 +129,8 @@ class Worker:
         )
 
     def ready(self) -> bool:
-        """Tell whether work could be received lately, or all slots are busy."""
-        if self._loop is None or self._slots.closed:
+        """Tell whether work could be received lately, or all slots are busy and not stuck."""
+        if self._loop is None or self._slots.closed or self._slots.all_stuck:
             return False
         return self._silent_seconds < self._settings.stall_seconds / 4 or not self._has_room
 
@@ -240,8 +240,9 @@ class Worker:
         return self._in_hand() < self._settings.slots
 
     def _in_hand(self) -> int:
-        """Return how many places are taken: all of them by a suspect."""
-        return self._slots.in_hand if self._slots.is_open else self._settings.places
+        """Return how many places are taken: all of them by a suspect, or when nothing can run."""
+        can_run = self._slots.is_open and not self._slots.all_stuck
+        return self._slots.in_hand if can_run else self._settings.places
 
     async def _claimed(self, jobs: Sequence[Job]) -> list[Attempt]:
         attempts = attempts_of(
@@ -324,7 +325,11 @@ class Worker:
                 self._look_at(attempt, now)
             if (suspect := self._slots.waiting_suspect) is not None:
                 self._look_at_waiting(suspect, now)
-            if not self._has_room:
+            if self._slots.all_stuck:
+                # Others may run what waits here. If it stays so, that is a stall.
+                for attempt in self._slots.take_waiting():
+                    self._settler.add(attempt, lifecycle.Released())
+            elif not self._has_room:
                 # The time without room does not count as time without a receive.
                 self._note_all_heard()
             if not self._slots.closed:
@@ -333,6 +338,8 @@ class Worker:
     def _give_up_if_stalled(self) -> None:
         silent_for = self._silent_seconds
         if silent_for > self._settings.stall_seconds:
+            if self._slots.all_stuck:
+                raise WorkerStalledError("every slot is taken by a handler that does not stop")
             raise WorkerStalledError(f"no receive has succeeded for {silent_for:.0f} s")
         if self._renewal_host is not None and not self._renewal_host.alive:
             raise WorkerStalledError("leases are no longer renewed")

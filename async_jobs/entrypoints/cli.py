@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -26,8 +24,11 @@ from async_jobs.entrypoints.cli_options import (
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import Container
 from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
+from async_jobs.entrypoints.loops import listening
+from async_jobs.entrypoints.processes import own_process, run_program
 from async_jobs.entrypoints.programs import (
     LOOPBACK,
+    load_handlers,
     run_api,
     run_async,
     run_migrate,
@@ -68,10 +69,11 @@ def scheduler(
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
         config = AsyncJobsConfig.from_env()
-        run_async(
+        run_program(
+            run_async,
             run_scheduler(
                 config, logger, init_db=init_db, health_host=health_host, health_port=health_port
-            )
+            ),
         )
 
 
@@ -111,15 +113,19 @@ def worker(
             | ({"ASYNC_JOBS_WORKER_CONCURRENCY": str(concurrency)} if concurrency else {})
             | ({"ASYNC_JOBS_HANDLERS_MODULE": ",".join(handlers)} if handlers else {})
         )
-        run_async(
+        listening(config, queue)  # a wrong name is told before anything is imported
+        registry = load_handlers(config.handler_modules)
+        run_program(
+            run_async,
             run_worker(
                 config,
                 logger,
+                registry=registry,
                 queues=queue,
                 init_db=init_db,
                 health_host=health_host,
                 health_port=health_port,
-            )
+            ),
         )
 
 
@@ -152,7 +158,10 @@ def api(
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
         config = AsyncJobsConfig.from_env()
-        run_async(run_api(config, logger, host=host, port=port, no_auth=no_auth, init_db=init_db))
+        run_program(
+            run_async,
+            run_api(config, logger, host=host, port=port, no_auth=no_auth, init_db=init_db),
+        )
 
 
 @app.command()
@@ -246,7 +255,7 @@ def dev(
 
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
-        run_async(run_dev(logger, data_dir=None if memory else data_dir, port=port))
+        run_program(run_async, run_dev(logger, data_dir=None if memory else data_dir, port=port))
 
 
 @app.command()
@@ -268,13 +277,8 @@ def demo(
 
 def main() -> None:
     """Run `async-jobs`."""
-    _end_at_sigterm()
+    own_process()
     app()
-
-
-def _end_at_sigterm() -> None:
-    """Let SIGTERM end the process from its first moment on, as number 1 of a container too."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def scheduler_main() -> None:
@@ -288,7 +292,7 @@ def worker_main() -> None:
 
 
 def _run_alone(command: Callable[..., None], name: str) -> None:
-    _end_at_sigterm()
+    own_process()
     alone = typer.Typer(name=name, rich_markup_mode="markdown", pretty_exceptions_enable=False)
     alone.command(name=name)(command)
     alone()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 from async_jobs.entrypoints.serving import serving
 
 Message: TypeAlias = MutableMapping[str, Any]
+END_SECONDS = 2.0
 
 
 def health_app(
@@ -40,10 +44,12 @@ def health_app(
 async def serving_health(
     ready: Callable[[], bool], *, host: str, port: int | None
 ) -> AsyncIterator[None]:
-    """Serve the health of this process for the length of a block.
+    """Serve the health of this process for the length of a block, from a thread of its own.
+
+    So it answers while a handler blocks the event loop, whose leases are renewed all the while.
 
     Args:
-        ready: asked at each request.
+        ready: asked at each request, in that thread.
         host: the address to listen on.
         port: None serves nothing.
 
@@ -53,5 +59,25 @@ async def serving_health(
     if port is None:
         yield
         return
-    async with serving(health_app(ready), host=host, port=port, option="--health-port"):
+    started, ended = Future[Callable[[], object]](), Future[None]()
+
+    async def serve() -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        async with serving(health_app(ready), host=host, port=port, option="--health-port"):
+            started.set_result(lambda: loop.call_soon_threadsafe(stop.set))
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+            ended.set_result(None)
+        except BaseException as error:
+            (ended if started.done() else started).set_exception(error)
+
+    threading.Thread(target=run, name="health", daemon=True).start()
+    stop_serving = await asyncio.wrap_future(started)
+    try:
         yield
+    finally:
+        stop_serving()
+        await asyncio.wait([asyncio.wrap_future(ended)], timeout=END_SECONDS)

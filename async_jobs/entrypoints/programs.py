@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from async_jobs.application.registry import JobRegistry, job_registry
@@ -22,6 +23,16 @@ from async_jobs.entrypoints.garbage import collecting_by_size
 from async_jobs.entrypoints.health import serving_health
 from async_jobs.entrypoints.logs import enable_our_loggers
 from async_jobs.entrypoints.loops import check_use_cases, listening, schedule
+from async_jobs.entrypoints.processes import (
+    EXIT_FAILED,
+    EXIT_STOPPED,
+    FORCE_SECONDS,
+    REPEAT_SECONDS,
+    WATCHDOG,
+    Terminated,
+    hearing_signals,
+    leave,
+)
 from async_jobs.entrypoints.serving import serving
 
 if TYPE_CHECKING:
@@ -30,7 +41,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
-EXIT_STOPPED, EXIT_FAILED = 0, 1
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
@@ -54,16 +64,16 @@ class Stopping:
     """What the first SIGTERM or SIGINT does to a program.
 
     While it starts, it is cancelled; once it has `started`, it is asked to `stop` and takes its
-    time. A second signal exits at once, in either case.
+    time. A second signal exits at once, in either case, unless it comes right behind the first.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
         self.stop = asyncio.Event()
+        self._since: float | None = None
         self.was_cancelled = False
         self.task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._is_starting = True
         self._logger = logger
-        self._signals = 0
 
     def started(self) -> None:
         """Say that from here on the program looks at `stop`."""
@@ -71,9 +81,12 @@ class Stopping:
 
     def received(self, number: signal.Signals) -> None:
         """Take a signal."""
-        self._signals += 1
-        if self._signals > 1:
-            os._exit(128 + number)
+        now = asyncio.get_running_loop().time()
+        if self._since is not None:
+            if now - self._since > REPEAT_SECONDS:
+                os._exit(128 + number)
+            return
+        self._since = now
         self._logger.info("stopping", extra={"signal": number.name})
         self.stop.set()
         if self._is_starting:
@@ -81,26 +94,20 @@ class Stopping:
 
 
 @contextmanager
-def stopping_on_signals(logger: logging.Logger) -> Iterator[Stopping]:
-    """Yield what SIGTERM and SIGINT do to the block; ends it quietly if it was still starting.
-
-    Without a handler the kernel keeps signals from process number 1, as programs in containers
-    are: so this is around everything that may take long, a wait for a database above all.
-    """
+def stopping_on_signals(
+    logger: logging.Logger, *, drain_seconds: float = 0.0
+) -> Iterator[Stopping]:
+    """Yield what SIGTERM and SIGINT do to the block; ends it quietly if it was still starting."""
     stopping = Stopping(logger)
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        loop.add_signal_handler(number, stopping.received, number)
-    try:
-        yield stopping
-    except asyncio.CancelledError:
-        if not stopping.was_cancelled:
-            raise
-        stopping.task.uncancel()
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+    WATCHDOG.logger = logger
+    force_seconds = drain_seconds + FORCE_SECONDS
+    with hearing_signals(stopping.received, logger, force_seconds=force_seconds):
+        try:
+            yield stopping
+        except asyncio.CancelledError:
+            if not stopping.was_cancelled:
+                raise
+            stopping.task.uncancel()
 
 
 async def run_scheduler(
@@ -129,6 +136,7 @@ async def run_worker(
     config: AsyncJobsConfig,
     logger: logging.Logger,
     *,
+    registry: JobRegistry,
     queues: Iterable[str],
     init_db: bool = False,
     health_host: str = LOOPBACK,
@@ -136,8 +144,8 @@ async def run_worker(
 ) -> None:
     """Execute the jobs of `queues` until SIGTERM, then drain."""
     config, names = listening(config, queues)
-    registry = load_handlers(config.handler_modules)
-    with stopping_on_signals(logger) as stopping:
+    drain_seconds = config.drain_timeout_seconds
+    with stopping_on_signals(logger, drain_seconds=drain_seconds) as stopping:
         await _prepare(config, logger, init_db=init_db)
         opening = opened(config, logger, application_name="async_jobs worker", hands_off=True)
         async with opening as container:
@@ -162,9 +170,7 @@ def leaving_if_stuck(worker: Worker, logger: logging.Logger) -> Iterator[None]:
         raise
     finally:
         if worker.stuck:
-            logger.error("exiting_beside_a_stuck_handler", extra={"because": because})
-            logging.shutdown()
-            os._exit(code)
+            leave(code, "exiting_beside_a_stuck_handler", because=because)
 
 
 async def run_api(
@@ -178,7 +184,8 @@ async def run_api(
 ) -> None:
     """Serve the HTTP API until SIGTERM; requests under way then get the time to finish."""
     make_app = api_of(config, no_auth=no_auth)
-    with stopping_on_signals(logger) as stopping:
+    drain_seconds = config.drain_timeout_seconds
+    with stopping_on_signals(logger, drain_seconds=drain_seconds) as stopping:
         await _prepare(config, logger, init_db=init_db)
         async with opened(config, logger, application_name="async_jobs api") as container:
             server = serving(
@@ -186,7 +193,7 @@ async def run_api(
                 host=host,
                 port=port,
                 option="--port",
-                drain_seconds=config.drain_timeout_seconds,
+                drain_seconds=drain_seconds,
             )
             async with server as serves:
                 logger.info("api_started", extra={"host": host, "port": serves.port})
@@ -260,6 +267,8 @@ async def migrated(config: AsyncJobsConfig, logger: logging.Logger) -> list[str]
 def load_handlers(modules: Iterable[str]) -> JobRegistry:
     """Import the modules; returns the registry that their decorators filled.
 
+    To be called before there is an event loop: modules may run one of their own.
+
     Raises:
         ConfigurationError: a module cannot be imported, or nothing was registered.
     """
@@ -275,10 +284,12 @@ def load_handlers(modules: Iterable[str]) -> JobRegistry:
     for name in names:
         try:
             importlib.import_module(name)
-        except Exception as error:
+        except Terminated:
+            raise
+        except (Exception, SystemExit) as error:
             raise ConfigurationError(
                 f"ASYNC_JOBS_HANDLERS_MODULE: {name!r} cannot be imported:"
-                f" {type(error).__name__}: {error}"
+                f" {type(error).__name__}: {error}{_place(error)}"
             ) from error
     enable_our_loggers()
     if not job_registry.types:
@@ -287,3 +298,10 @@ def load_handlers(modules: Iterable[str]) -> JobRegistry:
             ' @job_registry.handler("…")'
         )
     return job_registry
+
+
+def _place(error: BaseException) -> str:
+    """Return where a module broke off, as ` (file:line)`; nothing if that is not in its code."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    places = [f" ({file}:{line})" for file, line in frames if not file.startswith("<frozen ")]
+    return places[-1] if len(places) > 1 else ""

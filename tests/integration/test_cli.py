@@ -320,6 +320,36 @@ async def test_handlers_that_do_not_import_are_told(
     assert told in refusal(program, 2)
 
 
+async def test_a_module_that_exits_is_told(cli: Programs, tmp_path: Path) -> None:
+    """By its name and the place: else a worker would end as if all were well."""
+    (tmp_path / "leaves.py").write_text("import sys\n\nsys.exit(0)\n")
+
+    program = await cli.run(*WORKER, "--handlers", "leaves", cwd=tmp_path)
+
+    told = refusal(program, 2)
+    assert "'leaves' cannot be imported: SystemExit: 0" in told
+    assert f"({tmp_path / 'leaves.py'}:3)" in told
+
+
+async def test_a_module_may_run_a_loop_of_its_own(on_database: Programs, tmp_path: Path) -> None:
+    """Handlers are imported before there is another; and a thread that they leave keeps nobody."""
+    (tmp_path / "loads_secrets.py").write_text(
+        "import asyncio, threading\n"
+        "from async_jobs.handlers import notifications\n"
+        "asyncio.run(asyncio.sleep(0))\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+    )
+    await on_database.run("migrate")
+    program = on_database.start(
+        *WORKER, "--handlers", "loads_secrets", "--log-format", "json", cwd=tmp_path
+    )
+    await program.has_logged("worker_started")
+    program.terminate()
+
+    assert await program.ended(seconds=40) == 0
+    assert program.logged("worker_stopped")
+
+
 async def test_the_level_debug_adds_the_stack_trace(cli: Programs, tmp_path: Path) -> None:
     """Whoever asks for the whole story gets it, after the message."""
     (tmp_path / "broken.py").write_text("raise RuntimeError('no licence')")

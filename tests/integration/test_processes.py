@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -202,9 +204,84 @@ async def test_a_second_sigterm_exits_at_once(system: System) -> None:
     await system.have_begun(1)
     worker.terminate()
     await worker.has_logged("stopping")
+
+    async def ends() -> bool:
+        worker.terminate()  # once more, for one right behind the first is the same one
+        return worker.process.poll() is not None
+
+    await eventually(ends, "the end of the worker", seconds=15)
+    assert await worker.ended() == 128 + 15
+
+
+LINGERING = ("--handlers", "tests.integration.handlers_that_linger")
+
+
+@pytest.mark.parametrize("type", ["terminate_a_child", "use_a_pool"])
+async def test_what_ends_a_child_ends_no_worker(system: System, type: str) -> None:
+    """A forked child has signals of its own; and it is gone afterwards."""
+    job_ids = await system.enqueue(type, 3, max_attempts=1)
+    system.scheduler()
+    worker = system.worker(*LINGERING)
+    await system.become(succeeded=3)
+    results = [(await system.service.get_job(job_id)).result for job_id in job_ids]
+    worker.terminate()
+    code = await worker.ended()
+
+    assert results == [[-15] * 5 if type == "terminate_a_child" else [1, 2]] * 3
+    assert [line["signal"] for line in worker.logged("stopping")] == ["SIGTERM"]
+    assert code == 0
+
+
+async def test_a_signal_to_the_whole_group_drains(system: System) -> None:
+    """As systemd and Ctrl-C send it: the children end, and the worker finishes its jobs."""
+    await system.enqueue("keep_a_pool")
+    system.scheduler()
+    worker = system.worker(*LINGERING)
+    await system.become(succeeded=1)
+    await system.enqueue("hold", 2)
+    await system.have_begun(2)
+    os.killpg(worker.process.pid, signal.SIGTERM)
+    await worker.has_logged("stopping")
+    system.open_gate()
+    code = await worker.ended()
+
+    assert code == 0
+    assert await system.statuses() == {"succeeded": 3}
+
+
+@pytest.mark.parametrize(
+    "type",
+    ["leave_a_thread_of_the_loop", "leave_a_thread", "leave_a_task", "ignore_signals"],
+)
+async def test_nothing_that_a_handler_left_keeps_a_worker(system: System, type: str) -> None:
+    """It has stopped, so its process ends as well, and says 0."""
+    await system.enqueue(type)
+    system.scheduler()
+    worker = system.worker(*LINGERING, ASYNC_JOBS_DRAIN_TIMEOUT_SECONDS="1")
+    await system.become(succeeded=1)
+    if type == "ignore_signals":
+        await worker.has_logged("signal_handler_restored")
+    worker.terminate()
+    code = await worker.ended(seconds=20)
+
+    assert code == 0
+    assert worker.logged("worker_stopped")
+
+
+async def test_a_worker_lives_while_a_handler_blocks_its_loop(system: System) -> None:
+    """Its leases are renewed all the while, so nobody may take it for dead."""
+    await system.enqueue("hold_the_event_loop")
+    system.scheduler()
+    port = free_port()
+    worker = system.worker("--health-port", str(port))
+    await system.have_begun(1)
+    live = await asyncio.to_thread(answer, port, "/health/live")
+    system.open_gate()
+    await system.become(succeeded=1)
     worker.terminate()
 
-    assert await worker.ended(seconds=30) == 128 + 15
+    assert live == (200, {"status": "live"})
+    assert await worker.ended() == 0
 
 
 # --- what is logged -----------------------------------------------------------------------------

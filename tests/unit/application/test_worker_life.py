@@ -329,6 +329,35 @@ async def test_a_receive_that_never_returns_is_a_stall(stage: Stage) -> None:
     assert isinstance(error, WorkerStalledError)
 
 
+async def test_a_worker_whose_slots_are_all_stuck_gives_up(stage: Stage, runs: Runs) -> None:
+    """It is not ready, takes no further job meanwhile, and gives back what waits in it."""
+    stubborn = [Stubborn(), Stubborn()]
+    for number, each in enumerate(stubborn):
+        stage.registry.register(f"stubborn-{number}", each)
+        await stage.handed_off(type=f"stubborn-{number}", max_attempts=1)
+    worker = stage.worker(
+        slots=2, job_timeout_seconds=5, stall_seconds=60, drain_timeout_seconds=0
+    )
+
+    async with stopped(stage, worker) as task:
+        await stage.elapse(4)
+        busy = worker.ready()
+        waiting = await stage.handed_off()
+        await stage.elapse(10)
+        stuck = worker.ready()
+        back = await stage.job(waiting)
+        alive = not task.done()
+        await stage.elapse(60)
+        error = task.exception() if task.done() else None
+        for each in stubborn:
+            each.may_end.set()
+
+    assert (busy, stuck, alive) == (True, False, True)
+    assert (back.started_at, back.attempts, back.worker_id) == (None, 0, None)
+    assert isinstance(error, WorkerStalledError)
+    assert "every slot" in str(error)
+
+
 async def test_a_lane_that_works_does_not_hide_one_that_does_not(stage: Stage) -> None:
     """Its jobs wait for a worker that can receive them."""
     lanes = [stage.queue("notifications"), stage.queue("reports")]
