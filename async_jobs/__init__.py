@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         JobNotFoundError,
         QuotaExceededError,
         RemoteHttpError,
+        StoreRefused,
         Unavailable,
     )
     from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobStatus
@@ -65,6 +66,7 @@ _WHERE = {
     "RetryAfter": "application.outcomes",
     "Snooze": "application.outcomes",
     "TenantQuota": "domain.limits",
+    "StoreRefused": "domain.errors",
     "Unavailable": "domain.errors",
     "UseCaseConfig": "domain.limits",
     "create_jobs_router": "entrypoints.api.router",
@@ -101,6 +103,7 @@ __all__ = [
     "RemoteHttpError",
     "RetryAfter",
     "Snooze",
+    "StoreRefused",
     "TenantQuota",
     "Unavailable",
     "UseCaseConfig",

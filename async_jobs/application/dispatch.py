@@ -11,7 +11,7 @@ from uuid import UUID
 
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.dispatching import Chosen, Round, Seen, TurnView
-from async_jobs.domain.errors import AsyncJobsError
+from async_jobs.domain.errors import ConfigurationError, Unavailable
 from async_jobs.domain.facts import JobLeased, UseCaseSkipped
 from async_jobs.domain.fairness import ServiceMemory
 from async_jobs.domain.job import HandOff
@@ -110,11 +110,12 @@ class Dispatcher:
             limit: how many jobs to lease at most, at most 1,000.
 
         Raises:
-            AsyncJobsError: the store is unavailable or set up wrongly.
+            Unavailable: the store did not answer.
+            ConfigurationError: it is set up wrongly.
         """
         try:
             return await self._turn(use_cases, fleet, lease_for, limit)
-        except AsyncJobsError:
+        except (Unavailable, ConfigurationError):
             raise
         except Exception as error:
             if len(use_cases) == 1:

@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from async_jobs.application import failpoints
+from async_jobs.application.chores import Chore, Chores
 from async_jobs.application.dispatch import Dispatched, Dispatcher
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.application.waiting import all_done, end
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.crashes import who_waited
-from async_jobs.domain.errors import IllegalTransition, Unavailable
+from async_jobs.domain.errors import AsyncJobsError, ConfigurationError, IllegalTransition
 from async_jobs.domain.facts import Fact, JobsPurged, tell
 from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.domain.limits import Limits
@@ -70,25 +71,6 @@ class Tick:
         return not (self.leased or self.reaped or self.expired or self.more)
 
 
-class _Chore:
-    """Something to do at the first opportunity and then at intervals."""
-
-    def __init__(self, interval_seconds: float) -> None:
-        self._interval_seconds = interval_seconds
-        self._due_at = float("-inf")
-
-    def is_due(self, now: float) -> bool:
-        """Tell whether the interval is over, and begin the next one if so."""
-        if now < self._due_at:
-            return False
-        self._due_at = now + self._interval_seconds
-        return True
-
-    def repeat(self) -> None:
-        """Make it due at once: there is more to do."""
-        self._due_at = float("-inf")
-
-
 class Scheduler:
     """Runs what is due, within every limit. Any number may run side by side."""
 
@@ -132,11 +114,14 @@ class Scheduler:
         self._dispatch_seconds = 0.0
         """How long it took lately to lease and send."""
         self._send_failures: dict[str, tuple[int, float]] = {}
-        self._reaping = _Chore(self._settings.interval_seconds)
-        self._counting_slots = _Chore(min(self._settings.interval_seconds, SLOTS_SECONDS))
-        self._purging = _Chore(self._settings.purge_interval_seconds)
-        self._remembering = _Chore(CHECKPOINT_SECONDS)
-        self._setting_aside = _Chore(self._settings.purge_interval_seconds)
+        self._chores = Chores(clock, telemetry)
+        interval_seconds = self._settings.interval_seconds
+        self._reaping = Chore("reap", interval_seconds)
+        self._promoting = Chore("promote", 0.0)
+        self._counting_slots = Chore("count slots", min(interval_seconds, SLOTS_SECONDS))
+        self._purging = Chore("purge", self._settings.purge_interval_seconds)
+        self._remembering = Chore("checkpoint", CHECKPOINT_SECONDS)
+        self._setting_aside = Chore("set aside", self._settings.purge_interval_seconds)
         self._ticked_at: float | None = None
 
     def ready(self) -> bool:
@@ -152,7 +137,7 @@ class Scheduler:
 
         Args:
             stop: set it to end after the tick under way.
-            on_error: told of ticks that failed because something was unavailable.
+            on_error: told of ticks that failed.
         """
         stopping = asyncio.ensure_future(stop.wait())
         failures = 0
@@ -166,7 +151,9 @@ class Scheduler:
                         # Something was there to lease, and nobody said so.
                         self._deaf_until = self._clock.monotonic() + DEAF_SECONDS
                     slept_through = False
-                except Unavailable as error:
+                except ConfigurationError:
+                    raise
+                except AsyncJobsError as error:
                     on_error(error)
                     failures += 1
                     await self._until(stopping, self._pause_after(failures))
@@ -220,20 +207,32 @@ class Scheduler:
     # --- one tick ---
 
     async def tick(self) -> Tick:
-        """Reap, promote and dispatch once.
+        """Reap, promote and dispatch once; a chore that fails is told of and tried again later.
 
         Raises:
-            Unavailable: the store did not answer; what was done stays done, the rest waits.
+            Unavailable: nothing could be dispatched; what was done stays done, the rest waits.
         """
         await self._clock.sync()
-        at = self._clock.monotonic()
-        reaped, reaping = await self._reap() if self._reaping.is_due(at) else (0, False)
-        aside = await self._set_aside() if self._setting_aside.is_due(at) else False
+        try:
+            tick = await self._tick(self._clock.monotonic())
+        except Exception:
+            self._chores.forget()
+            raise
+        self._chores.tell()
+        return tick
+
+    async def _tick(self, at: float) -> Tick:
+        do = self._chores.do
+        (reaped, reaping), aside, purging = (0, False), False, False
+        if self._reaping.is_due(at):
+            reaped, reaping = await do(self._reaping, self._reap, otherwise=(0, False))
+        if self._setting_aside.is_due(at):
+            aside = await do(self._setting_aside, self._set_aside, otherwise=False)
         upcoming = await self._promote() if self._promotion_presses else None
         if self._counting_slots.is_due(at):
-            await self._count_slots()
+            await do(self._counting_slots, self._count_slots, otherwise=None)
         if self._remembering.is_due(at):
-            await self._remember()
+            await do(self._remembering, self._remember, otherwise=None)
         began = self._clock.monotonic()
         dispatched = await self._dispatcher.dispatch(
             list(self._config.use_case_configs),
@@ -251,7 +250,8 @@ class Scheduler:
             upcoming = await self._promote()
             unseen = upcoming.promoted
         expired = await self._bury(dispatched.expired)
-        purging = await self._purge() if self._purging.is_due(at) else False
+        if self._purging.is_due(at):
+            purging = await do(self._purging, self._purge, otherwise=False)
         self._ticked_at = self._clock.monotonic()
         sent = len(dispatched.handoffs) - unsent
         return Tick(
@@ -285,6 +285,9 @@ class Scheduler:
         return at is not None and at <= self._clock.now()
 
     async def _promote(self) -> Upcoming:
+        return await self._chores.do(self._promoting, self._promoted, otherwise=Upcoming(None))
+
+    async def _promoted(self) -> Upcoming:
         upcoming = await self._store.promote(
             self._clock.now(), limit=self._settings.promote_limit, sidelined=sorted(self._late)
         )

@@ -12,7 +12,7 @@ from async_jobs.application import failpoints
 from async_jobs.application.attempt import Attempt
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
-from async_jobs.domain.errors import IllegalTransition, Unavailable
+from async_jobs.domain.errors import IllegalTransition, StoreRefused, Unavailable
 from async_jobs.domain.facts import JobSucceeded, StaleOutcomeDropped, job_ids, tell
 from async_jobs.domain.job import Job
 from async_jobs.ports.clock import Chance, Clock
@@ -187,7 +187,7 @@ class Settler:
         return ours
 
     async def _patiently(self, call: Callable[[], Awaitable[T]], about: _Outcomes) -> T | None:
-        """Repeat a call while the store is unavailable, until every lease concerned is over.
+        """Repeat a call while the store does not take it, until every lease concerned is over.
 
         Repeating is safe: a save that took effect unheard says applied the second time.
         """
@@ -195,7 +195,7 @@ class Settler:
         while True:
             try:
                 return await call()
-            except Unavailable:
+            except (Unavailable, StoreRefused):
                 failures += 1
                 # Asked anew each time, for renewals may get through all the while.
                 if not any(_holds_lease(attempt.job, self._clock) for attempt, _ in about.values()):

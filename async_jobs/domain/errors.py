@@ -7,6 +7,7 @@ AsyncJobsError
 ├── IllegalTransition       the job's state forbids what was asked of it
 ├── ConfigurationError      the environment or the wiring is wrong (a ValueError)
 ├── Unavailable             a component did not answer; whether a write happened is unknown
+├── StoreRefused            the store said no, by a rule of its own; repeating does not help
 ├── AuthTokenError          the remote side refused the token
 └── RemoteHttpError         the remote side answered with something unexpected
 """
@@ -82,6 +83,13 @@ class Unavailable(AsyncJobsError):
     """A component did not answer; whether a write took effect is unknown.
 
     Repeating an enqueue is harmless when the request carries an id or a dedupe key.
+    """
+
+
+class StoreRefused(AsyncJobsError):
+    """The store said no: a constraint or trigger of the application, a value it cannot hold.
+
+    Nothing was written, and the same call would be refused again.
     """
 
 

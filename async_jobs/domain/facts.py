@@ -186,6 +186,25 @@ class RowUnreadable(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowUnwritable(Fact):
+    """The store refuses to write a job's row; the rest of its batch was written."""
+
+    job_id: UUID
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoreSkipped(Fact):
+    """Something a scheduler does at intervals failed; everything else went on.
+
+    Told when it begins to fail, and when it fails otherwise.
+    """
+
+    chore: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UseCaseSkipped(Fact):
     """Dispatching one use case failed; the others went on."""
 

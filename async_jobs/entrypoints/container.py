@@ -41,14 +41,14 @@ from async_jobs.application.service import JobService
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
 from async_jobs.application.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
-from async_jobs.domain.facts import RowUnreadable
+from async_jobs.domain.facts import RowUnreadable, RowUnwritable
 from async_jobs.entrypoints.config import AsyncJobsConfig, sqs_variable
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
-from async_jobs.ports.store import JobStore, Unreadable
+from async_jobs.ports.store import JobStore, Unreadable, Unwritable
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 
@@ -70,6 +70,13 @@ NOBODY = UUID(int=0)
 def _unreadable(telemetry: Telemetry, clock: Clock) -> Unreadable:
     def tell(job_id: UUID | None, problem: str) -> None:
         telemetry.record(RowUnreadable(at=clock.now(), job_id=job_id, problem=problem))
+
+    return tell
+
+
+def _unwritable(telemetry: Telemetry, clock: Clock) -> Unwritable:
+    def tell(job_id: UUID, problem: str) -> None:
+        telemetry.record(RowUnwritable(at=clock.now(), job_id=job_id, problem=problem))
 
     return tell
 
@@ -282,7 +289,10 @@ class Container(containers.DeclarativeContainer):
     signal: providers.Provider[Signal] = providers.Singleton(_signal, config, pool, clock)
     unreadable = providers.Singleton(_unreadable, telemetry, clock)
     store: providers.Provider[JobStore] = providers.Singleton(
-        PostgresJobStore, pool, unreadable=unreadable
+        PostgresJobStore,
+        pool,
+        unreadable=unreadable,
+        unwritable=providers.Singleton(_unwritable, telemetry, clock),
     )
     workers: providers.Provider[Workers] = providers.Singleton(PostgresWorkers, pool, clock=clock)
     statistics: providers.Provider[Statistics] = providers.Singleton(PostgresStatistics, pool)

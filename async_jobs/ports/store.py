@@ -323,3 +323,7 @@ class JobStore(Protocol):
 
 
 Unreadable: TypeAlias = "Callable[[UUID | None, str], None]"
+"""Told of a row that is no job any more: its id as far as there is one, and the problem."""
+
+Unwritable: TypeAlias = "Callable[[UUID, str], None]"
+"""Told of a job that the database refuses to write, and by what."""

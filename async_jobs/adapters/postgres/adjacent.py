@@ -7,6 +7,7 @@ from datetime import datetime
 
 from async_jobs.adapters.postgres.queue import POISON, PostgresJobQueue
 from async_jobs.adapters.postgres.store import PostgresJobStore
+from async_jobs.domain.errors import StoreRefused
 from async_jobs.domain.job import Job
 from async_jobs.domain.lifecycle import Claimed
 from async_jobs.ports.clock import Clock
@@ -45,7 +46,15 @@ class PostgresAdjacentQueue(PostgresJobQueue):
         self._store = store
 
     async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
-        """See `AdjacentQueue`."""
+        """See `AdjacentQueue`. A row that cannot be written does not keep the others back."""
+        try:
+            return await self._claim(claimed, now=now, max_messages=max_messages)
+        except StoreRefused as error:
+            if max_messages == 1:
+                return await self._drop(error)
+        return await self.claim(claimed, now=now, max_messages=max_messages // 2)
+
+    async def _claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
         rows = await self._fetch(
             "claim_handoffs", now, max_messages, claimed.worker_id, claimed.until
         )
@@ -54,6 +63,15 @@ class PostgresAdjacentQueue(PostgresJobQueue):
             return Claims(self._store.claimed_of(rows, claimed, now), more=True)
         (left,) = await self._fetch("drop_poison", now, max_messages)
         return Claims((), (POISON,) * left["dropped"], more=left["more"])
+
+    async def _drop(self, error: StoreRefused) -> Claims:
+        """Take the first hand-off off the lane unclaimed: its lease ends by itself."""
+        taken = [each for each in await self._take(1) if each.handoff is not None]
+        for delivery in taken:
+            if delivery.handoff is not None:
+                self._store.tell_unwritable(delivery.handoff.job_id, error)
+        await self.ack(taken)
+        return Claims((), more=True)
 
     async def claimed(self, worker_id: str, instants: Collection[datetime]) -> list[Job]:
         """See `AdjacentQueue`."""

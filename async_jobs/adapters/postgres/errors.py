@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
 
-from async_jobs.domain.errors import ConfigurationError, Unavailable
+from async_jobs.domain.errors import ConfigurationError, StoreRefused, Unavailable
 
 T = TypeVar("T")
 
-_ROLLED_BACK: Final = (
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-)
+# What each class of SQLSTATE means here. A class that is not listed refuses what was asked, as do
+# constraints (23), triggers (P0) and values that the database cannot hold (22).
+WAITING: Final[Mapping[str, str]] = {
+    "08": "the connection is lost",
+    "0A": "a standby cannot do this: our statements use nothing that a primary lacks",
+    "25": "the session only reads, as that of a demoted primary does",
+    "40": "the transaction was rolled back to let another one pass",
+    "53": "disk, memory or connections are used up",
+    "54": "a limit of the server is met, as by a full queue of notifications",
+    "55": "something is locked or not ready",
+    "57": "an operator, a timeout or a shutdown stepped in",
+    "58": "the server's system failed it, or a pooler found no server",
+    "XX": "the server failed inside",
+}
+"""The classes after which waiting may help: they become `Unavailable`."""
+
+# These lead to a server that is no primary, and others may have become one.
+_NO_PRIMARY: Final = frozenset({"0A000", "25006"})
+FULL_QUEUE: Final = "54000"
 _UNAVAILABLE: Final = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InvalidTransactionStateError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.LockNotAvailableError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     OSError,
     TimeoutError,
-    *_ROLLED_BACK,
+)
+_ROLLED_BACK: Final = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
 )
 _NO_SCHEMA: Final = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 _NO_ACCESS: Final = (
@@ -40,10 +52,10 @@ TRIES_MAX = 5
 
 
 class translated:  # noqa: N801 - a context manager, named like those of contextlib
-    """Raise `Unavailable` or `ConfigurationError` for what the driver raises inside.
+    """Raise `Unavailable`, `ConfigurationError` or `StoreRefused` for what the driver raises.
 
-    A connection that turned out to be read-only belongs to a primary that was demoted: all of
-    the pool's connections are replaced, so that the next ones find the new primary.
+    A connection that turned out to lead to no primary belongs to one that was demoted: all of the
+    pool's connections are replaced, so that the next ones find the new primary.
     """
 
     # A class, because around every statement a generator would cost more than it wraps.
@@ -59,8 +71,8 @@ class translated:  # noqa: N801 - a context manager, named like those of context
         """Raise what the error stands for."""
         if error is None:
             return
-        if isinstance(error, _UNAVAILABLE):
-            if self._pool is not None and isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        if _may_pass(error):
+            if self._pool is not None and _sqlstate(error) in _NO_PRIMARY:
                 await self._pool.expire_connections()
             raise Unavailable(f"the database did not answer: {_told(error)}") from error
         if isinstance(error, _NO_SCHEMA):
@@ -70,6 +82,31 @@ class translated:  # noqa: N801 - a context manager, named like those of context
             ) from error
         if isinstance(error, _NO_ACCESS):
             raise ConfigurationError(f"the database refused access: {_told(error)}") from error
+        if isinstance(error, asyncpg.PostgresError) or _is_a_value(error):
+            # Its details may quote a row, and with it a payload.
+            told = f"{type(error).__name__}: {error.args[0] if error.args else ''}"
+            raise StoreRefused(f"the database refused a statement: {told}") from error
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, asyncpg.PostgresError):
+        return (_sqlstate(error) or "")[:2] in WAITING
+    return isinstance(error, _UNAVAILABLE) and not _is_a_value(error)
+
+
+def _is_a_value(error: BaseException) -> bool:
+    """Tell whether the driver could not even send a value."""
+    of_the_driver = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+    return of_the_driver and not isinstance(error, asyncpg.ClientConfigurationError)
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    return getattr(error, "sqlstate", None)
+
+
+def is_full_queue(error: BaseException) -> bool:
+    """Tell whether NOTIFY may have found no room, because a session listens and does not hear."""
+    return _sqlstate(error.__cause__ or error) == FULL_QUEUE
 
 
 @asynccontextmanager

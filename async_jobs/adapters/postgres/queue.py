@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import asyncpg
 
-from async_jobs.adapters.postgres.errors import retried, translated
+from async_jobs.adapters.postgres.errors import is_full_queue, retried, translated
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statements import sql
-from async_jobs.domain.errors import AsyncJobsError
+from async_jobs.domain.errors import AsyncJobsError, Unavailable
 from async_jobs.domain.job import HandOff
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.queue import Acked, Delivery, Sent
@@ -46,10 +46,6 @@ class PostgresJobQueue:
         self._name = name
         self._clock = clock
         self._signal = signal
-        self.channel: str | None = None
-        """Where to NOTIFY of messages; None where nobody listens."""
-        if isinstance(signal, PostgresSignal):
-            self.channel = signal.channel(handed_off(name))
         self._hidden_for = timedelta(seconds=visibility_timeout_seconds)
 
     @property
@@ -57,18 +53,35 @@ class PostgresJobQueue:
         """See `JobQueue`."""
         return self._name
 
+    @property
+    def channel(self) -> str | None:
+        """Where to NOTIFY of messages; None where nobody listens, or nobody can be told."""
+        if isinstance(self._signal, PostgresSignal):
+            return self._signal.channel(handed_off(self._name))
+        return None
+
+    def hush(self) -> None:
+        """Notify nobody for a while: the queue of notifications is full, and receivers poll."""
+        if isinstance(self._signal, PostgresSignal):
+            self._signal.hush()
+
     async def send(self, handoffs: Sequence[HandOff]) -> list[Sent]:
         """See `JobQueue`."""
         if not handoffs:
             return []
+        columns = (
+            [handoff.job_id for handoff in handoffs],
+            [handoff.lease_seq for handoff in handoffs],
+            [handoff.tenant_id for handoff in handoffs],
+        )
         try:
-            await self._fetch(
-                "send_handoffs",
-                [handoff.job_id for handoff in handoffs],
-                [handoff.lease_seq for handoff in handoffs],
-                [handoff.tenant_id for handoff in handoffs],
-                self.channel,
-            )
+            try:
+                await self._fetch("send_handoffs", *columns, self.channel)
+            except Unavailable as error:
+                if self.channel is None or not is_full_queue(error):
+                    raise
+                self.hush()
+                await self._fetch("send_handoffs", *columns, self.channel)
         except AsyncJobsError as error:
             return [Sent(handoff, str(error)) for handoff in handoffs]
         self.wake()

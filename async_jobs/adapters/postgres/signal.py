@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 
 import asyncpg
 
-from async_jobs.adapters.postgres.errors import translated
+from async_jobs.adapters.postgres.errors import is_full_queue, translated
 from async_jobs.adapters.postgres.statements import sql
-from async_jobs.domain.errors import AsyncJobsError
+from async_jobs.domain.errors import AsyncJobsError, Unavailable
 from async_jobs.ports.clock import Clock
 
 SEND_PAUSE_SECONDS = 0.005
 RECONNECT_SECONDS = 1.0
+# Whoever keeps the queue full mostly does so for long.
+HUSHED_SECONDS = 30.0
 
 
 class PostgresSignal:
@@ -43,10 +46,11 @@ class PostgresSignal:
         self._listener: asyncio.Task[None] | None = None
         self._wanted = asyncio.Event()
         self._topics: dict[str, str] = {}
+        self._hushed_until = float("-inf")
 
     def notify(self, topic: str) -> None:
         """See `Signal`."""
-        if not self._listen:
+        if self.channel(topic) is None:
             # Nobody else can hear it, but this process may wait for itself.
             self._wake(topic)
         self._to_send.add(_channel(topic))
@@ -55,20 +59,40 @@ class PostgresSignal:
                 self._sender = asyncio.get_running_loop().create_task(self._send())
 
     def channel(self, topic: str) -> str | None:
-        """Return where to NOTIFY of a topic within a statement; None where nobody listens.
+        """Return where to NOTIFY of a topic within a statement; None where nobody can hear it.
 
         That is for a statement whose commit has nothing to wait for, as one on an unlogged table:
         its NOTIFY holds the lock for no longer than one by itself would.
         """
-        return _channel(topic) if self._listen else None
+        return _channel(topic) if self._listen and not self._is_hushed else None
+
+    def hush(self) -> None:
+        """Notify nobody for a while.
+
+        The server keeps notifications until every listening session has taken them. One that sits
+        in a transaction can fill their queue, and then nothing that notifies can be committed.
+        """
+        self._hushed_until = self._clock.monotonic() + HUSHED_SECONDS
+
+    @property
+    def _is_hushed(self) -> bool:
+        return self._clock.monotonic() < self._hushed_until
 
     async def _send(self) -> None:
         while self._to_send:
             channels, self._to_send = sorted(self._to_send), set()
-            with suppress(AsyncJobsError):
+            if not self._is_hushed:
+                await self._tell(channels)
+            await self._clock.sleep(SEND_PAUSE_SECONDS)
+
+    async def _tell(self, channels: Sequence[str]) -> None:
+        with suppress(AsyncJobsError):
+            try:
                 async with translated(self._pool):
                     await self._pool.execute(sql("notify_topics"), channels)
-            await self._clock.sleep(SEND_PAUSE_SECONDS)
+            except Unavailable as error:
+                if is_full_queue(error):
+                    self.hush()
 
     async def wait(self, topic: str, *, timeout_seconds: float) -> bool:
         """See `Signal`."""

@@ -19,7 +19,8 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from async_jobs.adapters.postgres import adding
-from async_jobs.adapters.postgres.errors import retried, translated
+from async_jobs.adapters.postgres.apart import Apart, takes_a_key
+from async_jobs.adapters.postgres.errors import is_full_queue, retried, translated
 from async_jobs.adapters.postgres.rows import (
     aside_columns,
     claimed_fields,
@@ -29,6 +30,7 @@ from async_jobs.adapters.postgres.rows import (
 )
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.adapters.postgres.turn import PostgresTurn
+from async_jobs.domain.errors import StoreRefused, Unavailable
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus
 from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.ports.store import (
@@ -36,6 +38,7 @@ from async_jobs.ports.store import (
     Applied,
     Success,
     Unreadable,
+    Unwritable,
     Upcoming,
 )
 
@@ -49,11 +52,22 @@ class PostgresJobStore:
     Args:
         pool: an asyncpg pool, by `create_pool` or the caller's own.
         unreadable: told of every row that is no job any more.
+        unwritable: told of every row that a trigger or a constraint of the application keeps as it
+            is; the rest of its batch is written.
     """
 
-    def __init__(self, pool: asyncpg.Pool, *, unreadable: Unreadable | None = None) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        *,
+        unreadable: Unreadable | None = None,
+        unwritable: Unwritable | None = None,
+    ) -> None:
         self.pool = pool
         self._unreadable = unreadable or (lambda job_id, problem: None)
+        self._apart = Apart(unwritable or (lambda job_id, problem: None))
+        self._leases_apart = False
+        """True after a turn whose leases were refused: the next one finds out which."""
 
     # --- adding ---
 
@@ -134,6 +148,10 @@ class PostgresJobStore:
         """Return the jobs of the rows that a claim answers, which lack what it has made so."""
         return list(jobs_of(rows, self._unreadable, known=claimed_fields(claimed, now)))
 
+    def tell_unwritable(self, job_id: UUID, error: StoreRefused) -> None:
+        """Tell, once, of a job whose row the database refuses to write."""
+        self._apart.tell(job_id, error)
+
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         async def once() -> list[asyncpg.Record]:
             return await self.pool.fetch(sql(statement), *arguments)
@@ -152,13 +170,26 @@ class PostgresJobStore:
     async def _turn(
         self, use_cases: Collection[str], tenants: Collection[str]
     ) -> AsyncIterator[PostgresTurn]:
-        async with (
-            translated(self.pool),
-            self.pool.acquire() as connection,
-            connection.transaction(),
-        ):
-            turn = await PostgresTurn.take(connection, use_cases, tenants)
-            yield turn
+        turn: PostgresTurn | None = None
+        try:
+            async with (
+                translated(self.pool),
+                self.pool.acquire() as connection,
+                connection.transaction(),
+            ):
+                turn = await PostgresTurn.take(connection, use_cases, tenants)
+                turn.apart = self._apart if self._leases_apart else None
+                yield turn
+        except StoreRefused:
+            self._leases_apart = True
+            raise
+        except Unavailable as error:
+            if turn is not None and is_full_queue(error):
+                # The commit refused to notify: the next turn leaves that out.
+                for lane in turn.handed_off:
+                    lane.hush()
+            raise
+        self._leases_apart = turn.refused
         for lane in turn.handed_off:
             lane.wake()
 
@@ -167,14 +198,20 @@ class PostgresJobStore:
         if not changes:
             return Applied(frozenset())
         ordered = sorted(changes, key=lambda change: change.job.id)
-        try:
-            applied = await self._save(ordered)
-        except asyncpg.UniqueViolationError:
-            return await self._save_one_by_one(ordered)
-        lost = [change for change in ordered if change.job.id not in applied]
+        conflicting: set[UUID] = set()
+
+        def refused(change: Change, error: StoreRefused) -> None:
+            if takes_a_key(error):  # only an operator's retry can meet that
+                conflicting.add(change.job.id)
+            else:
+                self.tell_unwritable(change.job.id, error)
+
+        applied = set(await self._apart.write(ordered, self._save, refused=refused))
+        known = applied | conflicting
+        lost = [change for change in ordered if change.job.id not in known]
         if lost:
             applied |= await self._already_applied(lost)
-        return Applied(frozenset(applied))
+        return Applied(frozenset(applied), frozenset(conflicting))
 
     async def claim(
         self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
@@ -183,13 +220,19 @@ class PostgresJobStore:
         if not handoffs:
             return []
         ordered = sorted(handoffs, key=lambda handoff: handoff.job_id)
-        rows = await self._fetch(
-            "claim_jobs",
-            [handoff.job_id for handoff in ordered],
-            [handoff.lease_seq for handoff in ordered],
-            claimed.worker_id,
-            now,
-            claimed.until,
+
+        async def write(some: Sequence[HandOff]) -> list[asyncpg.Record]:
+            return await self._fetch(
+                "claim_jobs",
+                [handoff.job_id for handoff in some],
+                [handoff.lease_seq for handoff in some],
+                claimed.worker_id,
+                now,
+                claimed.until,
+            )
+
+        rows = await self._apart.write(
+            ordered, write, refused=lambda each, error: self.tell_unwritable(each.job_id, error)
         )
         return self.claimed_of(rows, claimed, now)
 
@@ -198,12 +241,18 @@ class PostgresJobStore:
         if not successes:
             return frozenset()
         ordered = sorted(successes, key=lambda success: success.job_id)
-        rows = await self._fetch(
-            "succeed_jobs",
-            [success.job_id for success in ordered],
-            [success.lease_seq for success in ordered],
-            [None if each.result is None else encoded(each.result) for each in ordered],
-            now,
+
+        async def write(some: Sequence[Success]) -> list[asyncpg.Record]:
+            return await self._fetch(
+                "succeed_jobs",
+                [success.job_id for success in some],
+                [success.lease_seq for success in some],
+                [None if each.result is None else encoded(each.result) for each in some],
+                now,
+            )
+
+        rows = await self._apart.write(
+            ordered, write, refused=lambda each, error: self.tell_unwritable(each.job_id, error)
         )
         succeeded = _ids(rows)
         lost = {s.job_id: s.lease_seq for s in ordered if s.job_id not in succeeded}
@@ -216,34 +265,23 @@ class PostgresJobStore:
             }
         return frozenset(succeeded)
 
-    async def _save(self, changes: Sequence[Change]) -> set[UUID]:
+    async def _save(self, changes: Sequence[Change]) -> Sequence[UUID]:
         columns = save_columns(changes)
         revived = adding.revived(changes)
         if not revived:
-            return _ids(await self._fetch("save_jobs", *columns))
+            return [*_ids(await self._fetch("save_jobs", *columns))]
 
         async def counted() -> set[UUID]:
             async with self.pool.acquire() as connection, connection.transaction():
                 await adding.count_anew(connection, revived)
                 return _ids(await connection.fetch(sql("save_jobs"), *columns))
 
-        return await self._write(counted)
+        return [*await self._write(counted)]
 
     async def _already_applied(self, lost: Sequence[Change]) -> set[UUID]:
         """Return which of the losers were applied before, by a save whose reply was lost."""
         stored = {job.id: job for job in await self.get([change.job.id for change in lost])}
         return {change.job.id for change in lost if stored.get(change.job.id) == change.job}
-
-    async def _save_one_by_one(self, changes: Sequence[Change]) -> Applied:
-        """Find out whose dedupe key is taken; only an operator's retry can meet that."""
-        applied: set[UUID] = set()
-        conflicting: set[UUID] = set()
-        for change in changes:
-            try:
-                applied |= (await self._save([change])) or await self._already_applied([change])
-            except asyncpg.UniqueViolationError:
-                conflicting.add(change.job.id)
-        return Applied(frozenset(applied), frozenset(conflicting))
 
     async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
         """See `JobStore`. Only reading shows which rows cannot be read."""
@@ -258,8 +296,17 @@ class PostgresJobStore:
                 break
         if not unreadable:
             return 0
-        columns = aside_columns(unreadable[:limit], now, until)
-        return len(await self._fetch("set_aside", *columns))
+
+        async def write(some: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
+            return await self._fetch("set_aside", *aside_columns(some, now, until))
+
+        return len(
+            await self._apart.write(
+                unreadable[:limit],
+                write,
+                refused=lambda row, error: self.tell_unwritable(row["id"], error),
+            )
+        )
 
     async def promote(
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()

@@ -8,16 +8,20 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
 from operator import itemgetter
+from typing import Any
 from uuid import UUID
 from zlib import crc32
 
 import asyncpg
 
+from async_jobs.adapters.postgres.apart import Apart
+from async_jobs.adapters.postgres.errors import translated
 from async_jobs.adapters.postgres.pool import AnyConnection
 from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.rows import candidates_of
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.errors import StoreRefused
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.queue import AdjacentQueue
@@ -71,6 +75,10 @@ class PostgresTurn:
         self._tenants = tenants
         self.handed_off: set[PostgresJobQueue] = set()
         """The lanes on which its hand-offs are once it has been committed."""
+        self.apart: Apart | None = None
+        """Set where rows may be refused: the others are leased, for two more trips."""
+        self.refused = False
+        """True once a row was refused so."""
 
     @classmethod
     async def take(
@@ -192,14 +200,37 @@ class PostgresTurn:
         leased: list[asyncpg.Record] = []
         for times, alike in by_times.items():
             alike.sort()
-            leased += await self._connection.fetch(
-                sql("lease_jobs"),
-                *zip(*alike, strict=True),
+            after = (
                 *times,
                 [lane.name for lane in lanes],
                 [lane.channel for lane in lanes if lane.channel is not None],
             )
+            if self.apart is None:
+                leased += await self._lease(alike, after)
+            else:
+                leased += await self._lease_apart(self.apart, alike, after)
         return frozenset([row[0] for row in leased])
+
+    async def _lease(
+        self, alike: Sequence[tuple[UUID, int, int, int]], after: Sequence[Any]
+    ) -> list[asyncpg.Record]:
+        return await self._connection.fetch(sql("lease_jobs"), *zip(*alike, strict=True), *after)
+
+    async def _lease_apart(
+        self,
+        apart: Apart,
+        alike: Sequence[tuple[UUID, int, int, int]],
+        after: Sequence[Any],
+    ) -> list[asyncpg.Record]:
+        async def write(some: Sequence[tuple[UUID, int, int, int]]) -> list[asyncpg.Record]:
+            async with translated(), self._connection.transaction():
+                return await self._lease(some, after)
+
+        def refused(row: tuple[UUID, int, int, int], error: StoreRefused) -> None:
+            self.refused = True
+            apart.tell(row[0], error)
+
+        return await apart.write(alike, write, refused=refused)
 
 
 # What `ready_heads` says of a row beside the place of its use case.

@@ -30,6 +30,8 @@ _LEVELS: Mapping[type[facts.Fact], int] = {
     facts.HandlerMissing: logging.WARNING,
     facts.HandlerStuck: logging.ERROR,
     facts.RowUnreadable: logging.ERROR,
+    facts.RowUnwritable: logging.ERROR,
+    facts.ChoreSkipped: logging.ERROR,
     facts.UseCaseSkipped: logging.ERROR,
 }
 """What is not here is a job's ordinary life and logged at DEBUG."""

@@ -170,6 +170,8 @@ def every_fact(text: str) -> list[Fact]:
         facts.PoisonDropped(at=NOW, queue=text, problem=text),
         facts.RowUnreadable(at=NOW, job_id=None, problem=text),
         facts.RowUnreadable(at=NOW, job_id=an_id(), problem=text),
+        facts.RowUnwritable(at=NOW, job_id=an_id(), problem=text),
+        facts.ChoreSkipped(at=NOW, chore=text, error=text),
         facts.UseCaseSkipped(at=NOW, use_case=text, error=text),
         facts.JobsPurged(at=NOW, use_case=text, count=0),
     ]

@@ -10,10 +10,12 @@ from typing import TypeAlias, TypeVar
 from uuid import UUID
 
 from async_jobs.adapters.memory.adjacent import MemoryAdjacentQueue
+from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.domain.errors import Unavailable
-from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage
+from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JsonValue
 from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.domain.turns import RunningCount
@@ -29,6 +31,7 @@ from async_jobs.ports.store import (
     Success,
     Upcoming,
 )
+from async_jobs.ports.workers import WorkerInfo
 from async_jobs.testing.clocks import let_others_run
 
 T = TypeVar("T")
@@ -271,3 +274,27 @@ class FaultyAdjacentQueue(Faulty, MemoryAdjacentQueue):
     async def claimed(self, worker_id: str, instants: Collection[datetime]) -> list[Job]:
         call = super().claimed
         return await self._through("claimed", lambda: call(worker_id, instants))
+
+
+class FaultyWorkers(Faulty, MemoryWorkers):
+    """A register of workers that can be made to fail."""
+
+    def __init__(self) -> None:
+        Faulty.__init__(self)
+        MemoryWorkers.__init__(self)
+
+    async def live(self, now: datetime) -> Sequence[WorkerInfo]:
+        call = super().live
+        return await self._through("live", lambda: call(now))
+
+
+class FaultyCheckpoints(Faulty, MemoryCheckpoints):
+    """Checkpoints that can be made to fail."""
+
+    def __init__(self) -> None:
+        Faulty.__init__(self)
+        MemoryCheckpoints.__init__(self)
+
+    async def load(self, name: str) -> Mapping[str, JsonValue] | None:
+        call = super().load
+        return await self._through("load", lambda: call(name))

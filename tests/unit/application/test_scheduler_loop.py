@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -13,10 +13,8 @@ import pytest
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.application.scheduler import CHECKPOINT, Scheduler
 from async_jobs.domain.deadline import LatePolicy
-from async_jobs.domain.errors import Unavailable
-from async_jobs.domain.facts import (
-    JobLeased,
-)
+from async_jobs.domain.errors import ConfigurationError, StoreRefused, Unavailable
+from async_jobs.domain.facts import ChoreSkipped, JobLeased
 from async_jobs.domain.job import Phase
 from async_jobs.domain.lifecycle import Cancelled
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
@@ -31,7 +29,7 @@ from async_jobs.testing.contracts.scenes import (
     race,
     stored,
 )
-from tests.unit.application.faults import Killed, die, unavailable
+from tests.unit.application.faults import Faulty, FaultyCheckpoints, FaultyWorkers, die, unavailable
 from tests.unit.application.stage import Stage, count, limits, quiet, sent, waiting, wide
 
 # --- The loop ---------------------------------------------------------------------------------
@@ -168,21 +166,98 @@ async def test_a_failure_that_ended_is_forgotten() -> None:
 
     async with looping(stage, stage.scheduler()):
         for _ in range(4):
-            stage.store.before("promote", unavailable)
+            stage.store.before("turn", unavailable)
             await stage.elapse(2.5)
 
     assert len(stage.errors) == 4
 
 
-async def test_anything_but_unavailability_ends_the_loop() -> None:
+async def test_what_waiting_would_not_mend_ends_the_loop() -> None:
     """A mistake in the set-up is not waited out."""
     stage = Stage()
-    stage.store.before("promote", die)
+    stage.store.before("turn", is_set_up_wrongly)
 
-    with pytest.raises(Killed):
+    with pytest.raises(ConfigurationError):
         await stage.scheduler().run(asyncio.Event(), stage.errors.append)
 
     assert stage.errors == []
+
+
+async def is_set_up_wrongly() -> None:
+    raise ConfigurationError("there is no such table")
+
+
+# --- Chores that fail -----------------------------------------------------------------------------
+
+
+async def fails() -> None:
+    raise StoreRefused("a trigger says no") from ValueError("no")
+
+
+@pytest.mark.parametrize("how", [fails, unavailable, is_set_up_wrongly, die])
+@pytest.mark.parametrize(
+    ("method", "chore"),
+    [
+        ("expired", "reap"),
+        ("set_aside", "set aside"),
+        ("promote", "promote"),
+        ("purge", "purge"),
+        ("live", "count slots"),
+        ("load", "checkpoint"),
+    ],
+)
+async def test_a_chore_that_fails_is_told_of_once_and_keeps_nothing_back(
+    method: str, chore: str, how: Callable[[], Awaitable[None]]
+) -> None:
+    """Whatever it fails by: the jobs are dispatched, and the chore is done when it succeeds."""
+    stage = Stage()
+    checkpoints, stage.workers = FaultyCheckpoints(), FaultyWorkers()
+    scheduler = stage.scheduler(checkpoints=checkpoints, purge_interval_seconds=1.0)
+    parts: dict[str, Faulty] = {"live": stage.workers, "load": checkpoints}
+    faulty = parts.get(method, stage.store)
+    faulty.before(method, *[how] * 3)
+    jobs = [await added(stage.memory)]
+
+    for _ in range(4):
+        await scheduler.tick()
+        jobs.append(await added(stage.memory))
+        stage.clock.advance(60)
+
+    assert {(await stage.job(job)).lease_seq for job in jobs[:4]} >= {1}
+    assert [fact.chore for fact in stage.telemetry.of(ChoreSkipped)] == [chore]
+    assert faulty.calls[method] >= 4
+
+
+async def test_a_chore_that_fails_anew_is_told_of_again() -> None:
+    """What failed, was mended and fails is news; so is another reason."""
+    stage = Stage()
+    scheduler = stage.scheduler()
+
+    async def passes() -> None:
+        """Do nothing."""
+
+    for how in (fails, fails, unavailable, passes, unavailable):
+        stage.store.before("expired", how)
+        await scheduler.tick()
+        stage.clock.advance(1)
+
+    told = [fact.error.partition(":")[0] for fact in stage.telemetry.of(ChoreSkipped)]
+    assert told == ["ValueError", "Unavailable", "Unavailable"]
+
+
+async def test_nothing_is_said_of_chores_while_nothing_can_be_dispatched() -> None:
+    """One who does not answer at all is told of as that."""
+    stage = Stage()
+    scheduler = stage.scheduler()
+    stage.store.down = True
+
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await scheduler.tick()
+    stage.store.down = False
+    await scheduler.tick()
+
+    assert stage.telemetry.of(ChoreSkipped) == []
 
 
 async def test_a_stop_lets_the_tick_under_way_end() -> None:

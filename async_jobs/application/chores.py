@@ -1,0 +1,73 @@
+"""Chores: what a scheduler does at intervals, beside dispatching."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from async_jobs.domain.facts import ChoreSkipped
+from async_jobs.ports.clock import Clock
+from async_jobs.ports.telemetry import Telemetry
+
+T = TypeVar("T")
+
+
+class Chore:
+    """Something to do at the first opportunity and then at intervals.
+
+    Attributes:
+        name: what it is called where its failures are told.
+        failed_by: the kind of error it failed by when it was last done; None if it succeeded.
+    """
+
+    def __init__(self, name: str, interval_seconds: float) -> None:
+        self.name = name
+        self.failed_by: str | None = None
+        self._interval_seconds = interval_seconds
+        self._due_at = float("-inf")
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether the interval is over, and begin the next one if so."""
+        if now < self._due_at:
+            return False
+        self._due_at = now + self._interval_seconds
+        return True
+
+    def repeat(self) -> None:
+        """Make it due at once: there is more to do."""
+        self._due_at = float("-inf")
+
+
+class Chores:
+    """Does chores, each for itself: one that fails keeps nothing else from being done."""
+
+    def __init__(self, clock: Clock, telemetry: Telemetry) -> None:
+        self._clock = clock
+        self._telemetry = telemetry
+        self._failures: list[tuple[Chore, Exception]] = []
+
+    async def do(self, chore: Chore, what: Callable[[], Awaitable[T]], *, otherwise: T) -> T:
+        """Do a chore; returns `otherwise` if it failed, to be done again when it is due."""
+        try:
+            done = await what()
+        except Exception as error:  # whatever it is, jobs are dispatched
+            self._failures.append((chore, error))
+            return otherwise
+        chore.failed_by = None
+        return done
+
+    def tell(self) -> None:
+        """Tell of the chores that failed since the last call, unless that is known."""
+        failures, self._failures = self._failures, []
+        for chore, error in failures:
+            kind = type(error.__cause__ or error).__name__
+            if chore.failed_by != kind:
+                told = f"{kind}: {error}"
+                self._telemetry.record(
+                    ChoreSkipped(at=self._clock.now(), chore=chore.name, error=told)
+                )
+            chore.failed_by = kind
+
+    def forget(self) -> None:
+        """Do not tell of those that failed: nothing else succeeded either."""
+        self._failures.clear()
