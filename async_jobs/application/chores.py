@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import ChoreSkipped
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.telemetry import Telemetry
@@ -17,12 +18,14 @@ class Chore:
 
     Attributes:
         name: what it is called where its failures are told.
-        failed_by: the kind of error it failed by when it was last done; None if it succeeded.
+        failures: how often it has failed since it succeeded last.
+        told_of: the kind of error that was told of since then.
     """
 
     def __init__(self, name: str, interval_seconds: float) -> None:
         self.name = name
-        self.failed_by: str | None = None
+        self.failures = 0
+        self.told_of: str | None = None
         self._interval_seconds = interval_seconds
         self._due_at = float("-inf")
 
@@ -51,22 +54,31 @@ class Chores:
         try:
             done = await what()
         except Exception as error:  # whatever it is, jobs are dispatched
+            chore.failures += 1
             self._failures.append((chore, error))
             return otherwise
-        chore.failed_by = None
+        chore.failures, chore.told_of = 0, None
         return done
 
     def tell(self) -> None:
-        """Tell of the chores that failed since the last call, unless that is known."""
+        """Tell of the chores that failed since the last call, unless that is known.
+
+        What was unavailable once may have been so for a moment, as while a server is replaced.
+        """
         failures, self._failures = self._failures, []
         for chore, error in failures:
             kind = type(error.__cause__ or error).__name__
-            if chore.failed_by != kind:
-                told = f"{kind}: {error}"
-                self._telemetry.record(
-                    ChoreSkipped(at=self._clock.now(), chore=chore.name, error=told)
-                )
-            chore.failed_by = kind
+            may_pass = isinstance(error, Unavailable) and chore.failures == 1
+            if chore.told_of != kind and not may_pass:
+                chore.told_of = kind
+                at, told = self._clock.now(), f"{kind}: {error}"
+                self._telemetry.record(ChoreSkipped(at=at, chore=chore.name, error=told))
+
+    def check(self, chore: Chore) -> None:
+        """Raise what a chore has failed by since the last `tell`, if nobody answered it."""
+        for failed, error in self._failures:
+            if failed is chore and isinstance(error, Unavailable):
+                raise error
 
     def forget(self) -> None:
         """Do not tell of those that failed: nothing else succeeded either."""

@@ -252,6 +252,8 @@ class Scheduler:
         expired = await self._bury(dispatched.expired)
         if self._purging.is_due(at):
             purging = await do(self._purging, self._purge, otherwise=False)
+        if not dispatched.handoffs:
+            self._chores.check(self._promoting)  # a standby, which writes nothing, shows no job
         self._ticked_at = self._clock.monotonic()
         sent = len(dispatched.handoffs) - unsent
         return Tick(

@@ -197,7 +197,8 @@ class RowUnwritable(Fact):
 class ChoreSkipped(Fact):
     """Something a scheduler does at intervals failed; everything else went on.
 
-    Told when it begins to fail, and when it fails otherwise.
+    Told when it begins to fail, and when it fails otherwise; of a store that did not answer, when
+    that happens twice in a row.
     """
 
     chore: str

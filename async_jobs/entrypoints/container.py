@@ -28,6 +28,7 @@ from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.postgres.pool import create_pool
+from async_jobs.adapters.postgres.readiness import takes_jobs
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
@@ -64,7 +65,6 @@ __all__ = [
 RENEWAL_POOL_MAX_SIZE = 2
 CLOSE_TIMEOUT_SECONDS = 2.0
 READY_SECONDS = 2.0
-NOBODY = UUID(int=0)
 
 
 def _unreadable(telemetry: Telemetry, clock: Clock) -> Unreadable:
@@ -187,16 +187,19 @@ async def _sqs_client(config: AsyncJobsConfig) -> AsyncIterator[Any]:
         yield client
 
 
-def _store_answers(store: JobStore) -> Callable[[], Awaitable[bool]]:
+def _takes_jobs(pool: asyncpg.Pool) -> Callable[[], Awaitable[bool]]:
     async def answers() -> bool:
         try:
             async with asyncio.timeout(READY_SECONDS):
-                await store.get([NOBODY])
+                return await takes_jobs(pool)
         except (AsyncJobsError, TimeoutError):
             return False
-        return True
 
     return answers
+
+
+async def _always() -> bool:
+    return True
 
 
 def _memory_queues(clock: Clock) -> Callable[[str], JobQueue]:
@@ -304,7 +307,7 @@ class Container(containers.DeclarativeContainer):
         providers.Singleton(_open_renewal_store, config, host_clock),
         logger,
     )
-    store_answers = providers.Singleton(_store_answers, store)
+    takes_jobs = providers.Singleton(_takes_jobs, pool)
     service = providers.Singleton(
         JobService,
         config,
@@ -357,6 +360,7 @@ def memory_container(config: AsyncJobsConfig, logger: logging.Logger) -> Contain
     container.checkpoints.override(providers.Singleton(MemoryCheckpoints))
     container.queue_of.override(providers.Singleton(_memory_queues, clock))
     container.make_renewal_host.override(providers.Object(None))
+    container.takes_jobs.override(providers.Object(_always))
     return container
 
 

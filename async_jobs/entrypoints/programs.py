@@ -233,7 +233,7 @@ def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Conta
             tokens=config.api_tokens,
             allow_unauthenticated=no_auth,
             clock=container.host_clock(),
-            ready=container.store_answers(),
+            ready=container.takes_jobs(),
         )
 
     return make

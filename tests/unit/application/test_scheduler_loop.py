@@ -229,14 +229,14 @@ async def test_a_chore_that_fails_is_told_of_once_and_keeps_nothing_back(
 
 
 async def test_a_chore_that_fails_anew_is_told_of_again() -> None:
-    """What failed, was mended and fails is news; so is another reason."""
+    """What failed, was mended and fails is news; so is another reason, if it does not pass."""
     stage = Stage()
     scheduler = stage.scheduler()
 
     async def passes() -> None:
         """Do nothing."""
 
-    for how in (fails, fails, unavailable, passes, unavailable):
+    for how in (fails, fails, unavailable, passes, unavailable, passes, *[unavailable] * 3):
         stage.store.before("expired", how)
         await scheduler.tick()
         stage.clock.advance(1)
