@@ -1,4 +1,4 @@
-"""A real PgBouncer in front of a database, in transaction mode, as in many deployments."""
+"""A real PgBouncer in front of a database, mostly in transaction mode, as in many deployments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNPRIVILEGED = "nobody"
 
 
 @contextlib.contextmanager
-def pgbouncer(dsn: str, port: int) -> Iterator[str]:
+def pgbouncer(dsn: str, port: int, *, mode: str = "transaction") -> Iterator[str]:
     """Yield the DSN of a PgBouncer that listens on `port` and pools connections to `dsn`."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
@@ -31,7 +31,7 @@ def pgbouncer(dsn: str, port: int) -> Iterator[str]:
         directory = Path(name)
         directory.chmod(0o755)
         settings = directory / "pgbouncer.ini"
-        settings.write_text(_settings(dsn, port))
+        settings.write_text(_settings(dsn, port, mode))
         settings.chmod(0o644)
         as_root = ["-u", UNPRIVILEGED] if os.geteuid() == 0 else []
         with (directory / "log").open("wb") as log:
@@ -57,7 +57,7 @@ def _listens(port: int) -> bool:
         return False
 
 
-def _settings(dsn: str, port: int) -> str:
+def _settings(dsn: str, port: int, mode: str) -> str:
     address = urlsplit(dsn)
     server = {
         "host": address.hostname,
@@ -76,7 +76,7 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 default_pool_size = {SERVER_CONNECTIONS}
 max_client_conn = 500
 """

@@ -36,7 +36,7 @@ class SystemClock:
         """See `Clock`."""
         await asyncio.sleep(max(0.0, seconds))
 
-    async def sync(self) -> None:
+    async def sync(self, *, within: object | None = None) -> None:
         """See `Clock`. The host keeps its own clock right."""
 
 

@@ -92,7 +92,11 @@ class JobService:
     # --- Jobs ---
 
     async def enqueue(
-        self, request: EnqueueJobRequest, *, connection: object | None = None
+        self,
+        request: EnqueueJobRequest,
+        *,
+        connection: object | None = None,
+        session: object | None = None,
     ) -> Enqueued:
         """See `Jobs`.
 
@@ -100,29 +104,40 @@ class JobService:
             request: what to run, for whom, and how late it may start.
             connection: the caller's own connection with an open transaction (asyncpg, for a
                 store on Postgres; READ COMMITTED, or a limited tenant's pending jobs are
-                counted as they were before the transaction). The job is committed or rolled
-                back with it; schedulers are not woken and find the job by their polling.
+                counted as they were before the transaction). Nothing else is asked. The job is
+                committed or rolled back with it, and schedulers are woken by its commit.
+            session: instead, the caller's own `AsyncSession` of SQLAlchemy 2 (or an
+                `AsyncConnection`) on postgresql+asyncpg; its transaction is begun if need be.
+
+        Raises:
+            InvalidJobError: also for a connection without an open transaction.
+            Exception: what the driver raises when the database gives up the caller's
+                transaction for another one's sake (SQLSTATE 40001, 40P01): repeat all of it.
         """
-        await self._clock.sync()
-        job = self._new_job(request, self._clock.now())
-        if connection is None:
+        within = _transaction(connection, session)
+        job = self._new_job(request, await self._time(within))
+        if within is None:
             result = await self._gatherer.add(job)
         else:
-            (result,) = await self._add([job], within=connection)
+            (result,) = await self._add([job], within=within)
         enqueued = _enqueued(result)
         await failpoints.reached(failpoints.API_AFTER_COMMIT_BEFORE_REPLY)
-        if connection is None and not enqueued.duplicate:
-            self._announce([job])
+        if not enqueued.duplicate:
+            await self._announce([job], within)
         return enqueued
 
     async def enqueue_many(
-        self, requests: Sequence[EnqueueJobRequest], *, connection: object | None = None
+        self,
+        requests: Sequence[EnqueueJobRequest],
+        *,
+        connection: object | None = None,
+        session: object | None = None,
     ) -> list[Enqueued]:
-        """See `Jobs`; `connection` as in `enqueue`."""
+        """See `Jobs`; `connection` and `session` as in `enqueue`."""
         if len(requests) > BATCH_MAX:
             raise InvalidJobError("jobs", f"must be at most {BATCH_MAX}; got {len(requests)}")
-        await self._clock.sync()
-        now = self._clock.now()
+        within = _transaction(connection, session)
+        now = await self._time(within)
         jobs = []
         for index, request in enumerate(requests):
             if index % JOBS_AT_ONCE == JOBS_AT_ONCE - 1:
@@ -131,17 +146,23 @@ class JobService:
                 jobs.append(self._new_job(request, now))
             except InvalidJobError as error:
                 raise _at(index, error) from None
-        results = await self._add(jobs, within=connection)
+        results = await self._add(jobs, within=within)
         for result in results:
             if isinstance(result, Invalid):
                 index = next(i for i, job in enumerate(jobs) if job.id == result.job_id)
                 raise _at(index, InvalidJobError(result.field, result.problem))
         enqueued = [_enqueued(result) for result in results]
         await failpoints.reached(failpoints.API_AFTER_COMMIT_BEFORE_REPLY)
-        if connection is None:
-            added = [job for job, each in zip(jobs, enqueued, strict=True) if not each.duplicate]
-            self._announce(added)
+        added = [job for job, each in zip(jobs, enqueued, strict=True) if not each.duplicate]
+        await self._announce(added, within)
         return enqueued
+
+    async def _time(self, within: object | None) -> datetime:
+        if within is None:
+            await self._clock.sync()
+        else:
+            await self._clock.sync(within=within)
+        return self._clock.now()
 
     async def _add(
         self, jobs: Sequence[Job], *, within: object | None = None, apart: bool = False
@@ -156,9 +177,13 @@ class JobService:
     def _new_job(self, request: EnqueueJobRequest, now: datetime) -> Job:
         return new_job(request, self._config, now=now, id=self._chance.uuid(now))
 
-    def _announce(self, added: Sequence[Job]) -> None:
+    async def _announce(self, added: Sequence[Job], within: object | None) -> None:
+        # Also for jobs that are due later: a scheduler sleeps until the next one it knows.
+        if within is not None:
+            if added and self._signal is not None:
+                await self._signal.notify_within(DISPATCH, within)
+            return  # whether it will be committed nobody can tell yet
         if added:
-            # Also for jobs that are due later: a scheduler sleeps until the next one it knows.
             self._notify(DISPATCH)
         if self._telemetry is None or not self._telemetry.wants(JobEnqueued):
             return
@@ -171,6 +196,7 @@ class JobService:
     async def get_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
         """See `Jobs`."""
         _check_names(tenant_id=tenant_id)
+        await self._clock.sync()  # whoever tells of a row that cannot be read says when
         jobs = await self._store.get([job_id], tenant_id=tenant_id)
         if not jobs:
             raise JobNotFoundError(job_id)
@@ -190,6 +216,7 @@ class JobService:
             raise InvalidJobError("limit", f"must be from 1 to {PAGE_MAX}")
         _check_names(tenant_id=tenant_id, use_case=use_case)
         criteria = JobFilter(tenant_id=tenant_id, use_case=use_case, status=status)
+        await self._clock.sync()
         return await self._store.find(criteria, limit=limit, before=cursor)
 
     async def cancel_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
@@ -349,6 +376,13 @@ def _tells(stored: Job, job: Job, event: lifecycle.JobEvent) -> bool:
         told.last_error,
         told.result,
     )
+
+
+def _transaction(connection: object | None, session: object | None) -> object | None:
+    """Return what a caller hands in to write in; None for a transaction of the store's own."""
+    if connection is not None and session is not None:
+        raise InvalidJobError("session", "must not be given together with `connection`")
+    return connection if session is None else session
 
 
 def _at(index: int, error: InvalidJobError) -> InvalidJobError:

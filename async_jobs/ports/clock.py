@@ -19,7 +19,8 @@ class Clock(Protocol):
             cancelled, and zero or less only lets others run.
         CK-4 After `sync`, `now` can be read and trusted; while the last measurement is fresh
             it returns at once. A clock that has measured before does not fail when it cannot
-            measure again: the last measurement stays in force.
+            measure again: the last measurement stays in force. Given a caller's transaction,
+            it measures in that one, and waits for nothing else.
 
     Not promised: that `now` and `monotonic` move at exactly the same rate.
     """
@@ -36,8 +37,13 @@ class Clock(Protocol):
         """Wait for `seconds`."""
         ...
 
-    async def sync(self) -> None:
-        """Measure the time if the last measurement has grown old; call it before deciding."""
+    async def sync(self, *, within: object | None = None) -> None:
+        """Measure the time if the last measurement has grown old; call it before deciding.
+
+        Args:
+            within: an open transaction, as for `JobStore.add`: the one to measure in. A clock
+                that asks no database may ignore it.
+        """
         ...
 
 

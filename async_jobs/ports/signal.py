@@ -26,7 +26,8 @@ class Signal(Protocol):
     Promises:
         SG-1 `wait` returns no later than its timeout, True when it was woken.
         SG-2 A `notify` that happens during a `wait` on the topic normally wakes it, and all
-            other waits on it.
+            other waits on it. So does the commit of a transaction with a `notify_within`, and
+            not before; its rollback wakes nobody.
         SG-3 A `notify` between two waits of the same waiter normally ends the second at once.
         SG-4 `notify` never blocks and never raises.
         SG-5 Topics do not wake each other.
@@ -36,6 +37,15 @@ class Signal(Protocol):
 
     def notify(self, topic: str) -> None:
         """Wake whoever waits on `topic`, now or at its next wait."""
+        ...
+
+    async def notify_within(self, topic: str, within: object) -> None:
+        """Wake whoever waits on `topic` once a transaction is committed.
+
+        Args:
+            topic: what they wait on.
+            within: an open transaction, as for `JobStore.add`.
+        """
         ...
 
     async def wait(self, topic: str, *, timeout_seconds: float) -> bool:

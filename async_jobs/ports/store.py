@@ -204,6 +204,8 @@ class JobStore(Protocol):
             visible to `heads` after a `promote` at or after its `run_at`, which says how many
             were not visible before.
         JS-17 What is added within a caller's transaction is committed or rolled back with it.
+            What is no open transaction of the adapter's own kind is refused by an
+            `InvalidJobError` about `connection`, and nothing is added.
         JS-18 `lease` gives exactly the job that `advance` makes of it with `Leased`.
         JS-19 `set_aside` gives back the running rows that cannot be read and whose lease is
             over, longest first, at most `limit`: pending, without a lease, due at `until`. It

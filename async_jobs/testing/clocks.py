@@ -50,7 +50,7 @@ class ManualClock:
             heapq.heappush(self._sleepers, (due, self._slept, sleeper))
         await sleeper
 
-    async def sync(self) -> None:
+    async def sync(self, *, within: object | None = None) -> None:
         """See `Clock`. There is nothing to measure."""
 
     def advance(self, seconds: float) -> None:

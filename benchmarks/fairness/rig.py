@@ -56,7 +56,7 @@ class VirtualClock:
     async def sleep(self, seconds: float) -> None:
         """See `Clock`. Nothing that the rig drives sleeps."""
 
-    async def sync(self) -> None:
+    async def sync(self, *, within: object | None = None) -> None:
         """See `Clock`. There is nothing to measure."""
 
 
@@ -86,6 +86,9 @@ class Silent:
         """See `Telemetry`."""
 
     def notify(self, topic: str) -> None:
+        """See `Signal`."""
+
+    async def notify_within(self, topic: str, within: object) -> None:
         """See `Signal`."""
 
     async def wait(self, topic: str, *, timeout_seconds: float) -> bool:

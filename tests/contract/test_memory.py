@@ -135,6 +135,10 @@ class TestMemorySignal(SignalContract):
         return signal  # it lives in one process
 
     @pytest.fixture
+    async def transaction(self) -> Transaction:
+        return MemoryJobStore().transaction
+
+    @pytest.fixture
     async def elapse(self, clock: ManualClock) -> Elapse:
         return elapsing(clock)
 

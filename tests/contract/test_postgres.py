@@ -115,6 +115,15 @@ async def elapse(clock: ManualClock, pool: asyncpg.Pool) -> Elapse:
     return elapse
 
 
+def transactions(pool: asyncpg.Pool) -> Transaction:
+    @asynccontextmanager
+    async def transaction() -> AsyncIterator[object]:
+        async with pool.acquire() as connection, connection.transaction():
+            yield connection
+
+    return transaction
+
+
 class TestPostgresJobStore(JobStoreContract):
     @fixture
     async def store(self, pool: asyncpg.Pool, unreadable: UnreadableRows) -> JobStore:
@@ -126,12 +135,7 @@ class TestPostgresJobStore(JobStoreContract):
 
     @fixture
     async def transaction(self, other_pool: asyncpg.Pool) -> Transaction:
-        @asynccontextmanager
-        async def transaction() -> AsyncIterator[object]:
-            async with other_pool.acquire() as connection, connection.transaction():
-                yield connection
-
-        return transaction
+        return transactions(other_pool)
 
     @fixture
     async def corrupt(self, pool: asyncpg.Pool) -> Corrupt:
@@ -268,6 +272,10 @@ class TestPostgresSignal(SignalContract):
         yield signal
         clock.advance(1)
         await signal.close()
+
+    @fixture
+    async def transaction(self, other_pool: asyncpg.Pool) -> Transaction:
+        return transactions(other_pool)
 
     @fixture
     async def elapse(self, clock: ManualClock, pool: asyncpg.Pool) -> Elapse:

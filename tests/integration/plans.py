@@ -144,9 +144,6 @@ class Scene:
     async def acquire(self) -> AsyncIterator[AnyConnection]:
         yield self.connection
 
-    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        return await self.connection.fetch(query, *arguments)
-
     async def plans(self) -> list[Plan]:
         """Return the plans of what has run; the last one comes when another statement follows."""
         await self.connection.execute("SELECT 1")

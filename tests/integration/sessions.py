@@ -56,12 +56,19 @@ class HeldPool:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[PoolConnectionProxy]:
-        yield self.connection
+        yield _Held(self.connection)
 
-    async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        # As on a connection in autocommit, a statement that fails takes no other one with it.
-        async with self.connection.transaction():
-            return await self.connection.fetch(query, *arguments)
+
+class _Held(PoolConnectionProxy):
+    """The connection; as in autocommit, a fetch that fails takes nothing else with it."""
+
+    def __init__(self, connection: Any) -> None:
+        self._con, self._holder = connection._con, connection._holder
+
+    async def fetch(self, query: str, *arguments: Any, **options: Any) -> list[Any]:
+        async with self._con.transaction():
+            rows: list[Any] = await self._con.fetch(query, *arguments, **options)
+        return rows
 
 
 class Outcome(NamedTuple):

@@ -202,7 +202,10 @@ async def test_an_address_that_is_none_is_told_without_being_repeated(cli: Progr
 
     told = refusal(await cli.run("migrate"), 2)
 
-    assert told.startswith("error: the database's address is malformed: ")
+    assert told == (
+        "error: the database's address must begin with postgresql:// (or postgres://);"
+        " its scheme is mysql\n"
+    )
 
 
 @pytest.mark.parametrize(

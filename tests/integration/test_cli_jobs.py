@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from typing import TypeAlias
+from uuid import UUID
 
+import asyncpg
 import pytest
 
 from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE
@@ -72,6 +74,22 @@ async def test_jobs_are_listed_a_page_at_a_time(on_database: Programs, where: Wh
 
     assert [[job["id"] for job in page["jobs"]] for page in (first, second)] == [[ids[1]], [ids[0]]]
     assert second["next_cursor"] is None
+
+
+async def test_a_row_that_cannot_be_read_hides_no_other(
+    on_database: Programs, database_dsn: str, where: Where
+) -> None:
+    """Nor does it end the command or the API, in which nobody has enqueued yet."""
+    good, bad = [await enqueued(on_database, "send_email") for _ in range(2)]
+    operator = await asyncpg.connect(database_dsn)
+    await operator.execute("UPDATE jobs SET headers = '7' WHERE id = $1", UUID(bad))
+    await operator.close()
+
+    listed = json.loads((await on_database.run("jobs", "list", "--json", *where)).stdout)
+    missing = refusal(await on_database.run("jobs", "show", bad, *where), 1)
+
+    assert [job["id"] for job in listed["jobs"]] == [good]
+    assert missing.splitlines()[-1] == f"error: no job has the id {bad}"
 
 
 async def test_jobs_are_listed_as_a_table_that_is_cut_off_nowhere(

@@ -497,7 +497,7 @@ async def test_a_handler_that_blocks_the_event_loop_keeps_its_lease(
 
 
 async def test_a_job_is_committed_with_the_callers_transaction(system: System) -> None:
-    """It is not there before, and runs afterwards although nobody was told."""
+    """It is not there before, and runs afterwards."""
     system.scheduler()
     system.worker()
     request = EnqueueJobRequest(tenant_id="acme", use_case="mail", type="succeed", payload={})

@@ -29,6 +29,7 @@ from tests.simulation.remote import (
     ClockPool,
     RemoteAdjacentQueue,
     RemoteCheckpoints,
+    RemoteClock,
     RemoteQueue,
     RemoteStore,
     RemoteWorkers,
@@ -136,7 +137,7 @@ class Assembly:
             others=[],
             links=[database, transport],
             stop=asyncio.Event(),
-            clock=PostgresClock(pool.as_pool(), host=host),
+            clock=RemoteClock(pool.as_pool(), host=host),
             signal=LossySignal(self._clock, broadcast),
             store=RemoteStore(database, self._components.store),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.domain.facts import Fact
@@ -12,6 +13,7 @@ from async_jobs.ports.clock import Clock
 from tests.simulation.judge import Judge
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.records import SECRET
+from tests.simulation.wire import Session
 
 EPOCH = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -45,7 +47,7 @@ class HostClock:
         finally:
             timer.cancel()
 
-    async def sync(self) -> None:
+    async def sync(self, *, within: object | None = None) -> None:
         return
 
 
@@ -68,6 +70,10 @@ class LossySignal:
 
     def notify(self, topic: str) -> None:
         self._broadcast(topic)
+
+    async def notify_within(self, topic: str, within: object) -> None:
+        assert isinstance(within, Session)
+        within.inner.on_commit(partial(self._broadcast, topic))
 
     async def wait(self, topic: str, *, timeout_seconds: float) -> bool:
         return await self.heard.wait(topic, timeout_seconds=timeout_seconds)

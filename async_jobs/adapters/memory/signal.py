@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
+from async_jobs.adapters.memory.transaction import MemoryTransaction
 from async_jobs.adapters.memory.waiting import woken
 from async_jobs.ports.clock import Clock
 
@@ -25,6 +27,10 @@ class MemorySignal:
             return
         for event in waits:
             event.set()
+
+    async def notify_within(self, topic: str, within: object) -> None:
+        """See `Signal`. `within` is a transaction of the memory store."""
+        MemoryTransaction.of(within).on_commit(partial(self.notify, topic))
 
     async def wait(self, topic: str, *, timeout_seconds: float) -> bool:
         """See `Signal`."""

@@ -63,8 +63,10 @@ class MemoryJobStore:
     async def transaction(self) -> AsyncIterator[MemoryTransaction]:
         """Open a transaction to pass as `within`; an error on the way out rolls it back."""
         transaction = MemoryTransaction(self._tenant_locks)
+        committed = False
         try:
             yield transaction
+            committed = True
         except BaseException:
             for job_id in transaction.added:
                 self._forget(job_id)
@@ -72,7 +74,7 @@ class MemoryJobStore:
         finally:
             for job_id in transaction.added:
                 self._uncommitted.pop(job_id, None)
-            transaction.end()
+            transaction.end(committed=committed)
 
     async def add(
         self,
@@ -86,9 +88,7 @@ class MemoryJobStore:
         if within is None:
             async with self.transaction() as own:
                 return await self._add(jobs, limits, own, apart=apart)
-        if not isinstance(within, MemoryTransaction):
-            raise TypeError("the memory store writes within its own transaction() only")
-        return await self._add(jobs, limits, within, apart=apart)
+        return await self._add(jobs, limits, MemoryTransaction.of(within), apart=apart)
 
     async def _add(
         self,

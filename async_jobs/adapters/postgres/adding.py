@@ -7,7 +7,8 @@ it does not, the call locks the row, counts, and leaves the count behind for tho
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 from uuid import UUID
 
@@ -59,7 +60,7 @@ async def add(
             return _answers(jobs, found, None)
         may_fit = False
     try:
-        async with connection.transaction():
+        async with _undoable(connection):
             found = await _insert(connection, jobs, limit) if may_fit else None
             if found is None:
                 found = await _insert_and_count(connection, jobs, limits, apart=apart)
@@ -69,6 +70,26 @@ async def add(
         # What the call found before it was undone still tells duplicates from new jobs.
         return _answers(jobs, away.found, away.reason)
     return _answers(jobs, found, None)
+
+
+@asynccontextmanager
+async def _undoable(connection: AnyConnection) -> AsyncIterator[None]:
+    """A transaction, or part of the caller's; undone by an error."""
+    if not connection.is_in_transaction():
+        async with connection.transaction(isolation="read_committed"):
+            yield
+        return
+    # By hand: the driver makes no savepoint in a transaction that a statement has begun.
+    await connection.execute("SAVEPOINT async_jobs")
+    try:
+        yield
+    except BaseException:
+        if not connection.is_closed():
+            await connection.execute(
+                "ROLLBACK TO SAVEPOINT async_jobs; RELEASE SAVEPOINT async_jobs"
+            )
+        raise
+    await connection.execute("RELEASE SAVEPOINT async_jobs")
 
 
 async def count_anew(connection: AnyConnection, tenants: Collection[str]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import asyncpg
 
 from async_jobs.adapters.postgres.errors import retried, translated
+from async_jobs.adapters.postgres.pool import fetched
 from async_jobs.adapters.postgres.rows import decoded, encoded
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.domain.job import JsonValue
@@ -30,7 +31,7 @@ class PostgresCheckpoints:
 
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         async def once() -> list[asyncpg.Record]:
-            return await self._pool.fetch(sql(statement), *arguments)
+            return await fetched(self._pool, sql(statement), *arguments)
 
         async with translated(self._pool):
             return await retried(once)

@@ -10,7 +10,9 @@ from typing import cast
 
 import asyncpg
 
+from async_jobs.adapters.postgres.callers import connection_of, in_callers_transaction
 from async_jobs.adapters.postgres.errors import translated
+from async_jobs.adapters.postgres.pool import AnyConnection, borrowed
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.domain.errors import Unavailable
 from async_jobs.ports.clock import Clock
@@ -64,13 +66,21 @@ class PostgresClock:
         """See `Clock`."""
         await self._host.sleep(seconds)
 
-    async def sync(self) -> None:
+    async def sync(self, *, within: object | None = None) -> None:
         """See `Clock`. Measures when the last measurement is 30 seconds old.
+
+        Args:
+            within: what `connection_of` takes; then no other connection is asked.
 
         Raises:
             Unavailable: the database's time has never been measured and cannot be now.
         """
-        if self._origin is None:
+        if within is not None:
+            if self._origin is None or self.monotonic() >= self._refresh_due:
+                connection = await connection_of(within)
+                async with in_callers_transaction():
+                    await self._measure(connection)
+        elif self._origin is None:
             await self._first_refresh()
         elif self.monotonic() >= self._refresh_due:
             # Whoever asks next goes by the last measurement meanwhile.
@@ -91,14 +101,17 @@ class PostgresClock:
         Raises:
             Unavailable: the database does not answer; the last measurement stays in force.
         """
+        async with translated(self._pool), borrowed(self._pool) as connection:
+            await self._measure(connection)
+
+    async def _measure(self, connection: AnyConnection) -> None:
         best: tuple[float, float, datetime] | None = None
         began = self.monotonic()
-        async with translated(self._pool), self._pool.acquire() as connection:
-            for _ in range(SAMPLES):
-                sent = self.monotonic()
-                time = cast("datetime", await connection.fetchval(sql("database_time")))
-                trip = self.monotonic() - sent
-                best = min(best or (trip, sent, time), (trip, sent, time))
+        for _ in range(SAMPLES):
+            sent = self.monotonic()
+            time = cast("datetime", await connection.fetchval(sql("database_time")))
+            trip = self.monotonic() - sent
+            best = min(best or (trip, sent, time), (trip, sent, time))
         assert best is not None
         trip, sent, time = best
         with self._lock:

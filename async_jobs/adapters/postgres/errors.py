@@ -48,6 +48,10 @@ _NO_ACCESS: Final = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
 )
+_READ_ONLY: Final = (
+    "the database takes no writes: it is a standby, or default_transaction_read_only is on for its"
+    " role or database"
+)
 TRIES_MAX = 5
 
 
@@ -72,13 +76,17 @@ class translated:  # noqa: N801 - a context manager, named like those of context
         if error is None:
             return
         if _may_pass(error):
-            if self._pool is not None and _sqlstate(error) in _NO_PRIMARY:
-                await self._pool.expire_connections()
+            if _sqlstate(error) in _NO_PRIMARY:
+                if self._pool is not None:
+                    await self._pool.expire_connections()
+                if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                    raise Unavailable(f"{_READ_ONLY}: {_told(error)}") from error
             raise Unavailable(f"the database did not answer: {_told(error)}") from error
         if isinstance(error, _NO_SCHEMA):
             raise ConfigurationError(
                 f"the database lacks the async_jobs schema ({_told(error)});"
-                " run: async-jobs migrate"
+                " run: async-jobs migrate (or, if it is in a schema of its own, put that into the"
+                " connection's search_path)"
             ) from error
         if isinstance(error, _NO_ACCESS):
             raise ConfigurationError(f"the database refused access: {_told(error)}") from error
@@ -118,12 +126,39 @@ async def connecting(dsn: str) -> AsyncIterator[None]:
     except Unavailable as error:
         if isinstance(error.__cause__, asyncpg.ClientConfigurationError):
             raise ConfigurationError(_MALFORMED) from None
+        for refusal, cure in _POOLERS_REFUSALS:
+            if refusal in str(error.__cause__):
+                raise ConfigurationError(f"{error.__cause__}: {cure}") from error.__cause__
         raise Unavailable(f"{error}{_told_where(dsn)}") from error.__cause__
+    except _SETTINGS as error:
+        raise ConfigurationError(
+            f"the database refused a parameter of its address: {error}"
+        ) from error
     except (ValueError, OverflowError) as error:
         if isinstance(error, ConfigurationError):
             raise
         raise ConfigurationError(_MALFORMED) from None
 
+
+# What the address says beyond libpq's parameters are settings of the server's.
+_SETTINGS: Final = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.CantChangeRuntimeParamError,
+    asyncpg.InvalidParameterValueError,
+)
+_POOLERS_REFUSALS: Final = (
+    (
+        "unsupported startup parameter",
+        "a pooler like PgBouncer refuses the settings of a session; behind one in transaction mode"
+        " set ASYNC_JOBS_DB_STATEMENT_CACHE_SIZE=0 (statement_cache_size=0), behind one in session"
+        " mode name the parameters in its ignore_startup_parameters",
+    ),
+    (
+        "statement pooling",
+        "the pooler lends a connection for one statement only, and async_jobs needs transactions:"
+        " set its pool_mode to transaction or session",
+    ),
+)
 
 # The driver's own words may quote the DSN, and with it the password.
 _MALFORMED: Final = (

@@ -8,8 +8,10 @@ from importlib import resources
 
 import asyncpg
 
+from async_jobs.adapters.postgres.dsn import address_of
 from async_jobs.adapters.postgres.errors import connecting, translated
 from async_jobs.adapters.postgres.turn import lock_key
+from async_jobs.domain.errors import ConfigurationError
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 _APPLIED_TABLE = """
@@ -46,10 +48,16 @@ async def migrate(database: str | asyncpg.Connection) -> list[str]:
 
     Raises:
         Unavailable: the database does not answer.
-        ConfigurationError: the address is malformed, the database refuses the credentials, or
-            the privileges are missing.
+        ConfigurationError: the address is malformed, the database refuses the credentials, the
+            privileges are missing, the encoding is not UTF8, or the names of our tables are taken.
     """
-    async with translated(), _connected(database) as connection, connection.transaction():
+    async with (
+        translated(),
+        _connected(database) as connection,
+        _names_free(),
+        connection.transaction(),
+    ):
+        await _check_encoding(connection)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_key("migrate", ""))
         await connection.execute(_APPLIED_TABLE)
         rows = await connection.fetch("SELECT name FROM async_jobs_migrations")
@@ -61,14 +69,42 @@ async def migrate(database: str | asyncpg.Connection) -> list[str]:
     return [name for name, _ in missing]
 
 
+async def _check_encoding(connection: asyncpg.Connection) -> None:
+    encoding = await connection.fetchval("SHOW server_encoding")
+    if encoding != "UTF8":
+        raise ConfigurationError(
+            f"the database's encoding is {encoding}, in which not every payload, name and error"
+            " can be written: make one by CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'"
+        )
+
+
+@asynccontextmanager
+async def _names_free() -> AsyncIterator[None]:
+    try:
+        yield
+    except (asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError) as error:
+        raise ConfigurationError(
+            f"the schema holds something of that name already ({error}): give async_jobs one of"
+            " its own by CREATE SCHEMA, and search_path=… in the database's address"
+        ) from error
+    except asyncpg.InvalidSchemaNameError as error:
+        raise ConfigurationError(
+            f"no schema of the search_path exists ({error}): CREATE SCHEMA makes it"
+        ) from error
+
+
 @asynccontextmanager
 async def _connected(database: str | asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
     if not isinstance(database, str):
         yield database
         return
     async with connecting(database):
+        address = address_of(database)
         connection = await asyncpg.connect(
-            database, timeout=CONNECT_TIMEOUT_SECONDS, statement_cache_size=0
+            address.dsn,
+            timeout=address.connect_seconds or CONNECT_TIMEOUT_SECONDS,
+            statement_cache_size=0,
+            **address.options(),
         )
     try:
         yield connection

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import sys
+from functools import partial
 from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from async_jobs.adapters.postgres.codecs import check_codecs
+from async_jobs.adapters.postgres.dsn import KeepAlive, address_of
 from async_jobs.adapters.postgres.errors import connecting
 from async_jobs.adapters.postgres.lending import LendingPool
+from async_jobs.domain.errors import Unavailable
 
 AnyConnection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 
+ACQUIRE_TIMEOUT_SECONDS = 30.0
 COMMAND_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 10.0
 IDLE_LIFETIME_SECONDS = 300.0
-KEEPALIVE_SECONDS = 30
 
 
 async def create_pool(
@@ -37,7 +43,8 @@ async def create_pool(
 
     Raises:
         Unavailable: nobody answers at the address.
-        ConfigurationError: the address is malformed, or the server refuses the credentials.
+        ConfigurationError: the address is malformed or asks for what the driver cannot do, the
+            server refuses the credentials, or a pooler in between refuses what is needed.
     """
     options: dict[str, Any] = {"server_settings": {"application_name": application_name}}
     if statement_cache_size is not None:
@@ -45,7 +52,10 @@ async def create_pool(
     if statement_cache_size != 0:
         options["server_settings"] |= {
             "idle_in_transaction_session_timeout": "60s",
-            "tcp_keepalives_idle": str(KEEPALIVE_SECONDS),
+            "tcp_keepalives_idle": str(KeepAlive().idle_seconds),
+            # A stricter one, which a role or a database may have for the application's sake, would
+            # roll back writes that merely waited for each other.
+            "default_transaction_isolation": "read committed",
             # A plan made for one batch size fits all: the statements drive from the arrays. To
             # plan anew would take a small batch longer than all the rest of it.
             "plan_cache_mode": "force_generic_plan",
@@ -58,26 +68,95 @@ async def create_pool(
             "enable_nestloop": "off",
         }
     async with connecting(dsn):
-        return await LendingPool(
-            dsn,
+        address = address_of(dsn)
+        pool: asyncpg.Pool = await LendingPool(
+            address.dsn,
             min_size=1,
             max_size=max(2, max_size),
-            timeout=CONNECT_TIMEOUT_SECONDS,
+            timeout=address.connect_seconds or CONNECT_TIMEOUT_SECONDS,
             command_timeout=COMMAND_TIMEOUT_SECONDS,
             max_inactive_connection_lifetime=IDLE_LIFETIME_SECONDS,
-            init=_keep_alive,
+            init=partial(_keep_alive, address.keep_alive),
+            **address.options(),
             **options,
         )
+        await _try_transaction(pool)
+    return pool
 
 
-async def _keep_alive(connection: asyncpg.Connection) -> None:
+async def _try_transaction(pool: asyncpg.Pool) -> None:
+    """Meet a pooler that lends its connections for one statement only; closes the pool then."""
+    try:
+        async with pool.acquire() as connection, connection.transaction():
+            pass
+    except BaseException:
+        pool.terminate()
+        raise
+
+
+class borrowed:  # noqa: N801 - a context manager, named like those of contextlib
+    """Lend a connection of a pool for a block. Nobody waits for one for ever.
+
+    Raises:
+        Unavailable: none was free in time.
+        ConfigurationError: the pool is an application's own, with codecs of its own.
+    """
+
+    __slots__ = ("_loan", "_pool")
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def __aenter__(self) -> PoolConnectionProxy:
+        """Wait for a connection."""
+        self._loan = self._pool.acquire()
+        limit = asyncio.timeout(ACQUIRE_TIMEOUT_SECONDS)
+        try:
+            async with limit:
+                connection = await self._loan.__aenter__()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise Unavailable(
+                f"no connection of the pool was free within {ACQUIRE_TIMEOUT_SECONDS:g} s; it may"
+                f" have {self._pool.get_max_size()}: let it have more, or hold them for less long"
+            ) from error
+        if _is_an_applications_own(self._pool):
+            try:
+                await check_codecs(connection)
+            except BaseException:
+                await self.__aexit__(*sys.exc_info())
+                raise
+        return connection
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Give it back."""
+        await self._loan.__aexit__(*exc)
+
+
+def _is_an_applications_own(pool: object) -> bool:
+    return isinstance(pool, asyncpg.Pool) and not isinstance(pool, LendingPool)
+
+
+async def fetched(pool: asyncpg.Pool, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    """Return the rows of one statement, on a connection of the pool; see `borrowed`."""
+    async with borrowed(pool) as connection:
+        return await connection.fetch(statement, *arguments)
+
+
+async def _keep_alive(wanted: KeepAlive, connection: asyncpg.Connection) -> None:
     """Notice within a minute when the other end is gone without a word, as after a failover."""
     transport = getattr(connection, "_transport", None)
     sock = transport.get_extra_info("socket") if transport is not None else None
     if sock is None or sock.family == socket.AF_UNIX:
         return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    probes = ("TCP_KEEPIDLE", KEEPALIVE_SECONDS), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)
-    for option, value in probes:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(wanted.is_on))
+    options = (
+        ("TCP_KEEPIDLE", wanted.idle_seconds),
+        ("TCP_KEEPINTVL", wanted.interval_seconds),
+        ("TCP_KEEPCNT", wanted.probes),
+        ("TCP_USER_TIMEOUT", wanted.user_timeout_ms),
+    )
+    for option, value in options:
         if hasattr(socket, option):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -9,6 +9,7 @@ from datetime import timedelta
 import asyncpg
 
 from async_jobs.adapters.postgres.errors import is_full_queue, retried, translated
+from async_jobs.adapters.postgres.pool import fetched
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.domain.errors import AsyncJobsError, Unavailable
@@ -154,7 +155,7 @@ class PostgresJobQueue:
 
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         async def once() -> list[asyncpg.Record]:
-            return await self._pool.fetch(sql(statement), self._name, *arguments)
+            return await fetched(self._pool, sql(statement), self._name, *arguments)
 
         async with translated(self._pool):
             return await retried(once)

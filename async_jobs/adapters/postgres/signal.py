@@ -10,7 +10,9 @@ from functools import lru_cache
 
 import asyncpg
 
+from async_jobs.adapters.postgres.callers import connection_of, in_callers_transaction
 from async_jobs.adapters.postgres.errors import is_full_queue, translated
+from async_jobs.adapters.postgres.pool import borrowed, fetched
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.domain.errors import AsyncJobsError, Unavailable
 from async_jobs.ports.clock import Clock
@@ -24,9 +26,9 @@ HUSHED_SECONDS = 30.0
 class PostgresSignal:
     """Implements `Signal`.
 
-    NOTIFY takes a lock that all of the database's commits queue for, so a process sends at
-    most one every 5 ms, each for all topics that gathered meanwhile, on a connection of its
-    own and never within anybody's transaction.
+    NOTIFY takes a lock that all of the database's commits with a NOTIFY queue for, so a process
+    sends at most one every 5 ms, each for all topics that gathered meanwhile, on a connection of
+    its own; within a caller's transaction only for what that one has added.
 
     Args:
         pool: one of its connections is kept for listening once somebody waits.
@@ -57,6 +59,12 @@ class PostgresSignal:
         if self._sender is None or self._sender.done():
             with suppress(RuntimeError):
                 self._sender = asyncio.get_running_loop().create_task(self._send())
+
+    async def notify_within(self, topic: str, within: object) -> None:
+        """See `Signal`. `within` is what `connection_of` takes."""
+        connection = await connection_of(within)
+        async with in_callers_transaction():
+            await connection.execute(sql("notify_topics"), [_channel(topic)])
 
     def channel(self, topic: str) -> str | None:
         """Return where to NOTIFY of a topic within a statement; None where nobody can hear it.
@@ -89,7 +97,7 @@ class PostgresSignal:
         with suppress(AsyncJobsError):
             try:
                 async with translated(self._pool):
-                    await self._pool.execute(sql("notify_topics"), channels)
+                    await fetched(self._pool, sql("notify_topics"), channels)
             except Unavailable as error:
                 if is_full_queue(error):
                     self.hush()
@@ -136,22 +144,21 @@ class PostgresSignal:
             await self._clock.sleep(RECONNECT_SECONDS)
 
     async def _listen_until_lost(self) -> None:
-        connection = await self._pool.acquire()
-        try:
-            connection.add_termination_listener(self._lost)
-            listening: set[str] = set()
-            while not connection.is_closed():
-                self._wanted.clear()
-                for channel in self._topics.keys() - listening:
-                    await connection.add_listener(channel, self._heard)
-                    listening.add(channel)
-                    # Whatever was told before anybody listened is missed: look once.
-                    self._wake(self._topics[channel])
-                await self._wanted.wait()
-        finally:
-            # Never given back alive: its LISTENs would go on in somebody else's hands.
-            connection.terminate()
-            await self._pool.release(connection)
+        async with borrowed(self._pool) as connection:
+            try:
+                connection.add_termination_listener(self._lost)
+                listening: set[str] = set()
+                while not connection.is_closed():
+                    self._wanted.clear()
+                    for channel in self._topics.keys() - listening:
+                        await connection.add_listener(channel, self._heard)
+                        listening.add(channel)
+                        # Whatever was told before anybody listened is missed: look once.
+                        self._wake(self._topics[channel])
+                    await self._wanted.wait()
+            finally:
+                # Never given back alive: its LISTENs would go on in somebody else's hands.
+                connection.terminate()
 
     def _lost(self, connection: object) -> None:
         self._wanted.set()

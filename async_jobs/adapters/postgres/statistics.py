@@ -8,6 +8,7 @@ from datetime import datetime
 import asyncpg
 
 from async_jobs.adapters.postgres.errors import retried, translated
+from async_jobs.adapters.postgres.pool import fetched
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.domain.outlook import Counted
 
@@ -24,7 +25,7 @@ class PostgresStatistics:
         """See `Statistics`."""
 
         async def once() -> list[asyncpg.Record]:
-            return await self._pool.fetch(sql("due_by"), list(set(use_cases)), instant, limit)
+            return await fetched(self._pool, sql("due_by"), list(set(use_cases)), instant, limit)
 
         async with translated(self._pool):
             rows = await retried(once)

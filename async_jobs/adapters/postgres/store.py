@@ -16,11 +16,12 @@ from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from async_jobs.adapters.postgres import adding
 from async_jobs.adapters.postgres.apart import Apart, takes_a_key
+from async_jobs.adapters.postgres.callers import connection_of, in_callers_transaction
 from async_jobs.adapters.postgres.errors import is_full_queue, retried, translated
+from async_jobs.adapters.postgres.pool import borrowed, fetched
 from async_jobs.adapters.postgres.rows import (
     aside_columns,
     claimed_fields,
@@ -79,17 +80,16 @@ class PostgresJobStore:
         within: object | None = None,
         apart: bool = False,
     ) -> list[AddResult]:
-        """See `JobStore`. `within` is an asyncpg connection with an open transaction."""
+        """See `JobStore`. `within` is what `connection_of` takes."""
         if not jobs:
             return []
         if within is not None:
-            if not isinstance(within, asyncpg.Connection | PoolConnectionProxy):
-                raise TypeError("within must be an asyncpg connection in a transaction")
-            async with translated():
-                return await adding.add(within, jobs, limits, apart=apart)
+            connection = await connection_of(within)
+            async with in_callers_transaction():
+                return await adding.add(connection, jobs, limits, apart=apart)
 
         async def on_own_connection() -> list[AddResult]:
-            async with self.pool.acquire() as connection:
+            async with borrowed(self.pool) as connection:
                 return await adding.add(connection, jobs, limits, apart=apart)
 
         return await self._write(on_own_connection)
@@ -154,7 +154,7 @@ class PostgresJobStore:
 
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         async def once() -> list[asyncpg.Record]:
-            return await self.pool.fetch(sql(statement), *arguments)
+            return await fetched(self.pool, sql(statement), *arguments)
 
         return await self._write(once)
 
@@ -174,8 +174,9 @@ class PostgresJobStore:
         try:
             async with (
                 translated(self.pool),
-                self.pool.acquire() as connection,
-                connection.transaction(),
+                borrowed(self.pool) as connection,
+                # Nobody's default: by a snapshot older than its locks a turn would exceed caps.
+                connection.transaction(isolation="read_committed"),
             ):
                 turn = await PostgresTurn.take(connection, use_cases, tenants)
                 turn.apart = self._apart if self._leases_apart else None
@@ -272,7 +273,10 @@ class PostgresJobStore:
             return [*_ids(await self._fetch("save_jobs", *columns))]
 
         async def counted() -> set[UUID]:
-            async with self.pool.acquire() as connection, connection.transaction():
+            async with (
+                borrowed(self.pool) as connection,
+                connection.transaction(isolation="read_committed"),
+            ):
                 await adding.count_anew(connection, revived)
                 return _ids(await connection.fetch(sql("save_jobs"), *columns))
 

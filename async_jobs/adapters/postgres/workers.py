@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from async_jobs.adapters.postgres.errors import retried, translated
+from async_jobs.adapters.postgres.pool import fetched
 from async_jobs.adapters.postgres.rows import decoded, encoded
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.ports.clock import Clock
@@ -50,7 +51,7 @@ class PostgresWorkers:
 
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         async def once() -> list[asyncpg.Record]:
-            return await self._pool.fetch(sql(statement), *arguments)
+            return await fetched(self._pool, sql(statement), *arguments)
 
         async with translated(self._pool):
             return await retried(once)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
 
 from async_jobs.ports.signal import Signal
 from async_jobs.testing.clocks import let_others_run
-from async_jobs.testing.contracts.scenes import Elapse, soon, until_done
+from async_jobs.testing.contracts.scenes import (
+    Elapse,
+    RollBack,
+    Transaction,
+    soon,
+    until_done,
+)
 
 STEP_SECONDS = 0.25
 
@@ -17,8 +24,8 @@ STEP_SECONDS = 0.25
 class SignalContract:
     """Everything `Signal` promises, SG-1 to SG-5.
 
-    Subclass it as `TestMySignal` and override the fixtures `signal`, `other_signal` and
-    `elapse`. "Normally" in a promise means here: at one of a number of tries.
+    Subclass it as `TestMySignal` and override the fixtures `signal`, `other_signal`,
+    `transaction` and `elapse`. "Normally" in a promise means here: at one of a number of tries.
     """
 
     @pytest.fixture
@@ -30,6 +37,11 @@ class SignalContract:
     async def other_signal(self) -> Signal:
         """The same topics in another process; `signal` itself where there is only one."""
         raise NotImplementedError("override the fixture `other_signal`")
+
+    @pytest.fixture
+    async def transaction(self) -> Transaction:
+        """Opens a transaction of the store beside it: committed at the end, or by an error not."""
+        raise NotImplementedError("override the fixture `transaction`")
 
     @pytest.fixture
     async def elapse(self) -> Elapse:
@@ -75,6 +87,43 @@ class SignalContract:
         await woken(asyncio.gather(*waits), signal, elapse)
 
         assert [await wait for wait in waits] == [True] * 4
+
+    async def test_sg_2_a_notify_within_a_transaction_wakes_with_its_commit(
+        self, signal: Signal, other_signal: Signal, transaction: Transaction, elapse: Elapse
+    ) -> None:
+        """Not before, when there would be nothing to see yet."""
+        woken_by_the_commit = False
+        for _ in range(20):
+            await calm(signal, "topic", elapse)
+            waiting = asyncio.ensure_future(signal.wait("topic", timeout_seconds=60))
+            async with transaction() as within:
+                await other_signal.notify_within("topic", within)
+                await elapse(STEP_SECONDS)
+                too_early = waiting.done()
+            waited = await until_done(waiting, elapse, STEP_SECONDS)
+            woken_by_the_commit = await waiting and waited < 30
+            if woken_by_the_commit and not too_early:
+                return
+
+        raise AssertionError("never by the commit" if not woken_by_the_commit else "too early")
+
+    async def test_sg_2_a_transaction_that_is_rolled_back_wakes_nobody(
+        self, signal: Signal, other_signal: Signal, transaction: Transaction, elapse: Elapse
+    ) -> None:
+        """What it was to tell of never happened."""
+        for _ in range(10):
+            await calm(signal, "topic", elapse)
+            waiting = asyncio.ensure_future(signal.wait("topic", timeout_seconds=1))
+            await let_others_run(3)
+            with contextlib.suppress(RollBack):
+                async with transaction() as within:
+                    await other_signal.notify_within("topic", within)
+                    raise RollBack
+            await until_done(waiting, elapse, STEP_SECONDS)
+            if not await waiting:
+                return
+
+        raise AssertionError("it keeps waking")
 
     async def test_sg_3_a_notify_between_two_waits_ends_the_second(
         self, signal: Signal, other_signal: Signal, elapse: Elapse

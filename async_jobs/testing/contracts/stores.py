@@ -5,7 +5,6 @@ from __future__ import annotations
 from async_jobs.testing.contracts.admission import (
     IdentityContract,
     QuotaContract,
-    TransactionContract,
 )
 from async_jobs.testing.contracts.claiming import ClaimingContract
 from async_jobs.testing.contracts.dedupe import DedupeContract
@@ -20,6 +19,7 @@ from async_jobs.testing.contracts.reading import (
 )
 from async_jobs.testing.contracts.saving import SavingContract
 from async_jobs.testing.contracts.succeeding import SucceedingContract
+from async_jobs.testing.contracts.transactions import TransactionContract
 from async_jobs.testing.contracts.turns import LeasesContract, TurnsContract
 from async_jobs.testing.contracts.views import ViewsContract
 

@@ -164,15 +164,17 @@ async def test_a_reply_lost_after_the_commit_can_be_asked_for_again(
 async def test_an_own_transaction_says_nothing_before_its_commit(
     stage: Stage, service: JobService
 ) -> None:
-    """The schedulers are not woken, for they could not see the job yet; their poll finds it."""
+    """The schedulers are not woken before, for they could not see the job yet, and are by it."""
     async with stage.memory.transaction() as transaction:
         enqueued = await service.enqueue(a_request(), connection=transaction)
         hidden = await all_jobs(stage.memory)
+        too_early = await woken(stage)
 
     assert hidden == []
+    assert not too_early
     assert (await stage.job(enqueued.job_id)).status is JobStatus.PENDING
     assert told(stage) == []
-    assert not await woken(stage)
+    assert await woken(stage)
 
 
 async def test_an_own_transaction_that_is_rolled_back_enqueued_nothing(
@@ -185,6 +187,18 @@ async def test_an_own_transaction_that_is_rolled_back_enqueued_nothing(
             raise RollBack
 
     assert await all_jobs(stage.memory) == []
+    assert not await woken(stage)
+
+
+async def test_a_connection_and_a_session_are_two_transactions(
+    stage: Stage, service: JobService
+) -> None:
+    """Of which only one can hold the job."""
+    async with stage.memory.transaction() as transaction:
+        with pytest.raises(InvalidJobError, match="session: must not be given together"):
+            await service.enqueue(a_request(), connection=transaction, session=transaction)
+        with pytest.raises(InvalidJobError, match="session: must not be given together"):
+            await service.enqueue_many([], connection=transaction, session=transaction)
 
 
 async def test_a_service_needs_neither_signal_nor_telemetry(stage: Stage) -> None:

@@ -175,6 +175,9 @@ class Deaf:
     def notify(self, topic: str) -> None:
         pass
 
+    async def notify_within(self, topic: str, within: object) -> None:
+        pass
+
     async def wait(self, topic: str, *, timeout_seconds: float) -> bool:
         await self._stage.clock.sleep(timeout_seconds)
         return False

@@ -22,9 +22,9 @@ inserted AS (
         priority, max_attempts, backoff_policy, dedupe_key, created_at, updated_at, headers, lane
     )
     SELECT
-        $1::uuid, $2::text, $3::text, $4::text, $5::text, $6::json, $7::timestamptz,
-        $8::interval, $9::timestamptz, $10::smallint, $11::smallint, $12::json, $13::text,
-        $14::timestamptz, $14::timestamptz, $15::json,
+        $1::uuid, $2::text, $3::text, $4::text, $5::text, $6::text::json, $7::timestamptz,
+        $8::interval, $9::timestamptz, $10::smallint, $11::smallint, $12::text::json, $13::text,
+        $14::timestamptz, $14::timestamptz, $15::text::json,
         CASE WHEN $7::timestamptz <= $14::timestamptz THEN 0 END
     WHERE $16::text IS NULL OR EXISTS (SELECT FROM room)
     ON CONFLICT DO NOTHING

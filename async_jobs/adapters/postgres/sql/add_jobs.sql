@@ -25,18 +25,19 @@ WITH room AS (
     SELECT
         id, coalesce(tenant_id, ($2::text[])[1]), coalesce(use_case, ($3::text[])[1]),
         coalesce(type, ($4::text[])[1]), coalesce(queue, ($5::text[])[1]),
-        coalesce(payload, ($6::json[])[1]), due.run_at,
+        coalesce(payload, ($6::text[])[1])::json, due.run_at,
         coalesce(delay_tolerance, ($8::interval[])[1]),
         coalesce(deadline_at, ($9::timestamptz[])[1]), coalesce(priority, ($10::smallint[])[1]),
-        coalesce(max_attempts, ($11::smallint[])[1]), coalesce(backoff_policy, ($12::json[])[1]),
+        coalesce(max_attempts, ($11::smallint[])[1]),
+        coalesce(backoff_policy, ($12::text[])[1])::json,
         CASE WHEN cardinality($13::text[]) = 1 THEN ($13::text[])[1] ELSE dedupe_key END,
         due.created_at, due.created_at,
-        CASE WHEN cardinality($15::json[]) = 1 THEN ($15::json[])[1] ELSE headers END,
+        (CASE WHEN cardinality($15::text[]) = 1 THEN ($15::text[])[1] ELSE headers END)::json,
         CASE WHEN due.run_at <= due.created_at THEN 0 END
     FROM unnest(
-        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::json[], $7::timestamptz[],
-        $8::interval[], $9::timestamptz[], $10::smallint[], $11::smallint[], $12::json[],
-        $13::text[], $14::timestamptz[], $15::json[]
+        $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+        $8::interval[], $9::timestamptz[], $10::smallint[], $11::smallint[], $12::text[],
+        $13::text[], $14::timestamptz[], $15::text[]
     ) AS fresh (id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance,
         deadline_at, priority, max_attempts, backoff_policy, dedupe_key, created_at, headers),
     LATERAL (SELECT coalesce(fresh.run_at, ($7::timestamptz[])[1]),

@@ -1,3 +1,3 @@
 -- load_checkpoint: what was remembered last.
 --   $1 name
-SELECT state FROM checkpoints WHERE name = $1
+SELECT state::text FROM checkpoints WHERE name = $1

@@ -8,13 +8,13 @@ UPDATE jobs AS j SET
     enqueue_failed = c.enqueue_failed, updated_at = c.updated_at, lease_seq = c.lease_seq,
     started_at = c.started_at, worker_id = c.worker_id,
     cancel_requested = c.cancel_requested, dispatches = c.dispatches,
-    finished_at = c.finished_at, errors = c.errors, result = c.result, lane = c.lane,
+    finished_at = c.finished_at, errors = c.errors::json, result = c.result::json, lane = c.lane,
     crashes = c.crashes
 FROM unnest(
     $1::uuid[], $2::bigint[], $3::text[], $4::boolean[], $5::boolean[], $6::timestamptz[],
     $7::text[], $8::timestamptz[], $9::timestamptz[], $10::smallint[], $11::timestamptz[],
     $12::text[], $13::boolean[], $14::timestamptz[], $15::bigint[], $16::timestamptz[],
-    $17::text[], $18::boolean[], $19::integer[], $20::timestamptz[], $21::json[], $22::json[],
+    $17::text[], $18::boolean[], $19::integer[], $20::timestamptz[], $21::text[], $22::text[],
     $23::smallint[], $24::smallint[]
 ) AS c (
     id, fence_seq, fence_status, fence_claimed, fence_flagged, fence_lease_end,

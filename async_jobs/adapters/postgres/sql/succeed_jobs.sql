@@ -1,12 +1,12 @@
 -- succeed_jobs: end each lease whose handler has returned, if it is still the job's.
---   $1 ids uuid[], sorted  $2 lease_seqs bigint[]  $3 results json[], side by side
+--   $1 ids uuid[], sorted  $2 lease_seqs bigint[]  $3 results text[], side by side
 --   $4 now timestamptz
 -- The values are those of `advance(job, Succeeded(result))`. Losers are absent from the result
 -- and unchanged.
 UPDATE jobs AS j SET
     status = 'succeeded', lease_expires_at = NULL, started_at = NULL, worker_id = NULL,
-    finished_at = $4, updated_at = $4, result = s.result
-FROM unnest($1::uuid[], $2::bigint[], $3::json[]) AS s (id, lease_seq, result)
+    finished_at = $4, updated_at = $4, result = s.result::json
+FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS s (id, lease_seq, result)
 WHERE j.id = s.id AND j.id = ANY($1::uuid[])
     -- Only what runs has a lease. Compared by its status, all that runs would be gone through.
     AND j.lease_seq = s.lease_seq AND j.lease_expires_at IS NOT NULL AND j.started_at IS NOT NULL

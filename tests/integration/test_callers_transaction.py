@@ -1,0 +1,335 @@
+"""Enqueues in a caller's own transaction: on that connection, and on no other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from async_jobs import (
+    ConfigurationError,
+    EnqueueJobRequest,
+    InvalidJobError,
+    JobService,
+    PostgresJobStore,
+    TenantQuota,
+    Unavailable,
+    UseCaseConfig,
+)
+from async_jobs.adapters.postgres import pool as pools
+from async_jobs.adapters.postgres.pool import AnyConnection, create_pool
+from async_jobs.adapters.postgres.signal import _channel
+from async_jobs.domain.job import Job
+from async_jobs.ports.signal import DISPATCH
+from async_jobs.testing.builders import SimpleLimits, a_job
+from async_jobs.testing.contracts.scenes import race
+
+LIMITS = SimpleLimits(
+    use_case_configs={"mail": UseCaseConfig()},
+    per_tenant_quotas={"limited": TenantQuota(max_pending_jobs=3)},
+)
+Connecting = Callable[[], Awaitable[asyncpg.Connection]]
+
+
+@pytest.fixture
+async def operator(database_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection beside those under test, to look with."""
+    connection = await asyncpg.connect(database_dsn)
+    yield connection
+    await connection.close()
+
+
+@asynccontextmanager
+async def pool_of(dsn: str, size: int, **options: Any) -> AsyncIterator[asyncpg.Pool]:
+    """An application's own pool."""
+    pool = await asyncpg.create_pool(dsn, min_size=0, max_size=size, **options)
+    yield pool
+    pool.terminate()
+
+
+def service_on(pool: asyncpg.Pool) -> JobService:
+    return JobService(LIMITS, PostgresJobStore(pool))
+
+
+def a_request(tenant_id: str = "acme", **fields: Any) -> EnqueueJobRequest:
+    request = {"use_case": "mail", "type": "send", "payload": {"to": ["ä", 1]}} | fields
+    return EnqueueJobRequest(tenant_id=tenant_id, **request)
+
+
+async def count(connection: AnyConnection) -> int:
+    return int(await connection.fetchval("SELECT count(*) FROM jobs"))
+
+
+# --- no other connection ------------------------------------------------------------------------
+
+
+async def test_a_pool_of_one_is_enough(database_dsn: str, operator: asyncpg.Connection) -> None:
+    """One job, many, and those of a tenant whose jobs are counted."""
+    async with pool_of(database_dsn, 1) as pool:
+        service = service_on(pool)
+        async with asyncio.timeout(60), pool.acquire() as connection, connection.transaction():
+            await service.enqueue(a_request(), connection=connection)
+            await service.enqueue_many([a_request(), a_request()], connection=connection)
+            await service.enqueue(a_request("limited"), connection=connection)
+            await service.enqueue_many([a_request("limited")] * 2, connection=connection)
+
+    assert await count(operator) == 6
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["create_pool", "asyncpg.create_pool"])
+async def test_everybody_may_hold_a_transaction_when_the_first_job_comes(
+    database_dsn: str, operator: asyncpg.Connection, own: bool
+) -> None:
+    """As many requests as the pool has connections, in a process that has just begun."""
+    async with AsyncExitStack() as stack:
+        if own:
+            pool = await stack.enter_async_context(await create_pool(database_dsn, max_size=10))
+        else:
+            pool = await stack.enter_async_context(pool_of(database_dsn, 10))
+        service = service_on(pool)
+        all_hold_one = asyncio.Barrier(10)
+
+        async def request() -> None:
+            async with pool.acquire() as connection, connection.transaction():
+                await all_hold_one.wait()
+                await service.enqueue(a_request(), connection=connection)
+
+        await race(*(request() for _ in range(10)))
+
+    assert await count(operator) == 10
+
+
+async def test_nobody_waits_for_a_connection_for_ever(
+    database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for its statement, nor for the time, nor for a turn."""
+    monkeypatch.setattr(pools, "ACQUIRE_TIMEOUT_SECONDS", 0.01)
+    async with pool_of(database_dsn, 1) as pool:
+        store = PostgresJobStore(pool)
+        service = JobService(LIMITS, store)
+
+        async def turn() -> None:
+            async with store.turn(["mail"]):
+                pass
+
+        async with pool.acquire():
+            calls = [service.enqueue(a_request()), store.add([a_job()], {}), store.get([]), turn()]
+            for call in calls:
+                with pytest.raises(Unavailable, match=r"no connection of the pool was free .* 1:"):
+                    await call
+        monkeypatch.undo()
+
+        await service.enqueue(a_request())
+
+
+# --- no open transaction ------------------------------------------------------------------------
+
+
+async def test_a_connection_without_a_transaction_is_refused(
+    database_dsn: str, operator: asyncpg.Connection
+) -> None:
+    """The job would be committed by itself, whatever became of the caller's work."""
+    async with pool_of(database_dsn, 2) as pool:
+        service = service_on(pool)
+        async with pool.acquire() as connection:
+            for call in (service.enqueue, service.enqueue_many):
+                request: Any = a_request() if call == service.enqueue else [a_request()]
+                with pytest.raises(InvalidJobError, match=r"^connection: must be .* transaction"):
+                    await call(request, connection=connection)
+        with pytest.raises(InvalidJobError, match=r"^connection: must be .*; it has no open"):
+            await service.enqueue(a_request(), connection=connection)  # given back by now
+        with pytest.raises(InvalidJobError, match=r"^connection: must be .*; got asyncpg\.pool"):
+            await service.enqueue(a_request(), connection=pool)
+
+    assert await count(operator) == 0
+
+
+async def test_a_transaction_begun_by_a_statement_is_one(
+    database_dsn: str, operator: asyncpg.Connection
+) -> None:
+    """Also where a call has to be undone, which takes a savepoint."""
+    connection = await asyncpg.connect(database_dsn)
+    async with pool_of(database_dsn, 1) as pool:
+        service = service_on(pool)
+        taken = await service.enqueue(a_request())
+        await connection.execute("BEGIN")
+        await service.enqueue_many([a_request(), a_request()], connection=connection)
+        with pytest.raises(InvalidJobError, match=r"jobs\[1\]\.id: is taken"):
+            await service.enqueue_many(
+                [a_request(), a_request("other", id=taken.job_id)], connection=connection
+            )
+        await service.enqueue_many([a_request("limited")] * 2, connection=connection)
+        await connection.execute("COMMIT")
+        await connection.close()
+
+    assert await count(operator) == 5
+
+
+# --- what the caller learns ---------------------------------------------------------------------
+
+
+async def test_the_commit_wakes_schedulers(database_dsn: str, operator: asyncpg.Connection) -> None:
+    """Unasked, and with no job to be seen before."""
+    woken = asyncio.Event()
+    seen: list[int] = []
+
+    def heard(*_: object) -> None:
+        woken.set()
+
+    await operator.add_listener(_channel(DISPATCH), heard)
+    async with pool_of(database_dsn, 1) as pool:
+        service = service_on(pool)
+        async with pool.acquire() as connection:
+            async with connection.transaction():
+                await service.enqueue(a_request(), connection=connection)
+                seen.append(await count(operator))
+                assert not woken.is_set()
+            async with asyncio.timeout(60):
+                await woken.wait()
+
+    assert [*seen, await count(operator)] == [0, 1]
+
+
+async def test_the_callers_own_retry_sees_the_drivers_exception(
+    database_dsn: str, operator: asyncpg.Connection
+) -> None:
+    """What has to be repeated is the whole transaction, and only the caller can do that."""
+    async with pool_of(database_dsn, 2) as pool:
+        service = service_on(pool)
+        await service.enqueue(a_request("limited"))
+        async with pool.acquire() as connection:
+            transaction = connection.transaction(isolation="repeatable_read")
+            await transaction.start()
+            await count(connection)
+            await operator.execute("UPDATE admissions SET live_max = live_max + 1")
+            with pytest.raises(asyncpg.SerializationError) as raised:
+                await service.enqueue(a_request("limited"), connection=connection)
+            await transaction.rollback()
+            async with connection.transaction(isolation="repeatable_read"):
+                await service.enqueue(a_request("limited"), connection=connection)
+
+    assert raised.value.sqlstate == "40001"
+
+
+async def test_a_deadlock_of_two_callers_is_told_as_one(database_dsn: str) -> None:
+    """Two tenants with a quota, in opposite order: one of the two has to begin again."""
+    limits = SimpleLimits(
+        use_case_configs=LIMITS.use_case_configs,
+        per_tenant_quotas={name: TenantQuota(max_pending_jobs=9) for name in "ab"},
+    )
+    async with pool_of(database_dsn, 2) as pool:
+        service = JobService(limits, PostgresJobStore(pool))
+        for name in "ab":
+            await service.enqueue(a_request(name))
+        both_hold_one = asyncio.Barrier(2)
+
+        async def caller(first: str, second: str) -> str | None:
+            try:
+                async with pool.acquire() as connection, connection.transaction():
+                    await service.enqueue(a_request(first), connection=connection)
+                    await both_hold_one.wait()
+                    await service.enqueue(a_request(second), connection=connection)
+            except asyncpg.DeadlockDetectedError as error:
+                return error.sqlstate
+            return None
+
+        told = await race(caller("a", "b"), caller("b", "a"))
+
+    assert {*told} == {None, "40P01"}
+
+
+# --- codecs -------------------------------------------------------------------------------------
+
+
+async def json_codecs(connection: asyncpg.Connection) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name, encoder=json.dumps, decoder=json.loads, schema="pg_catalog"
+        )
+
+
+async def test_an_applications_json_codecs_change_nothing(database_dsn: str) -> None:
+    """What it writes a pool without them reads, and the other way round."""
+    async with (
+        pool_of(database_dsn, 2, init=json_codecs) as theirs,
+        await create_pool(database_dsn, max_size=2) as ours,
+    ):
+        stores = [PostgresJobStore(theirs), PostgresJobStore(ours)]
+        for store in stores:
+            jobs = [a_job(headers={"trace": "1"}, payload={"a": [1, "ä"]}) for _ in range(3)]
+            await store.add(jobs[:1], {})
+            await store.add(jobs[1:], {})
+            for reader in stores:
+                read = await reader.get([job.id for job in jobs])
+                assert sorted(read, key=_id_of) == jobs
+        async with theirs.acquire() as connection, connection.transaction():
+            enqueued = await service_on(theirs).enqueue(a_request(), connection=connection)
+        (job,) = await stores[1].get([enqueued.job_id])
+        assert job.payload == {"to": ["ä", 1]}
+
+
+def _id_of(job: Job) -> UUID:
+    return job.id
+
+
+CODECS: dict[str, tuple[str, Callable[[Any], Any], Callable[[Any], Any], str]] = {
+    "a uuid as text": ("uuid", str, str, "text"),
+    "a uuid as bytes": ("uuid", lambda uuid: uuid.bytes, bytes, "binary"),
+    "an instant as text": ("timestamptz", datetime.isoformat, str, "text"),
+    "a time as text": ("interval", str, str, "text"),
+}
+
+
+@pytest.mark.parametrize("codec", CODECS)
+async def test_a_codec_that_hides_ids_or_times_is_refused_by_name(
+    database_dsn: str, operator: asyncpg.Connection, codec: str
+) -> None:
+    """On the pool, and on a connection that is handed in; nothing is written by halves."""
+    kind, encoder, decoder, form = CODECS[codec]
+
+    async def init(connection: asyncpg.Connection) -> None:
+        await connection.set_type_codec(
+            kind, encoder=encoder, decoder=decoder, schema="pg_catalog", format=form
+        )
+
+    async with pool_of(database_dsn, 2, init=init) as theirs, pool_of(database_dsn, 1) as plain:
+        with pytest.raises(ConfigurationError, match=f"codec of its own for {kind}.*reset_type"):
+            await service_on(theirs).enqueue(a_request())
+        async with theirs.acquire() as connection, connection.transaction():
+            with pytest.raises(ConfigurationError, match=f"codec of its own for {kind}"):
+                await service_on(plain).enqueue(a_request(), connection=connection)
+        assert theirs.get_idle_size() == theirs.get_size()
+
+    assert await count(operator) == 0
+
+
+class Instant(datetime):
+    """What some libraries make of every instant."""
+
+
+async def test_a_codec_that_gives_what_is_asked_for_works(database_dsn: str) -> None:
+    """A subclass, or a numeric that no statement exchanges."""
+
+    async def init(connection: asyncpg.Connection) -> None:
+        await connection.set_type_codec(
+            "timestamptz",
+            encoder=datetime.isoformat,
+            decoder=Instant.fromisoformat,
+            schema="pg_catalog",
+        )
+        await connection.set_type_codec(
+            "numeric", encoder=str, decoder=float, schema="pg_catalog", format="text"
+        )
+
+    async with pool_of(database_dsn, 2, init=init) as pool:
+        store = PostgresJobStore(pool)
+        job = a_job(delay_tolerance=timedelta(minutes=1))
+        await store.add([job], {"acme": 5})
+        assert await store.get([job.id]) == [job]
