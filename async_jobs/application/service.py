@@ -12,7 +12,13 @@ from async_jobs.application.dispatch import Dispatcher
 from async_jobs.application.foresight import outlook_of
 from async_jobs.application.gathering import Gatherer
 from async_jobs.domain import lifecycle
-from async_jobs.domain.bounds import bounded_error, check_name, check_result
+from async_jobs.domain.bounds import (
+    bounded_error,
+    check_name,
+    check_result,
+    check_status,
+    check_uuid,
+)
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.enqueue import new_job, unknown_name
 from async_jobs.domain.errors import (
@@ -196,6 +202,7 @@ class JobService:
     async def get_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
         """See `Jobs`."""
         _check_names(tenant_id=tenant_id)
+        check_uuid("job_id", job_id)
         await self._clock.sync()  # whoever tells of a row that cannot be read says when
         jobs = await self._store.get([job_id], tenant_id=tenant_id)
         if not jobs:
@@ -207,15 +214,18 @@ class JobService:
         *,
         tenant_id: str | None = None,
         use_case: str | None = None,
-        status: JobStatus | None = None,
+        status: JobStatus | str | None = None,
         limit: int = 100,
         cursor: UUID | None = None,
     ) -> JobPage:
         """See `Jobs`."""
-        if not 1 <= limit <= PAGE_MAX:
-            raise InvalidJobError("limit", f"must be from 1 to {PAGE_MAX}")
+        if type(limit) is not int or not 1 <= limit <= PAGE_MAX:
+            raise InvalidJobError("limit", f"must be an integer from 1 to {PAGE_MAX}")
         _check_names(tenant_id=tenant_id, use_case=use_case)
-        criteria = JobFilter(tenant_id=tenant_id, use_case=use_case, status=status)
+        wanted = None if status is None else check_status("status", status)
+        if cursor is not None:
+            check_uuid("cursor", cursor)
+        criteria = JobFilter(tenant_id=tenant_id, use_case=use_case, status=wanted)
         await self._clock.sync()
         return await self._store.find(criteria, limit=limit, before=cursor)
 

@@ -13,9 +13,10 @@ import unicodedata
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TypeAlias, cast
+from uuid import UUID
 
 from async_jobs.domain.errors import InvalidJobError
-from async_jobs.domain.job import JsonValue, Payload
+from async_jobs.domain.job import JobStatus, JsonValue, Payload
 from async_jobs.domain.limits import DELAY_TOLERANCE_MAX, MAX_ATTEMPTS_MAX
 
 PAYLOAD_BYTES_MAX = 256 * 1024
@@ -52,6 +53,21 @@ def _check_characters(field: str, value: str) -> None:
     for character in value:
         if unicodedata.category(character) in {"Cc", "Cs"}:
             raise InvalidJobError(field, "must hold no control characters and no lone surrogates")
+
+
+def check_status(field: str, value: object) -> JobStatus:
+    """Return a status, given as such or by its name, or raise `InvalidJobError`."""
+    try:
+        return JobStatus(cast("str", value))
+    except ValueError:
+        raise InvalidJobError(field, f"must be one of {', '.join(JobStatus)}") from None
+
+
+def check_uuid(field: str, value: object) -> UUID:
+    """Return an id, or raise `InvalidJobError`: text is no id before somebody has parsed it."""
+    if not isinstance(value, UUID):
+        raise InvalidJobError(field, f"must be a UUID, not {type(value).__name__}")
+    return value
 
 
 def check_payload(value: object) -> Payload:

@@ -37,7 +37,9 @@ def check_request(request: EnqueueJobRequest) -> None:
 
     Raises:
         InvalidJobError: a value breaks its bound.
+        TypeError: it is no `EnqueueJobRequest`.
     """
+    _check_is_request(request)
     bounds.check_name("tenant_id", request.tenant_id)
     bounds.check_name("use_case", request.use_case)
     bounds.check_name("type", request.type)
@@ -59,6 +61,12 @@ def check_request(request: EnqueueJobRequest) -> None:
         bounds.check_name("dedupe_key", request.dedupe_key)
     bounds.check_priority(request.priority)
     bounds.check_headers(request.headers)
+
+
+def _check_is_request(request: object) -> None:
+    if not isinstance(request, EnqueueJobRequest):
+        kind = type(request).__name__
+        raise TypeError(f"a request must be an EnqueueJobRequest, not {kind}")
 
 
 def new_job(request: EnqueueJobRequest, limits: Limits, *, now: datetime, id: UUID) -> Job:

@@ -35,6 +35,7 @@ from async_jobs.entrypoints.programs import (
     run_scheduler,
     run_worker,
 )
+from async_jobs.entrypoints.terminal import set_up_output
 
 app = typer.Typer(
     name="async-jobs",
@@ -242,20 +243,32 @@ def dev(
     port: Annotated[
         int, typer.Option("--port", min=0, max=65_535, help="Where the API listens; 0 for any.")
     ] = 8000,
+    handlers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--handlers",
+            help="A module to import; repeatable; else ASYNC_JOBS_HANDLERS_MODULE, else examples.",
+        ),
+    ] = None,
     log_level: LogLevelOption = LogLevel.INFO,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
-    """Run all parts in one process, on an embedded Postgres, with the example handlers.
+    """Run all parts in one process, on an embedded Postgres.
 
-    The API's token is `ASYNC_JOBS_ENQUEUE_AUTH_TOKEN`, else a new one at each start.
+    Settings come from the environment: `ASYNC_JOBS_USE_CASES` names your use cases, else there
+    are examples. The API's token is `ASYNC_JOBS_ENQUEUE_AUTH_TOKEN`, else a new one at each
+    start.
 
-    Example: `async-jobs dev`, then the line it prints.
+    Example: `async-jobs dev --handlers app.handlers`, then the line it prints.
     """
     from async_jobs.entrypoints.dev import run_dev
 
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
-        run_program(run_async, run_dev(logger, data_dir=None if memory else data_dir, port=port))
+        where = None if memory else data_dir
+        run_program(
+            run_async, run_dev(logger, data_dir=where, port=port, handlers=handlers or ())
+        )
 
 
 @app.command()
@@ -277,8 +290,13 @@ def demo(
 
 def main() -> None:
     """Run `async-jobs`."""
-    own_process()
+    _begin()
     app()
+
+
+def _begin() -> None:
+    set_up_output()
+    own_process()
 
 
 def scheduler_main() -> None:
@@ -292,7 +310,7 @@ def worker_main() -> None:
 
 
 def _run_alone(command: Callable[..., None], name: str) -> None:
-    own_process()
+    _begin()
     alone = typer.Typer(name=name, rich_markup_mode="markdown", pretty_exceptions_enable=False)
     alone.command(name=name)(command)
     alone()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -16,14 +16,26 @@ from rich.console import Console
 from rich.table import Table
 
 from async_jobs.adapters.http.wire import outlook_record_of, page_record_of, record_of
-from async_jobs.domain.errors import ConfigurationError, InvalidJobError
+from async_jobs.domain.errors import (
+    ConfigurationError,
+    IllegalTransition,
+    InvalidJobError,
+    JobNotFoundError,
+)
 from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus
 from async_jobs.domain.outlook import Outlook
-from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE, LogLevelOption, reporting
+from async_jobs.entrypoints.cli_options import (
+    EXIT_FAILED,
+    TOKEN_VARIABLE,
+    LogLevelOption,
+    reporting,
+    tell,
+)
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import opened
 from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
 from async_jobs.entrypoints.programs import run_async
+from async_jobs.entrypoints.terminal import printable
 from async_jobs.ports.jobs import Jobs
 
 T = TypeVar("T")
@@ -56,6 +68,7 @@ Tenant: TypeAlias = Annotated[
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JobId: TypeAlias = Annotated[UUID, typer.Argument(help="The job's id.")]
+JobIds: TypeAlias = Annotated[list[UUID], typer.Argument(help="The jobs' ids.")]
 
 
 class Where(NamedTuple):
@@ -106,7 +119,7 @@ def _ask(where: Where, level: LogLevel, call: Callable[[Asked], Awaitable[T]]) -
 def list_jobs(
     tenant: Tenant = None,
     use_case: Annotated[str | None, typer.Option("--use-case")] = None,
-    status: Annotated[JobStatus | None, typer.Option("--status")] = None,
+    status: Annotated[JobStatus | None, typer.Option("--status", case_sensitive=False)] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1_000)] = 20,
     cursor: Annotated[
         UUID | None,
@@ -141,13 +154,13 @@ def _print_table(jobs: tuple[Job, ...]) -> None:
     for job in jobs:
         table.add_row(
             str(job.id),
-            job.tenant_id,
-            job.use_case,
-            job.type,
+            printable(job.tenant_id),
+            printable(job.use_case),
+            printable(job.type),
             job.status.value,
             f"{job.attempts}/{job.max_attempts}",
             f"{job.deadline_at:%Y-%m-%d %H:%M:%S}",
-            _printable((job.last_error or "").partition("\n")[0][:ERROR_CHARACTERS]),
+            printable((job.last_error or "").partition("\n")[0][:ERROR_CHARACTERS]),
         )
     # What jobs hold is text, whatever markup it looks like.
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -155,11 +168,6 @@ def _print_table(jobs: tuple[Job, ...]) -> None:
         # A pipe has no width: nothing is cut off for scripts.
         console.width = PIPE_CHARACTERS
     console.print(table)
-
-
-def _printable(text: str) -> str:
-    """Return the text without what could move a terminal's cursor or rename its window."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 @jobs_app.command()
@@ -191,6 +199,16 @@ def enqueue(
         float | None, typer.Option("--delay-tolerance-seconds", min=0, max=30 * 86_400)
     ] = None,
     max_attempts: Annotated[int | None, typer.Option("--max-attempts", min=1, max=100)] = None,
+    run_at: Annotated[
+        str | None,
+        typer.Option("--run-at", help="Its earliest start, e.g. 2030-01-31T18:00:00Z; else now."),
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", help="NAME=VALUE, carried along; repeatable.")
+    ] = None,
+    job_id: Annotated[
+        UUID | None, typer.Option("--id", help="Its id: a repeated call enqueues nothing more.")
+    ] = None,
     dsn: Dsn = None,
     url: Url = None,
     token: Token = None,
@@ -212,6 +230,9 @@ def enqueue(
             queue=queue,
             delay_tolerance=_tolerance(delay_tolerance_seconds),
             max_attempts=max_attempts,
+            id=job_id,
+            run_at=_instant(run_at),
+            headers=_headers(header or []),
         )
     enqueued = _ask(Where(dsn, url, token), log_level, lambda jobs: jobs.enqueue(request))
     typer.echo(enqueued.job_id)
@@ -259,33 +280,104 @@ def _object(text: str) -> Any:
         raise InvalidJobError("--payload", f"must be a JSON object: {error}") from None
 
 
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        instant = None
+    if instant is None or instant.utcoffset() is None:
+        raise InvalidJobError(
+            "--run-at", "must be an instant with its offset, e.g. 2030-01-31T18:00:00Z"
+        )
+    return instant
+
+
+def _headers(entries: Sequence[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for entry in entries:
+        name, separator, value = entry.partition("=")
+        if not separator or not name:
+            raise InvalidJobError("--header", "must be NAME=VALUE")
+        if headers.setdefault(name, value) != value:
+            raise InvalidJobError("--header", f"{name} is given twice")
+    return headers
+
+
 @jobs_app.command()
 def cancel(
-    job_id: JobId,
+    job_ids: JobIds,
     tenant: Tenant = None,
     dsn: Dsn = None,
     url: Url = None,
     token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
-    """Cancel a job, or ask its worker to, and print it. Example: `async-jobs jobs cancel 0193…`"""
-    where = Where(dsn, url, token)
-    _print_job(_ask(where, log_level, lambda jobs: jobs.cancel_job(job_id, tenant_id=tenant)))
+    """Cancel jobs, or ask their workers to, and print them.
+
+    Of several, those that cannot be cancelled are told, and the others are; then it exits 1.
+
+    Example: `async-jobs jobs cancel 0193…`
+    """
+    _each(
+        job_ids,
+        Where(dsn, url, token),
+        log_level,
+        lambda jobs, job_id: jobs.cancel_job(job_id, tenant_id=tenant),
+    )
 
 
 @jobs_app.command()
 def retry(
-    job_id: JobId,
+    job_ids: JobIds,
     tenant: Tenant = None,
     dsn: Dsn = None,
     url: Url = None,
     token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
-    """Give a dead or cancelled job another life. Example: `async-jobs jobs retry 0193…`"""
-    where = Where(dsn, url, token)
-    _print_job(_ask(where, log_level, lambda jobs: jobs.retry_job(job_id, tenant_id=tenant)))
+    """Give dead or cancelled jobs another life, and print them.
+
+    Of several, those that cannot have one are told, and the others get it; then it exits 1.
+
+    Example: `async-jobs jobs retry 0193…`
+    """
+    _each(
+        job_ids,
+        Where(dsn, url, token),
+        log_level,
+        lambda jobs, job_id: jobs.retry_job(job_id, tenant_id=tenant),
+    )
+
+
+def _each(
+    job_ids: Sequence[UUID],
+    where: Where,
+    level: LogLevel,
+    change: Callable[[Asked, UUID], Awaitable[Job]],
+) -> None:
+    """Change the jobs one after the other, and print each as it then stands.
+
+    What one job's state forbids keeps the others from nothing; anything else ends it.
+    """
+    ids = list(dict.fromkeys(job_ids))
+
+    async def all_of_them(jobs: Asked) -> int:
+        refused = 0
+        for job_id in ids:
+            try:
+                _print_job(await change(jobs, job_id))
+            except (JobNotFoundError, IllegalTransition) as error:
+                refused += 1
+                named = "" if len(ids) == 1 or str(job_id) in str(error) else f"job {job_id}: "
+                tell(f"{named}{error}", level)
+        return refused
+
+    if _ask(where, level, all_of_them):
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _print_job(job: Job) -> None:
-    typer.echo(json.dumps(record_of(job), indent=2, ensure_ascii=False))
+    record = json.dumps(record_of(job), indent=2, ensure_ascii=False)
+    typer.echo(printable(record, keep="\n"))

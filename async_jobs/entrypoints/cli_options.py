@@ -11,16 +11,23 @@ import typer
 
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError, InvalidJobError
 from async_jobs.entrypoints.logs import LogFormat, LogLevel
+from async_jobs.entrypoints.terminal import printable
 
 TOKEN_VARIABLE = "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN"
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 
 LogLevelOption: TypeAlias = Annotated[
-    LogLevel, typer.Option("--log-level", help="debug also tells every fact, and stack traces.")
+    LogLevel,
+    typer.Option(
+        "--log-level",
+        case_sensitive=False,
+        help="debug also tells every fact, and stack traces.",
+    ),
 ]
 LogFormatOption: TypeAlias = Annotated[
-    LogFormat, typer.Option("--log-format", help="json writes one object a line.")
+    LogFormat,
+    typer.Option("--log-format", case_sensitive=False, help="json writes one object a line."),
 ]
 InitDb: TypeAlias = Annotated[
     bool, typer.Option("--init-db", help="Bring the database's schema up to date first.")
@@ -42,24 +49,25 @@ def reporting(level: LogLevel) -> Iterator[None]:
     try:
         yield
     except (ConfigurationError, InvalidJobError) as error:
-        _tell(str(error), level)
+        tell(str(error), level)
         raise typer.Exit(EXIT_WRONG_USE) from None
     except AsyncJobsError as error:
-        _tell(str(error), level)
+        tell(str(error), level)
         raise typer.Exit(EXIT_FAILED) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except (typer.Exit, typer.Abort):
         raise
     except Exception as error:
-        _tell(f"{type(error).__name__}: {error}", level)
+        tell(f"{type(error).__name__}: {error}", level)
         if level is not LogLevel.DEBUG:
             typer.echo("run again with --log-level debug for the whole story", err=True)
         raise typer.Exit(EXIT_FAILED) from None
 
 
-def _tell(message: str, level: LogLevel) -> None:
+def tell(message: str, level: LogLevel) -> None:
+    """Print an error, line by line; with its stack trace at level debug."""
     for line in message.splitlines():
-        typer.echo(f"error: {line}", err=True)
+        typer.echo(f"error: {printable(line)}", err=True)
     if level is LogLevel.DEBUG:
         traceback.print_exc()

@@ -8,13 +8,14 @@ import logging
 import os
 import secrets
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import typer
 
 from async_jobs.adapters.http.wire import TOKEN_HEADER
+from async_jobs.application.registry import JobRegistry
 from async_jobs.application.worker import Worker
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE
@@ -45,28 +46,46 @@ EXAMPLE_USE_CASES = {
 EXAMPLE_HANDLERS = "async_jobs.handlers.notifications,async_jobs.handlers.messaging"
 
 
-async def run_dev(logger: logging.Logger, *, data_dir: Path | None, port: int) -> None:
+# What dev does in its own way. Of a queue's URL only the use case is taken.
+OWN_WAY = {
+    "ASYNC_JOBS_DB_DSN": "dev keeps a Postgres of its own",
+    "ASYNC_JOBS_QUEUE_BACKEND": "nothing leaves this process",
+}
+
+
+async def run_dev(
+    logger: logging.Logger, *, data_dir: Path | None, port: int, handlers: Sequence[str] = ()
+) -> None:
     """Run the API, a scheduler and a worker until interrupted.
+
+    Settings come from the environment, as everywhere; use cases and handlers that it does not
+    name are the examples'.
 
     Args:
         logger: told of everything.
         data_dir: where the embedded Postgres keeps its data; None keeps all in memory.
         port: where the API listens, on the loopback interface.
+        handlers: modules to import for their handlers; by default the environment's.
+
+    Raises:
+        ConfigurationError: a variable is wrong, or a module cannot be imported.
     """
+    configured = _configured(handlers)
+    registry = load_handlers(configured.handler_modules)
+    _tell_what_is_left_out(configured, logger)
     async with AsyncExitStack() as stack:
         stopping = stack.enter_context(stopping_on_signals(logger))
         # Left last: a handler that does not stop must not keep Postgres from stopping.
         at_the_end = stack.enter_context(ExitStack())
-        container = await stack.enter_async_context(_container(logger, data_dir))
+        container = await stack.enter_async_context(_container(configured, logger, data_dir))
         config = container.config()
-        registry = load_handlers(config.handler_modules)
         worker = container.worker(registry=registry, queue_names=list(config.queue_names))
         at_the_end.enter_context(leaving_if_stuck(worker, logger))
         app = api_of(config)(container)
         serves = await stack.enter_async_context(
             serving(app, host=LOOPBACK, port=port, option="--port")
         )
-        _tell_how_to_use(config, serves.port)
+        _tell_how_to_use(config, registry, serves.port)
         stopping.started()
         await _run(container, worker, serves, stopping.stop)
 
@@ -83,38 +102,62 @@ async def _run(container: Container, worker: Worker, serves: Serving, stop: asyn
 
 
 @asynccontextmanager
-async def _container(logger: logging.Logger, data_dir: Path | None) -> AsyncIterator[Container]:
+async def _container(
+    config: AsyncJobsConfig, logger: logging.Logger, data_dir: Path | None
+) -> AsyncIterator[Container]:
     if data_dir is None:
-        yield memory_container(_config(IN_MEMORY), logger)
+        yield memory_container(config, logger)
         return
     typer.echo(f"starting Postgres in {data_dir} …")
     async with embedded_postgres(data_dir / "postgres") as dsn:
-        config = _config(dsn)
+        config = config.model_copy(update={"db_dsn": dsn})
         await migrated(config, logger)
         async with opened(config, logger, application_name="async_jobs dev") as container:
             yield container
 
 
-def _config(dsn: str) -> AsyncJobsConfig:
-    return AsyncJobsConfig(
-        db_dsn=dsn,
-        use_case_configs=EXAMPLE_USE_CASES,
-        handlers_module=EXAMPLE_HANDLERS,
-        queue_backend="postgres",
-        enqueue_auth_token=os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(),
+def _configured(handlers: Sequence[str]) -> AsyncJobsConfig:
+    """Return the environment's settings, with the examples for use cases and handlers."""
+    own = {"ASYNC_JOBS_DB_DSN": IN_MEMORY, "ASYNC_JOBS_QUEUE_BACKEND": "postgres"}
+    if handlers:
+        own["ASYNC_JOBS_HANDLERS_MODULE"] = ",".join(handlers)
+    config = AsyncJobsConfig.from_env(os.environ | own)
+    return config.model_copy(
+        update={
+            "use_case_configs": config.use_case_configs or EXAMPLE_USE_CASES,
+            "handlers_module": config.handlers_module or EXAMPLE_HANDLERS,
+            "enqueue_auth_token": config.enqueue_auth_token or secrets.token_urlsafe(),
+        }
     )
 
 
-def _tell_how_to_use(config: AsyncJobsConfig, port: int) -> None:
+def _tell_what_is_left_out(config: AsyncJobsConfig, logger: logging.Logger) -> None:
+    if config.unknown_variables:
+        logger.warning("unknown_variables", extra={"names": list(config.unknown_variables)})
+    for variable, reason in OWN_WAY.items():
+        if os.environ.get(variable, "").strip():
+            logger.warning("variable_not_used", extra={"variable": variable, "reason": reason})
+    if config.sqs_queue_urls:
+        queues = sorted(config.sqs_queue_urls)
+        logger.warning("sqs_not_used", extra={"queues": queues, "reason": "dev needs no SQS"})
+
+
+def _example(config: AsyncJobsConfig, registry: JobRegistry) -> dict[str, object]:
+    """Return the body of an enqueue to try."""
+    if "notifications" in config.use_case_configs and "send_email" in registry.types:
+        example = {"to": "a@b.example", "subject": "Hello", "body": "It works."}
+        use_case, type = "notifications", "send_email"
+    else:
+        use_case, type, example = min(config.use_case_configs), registry.types[0], {}
+    return {"tenant_id": "acme", "use_case": use_case, "type": type, "payload": example}
+
+
+def _tell_how_to_use(config: AsyncJobsConfig, registry: JobRegistry, port: int) -> None:
     url, token = f"http://{LOOPBACK}:{port}", config.enqueue_auth_token
-    body = {
-        "tenant_id": "acme",
-        "use_case": "notifications",
-        "type": "send_email",
-        "payload": {"to": "a@b.example", "subject": "Hello", "body": "It works."},
-    }
+    body = _example(config, registry)
     lines = [
         f"use cases: {', '.join(config.use_case_configs)}",
+        f"handlers:  {', '.join(config.handler_modules)} ({', '.join(registry.types)})",
         f"API:       {url} (documentation: {url}/docs)",
         f"token:     {token}",
         *([] if config.db_dsn == IN_MEMORY else [f"database:  {config.db_dsn}"]),

@@ -5,6 +5,8 @@ Without the container: an application that only enqueues would import all of the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
@@ -34,6 +36,9 @@ class JobService(service.JobService):
         telemetry: by default none.
         statistics, workers: by default those beside a store on Postgres, else none; only
             `outlook` needs them.
+
+    Raises:
+        TypeError: `config` or `store` is something else.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class JobService(service.JobService):
         statistics: Statistics | None = None,
         workers: Workers | None = None,
     ) -> None:
+        _check(config, store)
         own_clock, own_chance, own_signal = _ports_beside(store)
         if isinstance(store, PostgresJobStore):
             statistics = statistics or PostgresStatistics(store.pool)
@@ -61,6 +67,20 @@ class JobService(service.JobService):
             telemetry=telemetry,
             statistics=statistics,
             workers=workers,
+        )
+
+
+def _check(config: object, store: object) -> None:
+    """Say at once, by its parameter's name, what the first call would stumble over."""
+    for field in ("use_case_configs", "per_tenant_quotas"):
+        if not isinstance(getattr(config, field, None), Mapping):
+            raise TypeError(
+                f"config must be an AsyncJobsConfig, or have its {field} (a mapping by name);"
+                f" it is a {type(config).__name__}"
+            )
+    if not callable(getattr(store, "add", None)):
+        raise TypeError(
+            f"store must be a JobStore, e.g. PostgresJobStore(pool); it is a {type(store).__name__}"
         )
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from enum import StrEnum
+from io import StringIO
+from typing import Any, TextIO
 
 import structlog
 
 from async_jobs.application.registry import running_job
+from async_jobs.entrypoints.terminal import printable
 
 
 class LogFormat(StrEnum):
@@ -30,6 +34,9 @@ class LogLevel(StrEnum):
 OURS = "async_jobs"
 # What they tell at level info is one line a request, or what our own programs tell already.
 CHATTY = ("httpx", "uvicorn")
+# Messages of other packages, and stack traces. All else is told in one line, so that a name cannot
+# look like another record.
+MANY_LINES = ("event", "exception", "stack")
 
 
 def set_up_logging(level: LogLevel, log_format: LogFormat) -> logging.Logger:
@@ -69,16 +76,17 @@ def formatter(level: LogLevel, log_format: LogFormat) -> logging.Formatter:
     if log_format is LogFormat.JSON:
         rendering: list[structlog.typing.Processor] = [
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+            structlog.processors.JSONRenderer(_printable_json, ensure_ascii=False, default=str),
         ]
     else:
         # The default formatter of exceptions shows local variables, and secrets among them.
         rendering = [
+            _printable_values,
             structlog.dev.ConsoleRenderer(
                 colors=sys.stderr.isatty(),
                 pad_event_to=24,
-                exception_formatter=structlog.dev.plain_traceback,
-            )
+                exception_formatter=_printable_traceback,
+            ),
         ]
     if level is not LogLevel.DEBUG:
         rendering.insert(0, _without_stack_trace)
@@ -108,6 +116,30 @@ def _with_job(
         for key, value in (("job_id", job.job_id), ("type", job.type), ("attempt", job.attempt)):
             event.setdefault(key, value)
     return event
+
+
+def _printable_json(value: object, **options: Any) -> str:
+    """Return JSON that does no harm to a terminal that shows it."""
+    return printable(json.dumps(value, **options))
+
+
+def _printable_values(
+    logger: object, name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Escape what a terminal would obey, hide or reorder."""
+    for key, value in event.items():
+        match value:
+            case str():
+                event[key] = printable(value, keep="\n\t" if key in MANY_LINES else "")
+            case list() | dict():
+                event[key] = printable(repr(value))
+    return event
+
+
+def _printable_traceback(to: TextIO, error: structlog.typing.ExcInfo) -> None:
+    told = StringIO()
+    structlog.dev.plain_traceback(told, error)
+    to.write(printable(told.getvalue(), keep="\n"))
 
 
 def _without_stack_trace(

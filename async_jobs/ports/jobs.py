@@ -53,11 +53,14 @@ class Jobs(Protocol):
         *,
         tenant_id: str | None = None,
         use_case: str | None = None,
-        status: JobStatus | None = None,
+        status: JobStatus | str | None = None,
         limit: int = 100,
         cursor: UUID | None = None,
     ) -> JobPage:
-        """Return one page of at most `limit` (1-1,000) jobs, newest first."""
+        """Return one page of at most `limit` (1-1,000) jobs, newest first.
+
+        A `status` may be given by its name, e.g. `"dead"`.
+        """
         ...
 
     async def cancel_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:

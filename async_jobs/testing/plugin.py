@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from async_jobs.application.registry import JobRegistry, job_registry
@@ -23,6 +25,17 @@ def async_jobs_registry() -> JobRegistry:
 
 
 @pytest.fixture
-def async_jobs(async_jobs_config: Limits, async_jobs_registry: JobRegistry) -> MemorySystem:
+def async_jobs_now() -> datetime | None:
+    """Where the clock of the fixture `async_jobs` stands; override it with an instant of your own.
+
+    None is for the instant at which the test begins.
+    """
+    return None
+
+
+@pytest.fixture
+def async_jobs(
+    async_jobs_config: Limits, async_jobs_registry: JobRegistry, async_jobs_now: datetime | None
+) -> MemorySystem:
     """The whole of async_jobs in memory; see `memory_system`."""
-    return memory_system(async_jobs_config, registry=async_jobs_registry)
+    return memory_system(async_jobs_config, registry=async_jobs_registry, now=async_jobs_now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.adapters.system import SystemClock
 from async_jobs.application.outcomes import HandlerOutcome
 from async_jobs.application.presence import Identity
 from async_jobs.application.registry import Handler, JobContext, JobRegistry, job_registry
@@ -180,7 +182,7 @@ class MemorySystem:
         *,
         tenant_id: str | None = None,
         use_case: str | None = None,
-        status: JobStatus | None = None,
+        status: JobStatus | str | None = None,
     ) -> list[Job]:
         """Return every matching job, oldest first."""
         jobs: list[Job] = []
@@ -202,6 +204,7 @@ def memory_system(
     per_tenant_quotas: Mapping[str, TenantQuota] | None = None,
     registry: JobRegistry = job_registry,
     seed: int = 0,
+    now: datetime | None = None,
 ) -> MemorySystem:
     """Return async_jobs in memory.
 
@@ -211,8 +214,18 @@ def memory_system(
         use_cases: the known use cases, with their settings or by name alone.
         per_tenant_quotas: limits and weights of tenants.
         registry: the handlers; by default those that `@job_registry.handler` registered.
-        seed: the seed of ids and jitter; the same seed gives the same run.
+        seed: the seed of ids and jitter; the same seed and the same `now` give the same run.
+        now: the instant at which the system's clock stands until it is advanced; by default the
+            instant of this call, so that `run_at` of an application that asks the host's clock
+            means what it says.
+
+    Raises:
+        ValueError: `now` has no time zone.
     """
+    if now is None:
+        now = SystemClock().now()
+    elif now.utcoffset() is None:
+        raise ValueError("now must be a datetime with a time zone")
     if config is None:
         named = (
             use_cases
@@ -220,4 +233,5 @@ def memory_system(
             else {name: UseCaseConfig() for name in use_cases}
         )
         config = SimpleLimits(use_case_configs=named, per_tenant_quotas=per_tenant_quotas or {})
-    return MemorySystem(config, registry=registry, clock=ManualClock(), chance=ManualChance(seed))
+    clock = ManualClock(now.astimezone(UTC))
+    return MemorySystem(config, registry=registry, clock=clock, chance=ManualChance(seed))

@@ -129,7 +129,7 @@ class Threaded:
         *,
         tenant_id: str | None = None,
         use_case: str | None = None,
-        status: JobStatus | None = None,
+        status: JobStatus | str | None = None,
         limit: int = 100,
         cursor: UUID | None = None,
     ) -> JobPage:

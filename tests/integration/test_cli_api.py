@@ -196,6 +196,34 @@ async def test_dev_keeps_its_data_and_a_token_that_was_given(cli: Programs, home
     assert counted == [0, 1]
 
 
+async def test_dev_runs_handlers_and_use_cases_of_ones_own(cli: Programs, tmp_path: Path) -> None:
+    """What the environment says of them counts; what dev does in its own way is told."""
+    use_cases = {"mine": {"max_concurrent": 3}}
+    cli.settings |= {"ASYNC_JOBS_USE_CASES": json.dumps(use_cases), TOKEN_VARIABLE: "a-token"}
+    cli.settings["EXECUTIONS_FILE"] = str(tmp_path / "executions")
+    dev = cli.start(
+        *("dev", "--port", "0", "--memory", "--log-format", "json"),
+        *("--handlers", "tests.integration.handlers_for_tests"),
+    )
+    words = await told(dev)
+    (url,) = re.findall(r"API: +(\S+)", words)
+    enqueueing = await cli.run(
+        *("jobs", "enqueue", "--tenant", "acme", "--use-case", "mine"),
+        *("--type", "succeed", "--url", url),
+    )
+
+    async def has_succeeded() -> bool:
+        shown = await cli.run("jobs", "show", enqueueing.stdout.strip(), "--url", url)
+        return bool(json.loads(shown.stdout)["status"] == "succeeded")
+
+    await eventually(has_succeeded, "the job succeeds")
+    dev.terminate()
+
+    assert await dev.ended() == 0
+    assert '"use_case": "mine"' in words
+    assert [each["variable"] for each in dev.logged("variable_not_used")] == ["ASYNC_JOBS_DB_DSN"]
+
+
 async def test_the_demo_ends_as_planned(cli: Programs) -> None:
     """A whole system, in a minute, without a word of configuration."""
     cli.settings.clear()

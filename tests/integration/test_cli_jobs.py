@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta, timezone
 from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
 import pytest
 
+from async_jobs.adapters.system import SystemClock
 from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE
 from tests.integration.command_line import ENQUEUE, UNKNOWN_ID, enqueued, refusal
 from tests.integration.harness import Programs, free_port
@@ -46,6 +48,43 @@ async def test_a_job_is_enqueued_shown_cancelled_and_retried(
     assert {job["id"] for job in printed} == {job_id}
     assert printed[0]["payload"] == {"to": "a@b.example"}
     assert [job["status"] for job in printed] == ["pending", "cancelled", "cancelled", "pending"]
+
+
+async def test_a_job_for_later_brings_its_own_id_and_headers(
+    on_database: Programs, where: Where
+) -> None:
+    """A call that is repeated enqueues nothing more."""
+    tomorrow = (SystemClock().now() + timedelta(days=1)).replace(microsecond=0)
+    local = tomorrow.astimezone(timezone(timedelta(hours=1)))
+    own = ("--id", UNKNOWN_ID, "--run-at", local.isoformat())
+    enqueueing = (*ENQUEUE, *where, *own, "--header", "trace=a=b", "--header", "who=me")
+
+    printed = [(await on_database.run(*enqueueing)).stdout.strip() for _ in range(2)]
+    job = json.loads((await on_database.run("jobs", "show", UNKNOWN_ID, *where)).stdout)
+
+    assert printed == [UNKNOWN_ID] * 2
+    assert datetime.fromisoformat(job["run_at"]) == tomorrow
+    assert job["headers"] == {"trace": "a=b", "who": "me"}
+
+
+async def test_several_jobs_are_cancelled_and_retried_at_once(
+    on_database: Programs, where: Where
+) -> None:
+    """What one of them is not fit for is told by its id, and keeps the others from nothing."""
+    ids = [await enqueued(on_database, "send_email") for _ in range(2)]
+    cancelled = await on_database.run("jobs", "cancel", *ids, ids[0], *where)
+    await on_database.run("jobs", "retry", ids[0], *where)
+
+    retried = await on_database.run("jobs", "retry", ids[0], UNKNOWN_ID, ids[1], *where)
+
+    assert cancelled.process.returncode == 0, cancelled.stderr
+    assert cancelled.stdout.count('"status": "cancelled"') == 2
+    assert retried.process.returncode == 1
+    assert [json.loads(retried.stdout)[name] for name in ("id", "status")] == [ids[1], "pending"]
+    assert retried.stderr.splitlines() == [
+        f"error: job {ids[0]}: Retried cannot happen to a job that is pending",
+        f"error: no job has the id {UNKNOWN_ID}",
+    ]
 
 
 async def test_an_outlook_is_printed_and_nothing_enqueued(
@@ -108,6 +147,22 @@ async def test_jobs_are_listed_as_a_table_that_is_cut_off_nowhere(
     assert all(name in line for name, line in zip(names[::-1], lines, strict=True))
 
 
+async def test_names_and_payloads_command_no_terminal(on_database: Programs, where: Where) -> None:
+    """What would move the cursor, reorder or hide is shown as JSON's escapes."""
+    name = "\u202e\u200bseen\u2028"
+    job_id = await enqueued(
+        on_database, name, tenant_id=name, payload={"text": "\x9b31m\x1b]0;x\x07"}
+    )
+
+    listed = (await on_database.run("jobs", "list", *where)).stdout
+    shown = (await on_database.run("jobs", "show", job_id, *where)).stdout
+
+    assert (listed + shown).replace("\n", "").isprintable()
+    assert listed.count("\\u202e\\u200bseen\\u2028") == 2
+    assert json.loads(shown)["payload"] == {"text": "\x9b31m\x1b]0;x\x07"}
+    assert json.loads(shown)["tenant_id"] == name
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
@@ -115,6 +170,9 @@ async def test_jobs_are_listed_as_a_table_that_is_cut_off_nowhere(
         (["enqueue", "--use-case", "mail"], 2, "use_case: is not configured; known: notifications"),
         (["enqueue", "--payload", "[1]"], 2, "payload: must be an object, not list"),
         (["enqueue", "--payload", "{"], 2, "--payload: must be a JSON object"),
+        (["enqueue", "--run-at", "tomorrow"], 2, "--run-at: must be an instant with its offset"),
+        (["enqueue", "--run-at", "2030-01-01T00:00:00"], 2, "--run-at: must be an instant with"),
+        (["enqueue", "--header", "trace"], 2, "--header: must be NAME=VALUE"),
         (["enqueue", "--priority", "40000"], 2, "priority: must be an integer from -32768"),
     ],
 )

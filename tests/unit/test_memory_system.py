@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
+from async_jobs.adapters.system import SystemClock
 from async_jobs.application.outcomes import Reject, RetryAfter, Snooze
 from async_jobs.application.registry import JobContext, JobRegistry, job_registry
 from async_jobs.domain.backoff import BackoffPolicy
@@ -23,6 +25,7 @@ from async_jobs.domain.facts import (
 from async_jobs.domain.job import EnqueueJobRequest, JobStatus
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.testing import MemorySystem, SimpleLimits, memory_system
+from async_jobs.testing.clocks import NOW
 from async_jobs.testing.contracts.scenes import RollBack
 
 DELAYS = BackoffPolicy(base_delay_seconds=30, jitter=0)
@@ -174,7 +177,7 @@ async def test_a_job_that_failed_runs_again_once_its_backoff_is_over(
 async def test_a_job_for_later_runs_later(async_jobs: MemorySystem) -> None:
     """Once its `run_at` has come."""
     greeted = greeting(async_jobs.registry)
-    in_a_day = async_jobs.clock.now().replace(day=2)
+    in_a_day = async_jobs.clock.now() + timedelta(days=1)
     await async_jobs.service.enqueue(request(run_at=in_a_day))
 
     early = await async_jobs.run_until_idle()
@@ -410,13 +413,36 @@ async def test_several_queues_are_all_served() -> None:
 
 
 async def test_the_same_seed_gives_the_same_run() -> None:
-    """Ids included; another seed gives others."""
+    """Ids included, at the same instant; another seed gives others."""
     ids = []
     for seed in (1, 1, 2):
-        system = memory_system(seed=seed)
+        system = memory_system(seed=seed, now=NOW)
         ids.append((await system.service.enqueue(request())).job_id)
 
     assert ids[0] == ids[1] != ids[2]
+
+
+async def test_the_clock_stands_at_the_hosts_time(async_jobs: MemorySystem) -> None:
+    """So that what an application asks for tomorrow is not long past."""
+    greeted = greeting(async_jobs.registry)
+    tomorrow = SystemClock().now() + timedelta(days=1)
+    await async_jobs.service.enqueue(request(run_at=tomorrow))
+
+    assert await async_jobs.run_until_idle() == 0
+    async_jobs.clock.advance(seconds=24 * 3600 + 60)
+    assert await async_jobs.run_until_idle() == 1
+    assert greeted == ["Ada"]
+
+
+async def test_the_clock_stands_where_it_is_told_to() -> None:
+    """In UTC, as everywhere; an instant without a time zone is none."""
+    there = datetime(2031, 5, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+    system = memory_system(now=there)
+
+    assert system.clock.now() == there
+    assert system.clock.now().tzinfo is UTC
+    with pytest.raises(ValueError, match="now must be a datetime with a time zone"):
+        memory_system(now=there.replace(tzinfo=None))
 
 
 async def test_two_systems_share_nothing() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 import async_jobs
+from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.testing import SimpleLimits
 
+LIMITS = SimpleLimits(use_case_configs={}, per_tenant_quotas={})
 PROMISED = {
     "AsyncJobsConfig",
     "AsyncJobsError",
@@ -105,3 +109,19 @@ def test_enqueueing_imports_no_libraries_of_the_processes() -> None:
 
     assert "asyncpg" in loaded
     assert not loaded & {"aioboto3", "dependency_injector", "fastapi", "httpx", "rich", "typer"}
+
+
+@pytest.mark.parametrize(
+    ("config", "store", "told"),
+    [
+        (LIMITS, None, "store must be a JobStore, .* it is a NoneType"),
+        (None, MemoryJobStore(), "config must be an AsyncJobsConfig, .* it is a NoneType"),
+        ({}, MemoryJobStore(), "config must be .* its use_case_configs .* it is a dict"),
+    ],
+)
+def test_a_service_says_at_once_what_it_cannot_be_made_of(
+    config: Any, store: Any, told: str
+) -> None:
+    """By the parameter's name, before the first call."""
+    with pytest.raises(TypeError, match=told):
+        async_jobs.JobService(config, store)

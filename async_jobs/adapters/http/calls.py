@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
 
 from async_jobs.adapters.http.wire import body_of, enqueued_of, job_of, outlook_of, page_of
-from async_jobs.domain.bounds import check_name
+from async_jobs.domain.bounds import check_name, check_status, check_uuid
 from async_jobs.domain.enqueue import check_request
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, JobStatus
@@ -106,7 +106,7 @@ def list_jobs(
     *,
     tenant_id: str | None,
     use_case: str | None,
-    status: JobStatus | None,
+    status: JobStatus | str | None,
     limit: int,
     cursor: UUID | None,
 ) -> Call[JobPage]:
@@ -115,13 +115,13 @@ def list_jobs(
     Raises:
         InvalidJobError: an argument breaks its bound.
     """
-    if not 1 <= limit <= PAGE_MAX:
-        raise InvalidJobError("limit", f"must be from 1 to {PAGE_MAX}")
+    if type(limit) is not int or not 1 <= limit <= PAGE_MAX:
+        raise InvalidJobError("limit", f"must be an integer from 1 to {PAGE_MAX}")
     params = _named(tenant_id=tenant_id, use_case=use_case) | {"limit": str(limit)}
     if status is not None:
-        params["status"] = _status(status)
+        params["status"] = check_status("status", status).value
     if cursor is not None:
-        params["cursor"] = str(_uuid("cursor", cursor))
+        params["cursor"] = str(check_uuid("cursor", cursor))
     return Call(method="GET", path="jobs/", params=params, decode=page_of, writes=False)
 
 
@@ -175,20 +175,7 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
 
 
 def _path(job_id: UUID) -> str:
-    return f"jobs/{_uuid('job_id', job_id)}"
-
-
-def _uuid(name: str, value: object) -> UUID:
-    if not isinstance(value, UUID):  # any other text could lead to another path
-        raise InvalidJobError(name, f"must be a UUID, not {type(value).__name__}")
-    return value
-
-
-def _status(value: str) -> str:
-    try:
-        return JobStatus(value).value
-    except ValueError:
-        raise InvalidJobError("status", f"must be one of {', '.join(JobStatus)}") from None
+    return f"jobs/{check_uuid('job_id', job_id)}"  # any other text could lead to another path
 
 
 def _named(**names: str | None) -> dict[str, str]:

@@ -102,7 +102,7 @@ class AsyncJobsHttpClient:
         *,
         tenant_id: str | None = None,
         use_case: str | None = None,
-        status: JobStatus | None = None,
+        status: JobStatus | str | None = None,
         limit: int = 100,
         cursor: UUID | None = None,
     ) -> JobPage:

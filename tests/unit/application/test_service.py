@@ -43,6 +43,51 @@ from async_jobs.testing.contracts.scenes import (
 )
 from tests.unit.application.stage import Stage, limits, told, woken
 
+# --- Wrong use ---------------------------------------------------------------------------------
+
+
+async def test_a_request_that_is_none_is_named(service: JobService) -> None:
+    """A dict is what people try first."""
+    with pytest.raises(TypeError, match="must be an EnqueueJobRequest, not dict"):
+        await service.enqueue({"tenant_id": "acme"})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="must be an EnqueueJobRequest, not str"):
+        await service.enqueue_many("jobs")  # type: ignore[arg-type]
+
+
+async def test_a_status_may_be_given_by_its_name(service: JobService) -> None:
+    """As over HTTP."""
+    enqueued = await service.enqueue(a_request())
+
+    pending, dead = [await service.list_jobs(status=each) for each in ("pending", "dead")]
+
+    assert [job.id for job in pending.jobs] == [enqueued.job_id]
+    assert dead.jobs == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"status": "lost"}, "status: must be one of pending, running, succeeded, dead, cancelled"),
+        ({"status": 3}, "status: must be one of pending"),
+        ({"cursor": "0193"}, "cursor: must be a UUID, not str"),
+        ({"limit": "7"}, "limit: must be an integer from 1 to 1000"),
+    ],
+)
+async def test_a_wrong_argument_of_a_list_is_named(
+    service: JobService, wrong: dict[str, Any], told: str
+) -> None:
+    """With what is allowed."""
+    with pytest.raises(InvalidJobError, match=told):
+        await service.list_jobs(**wrong)
+
+
+async def test_text_is_no_id(service: JobService) -> None:
+    """It is told by the parameter's name."""
+    for call in (service.get_job, service.cancel_job, service.retry_job):
+        with pytest.raises(InvalidJobError, match="job_id: must be a UUID, not str"):
+            await call("0193")  # type: ignore[arg-type]
+
+
 # --- Enqueue ---------------------------------------------------------------------------------
 
 

@@ -1,0 +1,109 @@
+"""What terminals are shown: names, errors and payloads of strangers."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import unicodedata
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
+from async_jobs.entrypoints.terminal import printable, set_up_output
+
+HOSTILE = [
+    "\x1b]0;renamed\x07",
+    "\x9b31m",
+    "\u202e\u2066evil",
+    "zero\u200bwidth\ufeff",
+    "two\u2028lines\u2029",
+    "\r\nerror: forged",
+    "filler\u3164\ufe0f",
+    "\U000e0041tag",
+]
+
+
+@given(st.text())
+def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
+    """No control, no mark of direction or of no width, no separator of lines."""
+    shown = printable(text)
+
+    assert shown.isprintable()
+    assert len(shown.splitlines()) <= 1
+    assert {unicodedata.category(each) for each in shown} <= {"Zs"} | {
+        each + kind for each in "LMNPS" for kind in "cdefiklmnopstu"
+    }
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_json_means_what_it_meant(text: str) -> None:
+    """The escapes are JSON's own."""
+    told = printable(json.dumps({text: text}, indent=2, ensure_ascii=False), keep="\n")
+
+    assert json.loads(told) == {text: text}
+
+
+@given(st.text(st.sampled_from("aZ 0ß東é–€")))
+def test_what_is_only_foreign_is_left_as_it_is(text: str) -> None:
+    """Names are written in every script."""
+    assert printable(text) == text
+
+
+@pytest.fixture
+def logging_restored() -> Iterator[None]:
+    """Gives the loggers back as they were."""
+    root, own = logging.getLogger(), logging.getLogger("async_jobs")
+    before = root.handlers[:], root.level, own.level
+    yield
+    root.handlers[:], root.level, own.level = before
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.usefixtures("logging_restored")
+def test_a_log_record_is_one_harmless_line(
+    capsys: pytest.CaptureFixture[str], log_format: LogFormat, text: str
+) -> None:
+    """Whatever names it tells of, alone or in a list."""
+    logger = set_up_logging(LogLevel.INFO, log_format)
+
+    logger.info("job_died", extra={"tenant_id": text, "names": [text], "by": {text: 1}})
+
+    line = capsys.readouterr().err.removesuffix("\n")
+    assert line.isprintable()
+    assert "job_died" in line
+    if log_format is LogFormat.JSON:
+        assert json.loads(line)["tenant_id"] == text
+
+
+@pytest.mark.usefixtures("logging_restored")
+def test_a_stack_trace_is_harmless_and_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """At level debug, where there is one."""
+    logger = set_up_logging(LogLevel.DEBUG, LogFormat.TEXT)
+
+    try:
+        raise ValueError("\x1b[2Jgone")
+    except ValueError:
+        logger.exception("failed")
+
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert lines[-1] == "ValueError: \\u001b[2Jgone"
+
+
+def test_a_letter_that_an_encoding_lacks_is_shown_as_an_escape(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A pipe in a plain C locale must not end a listing."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+
+    set_up_output()
+    print("東", file=stream, flush=True)
+
+    assert stream.buffer.getvalue() == b"\\u6771\n"
