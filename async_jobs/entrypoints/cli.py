@@ -21,7 +21,7 @@ from async_jobs.entrypoints.cli_options import (
     LogLevelOption,
     reporting,
 )
-from async_jobs.entrypoints.config import AsyncJobsConfig
+from async_jobs.entrypoints.config import AsyncJobsConfig, schema_of
 from async_jobs.entrypoints.container import Container
 from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
 from async_jobs.entrypoints.loops import listening
@@ -226,7 +226,8 @@ def migrate(
     if print_ddl:
         from async_jobs import get_ddl
 
-        typer.echo(get_ddl(), nl=False)
+        with reporting(log_level):
+            typer.echo(get_ddl(schema_of(os.environ)), nl=False)
         return
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):

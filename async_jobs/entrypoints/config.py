@@ -20,9 +20,11 @@ QueueBackend = Literal["sqs", "postgres", "memory"]
 PREFIX: Final = "ASYNC_JOBS_"
 ROUNDS_MAX = 10
 _QUEUE_PREFIX: Final = "ASYNC_JOBS_SQS_QUEUE_"
+_SCHEMA: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 _QUEUE_URL: Final = re.compile(r"https?://[^/\s]+/\S+")
 _SCALARS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_DB_DSN": "db_dsn",
+    "ASYNC_JOBS_DB_SCHEMA": "db_schema",
     "ASYNC_JOBS_DB_POOL_MAX_SIZE": "db_pool_max_size",
     "ASYNC_JOBS_DB_STATEMENT_CACHE_SIZE": "db_statement_cache_size",
     "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN": "enqueue_auth_token",
@@ -85,6 +87,7 @@ class AsyncJobsConfig(BaseModel):
         job_timeout_seconds: one attempt's longest run, unless its handler says otherwise.
         suspect_wait_seconds: how long a job that was in two workers that died waits to be alone.
         handlers_module: module or modules, separated by commas, that a worker imports.
+        db_schema: the schema that holds the tables; None for the first of the search path.
         db_pool_max_size: the most connections of one process.
         db_statement_cache_size: None for asyncpg's own; 0 behind PgBouncer.
         unknown_variables: names that begin with ASYNC_JOBS_ and mean nothing here.
@@ -112,9 +115,20 @@ class AsyncJobsConfig(BaseModel):
     job_timeout_seconds: float = Field(default=900.0, gt=0, le=30 * 86_400)
     suspect_wait_seconds: float = Field(default=60.0, gt=0, le=86_400)
     handlers_module: str | None = None
+    db_schema: str | None = None
     db_pool_max_size: int = Field(default=10, ge=2, le=1_000)
     db_statement_cache_size: int | None = Field(default=None, ge=0)
     unknown_variables: tuple[str, ...] = ()
+
+    @field_validator("db_schema")
+    @classmethod
+    def _schema_has_a_name(cls, schema: str | None) -> str | None:
+        if schema is not None and not _SCHEMA.fullmatch(schema):
+            raise ValueError(
+                "must be the name of a schema: 1-63 lower-case letters, digits and underscores, not"
+                " beginning with a digit or pg_"
+            )
+        return schema
 
     @field_validator("api_tokens")
     @classmethod
@@ -342,3 +356,13 @@ def sqs_variable(queue: str) -> str:
 
 def _upper(use_case: str) -> str:
     return use_case.upper().replace("-", "_").replace(".", "_").replace(" ", "_")
+
+
+def schema_of(environ: Mapping[str, str]) -> str | None:
+    """Return the schema that the environment names, whatever else is missing.
+
+    Raises:
+        ConfigurationError: what it names is none.
+    """
+    named = {name: value for name, value in environ.items() if name == "ASYNC_JOBS_DB_SCHEMA"}
+    return AsyncJobsConfig.from_env({"ASYNC_JOBS_DB_DSN": "none"} | named).db_schema

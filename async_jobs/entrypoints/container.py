@@ -29,6 +29,7 @@ from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.readiness import takes_jobs
+from async_jobs.adapters.postgres.schemas import check_schema
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
@@ -229,6 +230,7 @@ def _open_renewal_store(config: AsyncJobsConfig, host_clock: Clock) -> OpenStore
             config.db_dsn,
             max_size=RENEWAL_POOL_MAX_SIZE,
             statement_cache_size=config.db_statement_cache_size,
+            schema=config.db_schema,
             application_name="async_jobs renewals",
         )
         try:
@@ -296,6 +298,7 @@ class Container(containers.DeclarativeContainer):
         pool,
         unreadable=unreadable,
         unwritable=providers.Singleton(_unwritable, telemetry, clock),
+        schema=config.provided.db_schema,
     )
     workers: providers.Provider[Workers] = providers.Singleton(PostgresWorkers, pool, clock=clock)
     statistics: providers.Provider[Statistics] = providers.Singleton(PostgresStatistics, pool)
@@ -390,6 +393,7 @@ async def opened(
             config.db_dsn,
             max_size=config.db_pool_max_size,
             statement_cache_size=config.db_statement_cache_size,
+            schema=config.db_schema,
             application_name=application_name,
         )
         stack.push_async_callback(_close, pool)
@@ -401,7 +405,13 @@ async def opened(
 async def wired(
     config: AsyncJobsConfig, logger: logging.Logger, pool: asyncpg.Pool, sqs_client: Any
 ) -> AsyncIterator[Container]:
-    """Wire everything to a pool and a client that somebody else closes."""
+    """Wire everything to a pool and a client that somebody else closes.
+
+    Raises:
+        ConfigurationError: the pool's connections do not look in the schema that is configured.
+    """
+    if config.db_schema is not None:
+        await check_schema(pool, config.db_schema)
     container = Container(config=config, logger=logger, pool=pool)
     container.sqs_client.override(providers.Object(sqs_client))
     try:

@@ -57,6 +57,7 @@ DEFAULTS: dict[str, Any] = {
     "suspect_wait_seconds": 60,
     "handlers_module": None,
     "db_pool_max_size": 10,
+    "db_schema": None,
     "db_statement_cache_size": None,
     "unknown_variables": (),
 }
@@ -76,6 +77,7 @@ VALUES: list[tuple[str, str, str, Any]] = [
     ("JOB_TIMEOUT_SECONDS", "30", "job_timeout_seconds", 30),
     ("SUSPECT_WAIT_SECONDS", "5", "suspect_wait_seconds", 5),
     ("RETENTION_SECONDS", "0", "retention_seconds", 0),
+    ("DB_SCHEMA", "async_jobs", "db_schema", "async_jobs"),
     ("DB_POOL_MAX_SIZE", "4", "db_pool_max_size", 4),
     ("DB_STATEMENT_CACHE_SIZE", "0", "db_statement_cache_size", 0),
 ]
@@ -367,6 +369,10 @@ BAD: list[tuple[str, str]] = [
     ("JOB_TIMEOUT_SECONDS", "0"),
     ("SUSPECT_WAIT_SECONDS", "0"),
     ("RETENTION_SECONDS", "-1"),
+    ("DB_SCHEMA", "pg_mine"),
+    ("DB_SCHEMA", "Mine"),
+    ("DB_SCHEMA", 'mine"; DROP SCHEMA public'),
+    ("DB_SCHEMA", "m" * 64),
     ("DB_POOL_MAX_SIZE", "1"),
     ("DB_STATEMENT_CACHE_SIZE", "-1"),
     ("USE_CASES", "mails"),

@@ -85,8 +85,8 @@ class translated:  # noqa: N801 - a context manager, named like those of context
         if isinstance(error, _NO_SCHEMA):
             raise ConfigurationError(
                 f"the database lacks the async_jobs schema ({_told(error)});"
-                " run: async-jobs migrate (or, if it is in a schema of its own, put that into the"
-                " connection's search_path)"
+                " run: async-jobs migrate; tables in a schema of their own are found by"
+                " ASYNC_JOBS_DB_SCHEMA"
             ) from error
         if isinstance(error, _NO_ACCESS):
             raise ConfigurationError(f"the database refused access: {_told(error)}") from error

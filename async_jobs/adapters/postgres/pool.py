@@ -15,6 +15,7 @@ from async_jobs.adapters.postgres.codecs import check_codecs
 from async_jobs.adapters.postgres.dsn import KeepAlive, address_of
 from async_jobs.adapters.postgres.errors import connecting
 from async_jobs.adapters.postgres.lending import LendingPool
+from async_jobs.adapters.postgres.schemas import quoted
 from async_jobs.domain.errors import Unavailable
 
 AnyConnection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
@@ -31,6 +32,7 @@ async def create_pool(
     max_size: int = 10,
     statement_cache_size: int | None = None,
     application_name: str = "async_jobs",
+    schema: str | None = None,
 ) -> asyncpg.Pool:
     """Connect.
 
@@ -40,6 +42,8 @@ async def create_pool(
         statement_cache_size: None for asyncpg's own; 0 behind PgBouncer in transaction mode,
             which also refuses session settings, so none are sent then.
         application_name: what `pg_stat_activity` shows.
+        schema: where the tables are; None for wherever the search path leads. Where no session
+            settings are sent, the role's own search path has to lead there.
 
     Raises:
         Unavailable: nobody answers at the address.
@@ -67,6 +71,8 @@ async def create_pool(
             # its rows by a million comparisons. LATERAL is joined so all the same.
             "enable_nestloop": "off",
         }
+        if schema is not None:
+            options["server_settings"]["search_path"] = quoted(schema)
     async with connecting(dsn):
         address = address_of(dsn)
         pool: asyncpg.Pool = await LendingPool(

@@ -29,6 +29,7 @@ from async_jobs.adapters.postgres.rows import (
     jobs_of,
     save_columns,
 )
+from async_jobs.adapters.postgres.schemas import looking_within
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.adapters.postgres.turn import PostgresTurn
 from async_jobs.domain.errors import StoreRefused, Unavailable
@@ -55,6 +56,8 @@ class PostgresJobStore:
         unreadable: told of every row that is no job any more.
         unwritable: told of every row that a trigger or a constraint of the application keeps as it
             is; the rest of its batch is written.
+        schema: where the tables are, for connections of the caller's that look elsewhere; the
+            pool's own have to find them by their search path.
     """
 
     def __init__(
@@ -63,8 +66,10 @@ class PostgresJobStore:
         *,
         unreadable: Unreadable | None = None,
         unwritable: Unwritable | None = None,
+        schema: str | None = None,
     ) -> None:
         self.pool = pool
+        self._schema = schema
         self._unreadable = unreadable or (lambda job_id, problem: None)
         self._apart = Apart(unwritable or (lambda job_id, problem: None))
         self._leases_apart = False
@@ -85,7 +90,7 @@ class PostgresJobStore:
             return []
         if within is not None:
             connection = await connection_of(within)
-            async with in_callers_transaction():
+            async with in_callers_transaction(), looking_within(connection, self._schema):
                 return await adding.add(connection, jobs, limits, apart=apart)
 
         async def on_own_connection() -> list[AddResult]:
