@@ -109,7 +109,7 @@ class Scheduler:
         self._next_run_at: datetime | None = datetime.min.replace(tzinfo=UTC)  # nothing is known
         self._fleet = Fleet(window_min=self._settings.window_min)
         self._late: Collection[str] = ()
-        """The use cases in which late jobs stood before others when last looked."""
+        """In which use cases late jobs stood before others when last looked."""
         self._deaf_until = float("-inf")
         self._dispatch_seconds = 0.0
         """How long it took lately to lease and send."""
@@ -188,10 +188,9 @@ class Scheduler:
 
     def _pause_seconds(self, tick: Tick) -> float:
         pause = self._settings.interval_seconds
-        if tick.next_run_at is None:
-            return pause
-        until_due = (tick.next_run_at - self._clock.now()).total_seconds()
-        return min(pause, max(0.0, until_due))
+        if tick.next_run_at is not None:
+            pause = min(pause, max(0.0, (tick.next_run_at - self._clock.now()).total_seconds()))
+        return pause
 
     async def _until(self, stopping: asyncio.Future[Any], seconds: float) -> bool:
         """Pause; returns whether a signal ended it."""
@@ -350,7 +349,7 @@ class Scheduler:
     @property
     def _hand_off_seconds(self) -> float:
         """Return how long a slot is idle at most before it is noticed and filled again."""
-        # A slot that falls idle just after a turn has counted is filled by the next one.
+        # It waits for the turn under way, for the next one, and for its claim.
         usual = max(self._settings.hand_off_seconds, 4 * self._dispatch_seconds)
         is_deaf = self._clock.monotonic() < self._deaf_until
         return max(usual, self._settings.interval_seconds) if is_deaf else usual

@@ -267,9 +267,7 @@ def dev(
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
         where = None if memory else data_dir
-        run_program(
-            run_async, run_dev(logger, data_dir=where, port=port, handlers=handlers or ())
-        )
+        run_program(run_async, run_dev(logger, data_dir=where, port=port, handlers=handlers or ()))
 
 
 @app.command()

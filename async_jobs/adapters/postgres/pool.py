@@ -54,25 +54,7 @@ async def create_pool(
     if statement_cache_size is not None:
         options["statement_cache_size"] = statement_cache_size
     if statement_cache_size != 0:
-        options["server_settings"] |= {
-            "idle_in_transaction_session_timeout": "60s",
-            "tcp_keepalives_idle": str(KeepAlive().idle_seconds),
-            # A stricter one, which a role or a database may have for the application's sake, would
-            # roll back writes that merely waited for each other.
-            "default_transaction_isolation": "read committed",
-            # A plan made for one batch size fits all: the statements drive from the arrays. To
-            # plan anew would take a small batch longer than all the rest of it.
-            "plan_cache_mode": "force_generic_plan",
-            "jit": "off",
-            # Plans are kept, and one made while a table was small must not read all of it once
-            # it has grown. Every statement has an index to go by.
-            "enable_seqscan": "off",
-            # Nor must one that was made when a table seemed empty join a batch of a thousand to
-            # its rows by a million comparisons. LATERAL is joined so all the same.
-            "enable_nestloop": "off",
-        }
-        if schema is not None:
-            options["server_settings"]["search_path"] = quoted(schema)
+        options["server_settings"] |= _session_settings(schema)
     async with connecting(dsn):
         address = address_of(dsn)
         pool: asyncpg.Pool = await LendingPool(
@@ -88,6 +70,28 @@ async def create_pool(
         )
         await _try_transaction(pool)
     return pool
+
+
+def _session_settings(schema: str | None) -> dict[str, str]:
+    """Return what our own sessions have, whatever the role's or the database's defaults."""
+    settings = {
+        "idle_in_transaction_session_timeout": "60s",
+        "tcp_keepalives_idle": str(KeepAlive().idle_seconds),
+        # A stricter one, which a role or a database may have for the application's sake, would
+        # roll back writes that merely waited for each other.
+        "default_transaction_isolation": "read committed",
+        # A plan made for one batch size fits all: the statements drive from the arrays. To plan
+        # anew would take a small batch longer than all the rest of it.
+        "plan_cache_mode": "force_generic_plan",
+        "jit": "off",
+        # Plans are kept, and one made while a table was small must not read all of it once it has
+        # grown. Every statement has an index to go by.
+        "enable_seqscan": "off",
+        # Nor must one that was made when a table seemed empty join a batch of a thousand to its
+        # rows by a million comparisons. LATERAL is joined so all the same.
+        "enable_nestloop": "off",
+    }
+    return settings if schema is None else {**settings, "search_path": quoted(schema)}
 
 
 async def _try_transaction(pool: asyncpg.Pool) -> None:
