@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import inspect
 import math
+import signal
 from collections.abc import Awaitable, Iterable
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
@@ -109,7 +110,12 @@ class Attempt:
             if self._cancellation.is_set():
                 return self.stop_event()
             return lifecycle.Failed("the handler stopped unasked", draw=chance.uniform())
-        except (Exception, SystemExit, BaseExceptionGroup) as error:
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            # What a thread raised has left it, and was no signal's: those come to the main one.
+            if self._runs_here and _interrupts(error):
+                raise
             has_stopped = self._cancellation.is_set() and is_stop(error)
             if has_stopped or self.stop_reason in (StopReason.CANCELLED, StopReason.LEASE_LOST):
                 return self.stop_event()
@@ -144,6 +150,10 @@ class Attempt:
         # A thread cannot be cancelled: its slot stays taken until the function returns.
         return await asyncio.get_running_loop().run_in_executor(threads, call)
 
+    @property
+    def _runs_here(self) -> bool:
+        return self.handler is not None and self.handler.is_async
+
     def _succeeded(self, result: object) -> lifecycle.JobEvent:
         if result is not None and inspect.isawaitable(result):
             return lifecycle.Rejected("the handler returned an awaitable; declare it async")
@@ -160,6 +170,22 @@ class Attempt:
                 return lifecycle.Released()
             case _:
                 return None
+
+
+def _interrupts(error: BaseException) -> bool:
+    """Tell whether a signal's handler raised an error, wherever the process was just then.
+
+    All else that comes out of a job's handler is its own, whatever class it has: extension
+    modules, for example, raise what is no `Exception` for data that they cannot take.
+    """
+    if not isinstance(error, KeyboardInterrupt):
+        return False
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        return True  # there is no telling
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_name == "_on_sigint"  # asyncio's
 
 
 def attempts_of(

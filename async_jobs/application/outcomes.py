@@ -160,5 +160,5 @@ def _text(value: object) -> str:
     """Return as text what a handler gave as a reason: it may be anything."""
     try:
         return str(value)
-    except Exception:
+    except BaseException:  # as whatever comes out of a handler, it is no more than a failure
         return ""

@@ -25,7 +25,7 @@ SAMPLES = 3
 class PostgresClock:
     """Implements `Clock`: `now` is the database's, measured against `host.monotonic`.
 
-    Call `refresh` (or `sync`) once before the first `now`. Between measurements time runs on
+    Call `refresh` (or `sync`) before what depends on it. Between measurements time runs on
     by the host's monotonic clock. It is never ahead of the database's, and behind by at most a
     round trip, but for the drift of 30 seconds: what one host writes as due or visible now,
     another one finds so when it hears of it.
@@ -43,14 +43,13 @@ class PostgresClock:
         self._first: asyncio.Task[None] | None = None
 
     def now(self) -> datetime:
-        """See `Clock`.
+        """See `Clock`. The host's own time as long as the database's has never been measured.
 
-        Raises:
-            RuntimeError: the database's time has never been measured.
+        Whoever decides by the time calls `sync` before; whoever only tells of something need not.
         """
         with self._lock:
             if self._origin is None:
-                raise RuntimeError("call refresh() before now()")
+                return self._host.now()
             passed = timedelta(seconds=self._host.monotonic() - self._origin_monotonic)
             now = self._origin + passed
             # A new measurement may lie behind the last answer; time then stands still a while.

@@ -121,3 +121,11 @@ async def test_a_first_measurement_that_failed_is_made_again() -> None:
 
     assert all(isinstance(task.exception(), Unavailable) for task in tasks)
     assert later.exception() is None
+
+
+def test_before_the_first_measurement_it_is_the_hosts_time() -> None:
+    """Whoever only tells of something need not measure; later answers may lie before this one."""
+    host = ManualClock()
+    clock = PostgresClock(cast("asyncpg.Pool", Connections()), host=host)
+
+    assert clock.now() == host.now()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import itertools
+import signal
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -317,6 +318,15 @@ class Wordless(Exception):
         raise RuntimeError("no text for you")
 
 
+class Panic(BaseException):
+    """What PyO3 makes of a panic: no `Exception`, and raised for bad data."""
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
 each_kind = pytest.mark.parametrize("kind", [boom, async_boom], ids=["sync", "async"])
 ENDS: list[tuple[BaseException, type[JobEvent], str]] = [
     (ValueError("boom"), Failed, "ValueError: boom"),
@@ -326,6 +336,9 @@ ENDS: list[tuple[BaseException, type[JobEvent], str]] = [
     (StopRequested(), Failed, "the handler stopped unasked"),
     (asyncio.CancelledError(), Failed, "the handler cancelled itself"),
     (SystemExit(3), Failed, "SystemExit: 3"),
+    (KeyboardInterrupt("mine"), Failed, "KeyboardInterrupt: mine"),
+    (Panic("called `unwrap()` on `None`"), Failed, "Panic: called `unwrap()` on `None`"),
+    (Speechless(), Failed, "Speechless"),
     (Wordless(), Failed, "Wordless"),
     (StopIteration("no more"), Failed, "StopIteration"),
     (ExceptionGroup("two", [OSError(), OSError()]), Failed, "ExceptionGroup: two"),
@@ -355,6 +368,23 @@ async def test_whatever_a_handler_raises_is_an_outcome(
     assert isinstance(event, event_type)
     assert isinstance(event.error, str)
     assert text in event.error
+
+
+async def test_an_interrupt_from_outside_is_not_the_jobs(
+    clock: ManualClock, threads: ThreadPoolExecutor
+) -> None:
+    """Ctrl-C hits whatever runs just then."""
+
+    async def handler(ctx: JobContext, payload: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    running = attempt_of(handler).run(clock, ManualChance(), threads)
+    was = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            running.send(None)  # in no task, for that would end the loop as well
+    finally:
+        signal.signal(signal.SIGINT, was)
 
 
 @each_kind

@@ -146,20 +146,8 @@ async def test_a_round_that_is_cancelled_stops_its_handlers(stage: Stage, runs: 
     assert (await stage.job(job)).phase is Phase.PENDING
 
 
-async def test_what_is_no_outcome_ends_the_round(stage: Stage) -> None:
-    """It is raised to whoever called."""
-
-    class BrokenError(BaseException):
-        pass
-
-    @stage.registry.handler("break")
-    async def break_all(ctx: JobContext, payload: Any) -> None:
-        raise BrokenError
-
-    await stage.handed_off(type="break")
-
-    with pytest.raises(BrokenError):
-        await stage.worker().step()
+class PanicError(BaseException):
+    """As extension modules raise it for data that they cannot take."""
 
 
 async def test_no_lane_waits_for_ever_behind_a_full_one(stage: Stage, runs: Runs) -> None:
@@ -396,7 +384,14 @@ async def test_a_handler_that_fails_is_tried_again_after_its_backoff(stage: Stag
 
 @pytest.mark.parametrize(
     "error",
-    [SystemExit(1), asyncio.CancelledError(), Reject(ValueError("x")), Snooze(5)],  # type: ignore[arg-type]
+    [
+        SystemExit(1),
+        KeyboardInterrupt(),
+        PanicError("no"),
+        asyncio.CancelledError(),
+        Reject(ValueError("x")),
+        Snooze(5),
+    ],  # type: ignore[arg-type]
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("is_async", [True, False])

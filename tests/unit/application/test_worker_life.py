@@ -260,17 +260,14 @@ async def test_a_cancelled_worker_shuts_down_like_a_stopped_one(stage: Stage, ru
 async def test_what_is_no_outcome_ends_the_worker(stage: Stage, runs: Runs) -> None:
     """Something is wrong with the process, not with the job; others must not go down with it."""
 
-    class BrokenError(BaseException):
-        pass
-
     @stage.registry.handler("break")
     async def break_all(ctx: JobContext, payload: Any) -> None:
-        raise BrokenError
+        raise GeneratorExit
 
     other = await stage.handed_off()
     await stage.handed_off(type="break")
 
-    with pytest.raises(BrokenError):
+    with pytest.raises(GeneratorExit):
         await stage.worker(slots=2, drain_timeout_seconds=0).run(asyncio.Event())
 
     assert (await stage.job(other)).phase is Phase.PENDING
