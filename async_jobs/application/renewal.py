@@ -118,10 +118,11 @@ class Renewals:
 
 
 def _same_lease(stored: Job, known: Job) -> bool:
-    return stored.lease_seq == known.lease_seq and stored.phase in (
-        Phase.CLAIMED,
-        Phase.CANCELLING,
-    )
+    # The number alone may come again, when a failover has lost what was committed last.
+    return (stored.lease_seq, stored.worker_id) == (
+        known.lease_seq,
+        known.worker_id,
+    ) and stored.phase in (Phase.CLAIMED, Phase.CANCELLING)
 
 
 async def keep_renewing(

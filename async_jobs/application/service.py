@@ -336,7 +336,7 @@ class JobService:
             known = await self.get_job(job.id)
             if _tells(known, job, event):
                 return known
-            if known.lease_seq != job.lease_seq or known.started_at is None:
+            if not _still_holds(known, job):
                 break
         raise IllegalTransition(
             state=known.phase.value, event=type(event).__name__, why="the lease was lost"
@@ -370,6 +370,13 @@ class JobService:
         if self._telemetry is not None:
             for fact in facts:
                 self._telemetry.record(fact)
+
+
+def _still_holds(stored: Job, job: Job) -> bool:
+    """Tell whether a job is still claimed as it was known: by that number, and by that worker."""
+    return stored.started_at is not None and (
+        (stored.lease_seq, stored.worker_id) == (job.lease_seq, job.worker_id)
+    )
 
 
 def _tells(stored: Job, job: Job, event: lifecycle.JobEvent) -> bool:

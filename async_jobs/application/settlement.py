@@ -126,7 +126,8 @@ class Settler:
         others: dict[UUID, tuple[Attempt, lifecycle.JobEvent]] = {}
         for job_id, (attempt, event) in outcomes.items():
             if isinstance(event, lifecycle.Succeeded):
-                successes.append(Success(job_id, attempt.job.lease_seq, event.result))
+                job = attempt.job
+                successes.append(Success(job_id, job.lease_seq, event.result, job.worker_id))
             else:
                 others[job_id] = (attempt, event)
         lost = await self._succeed(successes, outcomes, now) if successes else {}
@@ -139,7 +140,7 @@ class Settler:
         if succeeded is None:
             succeeded = frozenset()
         all_are_told = self._telemetry.wants(JobSucceeded)
-        for id, _, result in successes:
+        for id, _, result, *_ in successes:
             # A result that was left out has something in its place, and is always told.
             if (all_are_told or result is not None) and id in succeeded:
                 attempt, event = outcomes[id]
@@ -147,7 +148,7 @@ class Settler:
                 self._tell(attempt.job, event, attempt.job, now)
         if len(succeeded) == len(successes):
             return {}
-        return {id: outcomes[id] for id, _, _ in successes if id not in succeeded}
+        return {id: outcomes[id] for id, *_ in successes if id not in succeeded}
 
     async def _change(self, outcomes: _Outcomes, now: datetime) -> _Outcomes:
         known = {job_id: attempt.job for job_id, (attempt, _) in outcomes.items()}
@@ -178,6 +179,7 @@ class Settler:
             if (
                 job is not None
                 and job.lease_seq == attempt.job.lease_seq
+                and job.worker_id == attempt.job.worker_id
                 and job.started_at is not None
             ):
                 attempt.job = job

@@ -425,11 +425,14 @@ class Fence:
 
     `lease_seq` and `phase` identify every version of a job's content, but for renewals, which
     only move `lease_expires_at`; changes that depend on it compare it as well (else None).
+    A store that lost what was committed last, in a failover or by a restore, gives numbers anew:
+    of a claimed job the worker is compared as well (None: whoever it is).
     """
 
     lease_seq: int
     phase: Phase
     lease_expires_at: datetime | None = None
+    worker_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,4 +450,5 @@ def change(job: Job, event: JobEvent, *, now: datetime) -> Change:
         IllegalTransition: `event` cannot happen to a job in this state.
     """
     lease_end = job.lease_expires_at if type(event) in _FENCED_BY_LEASE_END else None
-    return Change(Fence(job.lease_seq, job.phase, lease_end), settle(job, event, now=now))
+    fence = Fence(job.lease_seq, job.phase, lease_end, job.worker_id)
+    return Change(fence, settle(job, event, now=now))

@@ -57,11 +57,16 @@ class Applied(NamedTuple):
 
 
 class Success(NamedTuple):
-    """The handler of a claimed job returned `result`, during the lease of this number."""
+    """The handler of a claimed job returned `result`, during the lease of this number.
+
+    Attributes:
+        worker_id: who claimed it; None for whoever that is.
+    """
 
     job_id: UUID
     lease_seq: int
     result: JsonValue
+    worker_id: str | None = None
 
 
 class Upcoming(NamedTuple):

@@ -164,4 +164,7 @@ def _holds(change: Change, stored: Job) -> bool:
     return (stored.lease_seq, stored.phase) == (
         fence.lease_seq,
         fence.phase,
-    ) and fence.lease_expires_at in (None, stored.lease_expires_at)
+    ) and (
+        fence.lease_expires_at in (None, stored.lease_expires_at)
+        and fence.worker_id in (None, stored.worker_id)
+    )

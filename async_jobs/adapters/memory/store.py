@@ -293,12 +293,14 @@ class MemoryJobStore:
         """See `JobStore`."""
         await round_trip()
         succeeded = set()
-        for job_id, lease_seq, result in successes:
+        for job_id, lease_seq, result, worker_id in successes:
             row = self._rows.get(job_id)
             if row is None or row.id in self._uncommitted or row.lease_seq != lease_seq:
                 continue
             if row.status is JobStatus.SUCCEEDED:
                 succeeded.add(row.id)  # by an earlier call that nobody heard
+                continue
+            if worker_id not in (None, row.worker_id):
                 continue
             with suppress(IllegalTransition):
                 self._put(advance(row, Succeeded(copied(result)), now=now))
@@ -386,6 +388,7 @@ def _holds(change: Change, row: Job) -> bool:
         row.lease_seq == fence.lease_seq
         and row.phase is fence.phase
         and fence.lease_expires_at in (None, row.lease_expires_at)
+        and fence.worker_id in (None, row.worker_id)
     )
 
 

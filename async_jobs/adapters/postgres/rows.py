@@ -160,6 +160,7 @@ def save_columns(changes: Sequence[Change]) -> tuple[list[Any], ...]:
         [None if job.result is None else encoded(job.result) for job in jobs],
         [_lane(job) for job in jobs],
         [job.crashes for job in jobs],
+        [fence.worker_id for fence in fences],
     )
 
 

@@ -255,6 +255,7 @@ class PostgresJobStore:
                 [success.lease_seq for success in some],
                 [None if each.result is None else encoded(each.result) for each in some],
                 now,
+                [success.worker_id for success in some],
             )
 
         rows = await self._apart.write(

@@ -130,6 +130,20 @@ class SavingContract(StoreFixtures):
             assert await store.save([stale]) == (frozenset(), frozenset())
         assert await the_job(store, step.job.id) == before
 
+    @every_event
+    async def test_js_2_a_lease_of_another_worker_loses(
+        self, store: JobStore, phase: Phase, event: JobEvent
+    ) -> None:
+        """A number comes again where a failover has lost the first lease that had it."""
+        step = await about_to(store, phase, event)
+        before = await the_job(store, step.job.id)
+
+        stale = replace(step, fence=replace(step.fence, worker_id="the worker before"))
+        assert await store.save([stale]) == (frozenset(), frozenset())
+        assert await the_job(store, step.job.id) == before
+        whoever = replace(step, fence=replace(step.fence, worker_id=None))
+        assert (await store.save([whoever])).ids == {step.job.id}
+
     @pytest.mark.parametrize("found", list(PATHS))
     async def test_js_2_another_phase_than_expected_loses(
         self, store: JobStore, found: Phase

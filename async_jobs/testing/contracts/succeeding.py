@@ -36,7 +36,7 @@ RESULTS: list[JsonValue] = [None, False, 0, "", "done", [], {"sent": [1, 2.5, No
 
 def success_of(job: Job, result: JsonValue = None) -> Success:
     """Return what a worker tells that holds a job's lease."""
-    return Success(job.id, job.lease_seq, result)
+    return Success(job.id, job.lease_seq, result, job.worker_id)
 
 
 async def taken_over(store: JobStore, lost: Job) -> Job:
@@ -47,6 +47,16 @@ async def taken_over(store: JobStore, lost: Job) -> Job:
 
 class SucceedingContract(StoreFixtures):
     """JS-21: a success ends the lease it was reached in, and nothing else."""
+
+    async def test_js_21_the_worker_of_a_lost_lease_changes_nothing(self, store: JobStore) -> None:
+        """Though its lease had the number of the present one, as after a failover that lost it."""
+        job = await in_phase(store, Phase.CLAIMED)
+        stale = Success(job.id, job.lease_seq, "old", "the worker before")
+
+        assert await store.succeed([stale], now=later(5)) == frozenset()
+        assert await the_job(store, job.id) == job
+        whoever = Success(job.id, job.lease_seq, "new")
+        assert await store.succeed([whoever], now=later(5)) == {job.id}
 
     @pytest.mark.parametrize("result", RESULTS, ids=range(len(RESULTS)))
     async def test_js_21_a_success_gives_exactly_what_advance_makes(

@@ -17,7 +17,9 @@ from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import Job, Phase
 from async_jobs.domain.lifecycle import (
     CancelRequested,
+    Change,
     Claimed,
+    Fence,
     JobEvent,
     Leased,
     LeaseExpired,
@@ -139,6 +141,21 @@ async def test_a_lost_lease_stops_its_handler_and_no_other(
     assert holding.stopped == [(lost, StopReason.LEASE_LOST)]
     assert await stage.job(lost.job) == now
     assert kept.job.lease_expires_at == later(80)
+
+
+async def test_a_number_that_another_worker_has_anew_is_a_lost_lease(
+    stage: Stage, holding: Holding
+) -> None:
+    """A failover lost the first lease that had it; the second one is left alone."""
+    lost = await holding.attempt()
+    anew = replace(lost.job, worker_id="worker-2")
+    await stage.memory.save([Change(Fence(lost.job.lease_seq, lost.job.phase), anew)])
+    stage.clock.advance(20)
+
+    await holding.renew()
+
+    assert holding.stopped == [(lost, StopReason.LEASE_LOST)]
+    assert await stage.job(lost.job) == anew
 
 
 async def test_a_lease_that_is_over_cannot_be_renewed(stage: Stage, holding: Holding) -> None:

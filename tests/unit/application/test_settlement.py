@@ -26,8 +26,10 @@ from async_jobs.domain.job import Job, JobStatus, Phase
 from async_jobs.domain.lifecycle import (
     Cancelled,
     CancelRequested,
+    Change,
     Claimed,
     Failed,
+    Fence,
     JobEvent,
     Leased,
     LeaseExpired,
@@ -247,6 +249,21 @@ async def test_an_outcome_after_the_lease_was_lost_is_dropped_and_told(
     assert (fact.job_id, fact.outcome) == (job.id, "Succeeded")
     assert stage.store.calls["succeed"] == 1
     assert settling.settled == [attempt]
+
+
+@pytest.mark.parametrize("event", [Succeeded(), Failed("boom")], ids=["succeeded", "failed"])
+async def test_an_outcome_under_a_number_that_another_has_anew_is_dropped_and_told(
+    stage: Stage, settling: Settling, event: JobEvent
+) -> None:
+    """A failover lost the first lease that had it; the second one is left alone."""
+    attempt = await settling.attempt()
+    anew = replace(attempt.job, worker_id="worker-2")
+    await stage.memory.save([Change(Fence(attempt.job.lease_seq, attempt.job.phase), anew)])
+
+    job = await settling.settle(attempt, event)
+
+    assert job == anew
+    assert [type(fact) for fact in stage.telemetry.facts] == [StaleOutcomeDropped]
 
 
 async def test_an_outcome_of_a_forgotten_job_is_dropped(stage: Stage, settling: Settling) -> None:

@@ -284,11 +284,12 @@ def test_settle_refuses_what_advance_refuses() -> None:
 
 @pytest.mark.parametrize(("event", "situation", "phase"), LEGAL)
 def test_a_change_expects_the_job_as_it_is_known(event: str, situation: str, phase: Phase) -> None:
-    """The fence holds number and phase, and the lease's end where the event is about that."""
+    """The fence holds number, phase and worker, and the end where the event is about that."""
     job = SITUATIONS[situation]
     about_the_end = event in {"Renewed", "LeaseExpired"}
 
-    expected = Fence(job.lease_seq, job.phase, job.lease_expires_at if about_the_end else None)
+    end = job.lease_expires_at if about_the_end else None
+    expected = Fence(job.lease_seq, job.phase, end, job.worker_id)
 
     settled = settle(job, EVENTS[event], now=NOW)
     assert change(job, EVENTS[event], now=NOW) == Change(expected, settled)

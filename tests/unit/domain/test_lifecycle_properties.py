@@ -275,4 +275,5 @@ def matches(attempt: Change, stored: Job) -> bool:
         fence.lease_seq == stored.lease_seq
         and fence.phase is stored.phase
         and fence.lease_expires_at in (None, stored.lease_expires_at)
+        and fence.worker_id in (None, stored.worker_id)
     )

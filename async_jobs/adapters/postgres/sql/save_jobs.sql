@@ -1,6 +1,7 @@
 -- save_jobs: replace each job that still matches its fence.
 --   $1 ids, sorted  $2-$6 the fence: lease_seq, status, claimed, flagged, lease end (NULL: any)
 --   $7 on: the columns a job's life can change, as the domain computed them
+--   $25 the fence again: who has claimed it (NULL: whoever)
 -- Losers are absent from the result and unchanged.
 UPDATE jobs AS j SET
     status = c.status, run_at = c.run_at, deadline_at = c.deadline_at, attempts = c.attempts,
@@ -15,16 +16,18 @@ FROM unnest(
     $7::text[], $8::timestamptz[], $9::timestamptz[], $10::smallint[], $11::timestamptz[],
     $12::text[], $13::boolean[], $14::timestamptz[], $15::bigint[], $16::timestamptz[],
     $17::text[], $18::boolean[], $19::integer[], $20::timestamptz[], $21::text[], $22::text[],
-    $23::smallint[], $24::smallint[]
+    $23::smallint[], $24::smallint[], $25::text[]
 ) AS c (
     id, fence_seq, fence_status, fence_claimed, fence_flagged, fence_lease_end,
     status, run_at, deadline_at, attempts, lease_expires_at,
     last_error, enqueue_failed, updated_at, lease_seq, started_at,
-    worker_id, cancel_requested, dispatches, finished_at, errors, result, lane, crashes
+    worker_id, cancel_requested, dispatches, finished_at, errors, result, lane, crashes,
+    fence_worker
 )
 WHERE j.id = c.id AND j.id = ANY($1::uuid[])
     AND j.lease_seq = c.fence_seq AND j.status = c.fence_status
     AND (j.started_at IS NOT NULL) = c.fence_claimed
     AND (j.cancel_requested = c.fence_flagged OR c.fence_flagged IS NULL)
     AND (j.lease_expires_at = c.fence_lease_end OR c.fence_lease_end IS NULL)
+    AND (j.worker_id = c.fence_worker OR c.fence_worker IS NULL)
 RETURNING j.id
