@@ -416,20 +416,20 @@ class Scheduler:
 
     async def _purge(self) -> bool:
         """Forget finished jobs past their retention; returns whether more are left."""
-        more = False
-        for name, config in self._config.use_case_configs.items():
-            retention = self._settings.retention_of(config)
-            if retention <= 0:
-                continue
+        left = self._settings.purge_limit
+        for name, oldest in (await self._store.oldest_finished()).items():
+            retention = self._settings.retention_of(self._config.use_case_configs.get(name))
             before = self._clock.now() - timedelta(seconds=retention)
-            limit = self._settings.purge_limit
-            count = await self._store.purge(name, before=before, limit=limit)
+            if retention <= 0 or oldest >= before:
+                continue
+            count = await self._store.purge(name, before=before, limit=left)
             if count:
                 self._record([JobsPurged(at=self._clock.now(), use_case=name, count=count)])
-            more = more or count == limit
-        if more:
-            self._purging.repeat()
-        return more
+            left -= count
+            if left <= 0:
+                self._purging.repeat()
+                return True
+        return False
 
     async def _apply(self, events: Sequence[tuple[Job, lifecycle.JobEvent]], now: datetime) -> int:
         """Carry out events on jobs as they were read; whoever changed meanwhile is left alone."""

@@ -39,9 +39,12 @@ class SchedulerSettings:
     retention_seconds: float = 7 * 24 * 3600.0
     unreadable_delay_seconds: float = 300.0
 
-    def retention_of(self, config: UseCaseConfig) -> float:
-        """Return how long a use case's finished jobs are kept; 0 for ever."""
-        own = config.retention_seconds
+    def retention_of(self, config: UseCaseConfig | None) -> float:
+        """Return how long a use case's finished jobs are kept; 0 for ever.
+
+        None is for one that nobody configures any more: what it left is kept as long as others'.
+        """
+        own = None if config is None else config.retention_seconds
         seconds = self.retention_seconds if own is None else own
         return seconds if seconds < FOR_EVER_SECONDS else 0.0
 

@@ -200,7 +200,8 @@ class JobStore(Protocol):
             which read no whole jobs, show, lease and count it like any other; a claim may
             consume its lease, as nobody executes it.
         JS-12 A save whose reply was lost can be repeated: the second time says applied.
-        JS-13 `purge` removes terminal jobs only, oldest first, at most `limit`.
+        JS-13 `purge` removes terminal jobs only, oldest first, at most `limit`;
+            `oldest_finished` tells what it could remove.
         JS-14 Adding an id that the same tenant already has is a `Duplicate` and changes
             nothing; an id that another tenant has is `Invalid`, says nothing about whose it
             is, and leaves nothing of the call behind but what stands `apart`.
@@ -321,6 +322,13 @@ class JobStore(Protocol):
             limit: how many rows one call may touch; when more are due, `run_at` of the
                 answer is not after `now`.
             sidelined: the use cases whose late jobs go behind those still on time.
+        """
+        ...
+
+    async def oldest_finished(self) -> Mapping[str, datetime]:
+        """Return the use cases that have terminal jobs, each with when the first of them ended.
+
+        It takes them from the jobs, so that those that nobody configures any more are among them.
         """
         ...
 

@@ -153,7 +153,7 @@ class IndexedJobStore:
     async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
         """See `JobStore`."""
         done = set()
-        for job_id, lease_seq, result in successes:
+        for job_id, lease_seq, result, _ in successes:
             row = self._rows.get(job_id)
             if row is not None and row.lease_seq == lease_seq:
                 with suppress(IllegalTransition):
@@ -226,6 +226,10 @@ class IndexedJobStore:
     async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
         """Every row can be read."""
         return 0
+
+    async def oldest_finished(self) -> Mapping[str, datetime]:
+        """No run lasts that long."""
+        return {}
 
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
         """No run lasts that long."""

@@ -98,6 +98,9 @@ class Untouched:
     ) -> Upcoming:
         return await self.inner.promote(now, limit=limit, sidelined=sidelined)
 
+    async def oldest_finished(self) -> Mapping[str, datetime]:
+        return await self.inner.oldest_finished()
+
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
         return await self.inner.purge(use_case, before=before, limit=limit)
 

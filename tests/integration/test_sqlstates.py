@@ -176,6 +176,7 @@ def calls(pool: asyncpg.Pool) -> dict[str, Callable[[], Awaitable[object]]]:
         "set aside": lambda: store.set_aside(NOW, until=later(1), limit=1),
         "promote": lambda: store.promote(NOW, limit=1, sidelined=[LANE]),
         "purge": lambda: store.purge(LANE, before=NOW, limit=1),
+        "finished": store.oldest_finished,
         "receive": received,
         "depth": lane.depth,
         "claim off": lambda: lane.claim(claimed, now=NOW, max_messages=2),
@@ -384,3 +385,33 @@ async def test_a_rows_own_unique_index_is_no_dedupe_key(guarded: Guarded) -> Non
     assert applied.ids == {good[0].id}
     assert applied.conflicting == frozenset()
     assert guarded.told == [(good[1].id, "UniqueViolationError by theirs")]
+
+
+# --- rows that other tables refer to --------------------------------------------------------------
+
+
+async def test_jobs_are_purged_beside_those_that_others_refer_to(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A foreign key keeps its row, not the others, however many pages of such rows there are."""
+    monkeypatch.setattr("async_jobs.adapters.postgres.store.PURGE_PAGE", 2)
+    jobs = [a_job() for _ in range(9)]
+    await guarded.store.add(jobs, {})
+    for at, job in enumerate(jobs):
+        ended = lifecycle.change(job, lifecycle.Cancelled(), now=later(at))
+        await guarded.store.save([ended])
+    await guarded.pool.execute("CREATE TABLE orders (job_id uuid REFERENCES jobs)")
+    kept = {jobs[at].id for at in (0, 1, 2, 5)}
+    await guarded.pool.execute("INSERT INTO orders SELECT unnest($1::uuid[])", list(kept))
+
+    async def purge() -> int:
+        return await guarded.store.purge(LANE, before=later(100), limit=100)
+
+    assert await purge() == 5
+    assert {job.id for job in await guarded.stand(jobs)} == kept
+    assert {job_id for job_id, _ in guarded.told} == kept
+    assert await purge() == 0
+
+    await guarded.pool.execute("TRUNCATE orders")
+    assert await purge() == 4
+    assert len(guarded.told) == len(kept)

@@ -140,6 +140,9 @@ class RemoteStore:
         promote = partial(self._store.promote, now, limit=limit, sidelined=sidelined)
         return await self._link.call("promote", promote)
 
+    async def oldest_finished(self) -> Mapping[str, datetime]:
+        return await self._link.call("oldest_finished", self._store.oldest_finished)
+
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
         forget = partial(self._store.purge, use_case, before=before, limit=limit)
         return await self._link.call("purge", forget)

@@ -341,6 +341,17 @@ class MemoryJobStore:
         pending = self._in_status(JobStatus.PENDING)
         return Upcoming(min((row.run_at for row in pending if row.run_at > now), default=None))
 
+    async def oldest_finished(self) -> Mapping[str, datetime]:
+        """See `JobStore`."""
+        await round_trip()
+        oldest: dict[str, datetime] = {}
+        for row in self._rows.values():
+            if row.status in TERMINAL and row.finished_at is not None:
+                oldest[row.use_case] = min(
+                    row.finished_at, oldest.get(row.use_case, row.finished_at)
+                )
+        return oldest
+
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
         """See `JobStore`."""
         await round_trip()

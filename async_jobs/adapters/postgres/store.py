@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -11,7 +12,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID
 
@@ -45,6 +46,9 @@ from async_jobs.ports.store import (
 )
 
 T = TypeVar("T")
+LONG_AGO = datetime(1000, 1, 1, tzinfo=UTC)
+# What a purge takes at most where it has to find out which rows others refer to.
+PURGE_PAGE, PURGE_SECONDS = 100, 0.25
 FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
 
 
@@ -72,6 +76,8 @@ class PostgresJobStore:
         self._schema = schema
         self._unreadable = unreadable or (lambda job_id, problem: None)
         self._apart = Apart(unwritable or (lambda job_id, problem: None))
+        self._kept: dict[str, tuple[datetime, UUID]] = {}
+        """The last row looked at of each use case in which a purge was refused some."""
         self._leases_apart = False
         """True after a turn whose leases were refused: the next one finds out which."""
 
@@ -329,9 +335,48 @@ class PostgresJobStore:
         return Upcoming(now if promoted >= limit else row["next_run_at"], promoted)
 
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
+        """See `JobStore`. Rows that other tables refer to are told of, and stay."""
+        if use_case not in self._kept:
+            try:
+                (row,) = await self._fetch("purge_jobs", use_case, before, limit)
+                return int(row["purged"])
+            except StoreRefused:
+                self._kept[use_case] = LONG_AGO, FIRST_ID
+        return await self._purge_apart(use_case, before, limit)
+
+    async def oldest_finished(self) -> Mapping[str, datetime]:
         """See `JobStore`."""
-        (row,) = await self._fetch("purge_jobs", use_case, before, limit)
-        return int(row["purged"])
+        rows = await self._fetch("oldest_finished")
+        return {row["use_case"]: row["finished_at"] for row in rows}
+
+    async def _purge_apart(self, use_case: str, before: datetime, limit: int) -> int:
+        """Go on behind the rows that were refused last, page by page, for a moment.
+
+        At the end of them all the next call begins with the oldest again.
+        """
+
+        async def write(some: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
+            ids = sorted(row["id"] for row in some)
+            return await self._fetch("forget_jobs", ids, before)
+
+        purged = 0
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PURGE_SECONDS
+        while purged < limit and loop.time() < until:
+            page = min(PURGE_PAGE, limit - purged)
+            rows = await self._fetch("old_jobs", use_case, before, *self._kept[use_case], page)
+            purged += len(
+                await self._apart.write(
+                    rows,
+                    write,
+                    refused=lambda row, error: self.tell_unwritable(row["id"], error),
+                )
+            )
+            if len(rows) < page:
+                del self._kept[use_case]
+                break
+            self._kept[use_case] = rows[-1]["finished_at"], rows[-1]["id"]
+        return purged
 
 
 def _ids(rows: Sequence[asyncpg.Record]) -> set[UUID]:

@@ -97,6 +97,20 @@ class HouseKeepingContract(StoreFixtures):
             assert left == {job.id for job in order[i:]}
         assert await store.purge("notifications", before=later(100), limit=2) == 0
 
+    async def test_js_13_it_is_told_when_the_first_of_each_use_case_ended(
+        self, store: JobStore
+    ) -> None:
+        """Of those that have finished jobs, whatever else they have."""
+        for use_case, ends in {"b": (3, 1, 2), "a": (5,), "c": ()}.items():
+            await added(store, use_case=use_case)
+            for seconds in ends:
+                job = await added(store, use_case=use_case)
+                await happened(store, job, Cancelled(), now=later(seconds))
+
+        assert await store.oldest_finished() == {"a": later(5), "b": later(1)}
+        await store.purge("b", before=later(2), limit=10)
+        assert await store.oldest_finished() == {"a": later(5), "b": later(2)}
+
     async def test_js_13_purge_keeps_to_its_use_case(self, store: JobStore) -> None:
         """Each use case has a retention of its own."""
         job = await in_phase(store, Phase.DEAD, use_case="reports")

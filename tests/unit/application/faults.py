@@ -167,6 +167,9 @@ class FaultyStore(Faulty):
             "promote", lambda: self.inner.promote(now, limit=limit, sidelined=sidelined)
         )
 
+    async def oldest_finished(self) -> Mapping[str, datetime]:
+        return await self._through("oldest_finished", self.inner.oldest_finished)
+
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
         return await self._through(
             "purge", lambda: self.inner.purge(use_case, before=before, limit=limit)

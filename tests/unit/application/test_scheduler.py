@@ -489,6 +489,36 @@ async def test_a_use_case_may_have_its_own_retention(
     assert len(await all_jobs(stage.memory)) == kept
 
 
+async def test_what_a_use_case_left_that_is_configured_no_more_is_forgotten() -> None:
+    """By the retention of those that set none: nobody may keep its payloads for ever."""
+    stage = Stage(limits(reports=UseCaseConfig(max_concurrent=1, retention_seconds=10**6)))
+    await in_phase(stage.memory, Phase.SUCCEEDED, use_case="removed")
+    kept = await in_phase(stage.memory, Phase.SUCCEEDED, use_case="reports")
+    stage.clock.advance(120)
+
+    await stage.scheduler(retention_seconds=60).tick()
+
+    assert await all_jobs(stage.memory) == [kept]
+    assert [fact.use_case for fact in stage.telemetry.of(JobsPurged)] == ["removed"]
+
+
+async def test_a_tick_forgets_no_more_than_its_limit_of_all_use_cases() -> None:
+    """However many they are: what is left is forgotten in the ticks that follow at once."""
+    names = [f"use_case_{number}" for number in range(5)]
+    stage = Stage(limits(**{name: UseCaseConfig(max_concurrent=1) for name in names}))
+    for name in names:
+        await in_phase(stage.memory, Phase.SUCCEEDED, use_case=name)
+    stage.clock.advance(120)
+    scheduler = stage.scheduler(retention_seconds=60, purge_limit=2)
+
+    left = []
+    for _ in range(3):
+        await scheduler.tick()
+        left.append(len(await all_jobs(stage.memory)))
+
+    assert left == [3, 1, 0]
+
+
 async def test_many_finished_jobs_are_forgotten_in_small_batches() -> None:
     """One after the other, without waiting for the next round."""
     stage = Stage()
@@ -556,4 +586,4 @@ async def test_retention_is_looked_after_at_intervals() -> None:
         await scheduler.tick()
         stage.clock.advance(10)
 
-    assert stage.store.calls["purge"] == 2
+    assert stage.store.calls["oldest_finished"] == 2

@@ -201,7 +201,7 @@ async def fails() -> None:
         ("expired", "reap"),
         ("set_aside", "set aside"),
         ("promote", "promote"),
-        ("purge", "purge"),
+        ("oldest_finished", "purge"),
         ("live", "count slots"),
         ("load", "checkpoint"),
     ],

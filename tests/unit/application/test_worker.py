@@ -389,9 +389,9 @@ async def test_a_handler_that_fails_is_tried_again_after_its_backoff(stage: Stag
         KeyboardInterrupt(),
         PanicError("no"),
         asyncio.CancelledError(),
-        Reject(ValueError("x")),
+        Reject(ValueError("x")),  # type: ignore[arg-type]
         Snooze(5),
-    ],  # type: ignore[arg-type]
+    ],
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("is_async", [True, False])
