@@ -10,13 +10,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from async_jobs.adapters.system import SystemClock
+
 # A batch of a thousand jobs is some twenty thousand objects, which live as long as it does. At
 # the interpreter's own thresholds a fifth of a worker's time goes into a search for garbage there.
 THRESHOLDS: Final = 50_000, 20, 20
 # A few objects that hold each other may hold megabytes, and no threshold counts those.
 GROWTH_BYTES: Final = 32 * 1024 * 1024
 LOOK_SECONDS: Final = 0.05
+PART: Final = 20
+"""Of the time, at most one in so many parts goes into collecting by size."""
 RESIDENT: Final = Path("/proc/self/statm")
+
+_clock = SystemClock()
 
 
 @contextmanager
@@ -71,10 +77,13 @@ class _Watch:
 
     def _look(self) -> None:
         size_bytes = self._resident()
+        pause = LOOK_SECONDS
         if size_bytes > self._size_bytes + GROWTH_BYTES:
+            began = _clock.monotonic()
             gc.collect()
-            size_bytes = self._resident()
-            self._size_bytes = size_bytes
+            size_bytes = self._size_bytes = self._resident()
+            # Handlers that take and give back much may grow all the time.
+            pause = max(pause, PART * (_clock.monotonic() - began))
         # What was given back is growth when it comes again.
         self._size_bytes = min(self._size_bytes, size_bytes)
-        self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+        self._timer = asyncio.get_running_loop().call_later(pause, self._look)

@@ -37,6 +37,8 @@ CHATTY = ("httpx", "uvicorn")
 # Messages of other packages, and stack traces. All else is told in one line, so that a name cannot
 # look like another record.
 MANY_LINES = ("event", "exception", "stack")
+# Through them we speak to others: how a connection was refused is a line, and no stack trace.
+CLIENTS = ("aiobotocore", "asyncpg", "botocore")
 
 
 def set_up_logging(level: LogLevel, log_format: LogFormat) -> logging.Logger:
@@ -63,8 +65,8 @@ def set_up_logging(level: LogLevel, log_format: LogFormat) -> logging.Logger:
 def formatter(level: LogLevel, log_format: LogFormat) -> logging.Formatter:
     """Return what makes a line of a record.
 
-    Our own stack traces are for the level debug; above it an exception of ours is told in one
-    line. Those of applications are theirs, and stay.
+    Our own stack traces, and those of the clients we use, are for the level debug; above it such
+    an exception is told in one line. Those of applications are theirs, and stay.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
@@ -104,7 +106,7 @@ def enable_our_loggers() -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name.partition(".")[0] in {OURS, *CHATTY}
+    return name.partition(".")[0] in {OURS, *CHATTY, *CLIENTS}
 
 
 def _with_job(

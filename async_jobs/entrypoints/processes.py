@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import threading
@@ -83,15 +84,21 @@ def _let_children_be() -> None:
 class Watchdog:
     """Ends this process at a deadline, from a thread of its own: the loop may be what hangs.
 
+    It also ends a process whose loop does not go round any more: leases are renewed by another
+    thread, so that a handler that blocks the loop for good would keep its job and all others.
+
     Attributes:
         is_on: True where the process is the program's alone; else nothing is ended.
         logger: told why.
+        silence_seconds: for how long the loop may stand still.
     """
 
     def __init__(self) -> None:
         self.is_on = False
         self.logger = logging.getLogger("async_jobs")
-        self._deadline, self._code = float("inf"), EXIT_FAILED
+        self.silence_seconds = math.inf
+        self._beats = 0
+        self._deadline, self._code = math.inf, EXIT_FAILED
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def leave_within(self, seconds: float, code: int) -> None:
@@ -103,15 +110,24 @@ class Watchdog:
         if deadline < self._deadline:
             self._deadline, self._code = deadline, code
 
+    def beat(self) -> None:
+        """Say that the loop goes round."""
+        self._beats += 1
+
     def start(self) -> None:
         """Begin to watch."""
         if self.is_on and not self._thread.is_alive():
             self._thread.start()
 
     def _watch(self) -> None:
-        pause = threading.Event()
+        pause, heard, looks = threading.Event(), 0, 0
         while _clock.monotonic() < self._deadline:
             pause.wait(LOOK_SECONDS)
+            # Looks are counted, for in a process that was paused this thread stood still as well.
+            looks = looks + 1 if heard == self._beats else 0
+            heard = self._beats
+            if looks * LOOK_SECONDS > self.silence_seconds:
+                leave(EXIT_FAILED, "exiting_beside_a_blocked_loop", seconds=looks * LOOK_SECONDS)
         leave(self._code, "exiting_by_force", threads=_what_hangs())
 
 
@@ -196,6 +212,7 @@ def hearing_signals(
 
     def look() -> None:
         nonlocal timer
+        WATCHDOG.beat()
         for number in SIGNALS:
             if signal.getsignal(number) is not ours[number]:
                 logger.warning("signal_handler_restored", extra={"signal": number.name})

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOOPBACK = "127.0.0.1"
+# By then a handler has been stopped, and has been settled for if it did not stop.
+BLOCKED_SECONDS = 15.0
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
@@ -150,12 +152,20 @@ async def run_worker(
         opening = opened(config, logger, application_name="async_jobs worker", hands_off=True)
         async with opening as container:
             worker = container.worker(registry=registry, queue_names=names)
+            WATCHDOG.silence_seconds = _longest_run(registry, config) + BLOCKED_SECONDS
             with leaving_if_stuck(worker, logger):
                 async with serving_health(worker.ready, host=health_host, port=health_port):
                     logger.info("worker_started", extra={"queues": names, "types": registry.types})
                     stopping.started()
                     await worker.run(stopping.stop)
     logger.info("worker_stopped")
+
+
+def _longest_run(registry: JobRegistry, config: AsyncJobsConfig) -> float:
+    """Return the longest that any handler may run, in seconds."""
+    handlers = [registry.get(each) for each in registry.types]
+    own = [each.timeout_seconds for each in handlers if each and each.timeout_seconds is not None]
+    return max([config.job_timeout_seconds, *own])
 
 
 @contextmanager

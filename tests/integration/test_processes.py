@@ -268,6 +268,38 @@ async def test_nothing_that_a_handler_left_keeps_a_worker(system: System, type: 
     assert worker.logged("worker_stopped")
 
 
+async def test_a_handler_that_blocks_the_loop_for_good_is_a_crash(
+    database_dsn: str, tmp_path: Path
+) -> None:
+    """Nothing stops it, and its lease is renewed: its worker ends, and the job is charged."""
+    settings = {"ASYNC_JOBS_JOB_TIMEOUT_SECONDS": "0.5", "ASYNC_JOBS_LEASE_DURATION_SECONDS": "1"}
+    async with a_system(database_dsn, tmp_path, settings) as system:
+        (job_id,) = await system.enqueue("hold_the_event_loop")
+        system.scheduler()
+        worker = system.worker()
+        code = await worker.ended()
+
+        async def charged() -> bool:
+            return (await system.service.get_job(job_id)).crashes == 1
+
+        await eventually(charged, "a crash")
+
+    assert code == 1
+    assert worker.logged("exiting_beside_a_blocked_loop")
+
+
+async def test_sigterm_ends_a_worker_whose_loop_is_blocked(system: System) -> None:
+    """Not at once, for the handler may yet return; and its job is charged with the crash."""
+    await system.enqueue("hold_the_event_loop")
+    system.scheduler()
+    worker = system.worker(ASYNC_JOBS_DRAIN_TIMEOUT_SECONDS="0")
+    await system.have_begun(1)
+    worker.terminate()
+
+    assert await worker.ended(seconds=30) == 1
+    assert worker.logged("exiting_by_force")
+
+
 async def test_a_worker_lives_while_a_handler_blocks_its_loop(system: System) -> None:
     """Its leases are renewed all the while, so nobody may take it for dead."""
     await system.enqueue("hold_the_event_loop")

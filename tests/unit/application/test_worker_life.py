@@ -332,9 +332,7 @@ async def test_a_worker_whose_slots_are_all_stuck_gives_up(stage: Stage, runs: R
     for number, each in enumerate(stubborn):
         stage.registry.register(f"stubborn-{number}", each)
         await stage.handed_off(type=f"stubborn-{number}", max_attempts=1)
-    worker = stage.worker(
-        slots=2, job_timeout_seconds=5, stall_seconds=60, drain_timeout_seconds=0
-    )
+    worker = stage.worker(slots=2, job_timeout_seconds=5, stall_seconds=60, drain_timeout_seconds=0)
 
     async with stopped(stage, worker) as task:
         await stage.elapse(4)
