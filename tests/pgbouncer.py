@@ -22,7 +22,9 @@ UNPRIVILEGED = "nobody"
 
 
 @contextlib.contextmanager
-def pgbouncer(dsn: str, port: int, *, mode: str = "transaction") -> Iterator[str]:
+def pgbouncer(
+    dsn: str, port: int, *, mode: str = "transaction", ignoring: str = "extra_float_digits"
+) -> Iterator[str]:
     """Yield the DSN of a PgBouncer that listens on `port` and pools connections to `dsn`."""
     program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if program is None:
@@ -31,7 +33,7 @@ def pgbouncer(dsn: str, port: int, *, mode: str = "transaction") -> Iterator[str
         directory = Path(name)
         directory.chmod(0o755)
         settings = directory / "pgbouncer.ini"
-        settings.write_text(_settings(dsn, port, mode))
+        settings.write_text(_settings(dsn, port, mode, ignoring))
         settings.chmod(0o644)
         as_root = ["-u", UNPRIVILEGED] if os.geteuid() == 0 else []
         with (directory / "log").open("wb") as log:
@@ -57,7 +59,7 @@ def _listens(port: int) -> bool:
         return False
 
 
-def _settings(dsn: str, port: int, mode: str) -> str:
+def _settings(dsn: str, port: int, mode: str, ignoring: str) -> str:
     address = urlsplit(dsn)
     server = {
         "host": address.hostname,
@@ -77,6 +79,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = any
 pool_mode = {mode}
+ignore_startup_parameters = {ignoring}
 default_pool_size = {SERVER_CONNECTIONS}
 max_client_conn = 500
 """

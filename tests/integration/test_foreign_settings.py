@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -210,6 +212,17 @@ async def test_what_a_pooler_refuses_is_told_with_its_cure(database_dsn: str, mo
             _ = await create_pool(pooled)
         async with await create_pool(pooled, statement_cache_size=0) as pool:
             await PostgresJobStore(pool).add([a_job()], {})
+
+
+async def test_a_pooler_of_sessions_may_ignore_what_it_does_not_know(database_dsn: str) -> None:
+    """As docs/configuration.md lists it; then nothing has to be set here."""
+    page = Path(__file__).parents[2] / "docs" / "configuration.md"
+    listed = re.search(r"would refuse:\n`([^`]+)`", page.read_text("utf-8"))
+    assert listed is not None
+    ignoring = listed[1].replace("\n", " ")
+    with pgbouncer(database_dsn, free_port(), mode="session", ignoring=ignoring) as pooled:
+        async with await create_pool(pooled) as pool:
+            await PostgresJobStore(pool).add([a_job(), a_job()], {"acme": 2})
 
 
 async def test_a_pooler_of_statements_is_told_as_what_it_is(database_dsn: str) -> None:

@@ -295,7 +295,7 @@ TIME = (
     bug(
         "time_counts_from_the_question",
         "The database's time counts from the moment at which it was asked for.",
-        Edit(PostgresClock.refresh, "sent + trip", "sent - trip"),
+        Edit(PostgresClock._measure, "sent + trip", "sent - trip"),
         breaks="S15",
     ),
 )

@@ -86,7 +86,7 @@ class translated:  # noqa: N801 - a context manager, named like those of context
             raise ConfigurationError(
                 f"the database lacks the async_jobs schema ({_told(error)});"
                 " run: async-jobs migrate; tables in a schema of their own are found by"
-                " ASYNC_JOBS_DB_SCHEMA"
+                " ASYNC_JOBS_DB_SCHEMA, or by the connection's search_path"
             ) from error
         if isinstance(error, _NO_ACCESS):
             raise ConfigurationError(f"the database refused access: {_told(error)}") from error
