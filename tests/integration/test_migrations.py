@@ -55,7 +55,10 @@ _CATALOGS = (
     WHERE c.relnamespace = 'public'::regnamespace
     """,
     "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE NOT tgisinternal",
-    "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+    """
+    SELECT proname, pg_get_functiondef(oid)
+    FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    """,
 )
 
 
