@@ -15,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --pr
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test simulate soak bench bench-quick fairness check diagram openapi lock clean
+.PHONY: help demo test test-lowest simulate soak bench bench-quick fairness check diagram openapi lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
@@ -29,6 +29,21 @@ demo: .venv/.run ## run the whole system on a realistic workload, with no servic
 # database of its own. `worksteal` evens out the few long tests.
 test: .venv/.dev ## run all tests on real components; ARGS='-k quota' picks some
 	@$(BIN)/pytest --quiet --numprocesses=2 --dist=worksteal $(ARGS)
+
+# In an environment of its own, which is made anew: the command line with its log, and all contracts
+# in memory. Nothing of the settings in pyproject.toml, which are for a newer pytest.
+LOWEST := .venv-lowest/bin
+test-lowest: ## try the lowest versions of all dependencies that pyproject.toml allows
+	@$(FIND_UV); \
+	"$$UV" venv --quiet --clear --python '$(PYTHON)' .venv-lowest && \
+	"$$UV" pip install --quiet --python $(LOWEST)/python --resolution lowest-direct \
+		'.[client,api,sqs,testing]'
+	@$(LOWEST)/async-jobs --version
+	@ASYNC_JOBS_DB_DSN=none $(LOWEST)/async-jobs api --no-auth --log-level INFO 2>&1 | \
+		grep -q "address is malformed"
+	@$(LOWEST)/python -m pytest --quiet -p no:cacheprovider -c /dev/null --rootdir . \
+		-o asyncio_mode=auto -o pythonpath=. --import-mode=importlib \
+		tests/contract/test_memory.py tests/unit/test_memory_system.py tests/unit/test_terminal.py
 
 simulate: .venv/.dev ## run the system through seeded worlds where everything goes wrong; ARGS='--seeds 5000'
 	@$(BIN)/python -m tests.simulation $(ARGS)
@@ -64,6 +79,12 @@ diagram: .venv/.dev ## write docs/lifecycle.md from the transition table
 openapi: .venv/.dev ## write docs/openapi.json from the routes of the HTTP API
 	$(BIN)/python -m async_jobs.entrypoints.api.openapi
 
+FIND_UV := UV=$$(command -v uv) || { \
+	test -x .venv-uv/bin/uv || { \
+		echo "Fetching uv for this once ..." && '$(PYTHON)' -m venv .venv-uv && \
+		.venv-uv/bin/python -m pip install -qq --disable-pip-version-check uv; }; \
+	UV=.venv-uv/bin/uv; }
+
 # Versions that still fit stay; delete the lock files first to take the newest of everything.
 # The others are constrained by the first one, so that tests see what users get. The image takes
 # deploy.lock, which has no embedded Postgres, and builds the package with build.lock.
@@ -71,11 +92,7 @@ LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes 
 	--no-annotate --custom-compile-command 'make lock'
 LIKE_DEV := --constraint requirements/dev.lock --output-file
 lock: ## compile requirements/*.lock again from pyproject.toml
-	@UV=$$(command -v uv) || { \
-		test -x .venv-uv/bin/uv || { \
-			echo "Fetching uv for this once ..." && '$(PYTHON)' -m venv .venv-uv && \
-			.venv-uv/bin/python -m pip install -qq --disable-pip-version-check uv; }; \
-		UV=.venv-uv/bin/uv; }; \
+	@$(FIND_UV); \
 	"$$UV" $(LOCK) pyproject.toml --all-extras --group dev \
 		--output-file requirements/dev.lock && \
 	"$$UV" $(LOCK) pyproject.toml --extra client --extra api --extra sqs --extra embedded \
@@ -85,7 +102,7 @@ lock: ## compile requirements/*.lock again from pyproject.toml
 	"$$UV" $(LOCK) --group build $(LIKE_DEV) requirements/build.lock
 
 clean: ## remove the environment and everything generated
-	@rm -rf .venv .venv-uv .async_jobs build dist .hypothesis .import_linter_cache \
+	@rm -rf .venv .venv-lowest .venv-uv .async_jobs build dist .hypothesis .import_linter_cache \
 		.mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

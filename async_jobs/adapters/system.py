@@ -48,7 +48,8 @@ class _Entropy:
     def __init__(self) -> None:
         self._drawn: Iterator[tuple[int, ...]] = iter(())
         # A child that went on with its parent's bits would give the same ids as the parent.
-        os.register_at_fork(after_in_child=self._forget)
+        if hasattr(os, "register_at_fork"):  # nothing forks on Windows
+            os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         self._drawn = iter(())

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -199,7 +200,13 @@ def hearing_signals(
     timer: asyncio.TimerHandle
 
     def install(number: signal.Signals) -> None:
-        loop.add_signal_handler(number, received, number)
+        try:
+            loop.add_signal_handler(number, received, number)
+        except NotImplementedError:
+            raise ConfigurationError(
+                f"async-jobs runs on Linux and macOS; on {sys.platform} run it in a container or in"
+                " WSL"
+            ) from None
         wakes_loop = signal.getsignal(number)
 
         def at_once(number: int, frame: FrameType | None) -> None:

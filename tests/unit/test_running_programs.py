@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import logging
+from unittest import mock
 
 import pytest
 
+from async_jobs.domain.errors import ConfigurationError
 from async_jobs.entrypoints.garbage import THRESHOLDS
-from async_jobs.entrypoints.programs import run_async
+from async_jobs.entrypoints.programs import run_async, stopping_on_signals
 
 
 async def collector() -> tuple[tuple[int, int, int], int]:
@@ -39,3 +43,13 @@ def test_a_program_that_fails_leaves_the_collector_as_it_was() -> None:
         run_async(fail())
 
     assert (gc.get_threshold(), gc.get_freeze_count()) == before
+
+
+async def test_a_system_without_signals_is_told_at_the_start() -> None:
+    """Windows has none on its event loops; an empty NotImplementedError says nothing."""
+    loop = asyncio.get_running_loop()
+    refusing = mock.patch.object(type(loop), "add_signal_handler", side_effect=NotImplementedError)
+
+    told = pytest.raises(ConfigurationError, match=r"runs on Linux and macOS; on .* in WSL")
+    with refusing, told, stopping_on_signals(logging.getLogger("async_jobs")):
+        pass
