@@ -139,6 +139,25 @@ async def test_the_region_is_the_queues_or_the_environments(
 
 
 @pytest.mark.usefixtures("keys")
+async def test_expired_credentials_that_were_just_given_out_pass(
+    wire: Wire, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """botocore raises a bare RuntimeError then; a worker waits for others."""
+    async with open_client(region=services.AWS_REGION, endpoint_url=wire.url) as client:
+
+        async def refused(*args: object, **fields: object) -> None:
+            raise RuntimeError(
+                "Credentials were refreshed, but the refreshed credentials are still expired."
+            )
+
+        monkeypatch.setattr(client, "_make_api_call", refused)
+        with pytest.raises(Unavailable, match="no valid credentials for the queue 'orders'"):
+            await SqsJobQueue(client, "orders", url, clock=clock).receive(
+                max_messages=1, wait_seconds=0
+            )
+
+
+@pytest.mark.usefixtures("keys")
 async def test_without_a_region_there_is_no_client() -> None:
     """It says what to set."""
     with pytest.raises(ConfigurationError, match="AWS_REGION"):

@@ -30,6 +30,8 @@ PASSING: dict[str, Fault] = {
     "no answer": on_the_wire.never_ends,
     "503": is_refused("ServiceUnavailable", status=503),
     "500 without a body that says why": on_the_wire.is_answered_with_an_error_page,
+    "a throttling of another name": is_refused("ProxyThrottlingError", status=403),
+    "an expiry of another name": is_refused("SecurityTokenExpiredException", status=403),
     "RequestThrottled": is_refused("RequestThrottled"),
     "ThrottlingException": is_refused("ThrottlingException"),
     "OverLimit": is_refused("AWS.SimpleQueueService.OverLimit", status=403),
@@ -175,6 +177,7 @@ async def test_a_tenant_is_a_message_group(
 
     (entry,) = wire.calls[0].entries
     assert entry["MessageGroupId"] == group
+    assert entry["DelaySeconds"] == 0
 
 
 @pytest.mark.parametrize("fault", [*PASSING.values(), *LASTING.values()], ids=[*PASSING, *LASTING])
@@ -291,6 +294,19 @@ async def test_messages_whose_delivery_was_lost_come_back(queue: SqsJobQueue, wi
     assert await queue.receive(max_messages=10, wait_seconds=0) == []
 
     assert hints(await everything(queue, 3)) == hints_of(handoffs)
+
+
+@pytest.mark.parametrize(
+    "fault", [on_the_wire.is_answered_with_a_page, on_the_wire.is_answered_with_nothing]
+)
+async def test_a_gateways_page_is_no_empty_queue(
+    queue: SqsJobQueue, wire: Wire, fault: Fault
+) -> None:
+    """It comes with a good status, and says nothing of messages."""
+    wire.on("ReceiveMessage", fault)
+
+    with pytest.raises(Unavailable, match="instead of SQS something else answered"):
+        await queue.receive(max_messages=1, wait_seconds=0)
 
 
 async def test_what_was_received_survives_a_later_failure(queue: SqsJobQueue, wire: Wire) -> None:

@@ -93,6 +93,18 @@ async def is_answered_with_an_error_page(call: Call, forward: Forward) -> Reply 
     return Reply(502, b"<html><body>Bad Gateway</body></html>", "text/html")
 
 
+async def is_answered_with_a_page(call: Call, forward: Forward) -> Reply | None:
+    """A gateway's page of its own comes, with a good status."""
+    return Reply(
+        200, b"<!DOCTYPE html><html><title>Log in</title><body>Log in, please.</body></html>"
+    )
+
+
+async def is_answered_with_nothing(call: Call, forward: Forward) -> Reply | None:
+    """A good status comes, and nothing else."""
+    return Reply(200, b"")
+
+
 async def never_ends(call: Call, forward: Forward) -> Reply | None:
     """It is carried out, and the answer does not come while the client waits for it."""
     await forward(call.raw)

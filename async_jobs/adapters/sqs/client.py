@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,8 +41,8 @@ async def open_client(
     Args:
         region: the queues' region, see `region_of`; None for the one that AWS_REGION,
             AWS_DEFAULT_REGION or the profile names, in this order.
-        endpoint_url: an emulator; None for AWS, or for what AWS_ENDPOINT_URL_SQS and
-            AWS_ENDPOINT_URL name.
+        endpoint_url: a VPC endpoint or an emulator, see `endpoint_of`; None for AWS, or for what
+            AWS_ENDPOINT_URL_SQS and AWS_ENDPOINT_URL name.
         connections: the most connections to SQS. Each open `receive` takes one.
 
     Raises:
@@ -77,6 +77,44 @@ def _make(region: str | None, endpoint_url: str | None, connections: int) -> Any
         tcp_keepalive=True,
     )
     return session.client("sqs", endpoint_url=endpoint_url, config=config)
+
+
+def whereabouts_of(queue_urls: Collection[str]) -> tuple[str | None, str | None]:
+    """Return the region and the endpoint of some queues, as `open_client` takes them.
+
+    Raises:
+        ConfigurationError: one client cannot reach all of them.
+    """
+    regions = sorted({region_of(url) or "" for url in queue_urls} - {""})
+    if len(regions) > 1:
+        raise ConfigurationError(
+            f"ASYNC_JOBS_SQS_QUEUE_…: the queues of one process must be in one region; these are"
+            f" in {', '.join(regions)}"
+        )
+    endpoints = {endpoint_of(url) for url in queue_urls}
+    if len(endpoints) > 1:
+        told = " and ".join(sorted(each or "a public address of AWS" for each in endpoints))
+        raise ConfigurationError(
+            f"ASYNC_JOBS_SQS_QUEUE_…: the queues of one process must be at one address; these are"
+            f" at {told}"
+        )
+    return next(iter(regions), None), next(iter(endpoints), None)
+
+
+def endpoint_of(queue_url: str) -> str | None:
+    """Return the address that a queue's URL leads to, where it is none that AWS's tools know.
+
+    That is a VPC endpoint's or an emulator's; boto would send requests to the region's public
+    address, or look for an emulator's queue at AWS. None for public addresses, and where
+    AWS_ENDPOINT_URL_SQS or AWS_ENDPOINT_URL names another one.
+    """
+    if any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL")):
+        return None
+    region = region_of(queue_url)
+    address = urlsplit(queue_url)
+    if region is not None and not (address.hostname or "").endswith(".vpce.amazonaws.com"):
+        return None
+    return f"{address.scheme}://{address.netloc}"
 
 
 def region_of(queue_url: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -30,6 +31,7 @@ from async_jobs.domain.errors import ConfigurationError, Unavailable
 
 NO_REGION: Final = "no AWS region is configured: set AWS_REGION (or AWS_DEFAULT_REGION)"
 TOLD_CHARS_MAX: Final = 300
+EMPTY_BYTES_MAX: Final = 64
 
 _NO_QUEUE: Final = frozenset(
     {
@@ -74,21 +76,12 @@ _CREDENTIALS: Final = frozenset(
     }
 )
 # Some of these come with the status 403.
-_TOO_MUCH: Final = frozenset(
-    {
-        "KmsThrottled",
-        "OverLimit",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "RequestTimeout",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "ThrottledException",
-        "TooManyRequestsException",
-    }
+_TOO_MUCH: Final = re.compile(
+    r".*(Throttl|TooManyRequests|SlowDown|OverLimit|LimitExceeded|RequestTimeout|Bandwidth)",
+    re.IGNORECASE,
 )
+# Whatever a gateway between here and AWS calls it.
+_EXPIRED: Final = re.compile(r".*Expired", re.IGNORECASE)
 _NO_LONGER_VALID: Final = frozenset({"ReceiptHandleIsInvalid", "MessageNotInflight"})
 _NOT_SET_UP: Final = (
     ConfigNotFound,
@@ -129,6 +122,29 @@ def translated(queue: str) -> Iterator[None]:
         ) from error
     except (BotoCoreError, ResponseParserError, OSError) as error:
         raise Unavailable(f"SQS did not answer for the queue {queue!r}: {_told(error)}") from error
+    except RuntimeError as error:
+        # What botocore raises when whoever gives out credentials gives out expired ones.
+        if "credentials" not in str(error):
+            raise
+        raise Unavailable(f"there are no valid credentials for the queue {queue!r}") from error
+
+
+def check_is_empty(queue: str, answer: Mapping[str, Any]) -> None:
+    """Raise `Unavailable` if an answer that holds nothing is none of SQS, but a gateway's page.
+
+    botocore reads whatever comes with a good status as an answer, and what is not JSON as one that
+    says nothing. What SQS says when nothing waits is short, and not as short as nothing at all.
+    """
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    kind, length = headers.get("content-type", ""), headers.get("content-length")
+    if length is None or not length.isdecimal():
+        is_foreign = "html" in kind
+    else:
+        # Clients of an older kind speak XML, and make a long one of it.
+        is_foreign = int(length) == 0 or (int(length) > EMPTY_BYTES_MAX and "xml" not in kind)
+    if is_foreign:
+        told = f"{length or 'some'} bytes of {kind or 'an unknown kind'}"
+        raise Unavailable(f"instead of SQS something else answered for the queue {queue!r}: {told}")
 
 
 @contextmanager
@@ -161,14 +177,14 @@ def _of_answer(queue: str, error: ClientError) -> ConfigurationError | Unavailab
     code, message = _code(answer), str(answer.get("Message", ""))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     told = _shortened(f"{code}: {message}" if message else code)
-    if code in _CREDENTIALS:
+    if _refuses_credentials(code):
         return Unavailable(f"SQS refused the credentials for the queue {queue!r}: {code}")
     if code in _NO_QUEUE:
         return ConfigurationError(
             f"the SQS queue {queue!r} does not exist ({code}); check its URL, its region and the"
             " account"
         )
-    if code in _TOO_MUCH or status in (408, 429):
+    if _TOO_MUCH.match(code) or status in (408, 429):
         return Unavailable(f"SQS is asked for too much of the queue {queue!r}: {told}")
     if code in _NO_ACCESS or status == 403:
         return ConfigurationError(f"SQS denied access to the queue {queue!r}: {told}")
@@ -179,7 +195,11 @@ def _of_answer(queue: str, error: ClientError) -> ConfigurationError | Unavailab
 
 def _cause(error: ClientError) -> ClientError | None:
     """Return the error, unless its text may quote the request with its session token."""
-    return None if _code(error.response.get("Error", {})) in _CREDENTIALS else error
+    return None if _refuses_credentials(_code(error.response.get("Error", {}))) else error
+
+
+def _refuses_credentials(code: str) -> bool:
+    return code in _CREDENTIALS or _EXPIRED.match(code) is not None
 
 
 def _code(answer: Mapping[str, Any]) -> str:

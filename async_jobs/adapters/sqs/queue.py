@@ -7,7 +7,12 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from async_jobs.adapters.sqs.errors import RefusedError, told_of_entry, translated
+from async_jobs.adapters.sqs.errors import (
+    RefusedError,
+    check_is_empty,
+    told_of_entry,
+    translated,
+)
 from async_jobs.adapters.sqs.messages import MalformedBodyError, body_of, group_of, handoff_of
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError, Unavailable
 from async_jobs.domain.job import HandOff
@@ -97,6 +102,8 @@ class SqsJobQueue:
                 "Id": str(index),
                 "MessageBody": body_of(handoff),
                 "MessageGroupId": group_of(handoff.tenant_id),
+                # Whatever the queue's own delay: a lease that nobody has heard of runs out.
+                "DelaySeconds": 0,
             }
             for index, handoff in enumerate(handoffs)
         ]
@@ -163,6 +170,8 @@ class SqsJobQueue:
                 WaitTimeSeconds=wait_seconds,
                 VisibilityTimeout=self._hidden_seconds,
             )
+        if not answer.get("Messages"):
+            check_is_empty(self._name, answer)
         return [_delivery(message) for message in answer.get("Messages") or ()]
 
     async def ack(self, deliveries: Sequence[Delivery]) -> list[Acked]:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from async_jobs.adapters.sqs.client import region_of
+from async_jobs.adapters.sqs.client import region_of, whereabouts_of
 from async_jobs.adapters.sqs.queue import SqsClient, SqsJobQueue
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.testing.clocks import ManualClock
@@ -37,6 +37,54 @@ no_client = cast("SqsClient", cast("Any", None))
 def test_a_queues_url_tells_its_region(host: str, region: str | None) -> None:
     """An emulator's does not."""
     assert region_of(f"https://{host}/123456789012/orders") == region
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        (URL, None),
+        ("https://queue.amazonaws.com/123456789012/orders", None),
+        ("https://sqs-fips.us-east-2.amazonaws.com/123456789012/orders", None),
+        (
+            "https://vpce-0a1b-2c3d.sqs.eu-west-1.vpce.amazonaws.com/123456789012/orders",
+            "https://vpce-0a1b-2c3d.sqs.eu-west-1.vpce.amazonaws.com",
+        ),
+        ("http://localhost:4566/000000000000/orders", "http://localhost:4566"),
+        ("http://[::1]:9324/queue/orders", "http://[::1]:9324"),
+    ],
+)
+def test_a_queue_that_is_not_at_a_public_address_is_asked_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, url: str, endpoint: str | None
+) -> None:
+    """A VPC endpoint is not passed by, an emulator's queue not looked for at AWS."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_SQS", raising=False)
+
+    assert whereabouts_of([url])[1] == endpoint
+
+
+def test_the_environments_endpoint_counts_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was set for that: an emulator tells addresses that others may not reach."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://localhost:1")
+
+    assert whereabouts_of(["http://emulator:4566/000000000000/orders"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ("https://sqs.eu-west-1.amazonaws.com/123456789012/b", "one region; these are in eu-c"),
+        ("http://localhost:4566/000000000000/b", "one address; these are at a public address"),
+    ],
+)
+def test_one_client_reaches_all_queues_of_a_process(
+    monkeypatch: pytest.MonkeyPatch, other: str, told: str
+) -> None:
+    """What it could not is told."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_SQS", raising=False)
+    with pytest.raises(ConfigurationError, match=told):
+        whereabouts_of([URL, other])
 
 
 def test_a_fifo_queue_is_refused() -> None:
