@@ -31,7 +31,8 @@ class HandlerOutcome(Exception):
 class Snooze(HandlerOutcome):
     """Run me again after `seconds`; this attempt does not count.
 
-    For work that is not ready yet. At most 366 days.
+    For work that is not ready yet. From 1 second, which less counts as, to 366 days. Once the job
+    is older than `ASYNC_JOBS_SNOOZE_MAX_SECONDS`, a snooze is a failed attempt.
     """
 
     seconds: float

@@ -23,6 +23,7 @@ class Identity:
     worker_id: str
     host: str = "unknown"
     version: str = "unknown"
+    transport: str = ""
 
 
 async def keep_announcing(

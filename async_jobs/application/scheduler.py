@@ -12,6 +12,7 @@ from typing import Any
 from async_jobs.application import failpoints
 from async_jobs.application.chores import Chore, Chores
 from async_jobs.application.dispatch import Dispatched, Dispatcher
+from async_jobs.application.noticing import Notices
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.application.waiting import all_done, end
 from async_jobs.domain import lifecycle
@@ -87,6 +88,7 @@ class Scheduler:
         telemetry: Telemetry,
         checkpoints: Checkpoints | None = None,
         settings: SchedulerSettings | None = None,
+        notices: Notices | None = None,
     ) -> None:
         self._config = config
         self._store = store
@@ -98,6 +100,7 @@ class Scheduler:
         self._workers = workers
         self._telemetry = telemetry
         self._settings = settings or SchedulerSettings()
+        self._notices = notices or Notices(config, clock=clock, telemetry=telemetry)
         self._dispatcher = Dispatcher(
             config,
             store,
@@ -242,6 +245,7 @@ class Scheduler:
         await failpoints.reached(failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND)
         unsent = await self._send(dispatched)
         if dispatched.by_queue:
+            self._notices.handed_off(dispatched.by_queue)
             took = self._clock.monotonic() - began
             self._dispatch_seconds += (took - self._dispatch_seconds) / DISPATCHES_REMEMBERED
         unseen = 0
@@ -339,6 +343,7 @@ class Scheduler:
 
     async def _count_slots(self) -> None:
         workers = await self._workers.live(self._clock.now())
+        await self._notices.look(workers)
         self._fleet = Fleet(
             pools=pools_of((worker.queues, worker.slots) for worker in workers),
             window_min=self._settings.window_min,

@@ -64,7 +64,9 @@ class WorkerSettings:
     suspect_wait_seconds: how long a job that is to run apart waits for the others to end; then
         it is put off for as long, and they go on.
     missing_handler_delay_seconds: how long a job of an unknown type waits for a worker that
-        knows it.
+        knows it, at first; then a tenth of the time it has waited, an hour at most.
+    unknown_type_max_seconds: after so long without a worker that knows its type it is dead.
+    snooze_max_seconds: once a job is so old, a snooze is a failed attempt.
     heartbeat_seconds: how often the worker announces itself.
     stall_seconds: without one successful receive for so long the worker gives up.
     watch_seconds: how often handlers are held against their timeouts and leases.
@@ -80,6 +82,8 @@ class WorkerSettings:
     cancel_grace_seconds: float = 2.0
     suspect_wait_seconds: float = 60.0
     missing_handler_delay_seconds: float = 30.0
+    unknown_type_max_seconds: float = 7 * 24 * 3600.0
+    snooze_max_seconds: float = 366 * 24 * 3600.0
     heartbeat_seconds: float = 5.0
     stall_seconds: float = 120.0
     watch_seconds: float = 0.5

@@ -25,6 +25,7 @@ from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.facts import HandlerMissing, HandlerStuck, StaleOutcomeDropped, job_ids
 from async_jobs.domain.job import Job
+from async_jobs.domain.patience import snoozed, without_handler
 from async_jobs.domain.run_times import RunTimes
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import RECEIVE_MAX, JobQueue
@@ -281,15 +282,20 @@ class Worker:
         if attempt.began_at is not None and attempt.stop_reason is None:
             seconds = self._clock.monotonic() - attempt.began_at
             self._run_times.observe(attempt.job.type, seconds)
+        if isinstance(event, lifecycle.Snoozed):
+            age_max = timedelta(seconds=self._settings.snooze_max_seconds)
+            event = snoozed(attempt.job, event, now=self._clock.now(), age_max=age_max)
         self._conclude(attempt, event)
 
     def _postpone(self, attempt: Attempt) -> None:
-        """Leave a job of an unknown type to a worker that knows it; never end it here."""
+        """Leave a job of an unknown type to a worker that knows it, for as long as one may come."""
         now = self._clock.now()
         self._telemetry.record(HandlerMissing(**job_ids(attempt.job, at=now)))
         delay = timedelta(seconds=self._settings.missing_handler_delay_seconds)
+        wait_max = timedelta(seconds=self._settings.unknown_type_max_seconds)
         self._room.changed.set()
-        self._settler.add(attempt, lifecycle.Snoozed(now + delay))
+        event = without_handler(attempt.job, now=now, delay=delay, wait_max=wait_max)
+        self._settler.add(attempt, event)
 
     def _conclude(self, attempt: Attempt, event: lifecycle.JobEvent | None) -> None:
         if event is not None:
@@ -425,6 +431,7 @@ class Worker:
             seen_at=now,
             alive_until=now + timedelta(seconds=3 * self._settings.heartbeat_seconds),
             run_times=self._run_times.means,
+            transport=self._identity.transport,
         )
 
     def _keep_announcing(self) -> Coroutine[None, None, None]:

@@ -221,6 +221,43 @@ class JobsPurged(Fact):
     count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueUnattended(Fact):
+    """Hand-offs wait in a queue that no live worker receives."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueUnfed(Fact):
+    """Live workers receive a queue that no configured use case feeds."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportsDiffer(Fact):
+    """A live worker receives a queue by another transport than hand-offs are sent by."""
+
+    queue: str
+    scheduler: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseCaseUnknown(Fact):
+    """Jobs are stored of a use case that is not configured: they wait, or are kept, for ever."""
+
+    use_case: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseCasePaused(Fact):
+    """A use case has no capacity: its jobs wait until it has."""
+
+    use_case: str
+
+
 Wanted: TypeAlias = Callable[[type[Fact]], bool]
 """Tells whether facts of a kind are worth making."""
 

@@ -7,9 +7,8 @@ tell apart: *handed off* (leased, no worker has it yet) and *claimed* (a worker 
 A lease is numbered by `lease_seq`, which only grows. A write about a lease expects the number
 it knows, so that whoever lost the lease changes nothing (see `Fence`).
 
-Two rules span events. An event that gives a running job back to `pending` ends the lease
-without ending the job. When somebody has asked for that job's cancellation meanwhile, `settle`
-lets `Cancelled` follow at once, so that a cancel request outlives the attempt it met.
+What gives a running job back to `pending` ends the lease, not the job. If its cancellation was
+asked for meanwhile, `settle` lets `Cancelled` follow, so that the request outlives the attempt.
 """
 
 from __future__ import annotations
@@ -87,6 +86,7 @@ class Snoozed:
     """Its handler or its worker wants the job to run later; the attempt is refunded."""
 
     until: datetime
+    why: str | None = None  # noted in the job's history, once
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +208,7 @@ def advance(job: Job, event: JobEvent, *, now: datetime) -> Job:
 def settle(job: Job, event: JobEvent, *, now: datetime) -> Job:
     """Return the job after an event that ends its lease, honouring a cancel request.
 
-    A flagged job that would become pending again becomes cancelled instead, by `Cancelled`
-    following the event.
+    A flagged job that would become pending again becomes cancelled instead.
     """
     after = advance(job, event, now=now)
     if after.status is _PENDING and after.cancel_requested:
@@ -329,7 +328,9 @@ def _recorded(job: Job, error: str, now: datetime, at: Places = (), **also: Any)
 
 
 def _snoozed(job: Job, event: Snoozed, now: datetime) -> Job:
-    return _due_later(job, now, event.until, attempts=job.attempts - 1)
+    is_news = event.why is not None and [event.why] != [each.error for each in job.errors[-1:]]
+    noted = _recorded(job, event.why or "", now) if is_news else {}
+    return _due_later(job, now, event.until, attempts=job.attempts - 1, **noted)
 
 
 def _released(job: Job, event: Released, now: datetime) -> Job:

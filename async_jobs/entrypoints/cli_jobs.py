@@ -22,7 +22,7 @@ from async_jobs.domain.errors import (
     InvalidJobError,
     JobNotFoundError,
 )
-from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus
+from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus, Phase
 from async_jobs.domain.outlook import Outlook
 from async_jobs.entrypoints.cli_options import (
     EXIT_FAILED,
@@ -157,7 +157,7 @@ def _print_table(jobs: tuple[Job, ...]) -> None:
             printable(job.tenant_id),
             printable(job.use_case),
             printable(job.type),
-            job.status.value,
+            _standing(job),
             f"{job.attempts}/{job.max_attempts}",
             f"{job.deadline_at:%Y-%m-%d %H:%M:%S}",
             printable((job.last_error or "").partition("\n")[0][:ERROR_CHARACTERS]),
@@ -168,6 +168,11 @@ def _print_table(jobs: tuple[Job, ...]) -> None:
         # A pipe has no width: nothing is cut off for scripts.
         console.width = PIPE_CHARACTERS
     console.print(table)
+
+
+def _standing(job: Job) -> str:
+    """Return a job's status; `handed_off` for one that no worker has yet, `cancelling` as well."""
+    return job.status.value if job.phase is Phase.CLAIMED else job.phase.value
 
 
 @jobs_app.command()

@@ -38,6 +38,8 @@ _SCALARS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_DRAIN_TIMEOUT_SECONDS": "drain_timeout_seconds",
     "ASYNC_JOBS_JOB_TIMEOUT_SECONDS": "job_timeout_seconds",
     "ASYNC_JOBS_SUSPECT_WAIT_SECONDS": "suspect_wait_seconds",
+    "ASYNC_JOBS_UNKNOWN_TYPE_MAX_SECONDS": "unknown_type_max_seconds",
+    "ASYNC_JOBS_SNOOZE_MAX_SECONDS": "snooze_max_seconds",
     "ASYNC_JOBS_HANDLERS_MODULE": "handlers_module",
     "ASYNC_JOBS_QUEUE_BACKEND": "queue_backend",
 }
@@ -86,6 +88,9 @@ class AsyncJobsConfig(BaseModel):
         drain_timeout_seconds: what handlers get to finish after SIGTERM.
         job_timeout_seconds: one attempt's longest run, unless its handler says otherwise.
         suspect_wait_seconds: how long a job that was in two workers that died waits to be alone.
+        unknown_type_max_seconds: how long a job waits for a worker that knows its type; then it
+            is dead.
+        snooze_max_seconds: the age of a job from which on a snooze is a failed attempt.
         handlers_module: module or modules, separated by commas, that a worker imports.
         db_schema: the schema that holds the tables; None for the first of the search path.
         db_pool_max_size: the most connections of one process.
@@ -114,6 +119,8 @@ class AsyncJobsConfig(BaseModel):
     drain_timeout_seconds: float = Field(default=25.0, ge=0, le=86_400)
     job_timeout_seconds: float = Field(default=900.0, gt=0, le=30 * 86_400)
     suspect_wait_seconds: float = Field(default=60.0, gt=0, le=86_400)
+    unknown_type_max_seconds: float = Field(default=604_800.0, gt=0, le=366 * 86_400)
+    snooze_max_seconds: float = Field(default=366 * 86_400.0, gt=0, le=3_660 * 86_400)
     handlers_module: str | None = None
     db_schema: str | None = None
     db_pool_max_size: int = Field(default=10, ge=2, le=1_000)

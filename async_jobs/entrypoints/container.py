@@ -36,6 +36,7 @@ from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.adapters.telemetry.logs import LogTelemetry
+from async_jobs.application.noticing import Notices
 from async_jobs.application.presence import Identity
 from async_jobs.application.renewal import OpenStore, RenewalHost, Renewals, RenewalThread
 from async_jobs.application.scheduler import Scheduler
@@ -98,6 +99,8 @@ def _worker_settings(config: AsyncJobsConfig) -> WorkerSettings:
         job_timeout_seconds=config.job_timeout_seconds,
         drain_timeout_seconds=config.drain_timeout_seconds,
         suspect_wait_seconds=config.suspect_wait_seconds,
+        unknown_type_max_seconds=config.unknown_type_max_seconds,
+        snooze_max_seconds=config.snooze_max_seconds,
     )
 
 
@@ -169,22 +172,17 @@ async def _sqs_client(config: AsyncJobsConfig) -> AsyncIterator[Any]:
         yield None
         return
     try:
-        from async_jobs.adapters.sqs.client import CONNECTIONS, open_client, region_of
+        from async_jobs.adapters.sqs.client import CONNECTIONS, open_client, whereabouts_of
     except ModuleNotFoundError:
         raise ConfigurationError(
             'SQS needs aioboto3: pip install "async-jobs[sqs]"; or set'
             " ASYNC_JOBS_QUEUE_BACKEND to postgres"
         ) from None
-    regions = sorted({region_of(url) or "" for url in config.sqs_queue_urls.values()} - {""})
-    if len(regions) > 1:
-        raise ConfigurationError(
-            f"ASYNC_JOBS_SQS_QUEUE_…: the queues of one process must be in one region; these are"
-            f" in {', '.join(regions)}"
-        )
+    region, endpoint_url = whereabouts_of(config.sqs_queue_urls.values())
     # One more for the open receive of each lane beyond the first.
     connections = CONNECTIONS + len(config.sqs_queue_urls) - 1
-    region = regions[0] if regions else None
-    async with open_client(region=region, connections=connections) as client:
+    opening = open_client(region=region, endpoint_url=endpoint_url, connections=connections)
+    async with opening as client:
         yield client
 
 
@@ -268,7 +266,12 @@ def _worker(
     # Its random half tells workers apart, and is written and logged with every claim.
     worker_id = chance.uuid(host_clock.now()).hex[16:]
     return Worker(
-        Identity(worker_id=worker_id, host=socket.gethostname(), version=__version__),
+        Identity(
+            worker_id=worker_id,
+            host=socket.gethostname(),
+            version=__version__,
+            transport=config.queue_backend,
+        ),
         queues=[queue_of(name) for name in queue_names],
         chance=chance,
         settings=_worker_settings(config),
@@ -334,6 +337,14 @@ class Container(containers.DeclarativeContainer):
         telemetry=telemetry,
         checkpoints=checkpoints,
         settings=providers.Callable(_scheduler_settings, config),
+        notices=providers.Factory(
+            Notices,
+            config,
+            clock=clock,
+            telemetry=telemetry,
+            statistics=statistics,
+            transport=config.provided.queue_backend,
+        ),
     )
     worker = providers.Factory(
         _worker,
@@ -405,11 +416,7 @@ async def opened(
 async def wired(
     config: AsyncJobsConfig, logger: logging.Logger, pool: asyncpg.Pool, sqs_client: Any
 ) -> AsyncIterator[Container]:
-    """Wire everything to a pool and a client that somebody else closes.
-
-    Raises:
-        ConfigurationError: the pool's connections do not look in the schema that is configured.
-    """
+    """Wire everything to a client and a pool that somebody else closes, on the right schema."""
     if config.db_schema is not None:
         await check_schema(pool, config.db_schema)
     container = Container(config=config, logger=logger, pool=pool)

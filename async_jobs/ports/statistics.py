@@ -19,6 +19,8 @@ class Statistics(Protocol):
             says `at_least`.
         ST-3 It says `at_least` only where the use case has as many as the limit, or where as many
             as that of any use case are scheduled for later and become due by the instant.
+        ST-4 `use_cases` names every use case that has a job that is pending and due, or has
+            ended, and none that has no job.
 
     Not promised: that counts are of one moment, or leave out what cannot be read.
     """
@@ -32,6 +34,14 @@ class Statistics(Protocol):
             use_cases: the use cases asked about.
             instant: the latest deadline that counts.
             limit: how far each is counted; it bounds what the call costs.
+
+        Raises:
+            Unavailable: nobody answered.
+        """
+        ...
+
+    async def use_cases(self) -> Collection[str]:
+        """Return the names of the use cases that jobs are stored of.
 
         Raises:
             Unavailable: nobody answered.

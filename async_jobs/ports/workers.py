@@ -21,6 +21,7 @@ class WorkerInfo:
         alive_until: when it counts as gone, unless it announces itself again.
         run_times: how many seconds an attempt of each job type ran in it lately, on average; of
             at most 256 types, and of none as long as nothing has ended.
+        transport: what carries its hand-offs, e.g. `sqs`; empty where it does not say.
     """
 
     worker_id: str
@@ -32,6 +33,7 @@ class WorkerInfo:
     seen_at: datetime
     alive_until: datetime
     run_times: Mapping[str, float] = field(default_factory=dict, hash=False)
+    transport: str = ""
 
 
 class Workers(Protocol):

@@ -163,7 +163,7 @@ class MemorySystem:
                 round in which they did has ended: the error itself, or a group of several.
 
         Raises:
-            RuntimeError: the jobs never come to rest, e.g. one snoozes for zero seconds.
+            RuntimeError: the jobs never come to rest, e.g. each enqueues another one.
         """
         ran = 0
         self._handlers.errors.clear()

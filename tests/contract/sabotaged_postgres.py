@@ -190,6 +190,9 @@ SPOILED_STATISTICS = {
     ),
     "CountsByStartAlone": Spoiled("ST-1", "due_by", "WHERE deadline_at <= $2", "WHERE true"),
     "CutsInSilence": Spoiled("ST-2", "due_by", "count(*) FROM scheduled) >= $3", "0) > $3"),
+    "ForgetsWhatHasEnded": Spoiled(
+        "ST-4", "use_cases", "FROM finished WHERE use", "FROM finished WHERE 0 = 1 AND use"
+    ),
     "DoubtsEveryCount": Spoiled("ST-3", "due_by", "count(*) FROM scheduled) >= $3", "0) < $3"),
 }
 

@@ -62,6 +62,7 @@ ROWS_MAX: Mapping[str, int] = {
     "count_admissions": PENDING_MAX + LIMIT,
     "find_jobs": LIMIT + 1,
     "find_tenant_jobs": len(JobStatus) * (LIMIT + 1),
+    "use_cases": 6,  # the first entry of each, in two indexes, and that there is none after it
     "due_by": 3 * LIMIT,  # in both lanes, and of what is scheduled
     "receive_handoffs": 2 * LIMIT,
     "release_handoffs": LIMIT,
@@ -501,6 +502,16 @@ async def test_what_waits_is_counted_no_further_than_the_limit(scene: Scene) -> 
     assert counts == dict.fromkeys(use_cases, Counted(LIMIT, at_least=True))
     assert {plan.statement for plan in plans} == {"due_by"}
     assert not excesses(plans, use_cases=len(use_cases))
+
+
+async def test_use_cases_are_named_by_their_first_entries(scene: Scene) -> None:
+    """Neither a backlog nor a long retention makes it longer."""
+    named = await PostgresStatistics(scene.pool).use_cases()
+    plans = await scene.plans()
+
+    assert {"even", "full", "sidelined"} <= set(named)
+    assert {plan.statement for plan in plans} == {"use_cases"}
+    assert not excesses(plans, use_cases=len(named))
 
 
 async def test_an_unbounded_plan_is_found(scene: Scene) -> None:

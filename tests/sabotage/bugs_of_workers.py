@@ -12,6 +12,7 @@ from async_jobs.application.room import Room, Share
 from async_jobs.application.settlement import Settler
 from async_jobs.application.slots import Slots
 from async_jobs.application.worker import Worker
+from async_jobs.domain import patience
 from tests.sabotage.edits import Edit, bug
 
 CLAIMS = (
@@ -132,9 +133,9 @@ EXECUTIONS = (
         "bystander_ends_unknown_types",
         "A worker that does not know a job's type makes the job dead.",
         Edit(
-            Worker._postpone,
-            "lifecycle.Snoozed(now + delay)",
-            'lifecycle.Rejected("unknown type")',
+            patience.without_handler,
+            "Snoozed(now + min(delay, wait_max - waited), why=NO_HANDLER)",
+            'Rejected("unknown type")',
         ),
         breaks="S17",
     ),

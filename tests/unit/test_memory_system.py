@@ -233,12 +233,44 @@ async def test_a_job_that_never_rests_is_an_error(
 
     @async_jobs.registry.handler("greet")
     async def greet(ctx: JobContext, payload: dict[str, Any]) -> None:
-        raise Snooze(0)
+        await async_jobs.service.enqueue(request())
 
     await async_jobs.service.enqueue(request())
 
     with pytest.raises(RuntimeError, match="did not come to rest"):
         await async_jobs.run_until_idle()
+
+
+async def test_a_snooze_of_no_time_lasts_a_second(async_jobs: MemorySystem) -> None:
+    """It would run for ever otherwise, and never be charged."""
+    ran = []
+
+    @async_jobs.registry.handler("greet")
+    async def greet(ctx: JobContext, payload: dict[str, Any]) -> None:
+        ran.append(ctx.attempt)
+        raise Snooze(0)
+
+    await async_jobs.service.enqueue(request())
+
+    assert await async_jobs.run_until_idle() == 1
+    async_jobs.clock.advance(seconds=1)
+    assert await async_jobs.run_until_idle() == 1
+    assert ran == [1, 1]
+
+
+async def test_a_type_that_nobody_knows_ends_its_job(async_jobs: MemorySystem) -> None:
+    """After a week, and the job says so all the while."""
+    enqueued = await async_jobs.service.enqueue(request(type="nobodys"))
+    await async_jobs.run_until_idle()
+    waiting = await async_jobs.service.get_job(enqueued.job_id)
+    for _ in range(7 * 24 + 24):
+        async_jobs.clock.advance(seconds=3_600)
+        await async_jobs.run_until_idle()
+    job = await async_jobs.service.get_job(enqueued.job_id)
+
+    assert waiting.last_error == "no worker that received it has a handler for its type"
+    assert job.status is JobStatus.DEAD
+    assert job.last_error == "no worker had a handler for its type within 7 days"
 
 
 async def test_a_failing_handler_is_an_outcome_not_an_error(async_jobs: MemorySystem) -> None:

@@ -94,7 +94,8 @@ def _written(instant: datetime) -> str:
 def record_of(job: Job) -> dict[str, Any]:
     """Return a job as JSON values: instants in ISO 8601 UTC, durations in seconds.
 
-    Payload and result are the job's own, not copies: they may be large.
+    Payload and result are the job's own, not copies: they may be large. `phase` says more than
+    `status`: whether somebody executes what runs.
     """
     shown = {each.name: getattr(job, each.name) for each in fields(job)}
     asis = {name: shown.pop(name) for name in ("payload", "result")}
@@ -102,7 +103,8 @@ def record_of(job: Job) -> dict[str, Any]:
     shown["backoff_policy"] = asdict(job.backoff_policy)
     shown["errors"] = [asdict(each) for each in job.errors]
     record: dict[str, Any] = to_jsonable_python(shown)
-    return record | asis | {"delay_tolerance_seconds": tolerance.total_seconds()}
+    seconds = tolerance.total_seconds()
+    return record | asis | {"delay_tolerance_seconds": seconds, "phase": job.phase.value}
 
 
 def job_of(record: Mapping[str, Any]) -> Job:

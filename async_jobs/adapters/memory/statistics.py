@@ -27,3 +27,8 @@ class MemoryStatistics:
         return {
             name: Counted(min(counts[name], limit), counts[name] >= limit) for name in use_cases
         }
+
+    async def use_cases(self) -> Collection[str]:
+        """See `Statistics`."""
+        await round_trip()
+        return sorted(self._store.use_cases())

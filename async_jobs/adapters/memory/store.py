@@ -186,6 +186,10 @@ class MemoryJobStore:
         """Yield what waits, as it is stored: to be looked at, and left as it is."""
         return self._in_status(JobStatus.PENDING)
 
+    def use_cases(self) -> set[str]:
+        """Return the use cases that there are jobs of."""
+        return {row.use_case for row in self._rows.values() if row.id not in self._uncommitted}
+
     def _in_status(self, status: JobStatus, *, hidden: bool = False) -> Iterator[Job]:
         for row in self._rows.values():
             if row.status is status and (hidden or row.id not in self._uncommitted):

@@ -31,6 +31,16 @@ class PostgresStatistics:
             rows = await retried(once)
         return {row["use_case"]: _counted(row, limit) for row in rows}
 
+    async def use_cases(self) -> Collection[str]:
+        """See `Statistics`."""
+
+        async def once() -> list[asyncpg.Record]:
+            return await self._pool.fetch(sql("use_cases"))
+
+        async with translated(self._pool):
+            rows = await retried(once)
+        return [row["use_case"] for row in rows]
+
 
 def _counted(row: asyncpg.Record, limit: int) -> Counted:
     count = row["jobs"]

@@ -37,6 +37,7 @@ class PostgresWorkers:
             worker.seen_at,
             worker.alive_until,
             encoded(dict(worker.run_times)),
+            worker.transport,
         )
 
     async def live(self, now: datetime) -> Sequence[WorkerInfo]:

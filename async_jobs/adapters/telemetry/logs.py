@@ -15,6 +15,10 @@ from async_jobs.domain import facts
 # An exception's type before its text, or words of our own; a handler's own words are left out.
 _KIND = re.compile(r"[A-Za-z_][\w.]{0,79}(?=: )|lease expired|deadline_missed|timed out after .*")
 
+# There may be a hundred thousand jobs of a type that nobody knows: one of them is told an hour.
+TOLD_AGAIN = timedelta(hours=1)
+KINDS_MAX = 1_000
+
 _LEVELS: Mapping[type[facts.Fact], int] = {
     facts.JobsPurged: logging.INFO,
     facts.JobCancelled: logging.INFO,
@@ -28,6 +32,11 @@ _LEVELS: Mapping[type[facts.Fact], int] = {
     facts.LeaseExpired: logging.WARNING,
     facts.PoisonDropped: logging.WARNING,
     facts.HandlerMissing: logging.WARNING,
+    facts.QueueUnattended: logging.WARNING,
+    facts.QueueUnfed: logging.WARNING,
+    facts.TransportsDiffer: logging.WARNING,
+    facts.UseCaseUnknown: logging.WARNING,
+    facts.UseCasePaused: logging.WARNING,
     facts.HandlerStuck: logging.ERROR,
     facts.RowUnreadable: logging.ERROR,
     facts.RowUnwritable: logging.ERROR,
@@ -46,6 +55,7 @@ class LogTelemetry:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
+        self._told_at: dict[tuple[str, str], datetime] = {}
 
     def wants(self, kind: type[facts.Fact]) -> bool:
         """See `Telemetry`."""
@@ -55,9 +65,22 @@ class LogTelemetry:
         """See `Telemetry`."""
         # Telling must never break what is told about, whatever a logging handler does.
         with suppress(Exception):
-            if self.wants(type(fact)):
+            if self.wants(type(fact)) and not self._was_told(fact):
                 level = _LEVELS.get(type(fact), logging.DEBUG)
                 self._logger.log(level, _snake(type(fact).__name__), extra=_extras(fact))
+
+    def _was_told(self, fact: facts.Fact) -> bool:
+        """Tell whether a job's want of a handler repeats what another one's said an hour ago."""
+        if not isinstance(fact, facts.HandlerMissing):
+            return False
+        kind = fact.use_case, fact.type
+        before = self._told_at.get(kind)
+        if before is not None and timedelta(0) <= fact.at - before < TOLD_AGAIN:
+            return True
+        if len(self._told_at) >= KINDS_MAX:
+            self._told_at.clear()
+        self._told_at[kind] = fact.at
+        return False
 
 
 def _snake(name: str) -> str:

@@ -81,6 +81,7 @@ _JOB: Final = {
     "headers": _REQUEST_IN_FULL["headers"],
     "result": None,
     "delay_tolerance_seconds": 30.0,
+    "phase": "pending",
 }
 _OUTLOOK: Final = {
     "ahead": 240,
@@ -92,6 +93,7 @@ _OUTLOOK: Final = {
 }
 _CANCELLED: Final = _JOB | {
     "status": "cancelled",
+    "phase": "cancelled",
     "updated_at": "2026-02-28T12:01:00Z",
     "finished_at": "2026-02-28T12:01:00Z",
 }

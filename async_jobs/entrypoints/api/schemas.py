@@ -22,7 +22,7 @@ from async_jobs.domain.bounds import (
     PRIORITY_MAX,
     PRIORITY_MIN,
 )
-from async_jobs.domain.job import JobStatus
+from async_jobs.domain.job import JobStatus, Phase
 from async_jobs.domain.limits import DELAY_TOLERANCE_MAX, MAX_ATTEMPTS_MAX
 
 Schema: TypeAlias = dict[str, Any]
@@ -211,6 +211,12 @@ JOB: Final = _object(
             ),
         },
         "headers": HEADERS,
+        "phase": {
+            "type": "string",
+            "enum": list(Phase),
+            "description": "The status, but for what runs: `handed_off` waits for a worker,"
+            " `claimed` is executed, `cancelling` is executed and asked to stop.",
+        },
         "result": {"description": "What the handler returned: any JSON value."},
     },
     {},

@@ -16,7 +16,7 @@ from async_jobs.testing.contracts.scenes import PATHS, added, in_phase, stored
 
 
 class StatisticsContract:
-    """Everything `Statistics` promises, ST-1 to ST-3.
+    """Everything `Statistics` promises, ST-1 to ST-4.
 
     Subclass it as `TestMyStatistics` and override the fixtures `store` and `statistics`.
     """
@@ -129,3 +129,17 @@ class StatisticsContract:
         counts = await statistics.due_by(["notifications", "reports"], later(60), limit=5)
 
         assert counts == {"notifications": Counted(4), "reports": Counted(5, at_least=True)}
+
+    async def test_st_4_every_use_case_that_has_jobs_is_named(
+        self, statistics: Statistics, store: JobStore
+    ) -> None:
+        """Of those that wait and of those that ended; each once, and no other."""
+        assert not await statistics.use_cases()
+        for use_case in ("reports", "a'\"é", "reports", "zebra"):
+            await added(store, use_case=use_case)
+        await in_phase(store, Phase.SUCCEEDED, use_case="done")
+        await in_phase(store, Phase.CANCELLED, use_case="reports")
+
+        named = await statistics.use_cases()
+
+        assert sorted(named) == ["a'\"é", "done", "reports", "zebra"]

@@ -174,4 +174,9 @@ def every_fact(text: str) -> list[Fact]:
         facts.ChoreSkipped(at=NOW, chore=text, error=text),
         facts.UseCaseSkipped(at=NOW, use_case=text, error=text),
         facts.JobsPurged(at=NOW, use_case=text, count=0),
+        facts.QueueUnattended(at=NOW, queue=text),
+        facts.QueueUnfed(at=NOW, queue=text),
+        facts.TransportsDiffer(at=NOW, queue=text, scheduler=text, worker=text),
+        facts.UseCaseUnknown(at=NOW, use_case=text),
+        facts.UseCasePaused(at=NOW, use_case=text),
     ]

@@ -38,6 +38,7 @@ class WorkersContract:
                 seen_at=later(0.000_001 * i),
                 alive_until=later(60.000_001),
                 run_times={f"type {j}'\"é": 0.1 * j for j in range(i)},
+                transport="sqs" * (i % 2),
             )
             for i in range(5)
         ]

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.entrypoints.api.app import create_app
+from async_jobs.testing.clocks import NOW
 from async_jobs.testing.system import MemorySystem, memory_system
 from tests.unit.api.callers import SHARED, calling
 
@@ -20,6 +21,7 @@ def system() -> MemorySystem:
     return memory_system(
         use_cases={"notifications": UseCaseConfig(), "reports": UseCaseConfig(queue="slow")},
         per_tenant_quotas={"limited": TenantQuota(max_pending_jobs=2)},
+        now=NOW,
     )
 
 

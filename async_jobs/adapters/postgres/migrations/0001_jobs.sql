@@ -138,7 +138,8 @@ CREATE UNLOGGED TABLE workers (
     version     text        NOT NULL,
     seen_at     timestamptz NOT NULL,
     alive_until timestamptz NOT NULL,
-    run_times   json        NOT NULL DEFAULT '{}'
+    run_times   json        NOT NULL DEFAULT '{}',
+    transport   text        NOT NULL DEFAULT ''
 );
 
 -- What a scheduler remembers for the one that takes over: what each tenant that waits has had.

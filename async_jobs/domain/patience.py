@@ -1,0 +1,52 @@
+"""How long a job may be put off with no attempt charged: by its handler, or for want of one.
+
+What is put off for ever would neither run nor end, and would be claimed again and again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from async_jobs.domain.job import Job
+from async_jobs.domain.lifecycle import Failed, Rejected, Snoozed
+
+SNOOZE_MIN: Final = timedelta(seconds=1)
+UNKNOWN_TYPE_DELAY_MAX: Final = timedelta(hours=1)
+UNKNOWN_TYPE_DELAY_PART: Final = 10
+NO_HANDLER: Final = "no worker that received it has a handler for its type"
+
+
+def snoozed(job: Job, event: Snoozed, *, now: datetime, age_max: timedelta) -> Snoozed | Failed:
+    """Return what a handler's wish to be run later becomes.
+
+    It is put off by a second at least. Once the job is older than `age_max`, counted from its
+    enqueue, a snooze is a failed attempt, so that the job ends with the last of them.
+    """
+    until = max(event.until, now + SNOOZE_MIN)
+    if now - job.created_at <= age_max:
+        return Snoozed(until)
+    error = f"Snooze: the job is older than {_told(age_max)}, so that this is a failed attempt"
+    return Failed(error, retry_after=until - now)
+
+
+def without_handler(
+    job: Job, *, now: datetime, delay: timedelta, wait_max: timedelta
+) -> Snoozed | Rejected:
+    """Return what becomes of a job that a worker received and has no handler for.
+
+    It waits for a worker that has one, and says so in its history, once. It comes back after
+    `delay` at first, then after a tenth of the time it has waited, an hour at most; after
+    `wait_max` it is dead.
+    """
+    last = job.errors[-1] if job.errors else None
+    since = last.at if last is not None and last.error == NO_HANDLER else now
+    waited = now - since
+    if waited >= wait_max:
+        return Rejected(f"no worker had a handler for its type within {_told(wait_max)}")
+    delay = max(delay, min(waited / UNKNOWN_TYPE_DELAY_PART, UNKNOWN_TYPE_DELAY_MAX))
+    return Snoozed(now + min(delay, wait_max - waited), why=NO_HANDLER)
+
+
+def _told(time: timedelta) -> str:
+    return f"{time.days} days" if time >= timedelta(days=2) else f"{time.total_seconds():g} s"

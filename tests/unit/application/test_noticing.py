@@ -1,0 +1,130 @@
+"""What a scheduler tells of jobs that wait without anything having failed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import pytest
+
+from async_jobs.adapters.memory.statistics import MemoryStatistics
+from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.application.noticing import PATIENCE_SECONDS, TOLD_AGAIN_SECONDS, Notices
+from async_jobs.domain import facts
+from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.ports.workers import WorkerInfo
+from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_worker
+from async_jobs.testing.clocks import ManualClock
+from async_jobs.testing.contracts.scenes import added
+
+
+class Watched:
+    """Notices on a clock of the test's own, and what they have told."""
+
+    def __init__(self, **use_cases: UseCaseConfig) -> None:
+        self.clock = ManualClock()
+        self.store = MemoryJobStore()
+        self.telemetry = RecordingTelemetry()
+        configs = use_cases or {"mail": UseCaseConfig()}
+        self.notices = Notices(
+            SimpleLimits(use_case_configs=configs, per_tenant_quotas={}),
+            clock=self.clock,
+            telemetry=self.telemetry,
+            statistics=MemoryStatistics(self.store),
+            transport="sqs",
+        )
+
+    async def told(self, *workers: WorkerInfo, seconds: float = 0.0) -> Sequence[dict[str, Any]]:
+        """Return what is told newly when it looks after so many seconds."""
+        before = len(self.telemetry.facts)
+        self.clock.advance(seconds=seconds)
+        await self.notices.look(workers)
+        return [shown(fact) for fact in self.telemetry.facts[before:]]
+
+
+def shown(fact: facts.Fact) -> dict[str, Any]:
+    names: Collection[str] = type(fact).__dataclass_fields__
+    told = {name: getattr(fact, name) for name in names if name != "at"}
+    return {"kind": type(fact).__name__} | told
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+def serving(*queues: str, transport: str = "sqs") -> WorkerInfo:
+    return a_worker(queues=queues, transport=transport)
+
+
+async def test_nothing_is_told_where_all_is_well(watched: Watched) -> None:
+    """However long one looks."""
+    watched.notices.handed_off(["mail"])
+    await added(watched.store, use_case="mail")
+
+    for _ in range(3):
+        assert await watched.told(serving("mail"), seconds=TOLD_AGAIN_SECONDS) == []
+
+
+async def test_a_queue_without_a_worker_is_told_once_an_hour(watched: Watched) -> None:
+    """Not at once: its first worker may be on its way."""
+    watched.notices.handed_off(["mail"])
+    unattended = [{"kind": "QueueUnattended", "queue": "mail"}]
+
+    assert await watched.told() == []
+    assert await watched.told(seconds=PATIENCE_SECONDS) == unattended
+    assert await watched.told(seconds=TOLD_AGAIN_SECONDS - 1) == []
+    assert await watched.told(seconds=1) == unattended
+    assert await watched.told(serving("mail"), seconds=TOLD_AGAIN_SECONDS) == []
+    assert await watched.told(seconds=TOLD_AGAIN_SECONDS) == []
+
+
+async def test_what_is_gone_before_it_is_told_begins_anew(watched: Watched) -> None:
+    """A rollout is no trouble, however many there are."""
+    for _ in range(5):
+        watched.notices.handed_off(["mail"])
+        assert await watched.told(seconds=PATIENCE_SECONDS - 1) == []
+        assert await watched.told(serving("mail"), seconds=1) == []
+
+
+async def test_a_queue_that_nobody_feeds_is_told(watched: Watched) -> None:
+    """The name was mistyped, or its use case is no longer configured."""
+    await watched.told(serving("mial"))
+
+    assert await watched.told(serving("mial"), seconds=PATIENCE_SECONDS) == [
+        {"kind": "QueueUnfed", "queue": "mial"}
+    ]
+
+
+async def test_transports_that_differ_are_told(watched: Watched) -> None:
+    """One variable was forgotten; a worker that does not say, as older ones, is left alone."""
+    workers = [
+        serving("mail", transport="postgres"),
+        serving("mail"),
+        serving("mail", transport=""),
+    ]
+    await watched.told(*workers)
+
+    assert await watched.told(*workers, seconds=PATIENCE_SECONDS) == [
+        {"kind": "TransportsDiffer", "queue": "mail", "scheduler": "sqs", "worker": "postgres"}
+    ]
+
+
+async def test_a_use_case_that_is_no_longer_configured_is_told(watched: Watched) -> None:
+    """As long as it has jobs."""
+    await added(watched.store, use_case="former")
+    await watched.told()
+
+    assert await watched.told(seconds=PATIENCE_SECONDS) == [
+        {"kind": "UseCaseUnknown", "use_case": "former"}
+    ]
+
+
+async def test_a_paused_use_case_is_told_at_the_start() -> None:
+    """Nobody else says so, and its jobs wait."""
+    watched = Watched(mail=UseCaseConfig(max_concurrent=0), labels=UseCaseConfig())
+    paused = [{"kind": "UseCasePaused", "use_case": "mail"}]
+
+    assert await watched.told() == paused
+    assert await watched.told(seconds=60) == []
+    assert await watched.told(seconds=TOLD_AGAIN_SECONDS) == paused
