@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from async_jobs.adapters.postgres.pool import Password
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig, queue_of
 from async_jobs.entrypoints.api.access import ApiToken, check_tokens
@@ -24,6 +28,7 @@ _SCHEMA: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 _QUEUE_URL: Final = re.compile(r"https?://[^/\s]+/\S+")
 _SCALARS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_DB_DSN": "db_dsn",
+    "ASYNC_JOBS_DB_PASSWORD_FROM": "db_password",
     "ASYNC_JOBS_DB_SCHEMA": "db_schema",
     "ASYNC_JOBS_DB_POOL_MAX_SIZE": "db_pool_max_size",
     "ASYNC_JOBS_DB_STATEMENT_CACHE_SIZE": "db_statement_cache_size",
@@ -92,6 +97,8 @@ class AsyncJobsConfig(BaseModel):
             is dead.
         snooze_max_seconds: the age of a job from which on a snooze is a failed attempt.
         handlers_module: module or modules, separated by commas, that a worker imports.
+        db_password: a function that returns the password, or a coroutine of it, asked at each new
+            connection instead of the DSN's; or where to import it from (`app.secrets:password`).
         db_schema: the schema that holds the tables; None for the first of the search path.
         db_pool_max_size: the most connections of one process.
         db_statement_cache_size: None for asyncpg's own; 0 behind PgBouncer.
@@ -122,10 +129,16 @@ class AsyncJobsConfig(BaseModel):
     unknown_type_max_seconds: float = Field(default=604_800.0, gt=0, le=366 * 86_400)
     snooze_max_seconds: float = Field(default=366 * 86_400.0, gt=0, le=3_660 * 86_400)
     handlers_module: str | None = None
+    db_password: Password | None = Field(default=None, repr=False)
     db_schema: str | None = None
     db_pool_max_size: int = Field(default=10, ge=2, le=1_000)
     db_statement_cache_size: int | None = Field(default=None, ge=0)
     unknown_variables: tuple[str, ...] = ()
+
+    @field_validator("db_password", mode="before")
+    @classmethod
+    def _password_is_imported(cls, password: object) -> object:
+        return imported(password) if isinstance(password, str) else password
 
     @field_validator("db_schema")
     @classmethod
@@ -373,3 +386,20 @@ def schema_of(environ: Mapping[str, str]) -> str | None:
     """
     named = {name: value for name, value in environ.items() if name == "ASYNC_JOBS_DB_SCHEMA"}
     return AsyncJobsConfig.from_env({"ASYNC_JOBS_DB_DSN": "none"} | named).db_schema
+
+
+def imported(path: str) -> object:
+    """Return what `module:function` names.
+
+    Raises:
+        ValueError: it names nothing; for pydantic, which tells the variable.
+    """
+    module, separator, name = path.partition(":")
+    if not separator or not name:
+        raise ValueError("must be module:function, e.g. app.secrets:database_password")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as for handlers: an application's own modules
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot be imported: {type(error).__name__}: {error}") from None

@@ -229,6 +229,7 @@ def _open_renewal_store(config: AsyncJobsConfig, host_clock: Clock) -> OpenStore
             max_size=RENEWAL_POOL_MAX_SIZE,
             statement_cache_size=config.db_statement_cache_size,
             schema=config.db_schema,
+            password=config.db_password,
             application_name="async_jobs renewals",
         )
         try:
@@ -307,12 +308,8 @@ class Container(containers.DeclarativeContainer):
     statistics: providers.Provider[Statistics] = providers.Singleton(PostgresStatistics, pool)
     checkpoints: providers.Provider[Checkpoints] = providers.Singleton(PostgresCheckpoints, pool)
     queue_of = providers.Singleton(_queues, config, store, clock, signal, sqs_client)
-    make_renewal_host = providers.Singleton(
-        _renewal_thread,
-        config,
-        providers.Singleton(_open_renewal_store, config, host_clock),
-        logger,
-    )
+    open_renewal_store = providers.Singleton(_open_renewal_store, config, host_clock)
+    make_renewal_host = providers.Singleton(_renewal_thread, config, open_renewal_store, logger)
     takes_jobs = providers.Singleton(_takes_jobs, pool)
     service = providers.Singleton(
         JobService,
@@ -405,6 +402,7 @@ async def opened(
             max_size=config.db_pool_max_size,
             statement_cache_size=config.db_statement_cache_size,
             schema=config.db_schema,
+            password=config.db_password,
             application_name=application_name,
         )
         stack.push_async_callback(_close, pool)

@@ -52,7 +52,7 @@ async def run_worker_loop(
     """Execute the jobs of one queue until `stop` is set, then drain; see `Worker.run`.
 
     Leases are renewed from a thread of their own, with connections of their own to
-    `config.db_dsn`.
+    `config.db_dsn`; where passwords change, with those that `config.db_password` gives.
 
     Args:
         config: how to run them.
@@ -63,9 +63,17 @@ async def run_worker_loop(
         queue_name: the queue to receive from: its name, or its URL.
         logger: told of facts and passing failures.
         stop: set it to shut down gracefully.
+
+    Raises:
+        ConfigurationError: `config.db_dsn` leads nowhere or is refused, or the transport is not
+            set up.
+        Unavailable: nobody answers at `config.db_dsn`.
     """
     config, names = listening(config, [queue_name])
     async with wired(config, logger, db_pool, sqs_client) as container:
+        # Without it every job that runs for longer than a lease would be stopped, again and again.
+        async with container.open_renewal_store()():
+            pass
         worker = container.worker(registry=registry, queue_names=names)
         await worker.run(stop or asyncio.Event())
 

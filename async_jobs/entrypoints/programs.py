@@ -269,7 +269,7 @@ async def run_migrate(config: AsyncJobsConfig, logger: logging.Logger) -> list[s
 
 async def migrated(config: AsyncJobsConfig, logger: logging.Logger) -> list[str]:
     """Bring the schema up to date; returns the migrations applied."""
-    applied = await migrate(config.db_dsn, schema=config.db_schema)
+    applied = await migrate(config.db_dsn, schema=config.db_schema, password=config.db_password)
     logger.info("migrated", extra={"applied": applied})
     return applied
 

@@ -28,7 +28,7 @@ from async_jobs import (
 )
 from async_jobs.adapters.postgres.migrate import get_ddl, migrate, migrations
 from async_jobs.adapters.postgres.pool import create_pool
-from async_jobs.domain.errors import ConfigurationError, InvalidJobError
+from async_jobs.domain.errors import ConfigurationError, InvalidJobError, Unavailable
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.entrypoints.container import opened
 from async_jobs.testing.builders import a_job, a_request
@@ -275,6 +275,46 @@ async def test_a_role_that_may_not_create_is_told_so(empty_database_dsn: str) ->
     async with role(empty_database_dsn, "For the programs") as dsn:
         with pytest.raises(ConfigurationError, match="permission denied for database"):
             await migrate(dsn, schema="another")
+
+
+# --- passwords that change ----------------------------------------------------------------------
+
+
+async def test_each_new_connection_asks_for_the_password_that_counts(
+    empty_database_dsn: str,
+) -> None:
+    """Pools, migrations and renewals; what the DSN holds is another one's."""
+    await migrate(empty_database_dsn, schema="async_jobs")
+    async with (
+        connected(empty_database_dsn) as connection,
+        role(empty_database_dsn, "For the programs") as dsn,
+    ):
+        address = urlsplit(dsn)
+        name, passwords = address.username, [address.password]
+        without = address._replace(netloc=f"{name}:stale@{address.hostname}:{address.port}")
+
+        async def password() -> str:
+            return str(passwords[-1])
+
+        config = configured(urlunsplit(without), db_schema="async_jobs", db_password=password)
+        assert await migrate(config.db_dsn, schema="async_jobs", password=password) == []
+        async with opened(config, LOGGER, application_name="test") as container:
+            await container.service().enqueue(request())
+            passwords.append(secrets.token_hex(8))
+            await connection.execute(f"ALTER ROLE {name} PASSWORD '{passwords[-1]}'")
+            await container.pool().expire_connections()
+            await container.service().enqueue(request())
+            assert await pass_through(config, container.pool()) is JobStatus.SUCCEEDED
+
+
+async def test_a_worker_whose_leases_could_not_be_renewed_does_not_start(
+    database_dsn: str,
+) -> None:
+    """Its own pool has a good address, and the configuration another one."""
+    config = configured(f"postgresql://postgres@127.0.0.1:{free_port()}/jobs")
+    async with asyncpg.create_pool(database_dsn, min_size=1) as pool:
+        with pytest.raises(Unavailable, match="did not answer"):
+            await run_worker_loop(config, pool, None, JobRegistry(), "default", LOGGER)
 
 
 # --- other people's migrations ------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -59,6 +60,7 @@ DEFAULTS: dict[str, Any] = {
     "snooze_max_seconds": 31_622_400,
     "handlers_module": None,
     "db_pool_max_size": 10,
+    "db_password": None,
     "db_schema": None,
     "db_statement_cache_size": None,
     "unknown_variables": (),
@@ -81,6 +83,7 @@ VALUES: list[tuple[str, str, str, Any]] = [
     ("UNKNOWN_TYPE_MAX_SECONDS", "60", "unknown_type_max_seconds", 60),
     ("SNOOZE_MAX_SECONDS", "60", "snooze_max_seconds", 60),
     ("RETENTION_SECONDS", "0", "retention_seconds", 0),
+    ("DB_PASSWORD_FROM", "secrets:token_urlsafe", "db_password", secrets.token_urlsafe),
     ("DB_SCHEMA", "async_jobs", "db_schema", "async_jobs"),
     ("DB_POOL_MAX_SIZE", "4", "db_pool_max_size", 4),
     ("DB_STATEMENT_CACHE_SIZE", "0", "db_statement_cache_size", 0),
@@ -375,6 +378,10 @@ BAD: list[tuple[str, str]] = [
     ("UNKNOWN_TYPE_MAX_SECONDS", "0"),
     ("SNOOZE_MAX_SECONDS", "0"),
     ("RETENTION_SECONDS", "-1"),
+    ("DB_PASSWORD_FROM", "secrets"),
+    ("DB_PASSWORD_FROM", "secrets:nothing"),
+    ("DB_PASSWORD_FROM", "no_such_module:password"),
+    ("DB_PASSWORD_FROM", "secrets:__doc__"),
     ("DB_SCHEMA", "pg_mine"),
     ("DB_SCHEMA", "Mine"),
     ("DB_SCHEMA", 'mine"; DROP SCHEMA public'),

@@ -10,6 +10,7 @@ import asyncpg
 
 from async_jobs.adapters.postgres.dsn import address_of
 from async_jobs.adapters.postgres.errors import connecting, translated
+from async_jobs.adapters.postgres.pool import Password
 from async_jobs.adapters.postgres.schemas import LOOK_WITHIN, quoted
 from async_jobs.adapters.postgres.turn import lock_key
 from async_jobs.domain.errors import ConfigurationError
@@ -46,7 +47,12 @@ def get_ddl(schema: str | None = None) -> str:
     return f"CREATE SCHEMA IF NOT EXISTS {name};\nSET search_path TO {name};\n\n{ddl}"
 
 
-async def migrate(database: str | asyncpg.Connection, *, schema: str | None = None) -> list[str]:
+async def migrate(
+    database: str | asyncpg.Connection,
+    *,
+    schema: str | None = None,
+    password: Password | None = None,
+) -> list[str]:
     """Apply the migrations that the database lacks; returns their names.
 
     Idempotent, and safe to run from several processes at once: they queue for a lock, and
@@ -57,6 +63,7 @@ async def migrate(database: str | asyncpg.Connection, *, schema: str | None = No
         database: a DSN, or a connection without an open transaction.
         schema: the schema that holds the tables, made if it is missing; None for the first one of
             the search path.
+        password: asked for the password of a DSN that has none.
 
     Raises:
         Unavailable: the database does not answer.
@@ -66,7 +73,7 @@ async def migrate(database: str | asyncpg.Connection, *, schema: str | None = No
     """
     async with (
         translated(),
-        _connected(database) as connection,
+        _connected(database, password) as connection,
         _names_free(),
         connection.transaction(),
     ):
@@ -128,7 +135,9 @@ async def _names_free() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _connected(database: str | asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
+async def _connected(
+    database: str | asyncpg.Connection, password: Password | None
+) -> AsyncIterator[asyncpg.Connection]:
     if not isinstance(database, str):
         yield database
         return
@@ -138,6 +147,7 @@ async def _connected(database: str | asyncpg.Connection) -> AsyncIterator[asyncp
             address.dsn,
             timeout=address.connect_seconds or CONNECT_TIMEOUT_SECONDS,
             statement_cache_size=0,
+            password=password,
             **address.options(),
         )
     try:

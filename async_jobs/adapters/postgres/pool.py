@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -21,6 +22,9 @@ from async_jobs.domain.errors import Unavailable
 AnyConnection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 
 ACQUIRE_TIMEOUT_SECONDS = 30.0
+Password: TypeAlias = Callable[[], str] | Callable[[], Awaitable[str]]
+"""Gives the password that counts now."""
+
 COMMAND_TIMEOUT_SECONDS = 30.0
 CONNECT_TIMEOUT_SECONDS = 10.0
 IDLE_LIFETIME_SECONDS = 300.0
@@ -33,6 +37,7 @@ async def create_pool(
     statement_cache_size: int | None = None,
     application_name: str = "async_jobs",
     schema: str | None = None,
+    password: Password | None = None,
 ) -> asyncpg.Pool:
     """Connect.
 
@@ -44,6 +49,7 @@ async def create_pool(
         application_name: what `pg_stat_activity` shows.
         schema: where the tables are; None for wherever the search path leads. Where no session
             settings are sent, the role's own search path has to lead there.
+        password: asked for a password at each new connection, instead of the DSN's.
 
     Raises:
         Unavailable: nobody answers at the address.
@@ -51,6 +57,8 @@ async def create_pool(
             server refuses the credentials, or a pooler in between refuses what is needed.
     """
     options: dict[str, Any] = {"server_settings": {"application_name": application_name}}
+    if password is not None:
+        options["password"] = password
     if statement_cache_size is not None:
         options["statement_cache_size"] = statement_cache_size
     if statement_cache_size != 0:
