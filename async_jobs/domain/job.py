@@ -144,7 +144,8 @@ class EnqueueJobRequest:
     Attributes:
         tenant_id, use_case, type, queue, dedupe_key: 1-200 characters, no control characters.
         payload: a JSON object of at most 256 KiB encoded and 32 levels.
-        id: chosen by the caller to make a repeated call harmless; else made by the service.
+        id: chosen by the caller to make a repeated call harmless; else made by the service. Lists
+            follow the ids, so that a UUIDv7 keeps them newest first.
         run_at: earliest start, aware, at most 366 days ahead; now when None or in the past.
         delay_tolerance: how late after `run_at` a start is still on time, 0-30 days.
         priority: within 16 bits; higher goes first among the tenant's own jobs.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import pytest
 
@@ -79,6 +80,23 @@ async def test_a_wrong_argument_of_a_list_is_named(
     """With what is allowed."""
     with pytest.raises(InvalidJobError, match=told):
         await service.list_jobs(**wrong)
+
+
+async def test_paging_is_whole_whatever_the_ids(service: JobService) -> None:
+    """Lists follow the ids; none is repeated or left out, of whatever version they are."""
+    ids = [UUID(int=each) for each in (0, 1, 2**127, 2**128 - 1)]
+    own = [uuid5(NAMESPACE_URL, str(day)) for day in range(5)]
+    made = [(await service.enqueue(a_request(id=each))).job_id for each in (*own, *ids, None)]
+    listed: list[UUID] = []
+    cursor = None
+    while True:
+        page = await service.list_jobs(limit=1, cursor=cursor)
+        listed += [job.id for job in page.jobs]
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+
+    assert listed == sorted(made, reverse=True)
 
 
 async def test_text_is_no_id(service: JobService) -> None:
