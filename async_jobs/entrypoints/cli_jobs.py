@@ -142,12 +142,13 @@ def list_jobs(
     if as_json:
         typer.echo(json.dumps(page_record_of(page)))
         return
-    _print_table(page.jobs)
+    print_table(page.jobs)
     if page.next_cursor is not None:
         typer.echo(f"more: --cursor {page.next_cursor}")
 
 
-def _print_table(jobs: tuple[Job, ...]) -> None:
+def print_table(jobs: tuple[Job, ...]) -> None:
+    """Print a line a job; whatever their names hold, it is harmless to a terminal."""
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "tenant", "use case", "type", "status", "attempts", "deadline", "error"):
         table.add_column(heading, no_wrap=heading == "id")

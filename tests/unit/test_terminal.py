@@ -8,13 +8,19 @@ import logging
 import sys
 import unicodedata
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from async_jobs.adapters.http.wire import record_of
+from async_jobs.domain.job import JobStatus
+from async_jobs.entrypoints.cli_jobs import print_table
 from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
 from async_jobs.entrypoints.terminal import printable, set_up_output
+from async_jobs.testing.builders import a_job
+from async_jobs.testing.clocks import NOW
 
 HOSTILE = [
     "\x1b]0;renamed\x07",
@@ -107,3 +113,25 @@ def test_a_letter_that_an_encoding_lacks_is_shown_as_an_escape(
     print("東", file=stream, flush=True)
 
     assert stream.buffer.getvalue() == b"\\u6771\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"status": JobStatus.PENDING}, "pending"),
+        ({"status": JobStatus.RUNNING}, "handed_off"),
+        ({"status": JobStatus.RUNNING, "started_at": NOW}, "running"),
+        ({"status": JobStatus.RUNNING, "started_at": NOW, "cancel_requested": True}, "cancelling"),
+        ({"status": JobStatus.DEAD}, "dead"),
+    ],
+)
+def test_a_job_that_nobody_has_yet_is_not_called_running(
+    capsys: pytest.CaptureFixture[str], fields: dict[str, Any], shown: str
+) -> None:
+    """Without a worker it would be so for ever; the record has it as `phase`."""
+    job = a_job(**fields)
+
+    print_table((job,))
+
+    assert f" {shown} " in capsys.readouterr().out
+    assert record_of(job)["phase"] == {"running": "claimed"}.get(shown, shown)
