@@ -121,7 +121,7 @@ async def run_scheduler(
     health_port: int | None = None,
 ) -> None:
     """Schedule until SIGTERM."""
-    with stopping_on_signals(logger) as stopping:
+    with stopping_on_signals(logger, drain_seconds=config.drain_timeout_seconds) as stopping:
         await _prepare(config, logger, init_db=init_db)
         opening = opened(config, logger, application_name="async_jobs scheduler", hands_off=True)
         async with opening as container:

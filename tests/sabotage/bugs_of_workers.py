@@ -291,7 +291,7 @@ SUSPECTS = (
     bug(
         "received_beside_a_suspect",
         "A worker receives on while a suspect has it for itself.",
-        Edit(Worker._in_hand, "if self._slots.is_open else", "if True else"),
+        Edit(Worker._in_hand, "self._slots.is_open and not", "not"),
         breaks="S20",
     ),
     bug(
