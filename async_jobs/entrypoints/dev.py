@@ -74,7 +74,7 @@ async def run_dev(
     registry = load_handlers(configured.handler_modules)
     _tell_what_is_left_out(configured, logger)
     async with AsyncExitStack() as stack:
-        drain_seconds = _config(IN_MEMORY).drain_timeout_seconds
+        drain_seconds = configured.drain_timeout_seconds
         stopping = stack.enter_context(stopping_on_signals(logger, drain_seconds=drain_seconds))
         # Left last: a handler that does not stop must not keep Postgres from stopping.
         at_the_end = stack.enter_context(ExitStack())

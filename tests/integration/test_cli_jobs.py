@@ -189,23 +189,6 @@ async def test_what_a_jobs_command_cannot_do_is_told(
     assert len(refused.splitlines()) == 1
 
 
-async def test_a_row_that_cannot_be_read_hides_no_other(
-    on_database: Programs, where: Where
-) -> None:
-    """Nobody has measured the database's time yet; the row is told of, and the rest is shown."""
-    bad, good = [await enqueued(on_database, "send_email") for _ in range(2)]
-    connection = await asyncpg.connect(on_database.settings["ASYNC_JOBS_DB_DSN"])
-    await connection.execute("""UPDATE jobs SET headers = '"x"' WHERE id = $1""", UUID(bad))
-    await connection.close()
-
-    listing = await on_database.run("jobs", "list", "--json", *where)
-    showing = await on_database.run("jobs", "show", bad, *where)
-
-    assert [job["id"] for job in json.loads(listing.stdout)["jobs"]] == [good]
-    assert (showing.process.returncode, showing.stdout) == (1, "")
-    assert "no job has the id" in showing.stderr
-
-
 async def test_a_foreign_job_looks_like_a_missing_one(on_database: Programs, where: Where) -> None:
     """Whoever asks for a tenant sees that tenant's jobs only."""
     job_id = await enqueued(on_database, "send_email")
