@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from async_jobs.application.waiting import all_done, end
 from async_jobs.domain.errors import AsyncJobsError
@@ -24,6 +25,18 @@ class Identity:
     host: str = "unknown"
     version: str = "unknown"
     transport: str = ""
+
+    def as_of(self, now: datetime, *, alive_seconds: float, **load: Any) -> WorkerInfo:
+        """Return what the worker announces: who it is, and its `load` of queues and slots."""
+        return WorkerInfo(
+            worker_id=self.worker_id,
+            host=self.host,
+            version=self.version,
+            transport=self.transport,
+            seen_at=now,
+            alive_until=now + timedelta(seconds=alive_seconds),
+            **load,
+        )
 
 
 async def keep_announcing(

@@ -13,6 +13,7 @@ from async_jobs.application import failpoints
 from async_jobs.application.chores import Chore, Chores
 from async_jobs.application.dispatch import Dispatched, Dispatcher
 from async_jobs.application.noticing import Notices
+from async_jobs.application.sending import Sender
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.application.waiting import all_done, end
 from async_jobs.domain import lifecycle
@@ -20,7 +21,7 @@ from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.crashes import who_waited
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError, IllegalTransition
 from async_jobs.domain.facts import Fact, JobsPurged, tell
-from async_jobs.domain.job import HandOff, Job, Phase
+from async_jobs.domain.job import Job, Phase
 from async_jobs.domain.limits import Limits
 from async_jobs.domain.pools import Fleet, pools_of
 from async_jobs.domain.run_times import RunTimes
@@ -43,7 +44,6 @@ CHECKPOINT_SECONDS = 5.0
 # A scheduler that found by itself what it should have been told of does not trust signals so long.
 DEAF_SECONDS = 60.0
 DISPATCHES_REMEMBERED = 8
-_SEND_BACKOFF = BackoffPolicy(base_delay_seconds=1.0, max_delay_seconds=30.0, jitter=0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,6 @@ class Scheduler:
         self._config = config
         self._store = store
         self._checkpoints = checkpoints
-        self._queue_of = queue_of
         self._clock = clock
         self._chance = chance
         self._signal = signal
@@ -116,7 +115,7 @@ class Scheduler:
         self._deaf_until = float("-inf")
         self._dispatch_seconds = 0.0
         """How long it took lately to lease and send."""
-        self._send_failures: dict[str, tuple[int, float]] = {}
+        self._sender = Sender(queue_of, clock=clock, chance=chance)
         self._chores = Chores(clock, telemetry)
         interval_seconds = self._settings.interval_seconds
         self._reaping = Chore("reap", interval_seconds)
@@ -238,7 +237,7 @@ class Scheduler:
         began = self._clock.monotonic()
         dispatched = await self._dispatcher.dispatch(
             list(self._config.use_case_configs),
-            replace(self._fleet, closed=self._closed(), hand_off_seconds=self._hand_off_seconds),
+            self._fleet_now(),
             timedelta(seconds=self._settings.dispatch_timeout_seconds),
         )
         self._late = dispatched.late
@@ -351,18 +350,13 @@ class Scheduler:
             workers=frozenset(worker.worker_id for worker in workers),
         )
 
-    @property
-    def _hand_off_seconds(self) -> float:
-        """Return how long a slot is idle at most before it is noticed and filled again."""
+    def _fleet_now(self) -> Fleet:
+        """Return the slots as they are to be filled; one is idle for so long until that is seen."""
         # It waits for the turn under way, for the next one, and for its claim.
         usual = max(self._settings.hand_off_seconds, 4 * self._dispatch_seconds)
         is_deaf = self._clock.monotonic() < self._deaf_until
-        return max(usual, self._settings.interval_seconds) if is_deaf else usual
-
-    def _closed(self) -> frozenset[str]:
-        """Return the queues that are left alone because they accepted nothing lately."""
-        now = self._clock.monotonic()
-        return frozenset(queue for queue, (_, until) in self._send_failures.items() if now < until)
+        seconds = max(usual, self._settings.interval_seconds) if is_deaf else usual
+        return replace(self._fleet, closed=self._sender.closed(), hand_off_seconds=seconds)
 
     async def _send(self, dispatched: Dispatched) -> int:
         """Send to all queues at once; takes back what a transport did not accept."""
@@ -371,35 +365,12 @@ class Scheduler:
             # Their first workers may have come: until that is seen, their windows are small.
             self._counting_slots.repeat()
         by_queue = {queue: by_queue[queue] for queue in by_queue if queue not in dispatched.sent}
-        answers = await asyncio.gather(
-            *(self._send_to(queue, handoffs) for queue, handoffs in by_queue.items())
-        )
-        failed = [sent for sents in answers for sent in sents if sent.error is not None]
+        failed = await self._sender.send(by_queue)
         if by_queue:
             await failpoints.reached(failpoints.SCHEDULER_AFTER_SEND_BEFORE_MARK)
         if failed:
             await self._take_back(failed)
         return len(failed)
-
-    async def _send_to(self, name: str, handoffs: Sequence[HandOff]) -> Sequence[Sent]:
-        try:
-            answers = await self._queue_of(name).send(handoffs)
-        except Exception as error:  # whatever a transport raises, the jobs must come back
-            answers = [Sent(handoff, f"{type(error).__name__}: {error}") for handoff in handoffs]
-        answered = {sent.handoff: sent for sent in answers}
-        # Reconciled against what was submitted: a transport may forget to answer for some.
-        sents = [answered.get(h) or Sent(h, "the transport gave no answer") for h in handoffs]
-        self._note_send(name, failed=all(sent.error is not None for sent in sents))
-        return sents
-
-    def _note_send(self, queue: str, *, failed: bool) -> None:
-        """Leave a queue alone for a while when it accepts nothing, longer each time."""
-        if not failed:
-            self._send_failures.pop(queue, None)
-            return
-        failures = self._send_failures.get(queue, (0, 0.0))[0] + 1
-        pause = _SEND_BACKOFF.delay(failures, self._chance.uniform()).total_seconds()
-        self._send_failures[queue] = (failures, self._clock.monotonic() + pause)
 
     async def _take_back(self, failed: Iterable[Sent]) -> None:
         errors = {sent.handoff.job_id: sent for sent in failed}

@@ -109,13 +109,10 @@ class Worker:
             self._execute,
             on_free=self._room.changed.set,
             give_back=lambda attempt: self._settler.add(attempt, lifecycle.Released()),
-            is_alone=self._is_alone,
+            is_alone=lambda each: not self._room.reserved and self._renewals.holds_only(each),
         )
         self._room.on_given_back = self._slots.fill
         self._receivers, self._run_times = [self._receiver(each) for each in queues], RunTimes()
-
-    def _is_alone(self, attempt: Attempt) -> bool:
-        return not self._room.reserved and self._renewals.holds_only(attempt)
 
     def _receiver(self, queue: JobQueue) -> Receiver:
         return Receiver(
@@ -421,17 +418,13 @@ class Worker:
     # --- telling others ---
 
     def _describe(self, now: datetime) -> WorkerInfo:
-        return WorkerInfo(
-            worker_id=self._identity.worker_id,
+        return self._identity.as_of(
+            now,
+            alive_seconds=3 * self._settings.heartbeat_seconds,
             queues=tuple(queue.name for queue in self._queues),
             slots=self._settings.slots,
             busy=len(self._slots.running) if self._slots.is_open else self._settings.slots,
-            host=self._identity.host,
-            version=self._identity.version,
-            seen_at=now,
-            alive_until=now + timedelta(seconds=3 * self._settings.heartbeat_seconds),
             run_times=self._run_times.means,
-            transport=self._identity.transport,
         )
 
     def _keep_announcing(self) -> Coroutine[None, None, None]:

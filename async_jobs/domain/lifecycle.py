@@ -15,131 +15,59 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, TypeAlias, cast
+from datetime import datetime
+from typing import Any, cast
 
 from async_jobs.domain.bounds import ERRORS_KEPT_MAX, RUN_AT_AHEAD_MAX, Places, bounded_error
 from async_jobs.domain.crashes import crash_error, is_hopeless
 from async_jobs.domain.deadline import DEADLINE_MISSED, deadline_of, is_late
 from async_jobs.domain.errors import IllegalTransition
-from async_jobs.domain.job import AttemptError, Job, JobStatus, JsonValue, Phase
-
-# --- Events ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Leased:
-    """A scheduler takes the job out of the backlog until `until`."""
-
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class HandOffFailed:
-    """The transport did not accept the hand-off; no attempt is charged."""
-
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A worker consumes the lease and begins the attempt, which is charged here."""
-
-    worker_id: str
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    """The worker still executes the job; the lease lasts until `until`."""
-
-    until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Succeeded:
-    """The handler returned `result`; `left_out` says why that is not what it returned."""
-
-    result: JsonValue = None
-    left_out: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The handler failed, at `places` in the code. `draw` in [0, 1) is the jitter's chance."""
-
-    error: str
-    retry_after: timedelta | None = None
-    draw: float = 0.0
-    places: Places = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """The handler says that retrying is pointless."""
-
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Snoozed:
-    """Its handler or its worker wants the job to run later; the attempt is refunded."""
-
-    until: datetime
-    why: str | None = None  # noted in the job's history, once
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """The worker gives the job back, unfinished or never begun; the attempt is refunded."""
-
-
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
-    """Somebody wants the executing job cancelled; its worker will stop it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """The job will not run (any further)."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseExpired:
-    """The lease ran out: a crash if it was claimed and the job has not only `waited`. Refunded."""
-
-    draw: float = 0.0
-    waited: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Expired:
-    """The deadline passed before a start, in a use case whose late policy is `expire`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retried:
-    """An operator gives a dead or cancelled job another life."""
-
-
-JobEvent: TypeAlias = (
-    Leased
-    | HandOffFailed
-    | Claimed
-    | Renewed
-    | Succeeded
-    | Failed
-    | Rejected
-    | Snoozed
-    | Released
-    | CancelRequested
-    | Cancelled
-    | LeaseExpired
-    | Expired
-    | Retried
+from async_jobs.domain.events import (
+    Cancelled,
+    CancelRequested,
+    Claimed,
+    EventType,
+    Expired,
+    Failed,
+    HandOffFailed,
+    JobEvent,
+    Leased,
+    LeaseExpired,
+    Rejected,
+    Released,
+    Renewed,
+    Retried,
+    Snoozed,
+    Succeeded,
 )
-EventType: TypeAlias = type[JobEvent]
+from async_jobs.domain.job import AttemptError, Job, JobStatus, Phase
 
+__all__ = [
+    "TRANSITIONS",
+    "CancelRequested",
+    "Cancelled",
+    "Change",
+    "Claimed",
+    "EventType",
+    "Expired",
+    "Failed",
+    "Fence",
+    "HandOffFailed",
+    "JobEvent",
+    "LeaseExpired",
+    "Leased",
+    "Rejected",
+    "Released",
+    "Renewed",
+    "Retried",
+    "Snoozed",
+    "Succeeded",
+    "advance",
+    "cancelling",
+    "change",
+    "next_lease_seq",
+    "settle",
+]
 
 # --- The table -------------------------------------------------------------------------------
 

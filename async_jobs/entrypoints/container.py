@@ -38,7 +38,6 @@ from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.adapters.telemetry.logs import LogTelemetry
 from async_jobs.application.noticing import Notices
 from async_jobs.application.presence import Identity
-from async_jobs.application.renewal import OpenStore, RenewalHost, Renewals, RenewalThread
 from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
@@ -46,6 +45,11 @@ from async_jobs.application.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.facts import RowUnreadable, RowUnwritable
 from async_jobs.entrypoints.config import AsyncJobsConfig, sqs_variable
+from async_jobs.entrypoints.renewing import (
+    error_logger,
+    open_renewal_store_of,
+    renewal_thread,
+)
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import JobQueue
@@ -64,7 +68,6 @@ __all__ = [
     "wired",
 ]
 
-RENEWAL_POOL_MAX_SIZE = 2
 CLOSE_TIMEOUT_SECONDS = 2.0
 READY_SECONDS = 2.0
 
@@ -205,50 +208,6 @@ def _memory_queues(clock: Clock) -> Callable[[str], JobQueue]:
     return functools.cache(lambda name: MemoryJobQueue(name, clock=clock))
 
 
-def _renewal_thread(
-    config: AsyncJobsConfig, open_store: OpenStore, logger: logging.Logger
-) -> Callable[[Renewals], RenewalHost]:
-    def make(renewals: Renewals) -> RenewalHost:
-        return RenewalThread(
-            renewals,
-            open_store,
-            every_seconds=config.lease_duration_seconds / 3,
-            on_error=error_logger(logger, "lease_renewal_failed"),
-        )
-
-    return make
-
-
-def _open_renewal_store(config: AsyncJobsConfig, host_clock: Clock) -> OpenStore:
-    """Return what opens a store on the renewal thread: connections are bound to their loop."""
-
-    @asynccontextmanager
-    async def open_store() -> AsyncIterator[tuple[JobStore, Clock]]:
-        pool = await create_pool(
-            config.db_dsn,
-            max_size=RENEWAL_POOL_MAX_SIZE,
-            statement_cache_size=config.db_statement_cache_size,
-            schema=config.db_schema,
-            password=config.db_password,
-            application_name="async_jobs renewals",
-        )
-        try:
-            yield PostgresJobStore(pool), PostgresClock(pool, host=host_clock)
-        finally:
-            pool.terminate()
-
-    return open_store
-
-
-def error_logger(logger: logging.Logger, event: str) -> Callable[[Exception], None]:
-    """Return a function that logs a passing failure as `event`."""
-
-    def tell(error: Exception) -> None:
-        logger.warning(event, extra={"problem": str(error)})
-
-    return tell
-
-
 def _signal(config: AsyncJobsConfig, pool: asyncpg.Pool, clock: Clock) -> PostgresSignal:
     # Behind PgBouncer in transaction mode, which wants no statement cache, LISTEN hears nothing.
     return PostgresSignal(pool, clock=clock, listen=config.db_statement_cache_size != 0)
@@ -308,8 +267,8 @@ class Container(containers.DeclarativeContainer):
     statistics: providers.Provider[Statistics] = providers.Singleton(PostgresStatistics, pool)
     checkpoints: providers.Provider[Checkpoints] = providers.Singleton(PostgresCheckpoints, pool)
     queue_of = providers.Singleton(_queues, config, store, clock, signal, sqs_client)
-    open_renewal_store = providers.Singleton(_open_renewal_store, config, host_clock)
-    make_renewal_host = providers.Singleton(_renewal_thread, config, open_renewal_store, logger)
+    open_renewal_store = providers.Singleton(open_renewal_store_of, config, host_clock)
+    make_renewal_host = providers.Singleton(renewal_thread, config, open_renewal_store, logger)
     takes_jobs = providers.Singleton(_takes_jobs, pool)
     service = providers.Singleton(
         JobService,

@@ -11,7 +11,8 @@ import asyncpg
 from async_jobs.application.registry import JobRegistry
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.container import Container, error_logger, wired
+from async_jobs.entrypoints.container import Container, wired
+from async_jobs.entrypoints.renewing import error_logger
 
 
 async def run_scheduler_loop(

@@ -184,7 +184,7 @@ ROWS_MAX = PER_STEP * (RETENTION_SECONDS // STEP_SECONDS + 1) + SCHEDULED_MAX
 
 REMEMBERING = {
     "Dispatcher._resume",
-    "Scheduler._send_failures",
+    "Sender._failures",
     "ServiceMemory._of_pools",
     "Renewals._attempts",
     "Slots._running",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from async_jobs.application.dispatch import Dispatcher
 from async_jobs.application.scheduler import Scheduler
+from async_jobs.application.sending import Sender
 from async_jobs.application.service import JobService
 from async_jobs.domain import dispatching
 from async_jobs.domain.dispatching import TurnView
@@ -55,7 +56,7 @@ HAND_OFFS = (
     bug(
         "unanswered_hand_offs_left",
         "A hand-off that the transport did not answer for counts as sent.",
-        Edit(Scheduler._send_to, 'Sent(h, "the transport gave no answer")', "Sent(h)"),
+        Edit(Sender._send_to, 'Sent(h, "the transport gave no answer")', "Sent(h)"),
         breaks="L3",
     ),
     bug(

@@ -1,0 +1,62 @@
+"""Sending hand-offs over transports that may accept some, none, or never answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from async_jobs.domain.backoff import BackoffPolicy
+from async_jobs.domain.job import HandOff
+from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.queue import JobQueue, Sent
+
+_BACKOFF = BackoffPolicy(base_delay_seconds=1.0, max_delay_seconds=30.0, jitter=0.5)
+
+
+class Sender:
+    """Sends to all queues at once, and leaves a queue alone for a while that accepts nothing.
+
+    Args:
+        queue_of: the lanes.
+        clock, chance: for how long one is left alone.
+    """
+
+    def __init__(
+        self, queue_of: Callable[[str], JobQueue], *, clock: Clock, chance: Chance
+    ) -> None:
+        self._queue_of = queue_of
+        self._clock = clock
+        self._chance = chance
+        self._failures: dict[str, tuple[int, float]] = {}
+
+    def closed(self) -> frozenset[str]:
+        """Return the queues that are left alone because they accepted nothing lately."""
+        now = self._clock.monotonic()
+        return frozenset(queue for queue, (_, until) in self._failures.items() if now < until)
+
+    async def send(self, by_queue: Mapping[str, Sequence[HandOff]]) -> list[Sent]:
+        """Send; returns what was not accepted, each with the reason."""
+        answers = await asyncio.gather(
+            *(self._send_to(queue, handoffs) for queue, handoffs in by_queue.items())
+        )
+        return [sent for sents in answers for sent in sents if sent.error is not None]
+
+    async def _send_to(self, name: str, handoffs: Sequence[HandOff]) -> Sequence[Sent]:
+        try:
+            answers = await self._queue_of(name).send(handoffs)
+        except Exception as error:  # whatever a transport raises, the jobs must come back
+            answers = [Sent(handoff, f"{type(error).__name__}: {error}") for handoff in handoffs]
+        answered = {sent.handoff: sent for sent in answers}
+        # Reconciled against what was submitted: a transport may forget to answer for some.
+        sents = [answered.get(h) or Sent(h, "the transport gave no answer") for h in handoffs]
+        self._note(name, failed=all(sent.error is not None for sent in sents))
+        return sents
+
+    def _note(self, queue: str, *, failed: bool) -> None:
+        """Leave a queue alone when it accepts nothing, longer each time."""
+        if not failed:
+            self._failures.pop(queue, None)
+            return
+        failures = self._failures.get(queue, (0, 0.0))[0] + 1
+        pause = _BACKOFF.delay(failures, self._chance.uniform()).total_seconds()
+        self._failures[queue] = (failures, self._clock.monotonic() + pause)
