@@ -344,7 +344,7 @@ _APPLY = cast(
 
 # --- Compare and set -------------------------------------------------------------------------
 
-# About the lease's end, which must still stand: a renewal wins over a reaper that read before it.
+# About the lease's end itself: a committed renewal must win over a reaper that read before it.
 _FENCED_BY_LEASE_END = frozenset({Renewed, LeaseExpired})
 
 
@@ -354,14 +354,12 @@ class Fence:
 
     `lease_seq` and `phase` identify every version of a job's content, but for renewals, which
     only move `lease_expires_at`; changes that depend on it compare it as well (else None).
-    A store that lost what was committed last, in a failover or by a restore, gives numbers anew:
-    of a claimed job the worker is compared as well (None: whoever it is).
     """
 
     lease_seq: int
     phase: Phase
     lease_expires_at: datetime | None = None
-    worker_id: str | None = None
+    worker_id: str | None = None  # who claimed it: a failover that loses commits gives numbers anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +376,5 @@ def change(job: Job, event: JobEvent, *, now: datetime) -> Change:
     Raises:
         IllegalTransition: `event` cannot happen to a job in this state.
     """
-    lease_end = job.lease_expires_at if type(event) in _FENCED_BY_LEASE_END else None
-    fence = Fence(job.lease_seq, job.phase, lease_end, job.worker_id)
-    return Change(fence, settle(job, event, now=now))
+    end = job.lease_expires_at if type(event) in _FENCED_BY_LEASE_END else None
+    return Change(Fence(job.lease_seq, job.phase, end, job.worker_id), settle(job, event, now=now))

@@ -20,6 +20,7 @@ STATEMENTS: Mapping[str, int] = {
     "running_counts": 1,
     "ready_heads": 1,
     "lease_jobs": 1,
+    "oldest_finished": 1,
     "purge_jobs": 1,
     "claim_handoffs": 1,
     "succeed_jobs": 1,

@@ -55,6 +55,7 @@ ROWS_MAX: Mapping[str, int] = {
     "succeed_jobs": LIMIT,
     "get_jobs": LIMIT,
     "purge_jobs": 2 * LIMIT,
+    "oldest_finished": 8,  # one entry of each use case that has finished jobs
     "add_job": 2,  # the admission of its tenant, looked at twice
     "add_jobs": 2 * LIMIT,  # the admissions of their tenants
     "find_twins": 2 * LIMIT,
@@ -248,6 +249,7 @@ EVERY_TICK = {
     "running_counts",
     "ready_heads",
     "lease_jobs",
+    "oldest_finished",
     "purge_jobs",
 }
 
