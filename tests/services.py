@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
@@ -60,9 +60,11 @@ def postgres() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def embedded_postgres(*, durable: bool) -> Iterator[EmbeddedPostgres]:
+def embedded_postgres(
+    *, durable: bool = False, settings: Mapping[str, str] | None = None
+) -> Iterator[EmbeddedPostgres]:
     """Yield a started server of one's own."""
-    server = EmbeddedPostgres(durable=durable)
+    server = EmbeddedPostgres(durable=durable, settings=settings)
     try:
         server.start()
     except EmbeddedPostgresError as error:

@@ -15,7 +15,9 @@ from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.lending import LendingPool
+from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.postgres.pool import create_pool
+from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
@@ -34,6 +36,7 @@ from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.ports.store import HeadsQuery, Success
 from async_jobs.testing.builders import a_job, a_worker, later
 from async_jobs.testing.clocks import NOW
+from tests.services import embedded_postgres
 
 LANE = "notifications"
 ANSWERS: dict[str, type[AsyncJobsError]] = {
@@ -415,3 +418,44 @@ async def test_jobs_are_purged_beside_those_that_others_refer_to(
     await guarded.pool.execute("TRUNCATE orders")
     assert await purge() == 4
     assert len(guarded.told) == len(kept)
+
+
+# --- a full queue of notifications ----------------------------------------------------------------
+
+
+async def test_a_full_queue_of_notifications_leaves_the_work_to_polling() -> None:
+    """A stranger listens and sits in a transaction: nothing that notifies can be committed."""
+    with embedded_postgres(settings={"max_notify_queue_pages": "64"}) as server:
+        await migrate(server.dsn)
+        stranger = await asyncpg.connect(server.dsn)
+        for statement in ("LISTEN a", "BEGIN", "SELECT 1"):
+            await stranger.execute(statement)
+        async with await create_pool(server.dsn) as pool:
+            filling = (
+                "SELECT pg_notify('a', n || repeat('x', 7000)) FROM generate_series(1, 9) AS n"
+            )
+            with suppress(asyncpg.ProgramLimitExceededError):
+                while True:
+                    await pool.execute(filling)
+            store = PostgresJobStore(pool)
+            jobs = [a_job() for _ in range(3)]
+            await store.add(jobs, {})
+
+            def lane() -> PostgresAdjacentQueue:
+                signal = PostgresSignal(pool, clock=SystemClock())
+                clock = PostgresClock(pool, host=SystemClock())
+                return PostgresAdjacentQueue(store, LANE, clock=clock, signal=signal)
+
+            async def leased(onto: PostgresAdjacentQueue) -> frozenset[UUID]:
+                async with store.turn([LANE]) as turn:
+                    grants = [LeaseGrant(job.id, 0, 1, later(60), NOW) for job in jobs]
+                    return await turn.lease(grants, onto=[onto])
+
+            by_turns, by_sends = lane(), lane()
+            with pytest.raises(Unavailable):
+                await leased(by_turns)
+            assert await leased(by_turns) == {job.id for job in jobs}
+            (sent,) = await by_sends.send([HandOff(jobs[0].id, 1, "acme")])
+            assert sent.error is None
+            assert await by_sends.depth() == 4
+        await stranger.close()
