@@ -109,10 +109,13 @@ class Worker:
             self._execute,
             on_free=self._room.changed.set,
             give_back=lambda attempt: self._settler.add(attempt, lifecycle.Released()),
-            is_alone=lambda each: not self._room.reserved and self._renewals.holds_only(each),
+            is_alone=self._is_alone,
         )
         self._room.on_given_back = self._slots.fill
         self._receivers, self._run_times = [self._receiver(each) for each in queues], RunTimes()
+
+    def _is_alone(self, attempt: Attempt) -> bool:
+        return not self._room.reserved and self._renewals.holds_only(attempt)
 
     def _receiver(self, queue: JobQueue) -> Receiver:
         return Receiver(
@@ -215,18 +218,15 @@ class Worker:
         if self._renewal_host is not None:
             self._renewal_host.start()
             return []
-        return [
-            asyncio.create_task(
-                keep_renewing(
-                    self._renewals,
-                    self._store,
-                    self._clock,
-                    every_seconds=self._settings.renewal_seconds,
-                    wanted=self._renewal_wanted,
-                    on_error=self._on_error,
-                )
-            )
-        ]
+        renewing = keep_renewing(
+            self._renewals,
+            self._store,
+            self._clock,
+            every_seconds=self._settings.renewal_seconds,
+            wanted=self._renewal_wanted,
+            on_error=self._on_error,
+        )
+        return [asyncio.create_task(renewing)]
 
     # --- claiming ---
 
