@@ -92,9 +92,9 @@ HOUSEKEEPING = (
         "nobody_reaps",
         "The scheduler leaves it to others to end leases that are over.",
         Edit(
-            Scheduler.tick,
-            "await self._reap() if self._reaping.is_due(at) else (0, False)",
-            "(0, False)",
+            Scheduler._tick,
+            "if self._reaping.is_due(at):",
+            "if self._reaping.is_due(at) and not self:",
         ),
         breaks="L1",
     ),
@@ -162,7 +162,7 @@ SERVICE = (
         "A loop of one's own may end whatever lease the job has by then.",
         Edit(
             JobService._conclude,
-            "if known.lease_seq != job.lease_seq or known.started_at is None:",
+            "if not _still_holds(known, job):",
             "if known.started_at is None:",
         ),
         breaks="S4",
