@@ -41,6 +41,7 @@ class _Watched(JobRegistry):
         super().__init__()
         self._registry = registry
         self.errors: list[Exception] = []
+        self.keeps = False
 
     def get(self, type: str) -> Handler | None:
         """See `JobRegistry`; what was registered meanwhile is there."""
@@ -57,7 +58,8 @@ class _Watched(JobRegistry):
         except HandlerOutcome:
             raise
         except Exception as error:
-            self.errors.append(error)
+            if self.keeps:
+                self.errors.append(error)
             raise
 
     def _called(self, function: Callable[..., Any], context: JobContext, payload: Any) -> Any:
@@ -167,6 +169,7 @@ class MemorySystem:
         """
         ran = 0
         self._handlers.errors.clear()
+        self._handlers.keeps = raise_errors
         for _ in range(ROUNDS_MAX):
             tick = await self.scheduler.tick()
             ran_now = await self.worker.step()

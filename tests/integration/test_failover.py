@@ -196,8 +196,8 @@ async def test_an_address_that_leads_to_a_standby_for_a_while(pair: Pair) -> Non
             address.leads_to = port_of(pair.standby)
             assert await is_in_recovery(dsn_of(pair, address.port))
             # The read-only transaction of a busy one, or the unlogged table of an idle one.
-            await running.have_told("scheduler_degraded", "the database did not answer")
-            await running.have_told("worker_degraded", "recovery")
+            await running.have_told("scheduler_degraded", "the database")
+            await running.have_told("worker_degraded", "the database")
             assert not await running.is_ready()
             assert await running.enqueue() == 503
 

@@ -136,7 +136,7 @@ async def test_a_schema_of_its_own_is_named_by_the_address(empty_database_dsn: s
     """Beside a table `jobs` of the application's."""
     operator = await asyncpg.connect(empty_database_dsn)
     await operator.execute("CREATE TABLE jobs (id integer)")
-    with pytest.raises(ConfigurationError, match=r'"jobs" already exists.*search_path='):
+    with pytest.raises(ConfigurationError, match=r'"jobs" already exists.*ASYNC_JOBS_DB_SCHEMA'):
         await migrate(empty_database_dsn)
     own = f"{empty_database_dsn}?search_path=async_jobs"
     with pytest.raises(ConfigurationError, match="CREATE SCHEMA"):

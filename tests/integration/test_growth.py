@@ -65,7 +65,7 @@ CHANCE_PAGES: Mapping[str, int] = {
     "ready_heads": 300,
     "purge_jobs": 300,
     "promote_due": 300,
-    "claim_handoffs": 40,
+    "claim_handoffs": 60,
 }
 """What a statement may touch besides, because more retries happen to come due in one turn, or the
 rows that it finds by id happen to lie on more pages."""

@@ -46,7 +46,10 @@ def _history() -> dict[str, Job]:
     added = a_job(id=CONTESTED, created_at=later(-600), dedupe_key="daily", max_attempts=3)
     once_leased = advance(added, lifecycle.Leased(later(-580)), now=later(-590))
     once_claimed = advance(
-        once_leased, lifecycle.Claimed("worker-0", OLD_LEASE_END), now=later(-585)
+        # By the worker that has it again: the number alone tells the leases apart.
+        once_leased,
+        lifecycle.Claimed("worker-1", OLD_LEASE_END),
+        now=later(-585),
     )
     due = advance(once_claimed, lifecycle.LeaseExpired(), now=OLD_LEASE_END)
     handed = advance(due, lifecycle.Leased(later(60)), now=later(-10))

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from async_jobs.adapters.system import SystemClock
 from async_jobs.application import failpoints
@@ -31,7 +32,7 @@ class Doom:
         return {FAILPOINT_VARIABLE: self.failpoint, ARRIVAL_VARIABLE: str(self.arrival)}
 
 
-class _Leased(logging.Handler):
+class _Leased:
     """Hears whether anything was leased since it was last asked.
 
     A scheduler passes its failpoint after leasing in every tick, also in those that had nothing
@@ -39,11 +40,15 @@ class _Leased(logging.Handler):
     """
 
     def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
         self._heard = False
+        # Wherever the program's logger is: every record of any logger is made by this.
+        self._make = logging.getLogRecordFactory()
+        logging.setLogRecordFactory(self._made)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self._heard = self._heard or record.getMessage() == "job_leased"
+    def _made(self, *args: Any, **options: Any) -> logging.LogRecord:
+        record = self._make(*args, **options)
+        self._heard = self._heard or record.msg == "job_leased"
+        return record
 
     def heard(self) -> bool:
         heard, self._heard = self._heard, False
@@ -56,13 +61,11 @@ def arm(environ: Mapping[str, str]) -> None:
     if name is None:
         return
     left, clock, deaths = int(environ[ARRIVAL_VARIABLE]), SystemClock(), environ[DEATHS_VARIABLE]
-    leased = _Leased()
-    if name == failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND:
-        logging.getLogger("async_jobs").addHandler(leased)
+    leased = _Leased() if name == failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND else None
 
     async def arrive() -> None:
         nonlocal left
-        if name == failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND and not leased.heard():
+        if leased is not None and not leased.heard():
             return
         left -= 1
         if left <= 0:

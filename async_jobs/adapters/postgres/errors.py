@@ -84,9 +84,9 @@ class translated:  # noqa: N801 - a context manager, named like those of context
             raise Unavailable(f"the database did not answer: {_told(error)}") from error
         if isinstance(error, _NO_SCHEMA):
             raise ConfigurationError(
-                f"the database lacks the async_jobs schema ({_told(error)});"
-                " run: async-jobs migrate; tables in a schema of their own are found by"
-                " ASYNC_JOBS_DB_SCHEMA, or by the connection's search_path"
+                f"the database lacks the async_jobs schema ({_told(error)}), or neither"
+                " ASYNC_JOBS_DB_SCHEMA nor the connection's search_path leads to it;"
+                " run: async-jobs migrate"
             ) from error
         if isinstance(error, _NO_ACCESS):
             raise ConfigurationError(f"the database refused access: {_told(error)}") from error
@@ -130,10 +130,12 @@ async def connecting(dsn: str) -> AsyncIterator[None]:
             if refusal in str(error.__cause__):
                 raise ConfigurationError(f"{error.__cause__}: {cure}") from error.__cause__
         raise Unavailable(f"{error}{_told_where(dsn)}") from error.__cause__
-    except _SETTINGS as error:
+    except StoreRefused as error:
+        if not isinstance(error.__cause__, _SETTINGS):
+            raise
         raise ConfigurationError(
-            f"the database refused a parameter of its address: {error}"
-        ) from error
+            f"the database refused a parameter of its address: {error.__cause__}"
+        ) from error.__cause__
     except (ValueError, OverflowError) as error:
         if isinstance(error, ConfigurationError):
             raise

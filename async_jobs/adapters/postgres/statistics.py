@@ -35,7 +35,7 @@ class PostgresStatistics:
         """See `Statistics`."""
 
         async def once() -> list[asyncpg.Record]:
-            return await self._pool.fetch(sql("use_cases"))
+            return await fetched(self._pool, sql("use_cases"))
 
         async with translated(self._pool):
             rows = await retried(once)
