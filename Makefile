@@ -40,7 +40,7 @@ test-lowest: ## try the lowest versions of all dependencies that pyproject.toml 
 		'.[client,api,sqs,testing]'
 	@$(LOWEST)/async-jobs --version
 	@ASYNC_JOBS_DB_DSN=none $(LOWEST)/async-jobs api --no-auth --log-level INFO 2>&1 | \
-		grep -q "address is malformed"
+		grep -q "address must begin with postgresql"
 	@$(LOWEST)/python -m pytest --quiet -p no:cacheprovider -c /dev/null --rootdir . \
 		-o asyncio_mode=auto -o pythonpath=. --import-mode=importlib \
 		tests/contract/test_memory.py tests/unit/test_memory_system.py tests/unit/test_terminal.py
