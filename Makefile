@@ -30,8 +30,8 @@ demo: .venv/.run ## run the whole system on a realistic workload, with no servic
 test: .venv/.dev ## run all tests on real components; ARGS='-k quota' picks some
 	@$(BIN)/pytest --quiet --numprocesses=2 --dist=worksteal $(ARGS)
 
-# In an environment of its own, which is made anew: the command line with its log, and all contracts
-# in memory. Nothing of the settings in pyproject.toml, which are for a newer pytest.
+# In an environment of its own, which is made anew: the command line with its log, and the whole
+# system in memory. Nothing of the settings in pyproject.toml, which are for a newer pytest.
 LOWEST := .venv-lowest/bin
 test-lowest: ## try the lowest versions of all dependencies that pyproject.toml allows
 	@$(FIND_UV); \
@@ -43,7 +43,7 @@ test-lowest: ## try the lowest versions of all dependencies that pyproject.toml 
 		grep -q "address must begin with postgresql"
 	@$(LOWEST)/python -m pytest --quiet -p no:cacheprovider -c /dev/null --rootdir . \
 		-o asyncio_mode=auto -o pythonpath=. --import-mode=importlib \
-		tests/contract/test_memory.py tests/unit/test_memory_system.py tests/unit/test_terminal.py
+		tests/unit/test_memory_system.py tests/unit/test_terminal.py
 
 simulate: .venv/.dev ## run the system through seeded worlds where everything goes wrong; ARGS='--seeds 5000'
 	@$(BIN)/python -m tests.simulation $(ARGS)
