@@ -44,6 +44,8 @@ CHECKPOINT_SECONDS = 5.0
 # A scheduler that found by itself what it should have been told of does not trust signals so long.
 DEAF_SECONDS = 60.0
 DISPATCHES_REMEMBERED = 8
+# A slot that falls idle waits for the turn under way, for the next one, and for its claim.
+TURNS_OF_A_HAND_OFF = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -352,8 +354,8 @@ class Scheduler:
 
     def _fleet_now(self) -> Fleet:
         """Return the slots as they are to be filled; one is idle for so long until that is seen."""
-        # It waits for the turn under way, for the next one, and for its claim.
-        usual = max(self._settings.hand_off_seconds, 4 * self._dispatch_seconds)
+        under_load = TURNS_OF_A_HAND_OFF * self._dispatch_seconds
+        usual = max(self._settings.hand_off_seconds, under_load)
         is_deaf = self._clock.monotonic() < self._deaf_until
         seconds = max(usual, self._settings.interval_seconds) if is_deaf else usual
         return replace(self._fleet, closed=self._sender.closed(), hand_off_seconds=seconds)
