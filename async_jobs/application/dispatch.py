@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -160,7 +159,7 @@ class Dispatcher:
                 len(grants) >= limit
                 or not sees_all
                 or chosen.more
-                or _leaves_places(view, seen, chosen)
+                or view.hides_work(seen, chosen.chosen)
             )
         seqs = {each.job_id: each.lease_seq for each in grants if each.job_id in leased}
         sent = {lane.name for lane in lanes}
@@ -308,21 +307,6 @@ class _Limited:
                 tenant for tenant, quota in quotas.items() if quota.max_running is not None
             )
         return self._tenants
-
-
-def _leaves_places(view: TurnView, seen: Mapping[str, Seen], chosen: Round) -> bool:
-    """Tell whether jobs that were not shown might have been chosen as well."""
-    of_queues = Counter(candidate.queue for _, candidate in chosen.chosen)
-    of_use_cases = Counter(use_case for use_case, _ in chosen.chosen)
-    return any(
-        not each.whole
-        and of_use_cases[name] < view.free(name)
-        and any(
-            of_queues[queue] < view.window(queue, name)
-            for queue in {candidate.queue for candidate in each.ready}
-        )
-        for name, each in seen.items()
-    )
 
 
 def _level(rooms: Iterable[int], left: int) -> int:

@@ -200,6 +200,20 @@ class TurnView:
             more=self._leaves_places(seen, short, chosen),
         )
 
+    def hides_work(self, seen: Mapping[str, Seen], chosen: Sequence[Chosen]) -> bool:
+        """Tell whether jobs that were not shown might have been chosen as well."""
+        of_queues = Counter([candidate.queue for _, candidate in chosen])
+        of_use_cases = Counter([use_case for use_case, _ in chosen])
+        return any(
+            not each.whole
+            and of_use_cases[name] < self.free(name)
+            and any(
+                of_queues[queue] < self.window(queue, name)
+                for queue in {candidate.queue for candidate in each.ready}
+            )
+            for name, each in seen.items()
+        )
+
     def _late(
         self, seen: Mapping[str, Seen], selections: Mapping[str, Selection]
     ) -> Mapping[UUID, Candidate]:
