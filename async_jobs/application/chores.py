@@ -18,7 +18,7 @@ class Chore:
 
     Attributes:
         name: what it is called where its failures are told.
-        failures: how often it has failed since it succeeded last.
+        failures: how often it has failed since it succeeded last, while other things succeeded.
         told_of: the kind of error that was told of since then.
     """
 
@@ -81,5 +81,7 @@ class Chores:
                 raise error
 
     def forget(self) -> None:
-        """Do not tell of those that failed: nothing else succeeded either."""
+        """Do not tell of those that failed, or count it: nothing else succeeded either."""
+        for chore, _ in self._failures:
+            chore.failures = 0
         self._failures.clear()

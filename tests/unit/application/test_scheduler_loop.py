@@ -246,7 +246,7 @@ async def test_a_chore_that_fails_anew_is_told_of_again() -> None:
 
 
 async def test_nothing_is_said_of_chores_while_nothing_can_be_dispatched() -> None:
-    """One who does not answer at all is told of as that."""
+    """One who does not answer at all is told of as that; the last to meet it is no news either."""
     stage = Stage()
     scheduler = stage.scheduler()
     stage.store.down = True
@@ -254,7 +254,9 @@ async def test_nothing_is_said_of_chores_while_nothing_can_be_dispatched() -> No
     for _ in range(3):
         with pytest.raises(Unavailable):
             await scheduler.tick()
+        stage.clock.advance(1)
     stage.store.down = False
+    stage.store.before("expired", unavailable)
     await scheduler.tick()
 
     assert stage.telemetry.of(ChoreSkipped) == []
