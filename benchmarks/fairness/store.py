@@ -153,11 +153,11 @@ class IndexedJobStore:
     async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
         """See `JobStore`."""
         done = set()
-        for job_id, lease_seq, result, _ in successes:
-            row = self._rows.get(job_id)
-            if row is not None and row.lease_seq == lease_seq:
+        for success in successes:  # what one says differs from commit to commit
+            row = self._rows.get(success.job_id)
+            if row is not None and row.lease_seq == success.lease_seq:
                 with suppress(IllegalTransition):
-                    done.add(self._put(advance(row, Succeeded(result), now=now)).id)
+                    done.add(self._put(advance(row, Succeeded(success.result), now=now)).id)
         return frozenset(done)
 
     # --- what schedulers do ---
