@@ -7,11 +7,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, LiteralString
+from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import asyncpg
+import django
 import psycopg
 import pytest
+from django import db as django_db
+from django.conf import settings
+from django.db.transaction import atomic
 from psycopg import errors
 from psycopg.types.json import Json
 from sqlalchemy import create_engine, text
@@ -168,7 +173,6 @@ async def test_an_asynchronous_psycopg_connection_commits_it_and_wakes_scheduler
 
 
 def test_a_savepoint_takes_it_along(connection: psycopg.Connection[Any]) -> None:
-    """As Django's nested `atomic` makes it."""
     kept, _ = enqueued(connection)
     with suppress(RollBack), connection.transaction():
         enqueued(connection)
@@ -191,6 +195,53 @@ def test_a_synchronous_sqlalchemy_connection_commits_it(database_dsn: str) -> No
         connection.rollback()
         assert connection.execute(text("SELECT payload FROM jobs")).all() == [({"n": 1},)]
     engine.dispose()
+
+
+@pytest.fixture
+def django_connection(database_dsn: str) -> Iterator[Any]:
+    """The default connection of a Django application that has this database."""
+    parts = urlsplit(database_dsn)
+    settings.configure(
+        DATABASES={
+            "default": {
+                "ENGINE": "django.db.backends.postgresql",
+                "NAME": parts.path[1:],
+                "USER": parts.username,
+                "PASSWORD": unquote(parts.password or ""),
+                "HOST": parts.hostname,
+                "PORT": parts.port,
+            }
+        },
+        LOGGING_CONFIG=None,
+    )
+    django.setup()
+    try:
+        yield django_db.connection
+    finally:
+        django_db.connections.close_all()
+
+
+def test_djangos_atomic_commits_it(django_connection: Any) -> None:
+    """With what it was done for; an inner `atomic` that fails takes its own along."""
+
+    begun: Any = atomic  # ships no types
+
+    def enqueue(number: int) -> None:
+        with django_connection.cursor() as cursor:
+            cursor.execute(ENQUEUE + ")", {"tenant_id": "acme", "payload": Json({"n": number})})
+
+    with begun():
+        enqueue(1)
+        with suppress(RollBack), begun():
+            enqueue(2)
+            raise RollBack
+    with suppress(RollBack), begun():
+        enqueue(3)
+        raise RollBack
+
+    with django_connection.cursor() as cursor:
+        cursor.execute("SELECT payload ->> 'n' FROM jobs")
+        assert cursor.fetchall() == [("1",)]
 
 
 async def test_it_finds_its_tables_wherever_the_callers_path_leads(
