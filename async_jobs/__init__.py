@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         QuotaExceededError,
         RemoteHttpError,
         StoreRefused,
+        TenantBusy,
         Unavailable,
     )
     from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobStatus
@@ -67,6 +68,7 @@ _WHERE = {
     "Snooze": "application.outcomes",
     "TenantQuota": "domain.limits",
     "StoreRefused": "domain.errors",
+    "TenantBusy": "domain.errors",
     "Unavailable": "domain.errors",
     "UseCaseConfig": "domain.limits",
     "create_jobs_router": "entrypoints.api.router",
@@ -104,6 +106,7 @@ __all__ = [
     "RetryAfter",
     "Snooze",
     "StoreRefused",
+    "TenantBusy",
     "TenantQuota",
     "Unavailable",
     "UseCaseConfig",

@@ -117,6 +117,7 @@ class JobService:
 
         Raises:
             InvalidJobError: also for a connection without an open transaction.
+            TenantBusy: transactions that enqueued for a tenant with `max_pending_jobs` do not end.
             Exception: what the driver raises when the database gives up the caller's
                 transaction for another one's sake (SQLSTATE 40001, 40P01): repeat all of it.
         """

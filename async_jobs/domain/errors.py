@@ -7,6 +7,7 @@ AsyncJobsError
 ├── IllegalTransition       the job's state forbids what was asked of it
 ├── ConfigurationError      the environment or the wiring is wrong (a ValueError)
 ├── Unavailable             a component did not answer; whether a write happened is unknown
+│   └── TenantBusy          another open transaction admits the tenant's jobs; nothing was written
 ├── StoreRefused            the store said no, by a rule of its own; repeating does not help
 ├── AuthTokenError          the remote side refused the token
 └── RemoteHttpError         the remote side answered with something unexpected
@@ -14,6 +15,7 @@ AsyncJobsError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 
@@ -84,6 +86,28 @@ class Unavailable(AsyncJobsError):
 
     Repeating an enqueue is harmless when the request carries an id or a dedupe key.
     """
+
+
+class TenantBusy(Unavailable):
+    """Other transactions that enqueue for a tenant with `max_pending_jobs` did not end in time.
+
+    Nothing was written. A transaction of the caller's in which it is raised has to be rolled back,
+    and may be repeated.
+
+    Attributes:
+        tenant_ids: whose jobs were to be admitted; one of them, at least, is busy.
+        waited_seconds: for how long at most; a shorter `lock_timeout` of the session's holds.
+    """
+
+    def __init__(self, tenant_ids: Sequence[str], waited_seconds: float) -> None:
+        super().__init__(
+            f"another transaction that enqueued for {', '.join(map(repr, tenant_ids))} did not end"
+            f" within {waited_seconds:g} s or the session's lock_timeout, and until it does nobody"
+            " else can: the jobs of a tenant with max_pending_jobs are counted. Enqueue last in a"
+            " transaction, and commit at once"
+        )
+        self.tenant_ids = tuple(tenant_ids)
+        self.waited_seconds = waited_seconds
 
 
 class StoreRefused(AsyncJobsError):

@@ -19,10 +19,12 @@ from async_jobs import (
     InvalidJobError,
     JobService,
     PostgresJobStore,
+    TenantBusy,
     TenantQuota,
     Unavailable,
     UseCaseConfig,
 )
+from async_jobs.adapters.postgres import adding
 from async_jobs.adapters.postgres import pool as pools
 from async_jobs.adapters.postgres.pool import AnyConnection, create_pool
 from async_jobs.adapters.postgres.signal import _channel
@@ -243,6 +245,89 @@ async def test_a_deadlock_of_two_callers_is_told_as_one(database_dsn: str) -> No
         told = await race(caller("a", "b"), caller("b", "a"))
 
     assert {*told} == {None, "40P01"}
+
+
+# --- tenants with a quota -----------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def busy(pool: asyncpg.Pool) -> AsyncIterator[JobService]:
+    """A transaction that has enqueued for the limited tenant is open throughout a block."""
+    service = service_on(pool)
+    async with pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await service.enqueue(a_request("limited"), connection=connection)
+        yield service
+        await transaction.rollback()
+
+
+async def lock_timeout(connection: AnyConnection) -> str:
+    return str(await connection.fetchval("SHOW lock_timeout"))
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+async def test_a_busy_tenant_is_waited_for_so_long_and_told(
+    database_dsn: str, operator: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch, many: bool
+) -> None:
+    """Whoever waits in a transaction learns for whom; other tenants' transactions do not wait."""
+    monkeypatch.setattr(adding, "LOCK_TIMEOUT_SECONDS", 0.05)
+    async with pool_of(database_dsn, 2) as pool, busy(pool) as service, pool.acquire() as own:
+        requests = [a_request("limited"), a_request()]
+
+        async def enqueue() -> None:
+            async with own.transaction():
+                if many:
+                    await service.enqueue_many(requests, connection=own)
+                else:
+                    await service.enqueue(requests[0], connection=own)
+
+        with pytest.raises(TenantBusy, match=r"for 'limited' did not end within 0\.05 s") as told:
+            await enqueue()
+        async with own.transaction():
+            await service.enqueue_many([a_request(), a_request("other")], connection=own)
+
+    assert told.value.tenant_ids == ("limited",)
+    assert await count(operator) == 2
+
+
+async def test_a_shorter_lock_timeout_of_the_callers_holds(database_dsn: str) -> None:
+    """Also where it was set for this transaction only."""
+    async with pool_of(database_dsn, 2) as pool, busy(pool) as service, pool.acquire() as own:
+
+        async def enqueue() -> None:
+            async with own.transaction():
+                await own.execute("SET LOCAL lock_timeout = '20ms'")
+                await service.enqueue(a_request("limited"), connection=own)
+
+        with pytest.raises(TenantBusy):
+            await enqueue()
+        assert await lock_timeout(own) == "0"
+
+
+@pytest.mark.parametrize("theirs", ["0", "20ms", "2h"])
+async def test_the_callers_lock_timeout_is_left_as_it_was(database_dsn: str, theirs: str) -> None:
+    """For all that follows in its transaction, and after it."""
+    async with pool_of(database_dsn, 1) as pool, pool.acquire() as own:
+        service = service_on(pool)
+        for _ in range(2):  # the first one makes the tenant's row
+            async with own.transaction():
+                await own.execute(f"SET LOCAL lock_timeout = '{theirs}'")
+                await service.enqueue(a_request("limited"), connection=own)
+                assert await lock_timeout(own) == theirs
+
+        assert await lock_timeout(own) == "0"
+
+
+async def test_an_enqueue_on_its_own_waits_no_longer(
+    database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a setting of its session, which costs no trip."""
+    monkeypatch.setattr(pools, "LOCK_TIMEOUT_SECONDS", 0.05)
+    async with await create_pool(database_dsn) as pool, busy(pool) as service:
+        with pytest.raises(TenantBusy, match="for 'limited' did not end within"):
+            await service.enqueue(a_request("limited"))
+        await service.enqueue(a_request())
 
 
 # --- codecs -------------------------------------------------------------------------------------

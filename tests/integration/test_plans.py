@@ -60,6 +60,7 @@ ROWS_MAX: Mapping[str, int] = {
     "add_jobs": 2 * LIMIT,  # the admissions of their tenants
     "find_twins": 2 * LIMIT,
     "lock_admissions": 0,
+    "wait_for_admissions": 0,
     "count_admissions": PENDING_MAX + LIMIT,
     "find_jobs": LIMIT + 1,
     "find_tenant_jobs": len(JobStatus) * (LIMIT + 1),
@@ -466,6 +467,7 @@ Call: TypeAlias = Callable[[Scene], Awaitable[None]]
             in_batches,
             {
                 "lock_admissions",
+                "wait_for_admissions",
                 "add_jobs",
                 "find_twins",
                 "count_admissions",
@@ -473,7 +475,16 @@ Call: TypeAlias = Callable[[Scene], Awaitable[None]]
                 "save_jobs",
             },
         ),
-        (one_at_a_time, {"add_job", "add_jobs", "lock_admissions", "count_admissions"}),
+        (
+            one_at_a_time,
+            {
+                "add_job",
+                "add_jobs",
+                "lock_admissions",
+                "wait_for_admissions",
+                "count_admissions",
+            },
+        ),
         (leases, {"claim_jobs", "succeed_jobs"}),
         (unreadable_rows, {"expired_leases", "set_aside"}),
         (a_lane, {"send_handoffs", "receive_handoffs", "release_handoffs", "ack_handoffs"}),

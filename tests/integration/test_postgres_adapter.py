@@ -98,9 +98,9 @@ async def terminate(connection: asyncpg.Connection, pids: list[int]) -> None:
 @pytest.mark.parametrize(
     ("statement_cache_size", "expected"),
     [
-        (None, {"idle_in_transaction_session_timeout": "1min", "jit": "off"}),
+        (None, {"idle_in_transaction_session_timeout": "1min", "lock_timeout": "10s"}),
         # PgBouncer refuses what it does not know.
-        (0, {"idle_in_transaction_session_timeout": "0", "jit": "on"}),
+        (0, {"idle_in_transaction_session_timeout": "0", "lock_timeout": "0"}),
     ],
 )
 async def test_a_session_is_set_up_as_its_server_bears_it(

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from async_jobs.adapters.postgres.pool import AnyConnection
+import asyncpg
+
+from async_jobs.adapters.postgres.pool import LOCK_TIMEOUT_SECONDS, AnyConnection
 from async_jobs.adapters.postgres.rows import new_columns, new_values
 from async_jobs.adapters.postgres.statements import sql
-from async_jobs.domain.errors import Unavailable
+from async_jobs.domain.errors import TenantBusy, Unavailable
 from async_jobs.domain.job import LIVE, TERMINAL, Job, Phase
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.quota import Refused, admit
@@ -50,7 +53,27 @@ class _TurnedAwayError(Exception):
 async def add(
     connection: AnyConnection, jobs: Sequence[Job], limits: Mapping[str, int], *, apart: bool
 ) -> list[AddResult]:
-    """Add all jobs or none, or each for itself; see `JobStore.add`."""
+    """Add all jobs or none, or each for itself; see `JobStore.add`.
+
+    Raises:
+        TenantBusy: the jobs of a tenant with a limit are being admitted by a transaction that
+            does not end in time.
+    """
+    try:
+        if limits and connection.is_in_transaction():
+            # It is the caller's. A session of our own bounds its waits without a trip.
+            wait = timedelta(seconds=LOCK_TIMEOUT_SECONDS)
+            await connection.execute(sql("wait_for_admissions"), sorted(limits), wait)
+        return await _add(connection, jobs, limits, apart=apart)
+    except asyncpg.LockNotAvailableError as error:
+        if not limits:
+            raise
+        raise TenantBusy(sorted(limits), LOCK_TIMEOUT_SECONDS) from error
+
+
+async def _add(
+    connection: AnyConnection, jobs: Sequence[Job], limits: Mapping[str, int], *, apart: bool
+) -> list[AddResult]:
     limit = _the_limit(jobs, limits)
     may_fit = limit is not None or not limits
     if may_fit and (apart or len(jobs) == 1):

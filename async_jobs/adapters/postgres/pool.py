@@ -26,6 +26,8 @@ Password: TypeAlias = Callable[[], str] | Callable[[], Awaitable[str]]
 """Gives the password that counts now."""
 
 COMMAND_TIMEOUT_SECONDS = 30.0
+LOCK_TIMEOUT_SECONDS = 10.0
+"""Nobody waits for longer until somebody else's transaction ends."""
 CONNECT_TIMEOUT_SECONDS = 10.0
 IDLE_LIFETIME_SECONDS = 300.0
 
@@ -84,6 +86,8 @@ def _session_settings(schema: str | None) -> dict[str, str]:
     """Return what our own sessions have, whatever the role's or the database's defaults."""
     settings = {
         "idle_in_transaction_session_timeout": "60s",
+        # So that who waits is told why, and that nothing was written, before its command times out.
+        "lock_timeout": f"{LOCK_TIMEOUT_SECONDS:g}s",
         "tcp_keepalives_idle": str(KeepAlive().idle_seconds),
         # A stricter one, which a role or a database may have for the application's sake, would
         # roll back writes that merely waited for each other.

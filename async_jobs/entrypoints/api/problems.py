@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem, problem_of
-from async_jobs.domain.errors import AsyncJobsError
+from async_jobs.domain.errors import AsyncJobsError, TenantBusy
 from async_jobs.entrypoints.api.access import Forbidden, Unauthenticated
 from async_jobs.entrypoints.api.bodies import InvalidFields
 from async_jobs.entrypoints.api.reading import BODY, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
@@ -94,7 +94,8 @@ def _of_jobs(
     detail = str(error)
     headers = {}
     if type is Problem.UNAVAILABLE:
-        detail = UNAVAILABLE
+        # What a busy tenant is told names its own tenants, and says that nothing was written.
+        detail = str(error) if isinstance(error, TenantBusy) else UNAVAILABLE
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
     if isinstance(error, InvalidFields):
         members |= {"errors": [_told(each.field, each.problem) for each in error.errors]}

@@ -18,6 +18,7 @@ from async_jobs.domain.errors import (
     ConfigurationError,
     InvalidJobError,
     RemoteHttpError,
+    TenantBusy,
     Unavailable,
 )
 from async_jobs.entrypoints.api.app import create_app
@@ -115,6 +116,17 @@ async def test_a_component_that_does_not_answer_is_a_503(
     assert isinstance(error_of(document), Unavailable)
     assert "db.internal" not in response.text
     assert logged.records == []
+
+
+async def test_a_busy_tenant_is_a_503_that_says_so() -> None:
+    """It names nothing but what the caller named, and that nothing was written is known."""
+    error = TenantBusy(["acme"], 10.0)
+    async with failing(error) as client:
+        response = await client.post("/jobs/enqueue", json=a_body())
+
+    document = problem_in(response, 503, Problem.UNAVAILABLE)
+    assert document["detail"] == str(error)
+    assert int(response.headers["retry-after"]) >= 1
 
 
 @pytest.mark.parametrize("error", [RuntimeError(SECRET), Unavailable(SECRET)])
