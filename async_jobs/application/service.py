@@ -27,6 +27,7 @@ from async_jobs.domain.errors import (
     InvalidJobError,
     JobNotFoundError,
     QuotaExceededError,
+    StoreRefused,
     Unavailable,
 )
 from async_jobs.domain.facts import Fact, JobEnqueued, job_ids, tell
@@ -357,6 +358,8 @@ class JobService:
                 event=type(event).__name__,
                 why="another live job has its dedupe key",
             )
+        if (refusal := applied.refused.get(job.id)) is not None:
+            raise StoreRefused(f"the store refused to change job {job.id}: {refusal}", refusal)
         if job.id not in applied.ids:
             return None
         self._record(tell(job, event, change.job, at=now))

@@ -109,8 +109,8 @@ class Settler:
 
     async def _settle(self, group: _Outcomes) -> None:
         left = group
-        for _ in range(ROUNDS_MAX):
-            left = await self._save(left)
+        for tried in range(ROUNDS_MAX):
+            left = await self._save(left, anew=tried > 0)
             if left:
                 left = await self._still_ours(left)
             if not left:
@@ -118,14 +118,17 @@ class Settler:
         for attempt, event in left.values():
             self._drop(attempt.job, event)
 
-    async def _save(self, outcomes: _Outcomes) -> _Outcomes:
-        """Save what can be saved; returns what lost its comparison."""
+    async def _save(self, outcomes: _Outcomes, *, anew: bool) -> _Outcomes:
+        """Save what can be saved; returns what lost its comparison.
+
+        What is saved anew is changed like any other job: only that tells what was refused.
+        """
         await self._clock.sync()
         now = self._clock.now()
         successes: list[Success] = []
         others: dict[UUID, tuple[Attempt, lifecycle.JobEvent]] = {}
         for job_id, (attempt, event) in outcomes.items():
-            if isinstance(event, lifecycle.Succeeded):
+            if isinstance(event, lifecycle.Succeeded) and not anew:
                 job = attempt.job
                 successes.append(Success(job_id, job.lease_seq, event.result, job.worker_id))
             else:
@@ -159,11 +162,14 @@ class Settler:
             except IllegalTransition:
                 self._drop(known[job_id], event)
         applied = await self._patiently(lambda: self._store.save(list(changes.values())), outcomes)
-        saved = frozenset[UUID]() if applied is None else applied.ids
-        for job_id in saved:
+        if applied is None:
+            return {job_id: outcomes[job_id] for job_id in changes}
+        for job_id in applied.ids:
             _, event = outcomes[job_id]
             self._tell(known[job_id], event, changes[job_id].job, now)
-        return {job_id: outcomes[job_id] for job_id in changes.keys() - saved}
+        # What the store refuses it has told of: those jobs are left to the end of their leases.
+        lost = changes.keys() - applied.ids - applied.refused.keys()
+        return {job_id: outcomes[job_id] for job_id in lost}
 
     def _tell(self, before: Job, event: lifecycle.JobEvent, after: Job, at: datetime) -> None:
         for fact in tell(before, event, after, at=at, wanted=self._telemetry.wants):

@@ -114,7 +114,15 @@ class StoreRefused(AsyncJobsError):
     """The store said no: a constraint or trigger of the application, a value it cannot hold.
 
     Nothing was written, and the same call would be refused again.
+
+    Attributes:
+        refusal: the kind of refusal, and what raised it if that has a name: `CheckViolationError by
+            jobs_one_region`. Never a value, as the error's own text may hold.
     """
+
+    def __init__(self, message: str, refusal: str = "") -> None:
+        super().__init__(message)
+        self.refusal = refusal
 
 
 class AuthTokenError(AsyncJobsError):

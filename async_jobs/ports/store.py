@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
@@ -50,10 +51,14 @@ class Applied(NamedTuple):
     Attributes:
         ids: the jobs whose change stands; all others lost the comparison and are unchanged.
         conflicting: among the losers, those that another live job's dedupe key kept out.
+        refused: among the losers, those that the store will not write by a rule of its own, as a
+            constraint or a trigger, each with the kind of refusal (`StoreRefused.refusal`). The
+            adapter has told of them.
     """
 
     ids: frozenset[UUID]
     conflicting: frozenset[UUID] = frozenset()
+    refused: Mapping[UUID, str] = MappingProxyType({})
 
 
 class Success(NamedTuple):

@@ -216,6 +216,22 @@ async def test_a_full_tenant_is_told_its_quota(on_database: Programs, where: Whe
     assert "tenant 'limited' may have 1 pending jobs; it has 1 and asked for 1 more" in told
 
 
+async def test_a_rule_of_the_database_is_told(
+    on_database: Programs, where: Where, database_dsn: str
+) -> None:
+    """By its name, with the exit code of what failed."""
+    connection = await asyncpg.connect(database_dsn)
+    await connection.execute(
+        "ALTER TABLE jobs ADD CONSTRAINT jobs_one_region CHECK (payload::text NOT LIKE '%mars%')"
+    )
+    await connection.close()
+
+    told = refusal(await on_database.run(*ENQUEUE, *where, "--payload", '{"to": "mars"}'), 1)
+
+    assert "jobs_one_region" in told
+    assert "mars" not in told
+
+
 # --- a remote API -------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from async_jobs.domain.errors import (
     InvalidJobError,
     JobNotFoundError,
     QuotaExceededError,
+    StoreRefused,
     Unavailable,
 )
 from async_jobs.domain.job import (
@@ -43,6 +44,7 @@ class Problem(StrEnum):
     QUOTA_EXCEEDED = "urn:async-jobs:problem:quota-exceeded"
     JOB_NOT_FOUND = "urn:async-jobs:problem:job-not-found"
     ILLEGAL_TRANSITION = "urn:async-jobs:problem:illegal-transition"
+    STORE_REFUSED = "urn:async-jobs:problem:store-refused"
     UNAUTHENTICATED = "urn:async-jobs:problem:unauthenticated"
     FORBIDDEN = "urn:async-jobs:problem:forbidden"
     BODY_TOO_SLOW = "urn:async-jobs:problem:body-too-slow"
@@ -234,6 +236,8 @@ def problem_of(error: AsyncJobsError) -> tuple[int, Problem, dict[str, Any]] | N
         case IllegalTransition():
             told = {name: getattr(error, name) for name in ("state", "event", "why")}
             return 409, Problem.ILLEGAL_TRANSITION, told
+        case StoreRefused():
+            return 409, Problem.STORE_REFUSED, {"refusal": error.refusal}
         case Unavailable():
             return 503, Problem.UNAVAILABLE, {}
     return None
@@ -263,6 +267,8 @@ def error_of(document: Mapping[str, Any]) -> AsyncJobsError | None:
             return IllegalTransition(
                 state=document["state"], event=document["event"], why=document["why"]
             )
+        case Problem.STORE_REFUSED:
+            return StoreRefused(document["detail"], document["refusal"])
         case Problem.UNAUTHENTICATED | Problem.FORBIDDEN:
             return AuthTokenError(document["detail"])
         case Problem.UNAVAILABLE:

@@ -56,7 +56,7 @@ class Apart:
 
     def tell(self, job_id: UUID, error: StoreRefused) -> None:
         """Tell of a job whose row could not be written."""
-        problem = _problem(error)
+        problem = error.refusal
         if self._told.get(job_id) != problem:
             self._unwritable(job_id, problem)
         self._told[job_id] = problem
@@ -77,10 +77,3 @@ def takes_a_key(error: StoreRefused) -> bool:
         isinstance(cause, asyncpg.UniqueViolationError)
         and getattr(cause, "constraint_name", None) == "idx_jobs_dedupe_key"
     )
-
-
-def _problem(error: StoreRefused) -> str:
-    """Return the kind of error, and what of the database's own raised it; never a value."""
-    cause = error.__cause__
-    by = getattr(cause, "constraint_name", None)
-    return f"{type(cause).__name__}{f' by {by}' if by else ''}"

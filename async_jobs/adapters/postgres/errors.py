@@ -93,7 +93,15 @@ class translated:  # noqa: N801 - a context manager, named like those of context
         if isinstance(error, asyncpg.PostgresError) or _is_a_value(error):
             # Its details may quote a row, and with it a payload.
             told = f"{type(error).__name__}: {error.args[0] if error.args else ''}"
-            raise StoreRefused(f"the database refused a statement: {told}") from error
+            raise StoreRefused(
+                f"the database refused a statement: {told}", _refusal(error)
+            ) from error
+
+
+def _refusal(error: BaseException) -> str:
+    """Return the kind of error, and what of the database's own raised it; never a value."""
+    by = getattr(error, "constraint_name", None)
+    return f"{type(error).__name__}{f' by {by}' if by else ''}"
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -211,19 +211,21 @@ class PostgresJobStore:
             return Applied(frozenset())
         ordered = sorted(changes, key=lambda change: change.job.id)
         conflicting: set[UUID] = set()
+        refusals: dict[UUID, str] = {}
 
         def refused(change: Change, error: StoreRefused) -> None:
             if takes_a_key(error):  # only an operator's retry can meet that
                 conflicting.add(change.job.id)
             else:
+                refusals[change.job.id] = error.refusal
                 self.tell_unwritable(change.job.id, error)
 
         applied = set(await self._apart.write(ordered, self._save, refused=refused))
-        known = applied | conflicting
+        known = applied | conflicting | refusals.keys()
         lost = [change for change in ordered if change.job.id not in known]
         if lost:
             applied |= await self._already_applied(lost)
-        return Applied(frozenset(applied), frozenset(conflicting))
+        return Applied(frozenset(applied), frozenset(conflicting), refusals)
 
     async def claim(
         self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime

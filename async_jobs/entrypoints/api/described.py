@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem
@@ -10,6 +11,7 @@ from async_jobs.entrypoints.api import schemas
 from async_jobs.entrypoints.api.bodies import PAGE_DEFAULT
 from async_jobs.entrypoints.api.problems import (
     INTERNAL,
+    REFUSED,
     RETRY_AFTER_SECONDS,
     TITLES,
     UNAVAILABLE,
@@ -109,6 +111,11 @@ _EXAMPLES: Final[dict[Problem, tuple[int, str, dict[str, Any]]]] = {
         "Retried cannot happen to a job that is succeeded",
         {"state": "succeeded", "event": "Retried", "why": ""},
     ),
+    Problem.STORE_REFUSED: (
+        409,
+        f"CheckViolationError by jobs_one_region: {REFUSED}",
+        {"refusal": "CheckViolationError by jobs_one_region"},
+    ),
     Problem.BODY_TOO_SLOW: (408, "the body has to arrive within 30 seconds", {}),
     Problem.BODY_TOO_LARGE: (413, "the body may have at most 2097152 bytes", {}),
     Problem.UNSUPPORTED_MEDIA_TYPE: (415, "the content type must be application/json", {}),
@@ -136,20 +143,27 @@ def _problems(*types: Problem) -> Responses:
         Problem.UNAVAILABLE,
         Problem.INTERNAL_ERROR,
     )
-    found = {_EXAMPLES[type][0]: _problem(type) for type in (*everywhere, *types)}
-    return dict(sorted(found.items()))
+    by_status: dict[int | str, list[Problem]] = {}
+    for type in (*everywhere, *types):
+        by_status.setdefault(_EXAMPLES[type][0], []).append(type)
+    return {status: _problem(by_status[status]) for status in sorted(by_status, key=int)}
 
 
-def _problem(type: Problem) -> dict[str, Any]:
-    status, detail, members = _EXAMPLES[type]
-    title = TITLES[type]
-    example = {"type": type.value, "title": title, "status": status, "detail": detail} | members
-    schema = schemas.problem_schema(type, status, title)
+def _problem(types: Sequence[Problem]) -> dict[str, Any]:
+    """Return the response of a status, which may stand for several problems."""
+    titles = [TITLES[type] for type in types]
+    schemata = [schemas.problem_schema(type, _EXAMPLES[type][0], TITLES[type]) for type in types]
+    content: dict[str, Any]
+    if len(types) == 1:
+        content = {"schema": schemata[0], "example": _example(types[0])}
+    else:
+        examples = {type.name.lower(): {"value": _example(type)} for type in types}
+        content = {"schema": {"oneOf": schemata}, "examples": examples}
     response: dict[str, Any] = {
-        "description": f"{title}.",
-        "content": {PROBLEM_MEDIA_TYPE: {"schema": schema, "example": example}},
+        "description": f"{', or: '.join(titles)}.",
+        "content": {PROBLEM_MEDIA_TYPE: content},
     }
-    if type is Problem.UNAVAILABLE:
+    if Problem.UNAVAILABLE in types:
         response["headers"] = {
             "Retry-After": {
                 "description": "Seconds to wait before the call is repeated.",
@@ -157,6 +171,12 @@ def _problem(type: Problem) -> dict[str, Any]:
             }
         }
     return response
+
+
+def _example(type: Problem) -> dict[str, Any]:
+    status, detail, members = _EXAMPLES[type]
+    told = {"type": type.value, "title": TITLES[type], "status": status, "detail": detail}
+    return told | members
 
 
 # --- parts of a route ---------------------------------------------------------------------------
@@ -223,7 +243,8 @@ _READ: Final = (
     Problem.BODY_TOO_LARGE,
     Problem.UNSUPPORTED_MEDIA_TYPE,
 )
-_TAKEN: Final = (*_READ, Problem.QUOTA_EXCEEDED)
+_TAKEN: Final = (*_READ, Problem.QUOTA_EXCEEDED, Problem.STORE_REFUSED)
+_CHANGED: Final = (Problem.JOB_NOT_FOUND, Problem.ILLEGAL_TRANSITION, Problem.STORE_REFUSED)
 
 ENQUEUE_JOB: Final = _route(
     "enqueue_job",
@@ -305,7 +326,7 @@ CANCEL_JOB: Final = _route(
     "Ends a job that nobody executes at once, and asks the worker of one that is being executed"
     " to stop; repeating it says so again. A job that ended otherwise is a 409.",
     {200: _answer("The job as it then stands.", schemas.JOB, _CANCELLED)},
-    _problems(Problem.JOB_NOT_FOUND, Problem.ILLEGAL_TRANSITION),
+    _problems(*_CHANGED),
     parameters=[_PATH, _TENANT],
 )
 RETRY_JOB: Final = _route(
@@ -314,7 +335,7 @@ RETRY_JOB: Final = _route(
     "Makes a dead or cancelled job pending and due, its attempts counted anew and its history"
     " kept. Any other job is a 409.",
     {200: _answer("The job as it then stands.", schemas.JOB, _JOB)},
-    _problems(Problem.JOB_NOT_FOUND, Problem.ILLEGAL_TRANSITION),
+    _problems(*_CHANGED),
     parameters=[_PATH, _TENANT],
 )
 HEALTH_LIVE: Final = _route(

@@ -29,6 +29,7 @@ TITLES: Final[Mapping[Problem, str]] = {
     Problem.QUOTA_EXCEEDED: "The tenant has no room for what was asked",
     Problem.JOB_NOT_FOUND: "There is no such job",
     Problem.ILLEGAL_TRANSITION: "The job's state forbids it",
+    Problem.STORE_REFUSED: "A rule of the database forbids it",
     Problem.UNAUTHENTICATED: "A valid token is required",
     Problem.FORBIDDEN: "The token may not be used for this",
     Problem.BODY_TOO_SLOW: "The body took too long to arrive",
@@ -43,6 +44,10 @@ TITLES: Final[Mapping[Problem, str]] = {
 UNAVAILABLE: Final = (
     "a component did not answer; whether a write took effect is unknown, and repeating a call"
     " that carries an id is harmless"
+)
+REFUSED: Final = (
+    "a constraint or a trigger on the jobs, or a value that the database cannot hold: nothing was"
+    " written, and repeating the call does not help"
 )
 INTERNAL: Final = "the error was logged"
 _ABOUT_BLANK: Final = "about:blank"
@@ -97,6 +102,8 @@ def _of_jobs(
         # What a busy tenant is told names its own tenants, and says that nothing was written.
         detail = str(error) if isinstance(error, TenantBusy) else UNAVAILABLE
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    if type is Problem.STORE_REFUSED:
+        detail = f"{members['refusal']}: {REFUSED}"
     if isinstance(error, InvalidFields):
         members |= {"errors": [_told(each.field, each.problem) for each in error.errors]}
     return problem(status, type, detail, members, headers)

@@ -277,6 +277,12 @@ _MEMBERS: Final[dict[Problem, dict[str, Schema]]] = {
         "event": {"type": "string"},
         "why": {"type": "string"},
     },
+    Problem.STORE_REFUSED: {
+        "refusal": {
+            "type": "string",
+            "description": "Its kind, and the constraint by name, if it is one.",
+        }
+    },
 }
 _FURTHER: Final[dict[Problem, dict[str, Schema]]] = {
     Problem.INVALID_JOB: {

@@ -23,7 +23,7 @@ from async_jobs.domain.lifecycle import (
     Succeeded,
     change,
 )
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Applied, JobStore
 from async_jobs.testing.builders import a_job, later
 from async_jobs.testing.contracts.events import EVENTS, every_event, instant_of
 from async_jobs.testing.contracts.scenes import (
@@ -57,7 +57,7 @@ class SavingContract(StoreFixtures):
         """Every event the lifecycle knows can be stored, all fields of it."""
         step = await about_to(store, phase, event)
 
-        assert await store.save([step]) == (frozenset({step.job.id}), frozenset())
+        assert await store.save([step]) == Applied(frozenset({step.job.id}))
         assert await the_job(store, step.job.id) == step.job
 
     async def test_js_2_crashes_are_counted_until_a_retry(self, store: JobStore) -> None:
@@ -127,7 +127,7 @@ class SavingContract(StoreFixtures):
 
         for seq in (step.fence.lease_seq - 1, step.fence.lease_seq + 1):
             stale = replace(step, fence=replace(step.fence, lease_seq=seq))
-            assert await store.save([stale]) == (frozenset(), frozenset())
+            assert await store.save([stale]) == Applied(frozenset())
         assert await the_job(store, step.job.id) == before
 
     @every_event
@@ -139,7 +139,7 @@ class SavingContract(StoreFixtures):
         before = await the_job(store, step.job.id)
 
         stale = replace(step, fence=replace(step.fence, worker_id="the worker before"))
-        assert await store.save([stale]) == (frozenset(), frozenset())
+        assert await store.save([stale]) == Applied(frozenset())
         assert await the_job(store, step.job.id) == before
         whoever = replace(step, fence=replace(step.fence, worker_id=None))
         assert (await store.save([whoever])).ids == {step.job.id}
@@ -194,10 +194,7 @@ class SavingContract(StoreFixtures):
         """A save never brings a job into being."""
         ghost = a_job()
 
-        assert await store.save([change(ghost, Cancelled(), now=later(1))]) == (
-            frozenset(),
-            frozenset(),
-        )
+        assert await store.save([change(ghost, Cancelled(), now=later(1))]) == Applied(frozenset())
         assert await store.get([ghost.id]) == []
 
     async def test_js_2_losers_in_a_batch_do_not_hold_up_the_others(self, store: JobStore) -> None:
@@ -245,7 +242,7 @@ class SavingContract(StoreFixtures):
 
         assert applied.ids == {job.id for job in jobs}
         assert await all_jobs(store, JobFilter(status=JobStatus.PENDING)) == []
-        assert await store.save([]) == (frozenset(), frozenset())
+        assert await store.save([]) == Applied(frozenset())
 
     @every_event
     async def test_js_12_a_repeated_save_says_applied_again(
@@ -255,7 +252,7 @@ class SavingContract(StoreFixtures):
         step = await about_to(store, phase, event)
         await store.save([step])
 
-        assert await store.save([step]) == (frozenset({step.job.id}), frozenset())
+        assert await store.save([step]) == Applied(frozenset({step.job.id}))
         assert await the_job(store, step.job.id) == step.job
 
     async def test_js_12_a_repeated_batch_says_applied_again(self, store: JobStore) -> None:
@@ -290,4 +287,4 @@ class SavingContract(StoreFixtures):
         retry = change(job, Retried(), now=later(1))
         await store.save([retry])
 
-        assert await store.save([retry]) == (frozenset({job.id}), frozenset())
+        assert await store.save([retry]) == Applied(frozenset({job.id}))

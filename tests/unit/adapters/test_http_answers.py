@@ -22,6 +22,7 @@ from async_jobs.domain.errors import (
     JobNotFoundError,
     QuotaExceededError,
     RemoteHttpError,
+    StoreRefused,
     Unavailable,
 )
 from async_jobs.domain.job import JobPage
@@ -81,6 +82,7 @@ ERRORS: list[AsyncJobsError] = [
     QuotaExceededError(tenant_id="acme", limit=5, used=4, asked=2),
     JobNotFoundError(an_id()),
     IllegalTransition(state="dead", event="Cancelled", why="it is over"),
+    StoreRefused("d", "RaiseError"),
 ]
 
 
@@ -282,6 +284,7 @@ class Plain(httpx.ByteStream):
         (404, {"type": Problem.JOB_NOT_FOUND, "job_id": 7}),
         (404, {"type": Problem.JOB_NOT_FOUND, "job_id": "7"}),
         (409, {"type": Problem.ILLEGAL_TRANSITION}),
+        (409, {"type": Problem.STORE_REFUSED, "detail": "no refusal"}),
         (409, {"type": ["a", "list"]}),
         (409, []),
         (500, {"type": Problem.INTERNAL_ERROR, "detail": "logged"}),

@@ -30,6 +30,7 @@ from async_jobs.domain.errors import (
     InvalidJobError,
     JobNotFoundError,
     QuotaExceededError,
+    StoreRefused,
     Unavailable,
 )
 from async_jobs.domain.job import AttemptError, Enqueued, JobPage, JobStatus
@@ -142,6 +143,7 @@ def test_a_page_arrives_as_it_was(cursor: UUID | None) -> None:
         QuotaExceededError(tenant_id="acme", limit=5, used=4, asked=2),
         JobNotFoundError(UUID(int=7)),
         IllegalTransition(state="dead", event="Cancelled", why="it is over"),
+        StoreRefused("the database forbids it", "CheckViolationError by jobs_one_region"),
         Unavailable("the database did not answer"),
     ],
     ids=lambda error: type(error).__name__,

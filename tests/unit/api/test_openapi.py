@@ -86,8 +86,8 @@ def test_every_operation_is_described(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "statuses"),
     [
-        ("enqueue_job", {"200", "201", "408", "413", "415", "429"}),
-        ("enqueue_jobs", {"200", "201", "408", "413", "415", "429"}),
+        ("enqueue_job", {"200", "201", "408", "409", "413", "415", "429"}),
+        ("enqueue_jobs", {"200", "201", "408", "409", "413", "415", "429"}),
         ("foresee_job", {"200", "408", "413", "415"}),
         ("get_job", {"200", "404"}),
         ("list_jobs", {"200"}),
