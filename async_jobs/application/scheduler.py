@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -44,6 +45,8 @@ CHECKPOINT_SECONDS = 5.0
 # A scheduler that found by itself what it should have been told of does not trust signals so long.
 DEAF_SECONDS = 60.0
 DISPATCHES_REMEMBERED = 8
+# Of so many use cases a tick forgets jobs; the others' follow in the next ones, at once.
+PURGES_MAX = 8
 # A slot that falls idle waits for the turn under way, for the next one, and for its claim.
 TURNS_OF_A_HAND_OFF = 4
 
@@ -126,6 +129,8 @@ class Scheduler:
         self._purging = Chore("purge", self._settings.purge_interval_seconds)
         self._remembering = Chore("checkpoint", CHECKPOINT_SECONDS)
         self._setting_aside = Chore("set aside", self._settings.purge_interval_seconds)
+        self._to_purge: deque[str] = deque()
+        """The use cases of the last look that had jobs past their retention."""
         self._ticked_at: float | None = None
 
     def ready(self) -> bool:
@@ -393,21 +398,34 @@ class Scheduler:
         return buried
 
     async def _purge(self) -> bool:
-        """Forget finished jobs past their retention; returns whether more are left."""
+        """Forget finished jobs past their retention, of a few use cases; returns if more are left.
+
+        Between two of these parts there is a dispatch, however many use cases there are.
+        """
+        if not self._to_purge:
+            for name, oldest in (await self._store.oldest_finished()).items():
+                if oldest < self._kept_since(name):
+                    self._to_purge.append(name)
         left = self._settings.purge_limit
-        for name, oldest in (await self._store.oldest_finished()).items():
-            retention = self._settings.retention_of(self._config.use_case_configs.get(name))
-            before = self._clock.now() - timedelta(seconds=retention)
-            if retention <= 0 or oldest >= before:
-                continue
-            count = await self._store.purge(name, before=before, limit=left)
+        for _ in range(min(PURGES_MAX, len(self._to_purge))):
+            name = self._to_purge.popleft()
+            count = await self._store.purge(name, before=self._kept_since(name), limit=left)
             if count:
                 self._record([JobsPurged(at=self._clock.now(), use_case=name, count=count)])
             left -= count
             if left <= 0:
-                self._purging.repeat()
-                return True
-        return False
+                self._to_purge.appendleft(name)
+                break
+        if self._to_purge:
+            self._purging.repeat()
+        return bool(self._to_purge)
+
+    def _kept_since(self, use_case: str) -> datetime:
+        """Return the end of the oldest finished jobs that a use case may still have."""
+        retention = self._settings.retention_of(self._config.use_case_configs.get(use_case))
+        if retention <= 0:
+            return datetime.min.replace(tzinfo=UTC)
+        return self._clock.now() - timedelta(seconds=retention)
 
     async def _apply(self, events: Sequence[tuple[Job, lifecycle.JobEvent]], now: datetime) -> int:
         """Carry out events on jobs as they were read; whoever changed meanwhile is left alone."""

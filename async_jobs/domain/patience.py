@@ -1,4 +1,5 @@
-"""How long a job may be put off with no attempt charged: by its handler, or for want of one.
+"""How long a job may be put off with no attempt charged: by its handler, for want of one, or by a
+rule of the application's on its row.
 
 What is put off for ever would neither run nor end, and would be claimed again and again.
 """
@@ -14,6 +15,8 @@ from async_jobs.domain.lifecycle import Failed, Rejected, Snoozed
 SNOOZE_MIN: Final = timedelta(seconds=1)
 UNKNOWN_TYPE_DELAY_MAX: Final = timedelta(hours=1)
 UNKNOWN_TYPE_DELAY_PART: Final = 10
+REFUSED_PAUSE_MIN: Final = timedelta(seconds=2)
+REFUSED_PAUSE_MAX: Final = timedelta(minutes=5)
 NO_HANDLER: Final = "no worker that received it has a handler for its type"
 
 
@@ -46,6 +49,16 @@ def without_handler(
         return Rejected(f"no worker had a handler for its type within {_told(wait_max)}")
     delay = max(delay, min(waited / UNKNOWN_TYPE_DELAY_PART, UNKNOWN_TYPE_DELAY_MAX))
     return Snoozed(now + min(delay, wait_max - waited), why=NO_HANDLER)
+
+
+def refused_pause(times: int) -> timedelta:
+    """Return how long a row is left alone that was refused so many times in a row.
+
+    It doubles each time. Until it is over, nothing that is done for many rows looks at it, so that
+    it keeps no other from its place; then whoever refused it may have changed his mind.
+    """
+    doublings = min(times - 1, (REFUSED_PAUSE_MAX // REFUSED_PAUSE_MIN).bit_length())
+    return min(REFUSED_PAUSE_MIN * (1 << doublings), REFUSED_PAUSE_MAX)
 
 
 def _told(time: timedelta) -> str:

@@ -45,6 +45,8 @@ ROWS_MAX: Mapping[str, int] = {
     "set_aside": LIMIT,
     "promote_due": 2 * LIMIT + 1,
     "sideline_late": 2 * LIMIT,
+    "due_jobs": 2 * LIMIT,
+    "move_jobs": 2 * LIMIT,
     # The most urgent ones, the walk, and of up to twice as many tenants what is theirs.
     "ready_heads": 7 * LIMIT,
     "urgent_heads": LIMIT,

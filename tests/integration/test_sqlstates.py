@@ -44,7 +44,7 @@ ANSWERS: dict[str, type[AsyncJobsError]] = {
     "03000": StoreRefused,
     "08006": Unavailable,
     "09000": StoreRefused,
-    "0A000": Unavailable,
+    "0A000": StoreRefused,  # but for a standby's
     "0B000": StoreRefused,
     "0F000": StoreRefused,
     "0L000": StoreRefused,
@@ -215,6 +215,22 @@ def test_the_documented_classes_are_those_that_may_pass() -> None:
     """The table in the adapter is what decides."""
     passing = {code[:2] for code, expected in ANSWERS.items() if expected is Unavailable}
     assert passing == set(errors.WAITING)
+
+
+SAYS_A_STANDBY = {
+    "in English": {"M": "cannot access temporary or unlogged relations during recovery"},
+    "in any language": {"M": "…", "F": "plancat.c", "R": "get_relation_info"},
+}
+
+
+@pytest.mark.parametrize("said", SAYS_A_STANDBY)
+async def test_what_only_a_standby_cannot_do_may_pass(said: str) -> None:
+    """By where the server raises it, as a real one was seen to, or else by its words."""
+    fields = {"S": "ERROR", "C": "0A000", **SAYS_A_STANDBY[said]}
+
+    with pytest.raises(Unavailable):
+        async with errors.translated():
+            raise asyncpg.PostgresError.new(fields)
 
 
 async def test_a_refusal_quotes_no_value(database_dsn: str) -> None:

@@ -51,7 +51,7 @@ class PostgresAdjacentQueue(PostgresJobQueue):
             return await self._claim(claimed, now=now, max_messages=max_messages)
         except StoreRefused as error:
             if max_messages == 1:
-                return await self._drop(error)
+                return await self._drop(error, at=now)
         return await self.claim(claimed, now=now, max_messages=max_messages // 2)
 
     async def _claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
@@ -64,12 +64,12 @@ class PostgresAdjacentQueue(PostgresJobQueue):
         (left,) = await self._fetch("drop_poison", now, max_messages)
         return Claims((), (POISON,) * left["dropped"], more=left["more"])
 
-    async def _drop(self, error: StoreRefused) -> Claims:
+    async def _drop(self, error: StoreRefused, *, at: datetime) -> Claims:
         """Take the first hand-off off the lane unclaimed: its lease ends by itself."""
         taken = [each for each in await self._take(1) if each.handoff is not None]
         for delivery in taken:
             if delivery.handoff is not None:
-                self._store.tell_unwritable(delivery.handoff.job_id, error)
+                self._store.tell_unwritable(delivery.handoff.job_id, error, at=at)
         await self.ack(taken)
         return Claims((), more=True)
 

@@ -17,7 +17,6 @@ T = TypeVar("T")
 # constraints (23), triggers (P0) and values that the database cannot hold (22).
 WAITING: Final[Mapping[str, str]] = {
     "08": "the connection is lost",
-    "0A": "a standby cannot do this: our statements use nothing that a primary lacks",
     "25": "the session only reads, as that of a demoted primary does",
     "40": "the transaction was rolled back to let another one pass",
     "53": "disk, memory or connections are used up",
@@ -29,8 +28,12 @@ WAITING: Final[Mapping[str, str]] = {
 }
 """The classes after which waiting may help: they become `Unavailable`."""
 
-# These lead to a server that is no primary, and others may have become one.
-_NO_PRIMARY: Final = frozenset({"0A000", "25006"})
+READ_ONLY: Final = "25006"
+# What a standby says of a statement that names an unlogged table, before it says that it only
+# reads. On a primary the code is that of something it will never do.
+NOT_SUPPORTED: Final = "0A000"
+_OF_A_STANDBY_AT: Final = "get_relation_info"
+_OF_A_STANDBY: Final = ("during recovery", "hot standby")  # in the server's own language only
 FULL_QUEUE: Final = "54000"
 _UNAVAILABLE: Final = (
     asyncpg.InterfaceError,
@@ -76,7 +79,7 @@ class translated:  # noqa: N801 - a context manager, named like those of context
         if error is None:
             return
         if _may_pass(error):
-            if _sqlstate(error) in _NO_PRIMARY:
+            if _sqlstate(error) in {READ_ONLY, NOT_SUPPORTED}:
                 if self._pool is not None:
                     await self._pool.expire_connections()
                 if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
@@ -106,8 +109,15 @@ def _refusal(error: BaseException) -> str:
 
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
-        return (_sqlstate(error) or "")[:2] in WAITING
+        return (_sqlstate(error) or "")[:2] in WAITING or _is_of_a_standby(error)
     return isinstance(error, _UNAVAILABLE) and not _is_a_value(error)
+
+
+def _is_of_a_standby(error: BaseException) -> bool:
+    if _sqlstate(error) != NOT_SUPPORTED:
+        return False
+    at = getattr(error, "server_source_function", None)
+    return at == _OF_A_STANDBY_AT or any(words in str(error) for words in _OF_A_STANDBY)
 
 
 def _is_a_value(error: BaseException) -> bool:

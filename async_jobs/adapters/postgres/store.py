@@ -59,7 +59,8 @@ class PostgresJobStore:
         pool: an asyncpg pool, by `create_pool` or the caller's own.
         unreadable: told of every row that is no job any more.
         unwritable: told of every row that a trigger or a constraint of the application keeps as it
-            is; the rest of its batch is written.
+            is; the rest of its batch is written. Such a row is left out of what is looked at next,
+            for a while that grows each time (`domain.patience.refused_pause`).
         schema: where the tables are, for connections of the caller's that look elsewhere; the
             pool's own have to find them by their search path.
     """
@@ -139,15 +140,15 @@ class PostgresJobStore:
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         """See `JobStore`."""
-        unreadable: set[UUID] = set()
+        # Rows that nobody can read, or write, stay where they are: look behind them.
+        left_out = set(self._apart.left_alone(now))
         while True:
-            rows = await self._fetch("expired_leases", now, limit, list(unreadable))
+            rows = await self._fetch("expired_leases", now, limit, list(left_out))
             jobs = self.jobs_of(rows)
-            skipped = {row["id"] for row in rows} - {job.id for job in jobs}
-            if jobs or not skipped:
+            unreadable = {row["id"] for row in rows} - {job.id for job in jobs}
+            if jobs or not unreadable:
                 return jobs
-            # Rows that nobody can read stay where they are: look behind them.
-            unreadable |= skipped
+            left_out |= unreadable
 
     def jobs_of(self, rows: Sequence[asyncpg.Record]) -> list[Job]:
         """Return the jobs of rows, and tell of those that cannot be read."""
@@ -159,9 +160,9 @@ class PostgresJobStore:
         """Return the jobs of the rows that a claim answers, which lack what it has made so."""
         return list(jobs_of(rows, self._unreadable, known=claimed_fields(claimed, now)))
 
-    def tell_unwritable(self, job_id: UUID, error: StoreRefused) -> None:
-        """Tell, once, of a job whose row the database refuses to write."""
-        self._apart.tell(job_id, error)
+    def tell_unwritable(self, job_id: UUID, error: StoreRefused, *, at: datetime) -> None:
+        """Tell, once, of a job whose row the database refuses to write; it is left alone then."""
+        self._apart.tell(job_id, error, at=at)
 
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         async def once() -> list[asyncpg.Record]:
@@ -190,7 +191,7 @@ class PostgresJobStore:
                 connection.transaction(isolation="read_committed"),
             ):
                 turn = await PostgresTurn.take(connection, use_cases, tenants)
-                turn.apart = self._apart if self._leases_apart else None
+                turn.apart, turn.leases_apart = self._apart, self._leases_apart
                 yield turn
         except StoreRefused:
             self._leases_apart = True
@@ -218,7 +219,7 @@ class PostgresJobStore:
                 conflicting.add(change.job.id)
             else:
                 refusals[change.job.id] = error.refusal
-                self.tell_unwritable(change.job.id, error)
+                self.tell_unwritable(change.job.id, error, at=change.job.updated_at)
 
         applied = set(await self._apart.write(ordered, self._save, refused=refused))
         known = applied | conflicting | refusals.keys()
@@ -246,7 +247,9 @@ class PostgresJobStore:
             )
 
         rows = await self._apart.write(
-            ordered, write, refused=lambda each, error: self.tell_unwritable(each.job_id, error)
+            ordered,
+            write,
+            refused=lambda each, error: self.tell_unwritable(each.job_id, error, at=now),
         )
         return self.claimed_of(rows, claimed, now)
 
@@ -267,7 +270,9 @@ class PostgresJobStore:
             )
 
         rows = await self._apart.write(
-            ordered, write, refused=lambda each, error: self.tell_unwritable(each.job_id, error)
+            ordered,
+            write,
+            refused=lambda each, error: self.tell_unwritable(each.job_id, error, at=now),
         )
         succeeded = _ids(rows)
         lost = {s.job_id: s.lease_seq for s in ordered if s.job_id not in succeeded}
@@ -303,7 +308,7 @@ class PostgresJobStore:
 
     async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
         """See `JobStore`. Only reading shows which rows cannot be read."""
-        seen: set[UUID] = set()
+        seen = set(self._apart.left_alone(now))
         unreadable: list[asyncpg.Record] = []
         while len(unreadable) < limit:
             rows = await self._fetch("expired_leases", now, limit, list(seen))
@@ -322,17 +327,42 @@ class PostgresJobStore:
             await self._apart.write(
                 unreadable[:limit],
                 write,
-                refused=lambda row, error: self.tell_unwritable(row["id"], error),
+                refused=lambda row, error: self.tell_unwritable(row["id"], error, at=now),
             )
         )
 
     async def promote(
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
     ) -> Upcoming:
-        """See `JobStore`."""
-        (row,) = await self._fetch("promote_due", now, limit)
+        """See `JobStore`. A row that cannot be written does not keep the others back."""
+        try:
+            return await self._promote(now, limit, sidelined)
+        except StoreRefused:
+            promoted = await self._promote_apart(now, limit, sidelined)
+        upcoming = await self._promote(now, limit - promoted, sidelined)
+        return upcoming._replace(promoted=promoted + upcoming.promoted)
+
+    async def _promote_apart(self, now: datetime, limit: int, sidelined: Collection[str]) -> int:
+        """Find out which rows are refused; promotes the others, and returns how many."""
+
+        async def write(some: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
+            columns = [row["id"] for row in some], [row["lane"] for row in some]
+            return await self._fetch("move_jobs", now, *columns)
+
+        left_alone = self._apart.left_alone(now)
+        rows = await self._fetch("due_jobs", now, limit, left_alone, list(sidelined))
+        moved = await self._apart.write(
+            sorted(rows, key=lambda row: row["id"]),
+            write,
+            refused=lambda row, error: self.tell_unwritable(row["id"], error, at=now),
+        )
+        return sum(row["lane"] is None for row in moved)
+
+    async def _promote(self, now: datetime, limit: int, sidelined: Collection[str]) -> Upcoming:
+        left_alone = self._apart.left_alone(now)
+        (row,) = await self._fetch("promote_due", now, limit, left_alone)
         if sidelined:
-            await self._fetch("sideline_late", now, list(sidelined), limit)
+            await self._fetch("sideline_late", now, list(sidelined), limit, left_alone)
         promoted = row["promoted"]
         return Upcoming(now if promoted >= limit else row["next_run_at"], promoted)
 
@@ -371,7 +401,7 @@ class PostgresJobStore:
                 await self._apart.write(
                     rows,
                     write,
-                    refused=lambda row, error: self.tell_unwritable(row["id"], error),
+                    refused=lambda row, error: self._apart.tell(row["id"], error),
                 )
             )
             if len(rows) < page:

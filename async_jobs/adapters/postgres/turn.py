@@ -76,7 +76,9 @@ class PostgresTurn:
         self.handed_off: set[PostgresJobQueue] = set()
         """The lanes on which its hand-offs are once it has been committed."""
         self.apart: Apart | None = None
-        """Set where rows may be refused: the others are leased, for two more trips."""
+        """Knows which rows were refused lately: they are not shown for a while."""
+        self.leases_apart = False
+        """True where rows may be refused: the others are leased, for two more trips."""
         self.refused = False
         """True once a row was refused so."""
 
@@ -118,14 +120,16 @@ class PostgresTurn:
         held = [query for query in queries if query.use_case in self._use_cases]
         if not held:
             return {}
+        hidden = frozenset(self.apart.left_alone(now)) if self.apart is not None else frozenset()
         rows = await self._connection.fetch(
             sql("ready_heads"),
             [query.use_case for query in held],
-            [query.limit for query in held],
+            [query.limit + len(hidden) for query in held],
             [query.after for query in held],
             now,
             [tenant for query in held for tenant in query.tenants],
             [place for place, query in enumerate(held, 1) for _ in query.tenants],
+            list(hidden),
         )
         shown = _by_place(rows, len(held))
         marks = Counter(map(_mark_of, rows))
@@ -136,8 +140,10 @@ class PostgresTurn:
                 if len(each) >= query.limit > _count(marks, place, _PRESSES)
             ],
             now,
+            hidden,
         )
-        late = await self._late([q for q in held if q.late_policy is LatePolicy.EXPIRE], now)
+        expiring = [query for query in held if query.late_policy is LatePolicy.EXPIRE]
+        late = await self._late(expiring, now, hidden)
         return {
             query.use_case: Heads(
                 ready=_with(candidates_of(each), urgent.get(query.use_case, ())),
@@ -148,35 +154,37 @@ class PostgresTurn:
         }
 
     async def _urgent(
-        self, queries: Sequence[HeadsQuery], now: datetime
+        self, queries: Sequence[HeadsQuery], now: datetime, hidden: Collection[UUID]
     ) -> Mapping[str, Sequence[Candidate]]:
         if not queries:
             return {}
         rows = await self._connection.fetch(
             sql("urgent_heads"),
             [query.use_case for query in queries],
-            [query.limit for query in queries],
+            [query.limit + len(hidden) for query in queries],
             now,
         )
         urgent: dict[str, list[Candidate]] = {}
         for row, candidate in zip(rows, candidates_of(rows), strict=True):
-            urgent.setdefault(row["use_case"], []).append(candidate)
+            if candidate.id not in hidden:
+                urgent.setdefault(row["use_case"], []).append(candidate)
         return urgent
 
     async def _late(
-        self, queries: Sequence[HeadsQuery], now: datetime
+        self, queries: Sequence[HeadsQuery], now: datetime, hidden: Collection[UUID]
     ) -> Mapping[str, tuple[Candidate, ...]]:
         if not queries:
             return {}
         rows = await self._connection.fetch(
             sql("late_heads"),
             [query.use_case for query in queries],
-            [query.limit for query in queries],
+            [query.limit + len(hidden) for query in queries],
             now,
         )
         late: dict[str, list[Candidate]] = {query.use_case: [] for query in queries}
         for row, candidate in zip(rows, candidates_of(rows), strict=True):
-            late[row["use_case"]].append(candidate)
+            if candidate.id not in hidden:
+                late[row["use_case"]].append(candidate)
         return {
             query.use_case: tuple(
                 sorted(late[query.use_case], key=lambda c: (c.deadline_at, c.id))[: query.limit]
@@ -197,6 +205,7 @@ class PostgresTurn:
         by_times = defaultdict(list)
         for place, (job_id, expected_seq, seq, until, at) in enumerate(grants):
             by_times[until, at].append((job_id, expected_seq, seq, place))
+        apart = self._apart_for(grants)
         leased: list[asyncpg.Record] = []
         for times, alike in by_times.items():
             alike.sort()
@@ -205,11 +214,18 @@ class PostgresTurn:
                 [lane.name for lane in lanes],
                 [lane.channel for lane in lanes if lane.channel is not None],
             )
-            if self.apart is None:
+            if apart is None:
                 leased += await self._lease(alike, after)
             else:
-                leased += await self._lease_apart(self.apart, alike, after)
+                leased += await self._lease_apart(apart, alike, after, at=times[1])
         return frozenset([row[0] for row in leased])
+
+    def _apart_for(self, grants: Sequence[LeaseGrant]) -> Apart | None:
+        """Return what leases each for itself, if some of them may be refused."""
+        apart = self.apart
+        if apart is None or self.leases_apart:
+            return apart
+        return apart if apart.knows_any(grant.job_id for grant in grants) else None
 
     async def _lease(
         self, alike: Sequence[tuple[UUID, int, int, int]], after: Sequence[Any]
@@ -221,6 +237,8 @@ class PostgresTurn:
         apart: Apart,
         alike: Sequence[tuple[UUID, int, int, int]],
         after: Sequence[Any],
+        *,
+        at: datetime,
     ) -> list[asyncpg.Record]:
         async def write(some: Sequence[tuple[UUID, int, int, int]]) -> list[asyncpg.Record]:
             async with translated(), self._connection.transaction():
@@ -228,7 +246,7 @@ class PostgresTurn:
 
         def refused(row: tuple[UUID, int, int, int], error: StoreRefused) -> None:
             self.refused = True
-            apart.tell(row[0], error)
+            apart.tell(row[0], error, at=at)
 
         return await apart.write(alike, write, refused=refused)
 

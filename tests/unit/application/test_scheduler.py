@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from async_jobs.application import failpoints
-from async_jobs.application.scheduler import Scheduler, Tick
+from async_jobs.application.scheduler import PURGES_MAX, Scheduler, Tick
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.deadline import LatePolicy
@@ -517,6 +517,45 @@ async def test_a_tick_forgets_no_more_than_its_limit_of_all_use_cases() -> None:
         left.append(len(await all_jobs(stage.memory)))
 
     assert left == [3, 1, 0]
+
+
+async def test_a_tick_purges_few_use_cases_and_dispatches_before_the_next() -> None:
+    """Of a thousand that have something to forget: the look is one for all of them."""
+    names = [f"use_case_{number:03}" for number in range(1_000)]
+    stage = Stage(limits(**{name: UseCaseConfig(max_concurrent=1) for name in names[:1]}))
+    for name in names:
+        await in_phase(stage.memory, Phase.SUCCEEDED, use_case=name)
+    stage.clock.advance(120)
+    scheduler = stage.scheduler(retention_seconds=60)
+    ticks: list[Tick] = []
+
+    while not ticks or ticks[-1].more:
+        before = stage.store.calls.copy()
+        ticks.append(await scheduler.tick())
+        calls = stage.store.calls - before
+        assert (calls["turn"], calls["purge"] <= PURGES_MAX) == (1, True)
+
+    assert await all_jobs(stage.memory) == []
+    assert len(ticks) == math.ceil(len(names) / PURGES_MAX)
+    assert stage.store.calls["oldest_finished"] == 1
+
+
+async def test_a_use_case_that_cannot_be_purged_keeps_no_other_from_it() -> None:
+    """It is left out until the next look."""
+    stage = Stage()
+    for name in ("a", "b", "c"):
+        await in_phase(stage.memory, Phase.SUCCEEDED, use_case=name)
+    stage.clock.advance(120)
+    scheduler = stage.scheduler(retention_seconds=60, purge_interval_seconds=10)
+    stage.store.before("purge", unavailable)
+
+    for _ in range(2):
+        await scheduler.tick()
+        stage.clock.advance(10)
+
+    assert [job.use_case for job in await all_jobs(stage.memory)] == ["a"]
+    await scheduler.tick()
+    assert await all_jobs(stage.memory) == []
 
 
 async def test_many_finished_jobs_are_forgotten_in_small_batches() -> None:

@@ -1,9 +1,10 @@
 -- promote_due: let scheduled jobs that are due into the ready indexes.
---   $1 now timestamptz  $2 limit
+--   $1 now timestamptz  $2 limit  $3 ids to leave out uuid[]
 -- Returns how many, and when the next one after now comes due.
 WITH due AS MATERIALIZED (
     SELECT id FROM jobs
     WHERE status = 'pending' AND lane IS NULL AND run_at <= $1
+        AND id <> ALL($3::uuid[])
     ORDER BY run_at
     LIMIT $2
     FOR UPDATE SKIP LOCKED

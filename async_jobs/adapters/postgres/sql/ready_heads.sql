@@ -1,6 +1,7 @@
 -- ready_heads: a bounded view of the ready jobs of some use cases, in scheduling order.
 --   $1 use_cases text[]  $2 limits int[]  $3 afters text[], side by side  $4 now timestamptz
 --   $5 tenants text[]  $6 their use cases, by their place in $1, int[], side by side
+--   $7 ids to leave out uuid[], for which the limits are greater by their number
 -- `pressing`: the most urgent jobs: those that can be on time, and where they do not fill the
 -- limit, which ends the loop over the parts, late ones; and, without a job, who is named.
 -- `walk`: the next tenants by name, one index probe each, if there are more jobs; the fewer, the
@@ -43,7 +44,7 @@ FROM shown AS s JOIN q USING (place) CROSS JOIN LATERAL (
     SELECT j.id, j.tenant_id, j.queue, j.priority, j.deadline_at, j.lease_seq,
         date_part('epoch', j.delay_tolerance) AS tolerance_seconds, j.type
     FROM jobs AS j WHERE j.use_case = q.use_case AND j.tenant_id = s.tenant_id
-        AND j.status = 'pending' AND j.lane IS NOT NULL AND j.run_at <= $4
+        AND j.status = 'pending' AND j.lane IS NOT NULL AND j.run_at <= $4 AND j.id <> ALL($7::uuid[])
     ORDER BY j.lane, j.priority DESC, j.deadline_at, j.id
     LIMIT least(q.max_rows, s.n + greatest(1, 2 * q.max_rows / s.tenants))
 ) AS head

@@ -1,5 +1,6 @@
 -- sideline_late: move late jobs behind those still on time.
 --   $1 now timestamptz  $2 use_cases text[]  $3 limit for each use case
+--   $4 ids to leave out uuid[]
 UPDATE jobs SET lane = 1
 WHERE id = ANY(ARRAY(
     SELECT late.id
@@ -7,7 +8,7 @@ WHERE id = ANY(ARRAY(
     CROSS JOIN LATERAL (
         SELECT j.id FROM jobs AS j
         WHERE j.use_case = wanted.use_case AND j.status = 'pending'
-            AND j.lane = 0 AND j.deadline_at < $1
+            AND j.lane = 0 AND j.deadline_at < $1 AND j.id <> ALL($4::uuid[])
         ORDER BY j.deadline_at
         LIMIT $3
         FOR UPDATE SKIP LOCKED
