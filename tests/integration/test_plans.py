@@ -81,6 +81,7 @@ PAGES_OF_READ, PAGES_OF_WRITE = 6, 30
 """What a row costs: the way down an index and the row itself; entries in every index."""
 WRITES = {"promote_due", "sideline_late", "lease_jobs", "save_jobs", "purge_jobs", "add_jobs"} | {
     "add_job",
+    "move_jobs",
     "claim_jobs",
     "succeed_jobs",
     "set_aside",
@@ -418,6 +419,11 @@ async def unreadable_rows(scene: Scene) -> None:
     assert count == RUNNING // 2
 
 
+async def promotions_apart(scene: Scene) -> None:
+    """Let in what is due, row by row if need be."""
+    await scene.store._promote_apart(later(86_400), LIMIT, ["sidelined"])
+
+
 async def a_lane(scene: Scene) -> None:
     """Receive a batch of hand-offs, and let go of it."""
     queue = scene.handed_off
@@ -489,6 +495,7 @@ Call: TypeAlias = Callable[[Scene], Awaitable[None]]
         ),
         (leases, {"claim_jobs", "succeed_jobs"}),
         (unreadable_rows, {"expired_leases", "set_aside"}),
+        (promotions_apart, {"due_jobs", "move_jobs"}),
         (a_lane, {"send_handoffs", "receive_handoffs", "release_handoffs", "ack_handoffs"}),
         (a_lane_beside_the_jobs, {"claim_handoffs", "claimed_jobs", "drop_poison"}),
         (pages_of_all, {"find_jobs"}),
