@@ -33,6 +33,9 @@ SETTINGS = {
     "ASYNC_JOBS_DISPATCH_TIMEOUT_SECONDS": "3",
     "ASYNC_JOBS_LEASE_DURATION_SECONDS": "6",
 }
+# An outcome that replication lost is a crash to the new primary: the job comes back after its
+# backoff, which by default is a minute, and the second time two.
+BACKOFF = {"type": "constant", "base_delay_seconds": 0.5, "jitter": 0}
 PAUSE_SECONDS = 0.02
 
 
@@ -69,7 +72,8 @@ class Programs:
         """Enqueue a job; returns the status of the answer."""
         job_id = SystemChance().uuid(clock.now())
         request = {"tenant_id": "acme", "use_case": "mail", "type": "send", "payload": {}}
-        answer = await self.client.post("/jobs/enqueue", json=request | {"id": str(job_id)})
+        request |= {"id": str(job_id), "backoff_policy": BACKOFF}
+        answer = await self.client.post("/jobs/enqueue", json=request)
         self.statuses[answer.status_code] += 1
         if answer.is_success:
             self.acknowledged.append(job_id)
