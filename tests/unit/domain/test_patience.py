@@ -9,7 +9,7 @@ import pytest
 from async_jobs.domain import lifecycle
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import Claimed, Failed, Leased, Retried, Snoozed
-from async_jobs.domain.patience import NO_HANDLER, snoozed, without_handler
+from async_jobs.domain.patience import NO_HANDLER, refused_pause, snoozed, without_handler
 from async_jobs.testing.builders import a_job, later
 
 DAY = timedelta(days=1)
@@ -95,3 +95,13 @@ def test_an_operators_retry_lets_it_wait_as_long_again() -> None:
 
     assert dead.status is JobStatus.DEAD
     assert (job.status, len(job.errors)) == (JobStatus.PENDING, 3)
+
+
+# --- refused by the store -----------------------------------------------------------------------
+
+
+def test_a_row_that_is_refused_is_tried_less_and_less_often() -> None:
+    """It is never given up: whoever refuses it may let go."""
+    pauses = [refused_pause(times).total_seconds() for times in (1, 2, 3, 8, 9, 10**6)]
+
+    assert pauses == [2, 4, 8, 256, 300, 300]

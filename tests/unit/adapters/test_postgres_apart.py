@@ -1,0 +1,77 @@
+"""Which rows are left alone because the database refused them, and how often that is told."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from async_jobs.adapters.postgres.apart import REMEMBERED, Apart
+from async_jobs.domain.errors import StoreRefused
+from async_jobs.domain.patience import REFUSED_PAUSE_MAX
+from async_jobs.testing.builders import an_id, later
+
+NO = StoreRefused("no", "RaiseError")
+
+
+def an_apart() -> tuple[Apart, list[tuple[UUID, str]]]:
+    told: list[tuple[UUID, str]] = []
+    return Apart(lambda *row: told.append(row)), told
+
+
+def test_a_row_is_left_alone_for_longer_each_time_and_told_of_once() -> None:
+    """Refusals while it is left alone, as of what was under way, count as the same one."""
+    apart, told = an_apart()
+    row = an_id()
+
+    for at, over in ((0, 2), (1, 2), (2, 6), (6, 14)):
+        apart.tell(row, NO, at=later(at))
+        assert apart.left_alone(later(over - 0.001)) == [row]
+        assert apart.left_alone(later(over)) == []
+
+    assert told == [(row, "RaiseError")]
+
+
+def test_another_problem_is_told_too() -> None:
+    """It may need another cure."""
+    apart, told = an_apart()
+    row = an_id()
+
+    apart.tell(row, NO, at=later(0))
+    apart.tell(row, StoreRefused("no", "CheckViolationError by theirs"), at=later(2))
+
+    assert [problem for _, problem in told] == ["RaiseError", "CheckViolationError by theirs"]
+
+
+def test_a_row_that_was_written_meanwhile_begins_anew() -> None:
+    """Nothing was heard of it for longer than it was ever left alone."""
+    apart, _ = an_apart()
+    row = an_id()
+    for at in (0, 2, 6):
+        apart.tell(row, NO, at=later(at))
+    long_after = 14 + REFUSED_PAUSE_MAX.total_seconds()
+
+    apart.tell(row, NO, at=later(long_after))
+
+    assert apart.left_alone(later(long_after + 2)) == []
+
+
+def test_what_is_known_of_rows_is_bounded() -> None:
+    """The ones told of last are kept."""
+    apart, _ = an_apart()
+    rows = [an_id() for _ in range(REMEMBERED + 1)]
+    for row in rows:
+        apart.tell(row, NO, at=later(0))
+
+    assert apart.left_alone(later(1)) == rows[1:]
+    assert apart.knows_any(rows[1:2])
+    assert not apart.knows_any(rows[:1])
+
+
+def test_a_row_in_nobodys_way_is_not_left_alone() -> None:
+    """A purge pages past it."""
+    apart, told = an_apart()
+    row = an_id()
+
+    apart.tell(row, NO)
+
+    assert apart.left_alone(later(0)) == []
+    assert told == [(row, "RaiseError")]
