@@ -231,7 +231,9 @@ class JobStore(Protocol):
             cancellation was asked for. The losers are absent and have changed nothing.
             Repeated when the reply was lost, it gives the same answer.
 
-    Not promised: that two reads in a row see the same state; any order of `get`.
+    Not promised: that two reads in a row see the same state; any order of `get`; that a row that
+    the store refuses to write (`Applied.refused`) is shown, promoted or found expired like others:
+    it may be left out for a while (`domain.patience.refused_pause`), for it must not hide them.
     """
 
     async def add(

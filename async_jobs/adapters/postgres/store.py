@@ -77,6 +77,8 @@ class PostgresJobStore:
         self._schema = schema
         self._unreadable = unreadable or (lambda job_id, problem: None)
         self._apart = Apart(unwritable or (lambda job_id, problem: None))
+        # Of their own: many may be referred to, and would have the others forgotten.
+        self._purges_apart = Apart(unwritable or (lambda job_id, problem: None))
         self._kept: dict[str, tuple[datetime, UUID]] = {}
         """The last row looked at of each use case in which a purge was refused some."""
         self._leases_apart = False
@@ -398,10 +400,10 @@ class PostgresJobStore:
             page = min(PURGE_PAGE, limit - purged)
             rows = await self._fetch("old_jobs", use_case, before, *self._kept[use_case], page)
             purged += len(
-                await self._apart.write(
+                await self._purges_apart.write(
                     rows,
                     write,
-                    refused=lambda row, error: self._apart.tell(row["id"], error),
+                    refused=lambda row, error: self._purges_apart.tell(row["id"], error),
                 )
             )
             if len(rows) < page:
