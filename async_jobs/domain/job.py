@@ -183,11 +183,31 @@ class JobFilter:
     status: JobStatus | None = None
 
 
+class UnreadableJob(NamedTuple):
+    """A stored row that is no job any more, as far as it can be told of.
+
+    Attributes:
+        status: as it is stored, which may be none that this version knows.
+        problem: why it cannot be read. Never quotes a payload, a header or a result.
+    """
+
+    id: UUID
+    tenant_id: str
+    use_case: str
+    status: str
+    problem: str
+
+
 class JobPage(NamedTuple):
-    """One page, newest first; `next_cursor` is None on the last one."""
+    """One page, newest first; `next_cursor` is None on the last one.
+
+    `unreadable` are the rows between its jobs that are no jobs any more, newest first too. They
+    count towards the page's limit.
+    """
 
     jobs: tuple[Job, ...]
     next_cursor: UUID | None
+    unreadable: tuple[UnreadableJob, ...] = ()
 
 
 class HandOff(NamedTuple):

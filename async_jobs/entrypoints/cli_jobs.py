@@ -22,7 +22,7 @@ from async_jobs.domain.errors import (
     InvalidJobError,
     JobNotFoundError,
 )
-from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus, Phase
+from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus, Phase, UnreadableJob
 from async_jobs.domain.outlook import Outlook
 from async_jobs.entrypoints.cli_options import (
     EXIT_FAILED,
@@ -142,33 +142,46 @@ def list_jobs(
     if as_json:
         typer.echo(json.dumps(page_record_of(page)))
         return
-    print_table(page.jobs)
+    print_table(page.jobs, page.unreadable)
     if page.next_cursor is not None:
         typer.echo(f"more: --cursor {page.next_cursor}")
 
 
-def print_table(jobs: tuple[Job, ...]) -> None:
-    """Print a line a job; whatever their names hold, it is harmless to a terminal."""
+def print_table(jobs: tuple[Job, ...], unreadable: tuple[UnreadableJob, ...] = ()) -> None:
+    """Print a line a job, and one in its place for a row that cannot be read.
+
+    Whatever their names hold, it is harmless to a terminal.
+    """
     table = Table(box=None, pad_edge=False)
     for heading in ("id", "tenant", "use case", "type", "status", "attempts", "deadline", "error"):
         table.add_column(heading, no_wrap=heading == "id")
-    for job in jobs:
-        table.add_row(
-            str(job.id),
-            printable(job.tenant_id),
-            printable(job.use_case),
-            printable(job.type),
-            _standing(job),
-            f"{job.attempts}/{job.max_attempts}",
-            f"{job.deadline_at:%Y-%m-%d %H:%M:%S}",
-            printable((job.last_error or "").partition("\n")[0][:ERROR_CHARACTERS]),
-        )
+    lines = {job.id: _line(job) for job in jobs} | {row.id: _stub(row) for row in unreadable}
+    for _, line in sorted(lines.items(), reverse=True):
+        table.add_row(*line)
     # What jobs hold is text, whatever markup it looks like.
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     if not console.is_terminal:
         # A pipe has no width: nothing is cut off for scripts.
         console.width = PIPE_CHARACTERS
     console.print(table)
+
+
+def _line(job: Job) -> tuple[str, ...]:
+    return (
+        str(job.id),
+        printable(job.tenant_id),
+        printable(job.use_case),
+        printable(job.type),
+        _standing(job),
+        f"{job.attempts}/{job.max_attempts}",
+        f"{job.deadline_at:%Y-%m-%d %H:%M:%S}",
+        printable((job.last_error or "").partition("\n")[0][:ERROR_CHARACTERS]),
+    )
+
+
+def _stub(row: UnreadableJob) -> tuple[str, ...]:
+    named = (str(row.id), printable(row.tenant_id), printable(row.use_case))
+    return (*named, "-", printable(row.status), "-", "-", f"unreadable: {printable(row.problem)}")
 
 
 def _standing(job: Job) -> str:

@@ -59,6 +59,7 @@ class Jobs(Protocol):
     ) -> JobPage:
         """Return one page of at most `limit` (1-1,000) jobs, newest first.
 
+        Rows that are no jobs any more are told of apart, in the page's `unreadable`.
         A `status` may be given by its name, e.g. `"dead"`.
         """
         ...

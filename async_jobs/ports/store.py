@@ -201,7 +201,8 @@ class JobStore(Protocol):
             exactly like a missing one.
         JS-10 What a caller does to an object after handing it over, or after receiving it,
             changes nothing in the store.
-        JS-11 One unreadable row never hides the others: it is reported and skipped. Turns,
+        JS-11 One unreadable row never hides the others: it is reported and skipped; `find` tells
+            of it in its page, by what of it can be told, whatever the limit and the filter. Turns,
             which read no whole jobs, show, lease and count it like any other; a claim may
             consume its lease, as nobody executes it.
         JS-12 A save whose reply was lost can be repeated: the second time says applied.

@@ -133,7 +133,7 @@ class SkipsAtBorders(Untouched):
     breaks = "JS-8"
 
     async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
-        jobs, cursor = await super().find(criteria, limit=limit, before=before)
+        jobs, cursor, _ = await super().find(criteria, limit=limit, before=before)
         return JobPage(jobs[:-1] if cursor else jobs, cursor)
 
 
@@ -192,6 +192,16 @@ class ChokesOnBadRows(Untouched):
 
     def choke(self, job_id: UUID | None, problem: str) -> None:
         raise ValueError(problem)
+
+
+class PassesOverBadRows(Untouched):
+    """Tells nobody who pages that a row cannot be read."""
+
+    breaks = "JS-11"
+
+    async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
+        page = await super().find(criteria, limit=limit, before=before)
+        return page._replace(unreadable=())
 
 
 class ReapsEarly(Untouched):

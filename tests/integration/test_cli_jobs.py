@@ -118,16 +118,29 @@ async def test_jobs_are_listed_a_page_at_a_time(on_database: Programs, where: Wh
 async def test_a_row_that_cannot_be_read_hides_no_other(
     on_database: Programs, database_dsn: str, where: Where
 ) -> None:
-    """Nor does it end the command or the API, in which nobody has enqueued yet."""
+    """Nor does it end the command or the API; it is listed with what of it can be told."""
     good, bad = [await enqueued(on_database, "send_email") for _ in range(2)]
     operator = await asyncpg.connect(database_dsn)
     await operator.execute("UPDATE jobs SET headers = '7' WHERE id = $1", UUID(bad))
     await operator.close()
+    why = "headers must be a JSON object (TypeError)"
 
     listed = json.loads((await on_database.run("jobs", "list", "--json", *where)).stdout)
+    table = (await on_database.run("jobs", "list", "--tenant", "acme", *where)).stdout
     missing = refusal(await on_database.run("jobs", "show", bad, *where), 1)
 
     assert [job["id"] for job in listed["jobs"]] == [good]
+    assert listed["unreadable"] == [
+        {
+            "id": bad,
+            "tenant_id": "acme",
+            "use_case": "notifications",
+            "status": "pending",
+            "problem": why,
+        }
+    ]
+    assert [line.split()[0] for line in table.splitlines()[1:]] == [bad, good]
+    assert table.splitlines()[1].endswith(f"unreadable: {why}")
     assert missing.splitlines()[-1] == f"error: no job has the id {bad}"
 
 

@@ -30,6 +30,7 @@ from async_jobs.domain.job import (
     Job,
     JobPage,
     JobStatus,
+    UnreadableJob,
 )
 from async_jobs.domain.outlook import Outlook
 
@@ -181,19 +182,37 @@ def enqueued_of(answer: Mapping[str, Any]) -> Enqueued:
 
 
 def page_record_of(page: JobPage) -> dict[str, Any]:
-    """Return one page of jobs as JSON values."""
+    """Return one page of jobs as JSON values; `unreadable` only where there are such rows."""
     cursor = page.next_cursor
-    return {
+    record: dict[str, Any] = {
         "jobs": [record_of(job) for job in page.jobs],
         "next_cursor": None if cursor is None else str(cursor),
     }
+    unreadable = [unreadable_record_of(row) for row in page.unreadable]
+    return record | {"unreadable": unreadable} if unreadable else record
+
+
+def unreadable_record_of(row: UnreadableJob) -> dict[str, Any]:
+    """Return what is known of a row that is no job any more, as JSON values."""
+    return row._asdict() | {"id": str(row.id)}
 
 
 def page_of(record: Mapping[str, Any]) -> JobPage:
     """Return what `page_record_of` wrote."""
     cursor = record["next_cursor"]
     jobs = tuple(job_of(each) for each in record["jobs"])
-    return JobPage(jobs, None if cursor is None else UUID(cursor))
+    unreadable = tuple(_unreadable_of(each) for each in record.get("unreadable", ()))
+    return JobPage(jobs, None if cursor is None else UUID(cursor), unreadable)
+
+
+def _unreadable_of(record: Mapping[str, Any]) -> UnreadableJob:
+    return UnreadableJob(
+        id=UUID(record["id"]),
+        tenant_id=record["tenant_id"],
+        use_case=record["use_case"],
+        status=record["status"],
+        problem=record["problem"],
+    )
 
 
 def outlook_record_of(outlook: Outlook) -> dict[str, Any]:

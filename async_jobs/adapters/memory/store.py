@@ -6,11 +6,11 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from uuid import UUID
 
+from async_jobs.adapters.memory.rows import copy_of, holds, set_aside, unreadable_of
 from async_jobs.adapters.memory.transaction import MemoryTransaction
 from async_jobs.adapters.memory.turn import MemoryTurn
 from async_jobs.adapters.memory.waiting import round_trip
@@ -27,7 +27,6 @@ from async_jobs.domain.job import (
 )
 from async_jobs.domain.lifecycle import Change, Claimed, Succeeded, advance
 from async_jobs.domain.quota import Refused, admit
-from async_jobs.domain.unreadable import aside
 from async_jobs.ports.store import (
     Added,
     AddResult,
@@ -110,7 +109,7 @@ class MemoryJobStore:
         if refusal:
             return [refusal if _falls(result, refusal, fresh) else result for result in results]
         for job in fresh.values():
-            self._put(_copy(job))
+            self._put(copy_of(job))
             self._uncommitted[job.id] = transaction
             transaction.added.add(job.id)
         return results
@@ -148,7 +147,7 @@ class MemoryJobStore:
         await round_trip()
         rows = [self._rows[job_id] for job_id in dict.fromkeys(ids) if job_id in self._rows]
         return [
-            _copy(row)
+            copy_of(row)
             for row in self._readable(rows)
             if tenant_id is None or row.tenant_id == tenant_id
         ]
@@ -168,7 +167,8 @@ class MemoryJobStore:
         matching.sort(key=lambda row: row.id, reverse=True)
         page = matching[:limit]
         cursor = page[-1].id if len(matching) > limit else None
-        return JobPage(tuple(_copy(row) for row in self._readable(page)), cursor)
+        unreadable = tuple(unreadable_of(row) for row in page if row.id in self._corrupt)
+        return JobPage(tuple(copy_of(row) for row in self._readable(page)), cursor, unreadable)
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         """See `JobStore`."""
@@ -180,7 +180,7 @@ class MemoryJobStore:
         ]
         over.sort()
         readable = self._readable([row for *_, row in over])
-        return [_copy(row) for row in islice(readable, limit)]
+        return [copy_of(row) for row in islice(readable, limit)]
 
     def pending(self) -> Iterator[Job]:
         """Yield what waits, as it is stored: to be looked at, and left as it is."""
@@ -244,12 +244,12 @@ class MemoryJobStore:
             row = self._rows.get(change.job.id)
             if row is None or row.id in self._uncommitted:
                 continue
-            if not _holds(change, row):
+            if not holds(change, row):
                 applied |= {row.id} if row == change.job else set()
             elif self._key_taken(change.job):
                 conflicting.add(row.id)
             else:
-                self._put(_copy(change.job))
+                self._put(copy_of(change.job))
                 applied.add(row.id)
         return Applied(frozenset(applied), frozenset(conflicting))
 
@@ -278,7 +278,7 @@ class MemoryJobStore:
                 continue
             with suppress(IllegalTransition):
                 self._put(advance(row, claimed, now=now))
-                jobs.append(_copy(self._rows[row.id]))
+                jobs.append(copy_of(self._rows[row.id]))
         return list(self._readable(jobs))
 
     async def claimed(
@@ -291,7 +291,7 @@ class MemoryJobStore:
             for row in self._in_status(JobStatus.RUNNING)
             if (row.queue, row.worker_id) == (queue, worker_id) and row.started_at in instants
         ]
-        return [_copy(row) for row in self._readable(held)]
+        return [copy_of(row) for row in self._readable(held)]
 
     async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
         """See `JobStore`."""
@@ -335,7 +335,7 @@ class MemoryJobStore:
         over.sort()
         for _, job_id in over[:limit]:
             self._unreadable(job_id, "corrupt")
-            self._put(_aside(self._rows[job_id], now, until))
+            self._put(set_aside(self._rows[job_id], now, until))
         return len(over[:limit])
 
     async def promote(
@@ -397,53 +397,8 @@ class MemoryJobStore:
         self._corrupt.discard(job_id)
 
 
-def _holds(change: Change, row: Job) -> bool:
-    fence = change.fence
-    return (
-        row.lease_seq == fence.lease_seq
-        and row.phase is fence.phase
-        and fence.lease_expires_at in (None, row.lease_expires_at)
-        and fence.worker_id in (None, row.worker_id)
-    )
-
-
-def _aside(row: Job, now: datetime, until: datetime) -> Job:
-    attempts, crashes, dispatches, deadline_at = aside(
-        claimed=row.started_at is not None,
-        attempts=row.attempts,
-        max_attempts=row.max_attempts,
-        crashes=row.crashes,
-        dispatches=row.dispatches,
-        delay_tolerance=row.delay_tolerance,
-        until=until,
-    )
-    return replace(
-        row,
-        status=JobStatus.PENDING,
-        run_at=until,
-        deadline_at=deadline_at,
-        attempts=attempts,
-        crashes=crashes,
-        dispatches=dispatches,
-        lease_expires_at=None,
-        started_at=None,
-        worker_id=None,
-        updated_at=now,
-    )
-
-
 def _falls(result: AddResult, refusal: Refused | Invalid, fresh: Collection[UUID]) -> bool:
     """Tell whether a job that was judged so is turned away with its call."""
     if isinstance(result, Duplicate):
         return result.of in fresh
     return isinstance(refusal, Invalid) or not isinstance(result, Invalid)
-
-
-def _copy(job: Job) -> Job:
-    """Return a job that shares nothing changeable with `job`."""
-    return replace(
-        job,
-        payload=copied(job.payload),
-        result=copied(job.result),
-        headers=dict(job.headers),
-    )

@@ -12,13 +12,14 @@ import asyncpg
 from pydantic_core import from_json, to_json
 
 from async_jobs.domain.backoff import BackoffPolicy, BackoffType
-from async_jobs.domain.job import AttemptError, Job, JobStatus, JsonValue, Phase
+from async_jobs.domain.job import AttemptError, Job, JobStatus, JsonValue, Phase, UnreadableJob
 from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import Candidate
 from async_jobs.domain.unreadable import aside
-from async_jobs.ports.store import Unreadable
 
 READY = 0
+UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+"""What reading a row raises that is no job any more."""
 _STATUSES = {status.value: status for status in JobStatus}
 # All its fields but the last: what is shown is due.
 CANDIDATE_COLUMNS = len(Candidate._fields) - 1
@@ -26,7 +27,7 @@ CANDIDATE_COLUMNS = len(Candidate._fields) - 1
 
 def jobs_of(
     rows: Sequence[asyncpg.Record],
-    unreadable: Unreadable,
+    unreadable: Callable[[UnreadableJob], object],
     *,
     known: Mapping[str, object] | None = None,
 ) -> Iterator[Job]:
@@ -37,8 +38,31 @@ def jobs_of(
     for row in rows:
         try:
             yield Job.having({**_lasting(row), **(_of_a_lease(row) if known is None else known)})
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            unreadable(row.get("id"), type(error).__name__)
+        except UNREADABLE as error:
+            unreadable(_unreadable(row, error))
+
+
+def _unreadable(row: asyncpg.Record, error: BaseException) -> UnreadableJob:
+    return UnreadableJob(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        use_case=row["use_case"],
+        status=row.get("status", JobStatus.RUNNING.value),  # a claim's answer leaves it out
+        problem=_problem(row) or type(error).__name__,
+    )
+
+
+def _problem(row: asyncpg.Record) -> str | None:
+    """Tell which columns cannot be read, and what each has to hold; nothing of what it holds."""
+    problems = []
+    for column, (read, expected) in _CHECKS.items():
+        value = row.get(column)
+        try:
+            if value is not None:
+                read(value)
+        except UNREADABLE as error:
+            problems.append(f"{column} must be {expected} ({type(error).__name__})")
+    return "; ".join(problems) or None
 
 
 def claimed_fields(claimed: Claimed, now: datetime) -> Mapping[str, object]:
@@ -67,20 +91,14 @@ def _of_a_lease(row: asyncpg.Record) -> Mapping[str, object]:
 
 
 def _lasting(row: asyncpg.Record) -> dict[str, object]:
-    payload = decoded(row["payload"])
-    if type(payload) is not dict:
-        raise TypeError("the payload is no object")
-    headers = {} if row["headers"] is None else decoded(row["headers"])
-    if type(headers) is not dict:
-        raise TypeError("the headers are no object")
-    errors, result = row["errors"], row["result"]
+    headers, errors, result = row["headers"], row["errors"], row["result"]
     return {
         "id": row["id"],
         "tenant_id": row["tenant_id"],
         "use_case": row["use_case"],
         "type": row["type"],
         "queue": row["queue"],
-        "payload": payload,
+        "payload": _object(row["payload"]),
         "run_at": row["run_at"],
         "delay_tolerance": row["delay_tolerance"],
         "deadline_at": row["deadline_at"],
@@ -96,7 +114,7 @@ def _lasting(row: asyncpg.Record) -> dict[str, object]:
         "crashes": row["crashes"],
         "finished_at": row["finished_at"],
         "errors": () if errors is None else _errors(errors),
-        "headers": headers,
+        "headers": {} if headers is None else _object(headers),
         "result": None if result is None else decoded(result),
     }
 
@@ -223,6 +241,13 @@ def decoded(text: str) -> Any:
     return from_json(text, cache_strings="keys")
 
 
+def _object(text: str) -> dict[str, Any]:
+    value = decoded(text)
+    if type(value) is not dict:
+        raise TypeError("no object")
+    return value
+
+
 # What a row leaves out of its policy. Rows rely on it: it stays as it is, even if the domain's
 # defaults change.
 _LEFT_OUT: Final[Mapping[str, Any]] = {
@@ -288,3 +313,17 @@ def _errors(text: str) -> tuple[AttemptError, ...]:
         )
         for each in decoded(text)
     )
+
+
+# The columns whose content the table's own types and constraints do not vouch for.
+_CHECKS: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {
+    "status": (_STATUSES.__getitem__, f"one of {', '.join(_STATUSES)}"),
+    "payload": (_object, "a JSON object"),
+    "headers": (_object, "a JSON object"),
+    "backoff_policy": (
+        _backoff,
+        f"a JSON object with a type of {', '.join(BackoffType)}, and its delays and jitter",
+    ),
+    "errors": (_errors, "a JSON array of objects with attempt, at and error"),
+    "result": (decoded, "JSON of a few hundred levels at most"),
+}

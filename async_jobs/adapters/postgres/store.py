@@ -34,7 +34,7 @@ from async_jobs.adapters.postgres.schemas import looking_within
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.adapters.postgres.turn import PostgresTurn
 from async_jobs.domain.errors import StoreRefused, Unavailable
-from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus
+from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus, UnreadableJob
 from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.ports.store import (
     AddResult,
@@ -138,7 +138,11 @@ class PostgresJobStore:
             )
         page = rows[:limit]
         cursor = page[-1]["id"] if len(rows) > limit else None
-        return JobPage(tuple(self.jobs_of(page)), cursor)
+        unreadable: list[UnreadableJob] = []
+        jobs = tuple(jobs_of(page, unreadable.append))
+        for row in unreadable:
+            self._tell_unreadable(row)
+        return JobPage(jobs, cursor, tuple(unreadable))
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         """See `JobStore`."""
@@ -154,13 +158,16 @@ class PostgresJobStore:
 
     def jobs_of(self, rows: Sequence[asyncpg.Record]) -> list[Job]:
         """Return the jobs of rows, and tell of those that cannot be read."""
-        return list(jobs_of(rows, self._unreadable))
+        return list(jobs_of(rows, self._tell_unreadable))
 
     def claimed_of(
         self, rows: Sequence[asyncpg.Record], claimed: Claimed, now: datetime
     ) -> list[Job]:
         """Return the jobs of the rows that a claim answers, which lack what it has made so."""
-        return list(jobs_of(rows, self._unreadable, known=claimed_fields(claimed, now)))
+        return list(jobs_of(rows, self._tell_unreadable, known=claimed_fields(claimed, now)))
+
+    def _tell_unreadable(self, row: UnreadableJob) -> None:
+        self._unreadable(row.id, row.problem)
 
     def tell_unwritable(self, job_id: UUID, error: StoreRefused, *, at: datetime) -> None:
         """Tell, once, of a job whose row the database refuses to write; it is left alone then."""

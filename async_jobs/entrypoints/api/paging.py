@@ -11,8 +11,9 @@ from weakref import WeakSet
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from async_jobs.adapters.http.wire import record_of
+from async_jobs.adapters.http.wire import record_of, unreadable_record_of
 from async_jobs.domain.errors import Unavailable
+from async_jobs.domain.job import UnreadableJob
 from async_jobs.ports.jobs import Jobs
 
 PAGE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -103,7 +104,7 @@ class _PageResponse(Response):
 
 
 async def page_body(jobs: Jobs, filters: dict[str, Any]) -> bytes:
-    """Return one page as it is sent: `{"jobs": […], "next_cursor": …}`.
+    """Return one page as it is sent: what `page_record_of` tells.
 
     It has fewer than the `limit` of the filters, and a cursor, when the jobs are too large for
     one page.
@@ -112,6 +113,7 @@ async def page_body(jobs: Jobs, filters: dict[str, Any]) -> bytes:
     limit: int = criteria.pop("limit")
     cursor = criteria.pop("cursor", None)
     records: list[bytes] = []
+    unreadable: list[UnreadableJob] = []
     # Rows that hold no job any more count as looked at: a step may bring fewer jobs, or none.
     looked_at, size_bytes, step = 0, 0, min(FIRST_STEP_JOBS, limit)
     while True:
@@ -120,13 +122,17 @@ async def page_body(jobs: Jobs, filters: dict[str, Any]) -> bytes:
         looked_at += step
         encoded = [_encoded(record_of(job)) for job in page.jobs]
         records += encoded
+        unreadable += page.unreadable
         size_bytes += sum(map(len, encoded))
         if cursor is None or looked_at >= limit or size_bytes >= PAGE_BYTES_MAX:
             break
         step = STEP_BYTES * looked_at // max(1, size_bytes)
         step = min(max(1, step), limit - looked_at)
     told = _encoded(None if cursor is None else str(cursor))
-    return b'{"jobs":[' + b",".join(records) + b'],"next_cursor":' + told + b"}"
+    body = b'{"jobs":[' + b",".join(records) + b'],"next_cursor":' + told
+    if unreadable:
+        body += b',"unreadable":' + _encoded([unreadable_record_of(row) for row in unreadable])
+    return body + b"}"
 
 
 def _encoded(value: Any) -> bytes:

@@ -246,6 +246,17 @@ OUTLOOK: Final = _object(
     },
     {},
 )
+UNREADABLE_JOB: Final = _object(
+    "UnreadableJob",
+    {
+        "id": UUID,
+        "tenant_id": {"type": "string"},
+        "use_case": {"type": "string"},
+        "status": _described({"type": "string"}, "As it is stored; it may be none of a job's."),
+        "problem": _described({"type": "string"}, "Why it cannot be read; quotes no payload."),
+    },
+    {},
+)
 JOB_PAGE: Final = _object(
     "JobPage",
     {
@@ -254,7 +265,16 @@ JOB_PAGE: Final = _object(
             _optional(UUID), "What to ask for the next page with; null on the last one."
         ),
     },
-    {},
+    {
+        "unreadable": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": PAGE_MAX,
+            "items": UNREADABLE_JOB,
+            "description": "There when rows of the page are no jobs any more: newest first. They"
+            " count towards its limit.",
+        }
+    },
 )
 
 # --- problems -----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The store's contract, part three: what comes out. JS-1, JS-8, JS-9, JS-10, JS-11."""
+"""The store's contract, part three: what comes out. JS-1, JS-8, JS-9, JS-10."""
 
 from __future__ import annotations
 
@@ -8,20 +8,16 @@ from uuid import UUID
 
 import pytest
 
-from async_jobs.domain.job import Job, JobFilter, JobStatus, Payload, Phase
+from async_jobs.domain.job import Job, JobFilter, JobPage, JobStatus, Payload, Phase
 from async_jobs.domain.lifecycle import Claimed, Failed, Leased, Succeeded, change
-from async_jobs.domain.scheduling import grant
 from async_jobs.ports.store import JobStore
-from async_jobs.testing.builders import UnreadableRows, a_job, an_id, candidate_of, later
-from async_jobs.testing.clocks import NOW
+from async_jobs.testing.builders import a_job, an_id, later
 from async_jobs.testing.contracts.scenes import (
     PATHS,
     UNTIL,
-    Corrupt,
     added,
     all_jobs,
     happened,
-    heads_of,
     in_phase,
     stored,
     the_job,
@@ -157,7 +153,7 @@ class PagesContract(StoreFixtures):
 
     async def test_js_8_no_jobs_make_one_empty_page(self, store: JobStore) -> None:
         """An empty store has one page, with nothing on it and nothing after it."""
-        assert await store.find(JobFilter(), limit=10) == ((), None)
+        assert await store.find(JobFilter(), limit=10) == JobPage((), None)
 
     async def test_js_8_filters_hold_together(self, store: JobStore) -> None:
         """Every combination of tenant, use case and status lists exactly what matches."""
@@ -304,109 +300,6 @@ class IsolationContract(StoreFixtures):
 
         assert len(await all_jobs(store)) == 2
         assert limits == {"acme": 100}
-
-
-class UnreadableContract(StoreFixtures):
-    """JS-11: one row that is no job any more."""
-
-    async def test_js_11_get_skips_and_reports_it(
-        self, store: JobStore, corrupt: Corrupt, unreadable: UnreadableRows
-    ) -> None:
-        """The others come back; the problem is named without the content."""
-        good, bad = await added(store), await added(store, payload={"password": "hunter2"})
-        await corrupt(bad.id)
-
-        assert await store.get([bad.id, good.id]) == [good]
-        assert unreadable.ids == [bad.id]
-        assert unreadable.problems != [""]
-        assert "hunter2" not in str(unreadable.problems)
-
-    @pytest.mark.parametrize("limit", [1, 2, 3, 10])
-    async def test_js_11_pages_go_on_behind_it(
-        self, store: JobStore, corrupt: Corrupt, unreadable: UnreadableRows, limit: int
-    ) -> None:
-        """Wherever on a page it stands, the walk meets every other job and ends."""
-        jobs = [await added(store) for _ in range(7)]
-        for bad in (jobs[0], jobs[3], jobs[4], jobs[6]):
-            await corrupt(bad.id)
-
-        walked: list[Job] = []
-        before = None
-        for _ in range(9):
-            page = await store.find(JobFilter(), limit=limit, before=before)
-            walked += page.jobs
-            before = page.next_cursor
-            if before is None:
-                break
-        assert before is None
-        assert walked == [jobs[5], jobs[2], jobs[1]]
-        assert set(unreadable.ids) == {jobs[i].id for i in (0, 3, 4, 6)}
-
-    async def test_js_11_expired_skips_and_reports_it(
-        self, store: JobStore, corrupt: Corrupt, unreadable: UnreadableRows
-    ) -> None:
-        """The reaper mends the others."""
-        jobs = [await in_phase(store, Phase.CLAIMED) for _ in range(3)]
-        await corrupt(jobs[1].id)
-
-        expired = await store.expired(UNTIL, limit=10)
-
-        assert sorted(job.id for job in expired) == [jobs[0].id, jobs[2].id]
-        assert unreadable.ids == [jobs[1].id]
-
-    async def test_js_11_expired_looks_behind_it(self, store: JobStore, corrupt: Corrupt) -> None:
-        """A row that stays unreadable does not use up the limit for ever."""
-        first = await added(store)
-        first = await happened(store, first, Leased(later(10)))
-        second = await in_phase(store, Phase.CLAIMED)
-        await corrupt(first.id)
-
-        assert await store.expired(UNTIL, limit=1) == [second]
-
-    async def test_js_11_turns_show_and_lease_it_like_any_other(
-        self, store: JobStore, corrupt: Corrupt
-    ) -> None:
-        """They read no whole jobs, and cannot tell."""
-        jobs = [await added(store) for _ in range(3)]
-        await corrupt(jobs[1].id)
-        assert (await heads_of(store)).ready == tuple(candidate_of(job) for job in jobs)
-
-        async with store.turn(["notifications"]) as turn:
-            grants = [grant(candidate_of(job), until=UNTIL, now=NOW) for job in jobs]
-            assert await turn.lease(grants) == {job.id for job in jobs}
-
-        assert (await heads_of(store)).ready == ()
-        async with store.turn(["notifications"]) as turn:
-            counts = await turn.running()
-        assert [(count.claimed, count.unclaimed) for count in counts] == [(0, 3)]
-
-    async def test_js_11_it_counts_as_running_all_the_same(
-        self, store: JobStore, corrupt: Corrupt
-    ) -> None:
-        """Else as many others as there are such rows would run beyond the capacity."""
-        await corrupt((await in_phase(store, Phase.CLAIMED)).id)
-        await corrupt((await in_phase(store, Phase.HANDED_OFF)).id)
-
-        async with store.turn(["notifications"]) as turn:
-            counts = await turn.running()
-
-        assert [(count.claimed, count.unclaimed) for count in counts] == [(1, 1)]
-
-    async def test_js_11_writes_go_on_beside_it(self, store: JobStore, corrupt: Corrupt) -> None:
-        """Adding, saving, promoting, leasing and purging others do not mind it."""
-        bad = [await in_phase(store, phase) for phase in (Phase.PENDING, Phase.CLAIMED, Phase.DEAD)]
-        for job in bad:
-            await corrupt(job.id)
-        dead, good = await in_phase(store, Phase.DEAD), await added(store)
-
-        await store.promote(later(1), limit=10)
-        async with store.turn(["notifications"]) as turn:
-            await turn.running()
-        await happened(store, good, *PATHS[Phase.CLAIMED])
-        await store.purge("notifications", before=later(1), limit=10)
-
-        assert await store.get([dead.id]) == []
-        assert len(await store.get([good.id])) == 1
 
 
 def scribble(job: Job) -> None:

@@ -15,12 +15,12 @@ from async_jobs.testing.contracts.reading import (
     PagesContract,
     RoundTripContract,
     TenantsContract,
-    UnreadableContract,
 )
 from async_jobs.testing.contracts.saving import SavingContract
 from async_jobs.testing.contracts.succeeding import SucceedingContract
 from async_jobs.testing.contracts.transactions import TransactionContract
 from async_jobs.testing.contracts.turns import LeasesContract, TurnsContract
+from async_jobs.testing.contracts.unreadable import UnreadableContract
 from async_jobs.testing.contracts.views import ViewsContract
 
 

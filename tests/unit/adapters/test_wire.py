@@ -33,7 +33,7 @@ from async_jobs.domain.errors import (
     StoreRefused,
     Unavailable,
 )
-from async_jobs.domain.job import AttemptError, Enqueued, JobPage, JobStatus
+from async_jobs.domain.job import AttemptError, Enqueued, JobPage, JobStatus, UnreadableJob
 from async_jobs.testing.builders import a_job, a_request, an_id, later
 from async_jobs.testing.contracts.specimens import JOBS, PAYLOADS
 
@@ -132,6 +132,15 @@ def test_an_answer_arrives_as_it_was(duplicate: bool) -> None:
 def test_a_page_arrives_as_it_was(cursor: UUID | None) -> None:
     """With and without a next one."""
     page = JobPage((a_job(), a_job()), cursor)
+
+    assert page_of(sent(page_record_of(page))) == page
+    assert "unreadable" not in page_record_of(page)
+
+
+def test_what_a_page_tells_of_unreadable_rows_arrives() -> None:
+    """With each of its fields."""
+    row = UnreadableJob(an_id(), "acme", "notifications", "paused", "status must be another")
+    page = JobPage((a_job(),), None, (row,))
 
     assert page_of(sent(page_record_of(page))) == page
 

@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem, page_record_of, record_of
-from async_jobs.domain.job import JobPage
+from async_jobs.domain.job import JobPage, UnreadableJob
 from async_jobs.entrypoints import generated
 from async_jobs.entrypoints.api import openapi
 from async_jobs.entrypoints.api.bodies import FIELDS, request_of, requests_of
@@ -150,6 +150,13 @@ def test_every_job_fits_its_schema(fields: dict[str, Any]) -> None:
 
     component("Job").validate(record_of(job))
     component("JobPage").validate(page_record_of(JobPage((job,), an_id())))
+
+
+def test_a_page_with_an_unreadable_row_fits_its_schema() -> None:
+    """As the jobs beside it."""
+    row = UnreadableJob(an_id(), "acme", "notifications", "pending", "corrupt")
+
+    component("JobPage").validate(page_record_of(JobPage((a_job(),), None, (row,))))
 
 
 def test_every_type_of_problem_that_a_route_has_is_described() -> None:
