@@ -6,6 +6,7 @@ AsyncJobsError
 ├── JobNotFoundError        no such job, or not this tenant's
 ├── IllegalTransition       the job's state forbids what was asked of it
 ├── ConfigurationError      the environment or the wiring is wrong (a ValueError)
+│   └── MigrationDue        the database's tables are missing, or older than this version
 ├── Unavailable             a component did not answer; whether a write happened is unknown
 │   └── TenantBusy          another open transaction admits the tenant's jobs; nothing was written
 ├── StoreRefused            the store said no, by a rule of its own; repeating does not help
@@ -79,6 +80,10 @@ class IllegalTransition(AsyncJobsError):
 
 class ConfigurationError(AsyncJobsError, ValueError):
     """The environment or the wiring is wrong; one line per problem, no secrets."""
+
+
+class MigrationDue(ConfigurationError):
+    """The database's tables are missing or older than this version; `async-jobs migrate` is due."""
 
 
 class Unavailable(AsyncJobsError):

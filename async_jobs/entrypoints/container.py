@@ -194,6 +194,8 @@ def _takes_jobs(pool: asyncpg.Pool) -> Callable[[], Awaitable[bool]]:
         try:
             async with asyncio.timeout(READY_SECONDS):
                 return await takes_jobs(pool)
+        except ConfigurationError:
+            raise  # waiting does not help: it is told
         except (AsyncJobsError, TimeoutError):
             return False
 

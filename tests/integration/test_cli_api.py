@@ -12,8 +12,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from async_jobs.adapters.http.wire import Problem
 from async_jobs.adapters.postgres import embedded_host
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE
@@ -146,6 +148,53 @@ def shell(lines: str, directory: Path) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("edit", "lacks"),
+    [("DROP TABLE jobs", "jobs"), ("ALTER TABLE jobs DROP COLUMN crashes", "jobs.crashes")],
+    ids=["without tables", "older"],
+)
+async def test_an_api_says_that_a_migration_is_due(
+    on_database: Programs, database_dsn: str, edit: str, lacks: str
+) -> None:
+    """To its load balancer, to callers, and once in the log: what is missing and what to do."""
+    operator = await asyncpg.connect(database_dsn)
+    await operator.execute(edit)
+    await operator.close()
+    api, port = await started_api(on_database, "--no-auth")
+
+    (status, ready), again, (refused, problem) = [
+        await asyncio.to_thread(answer, port, path)
+        for path in ("/health/ready", "/health/ready", "/jobs/")
+    ]
+    listing = await on_database.run("jobs", "list", "--url", f"http://127.0.0.1:{port}")
+
+    assert (status, refused) == (503, 503)
+    assert again == (status, ready)
+    assert ready == {"status": "not ready", "problem": problem["detail"]}
+    assert ready["problem"].endswith("run: async-jobs migrate")
+    assert problem["type"] == Problem.UNAVAILABLE
+    assert "run: async-jobs migrate" in refusal(listing, 1)
+    (told,) = api.logged("not_ready")
+    assert lacks in told["problem"]
+    assert api.logged("migration_due")
+
+
+async def test_an_api_is_ready_once_its_database_is_migrated(
+    cli: Programs, empty_database_dsn: str
+) -> None:
+    """Nobody has to start it again."""
+    cli.settings["ASYNC_JOBS_DB_DSN"] = empty_database_dsn
+    _, port = await started_api(cli, "--no-auth")
+    before, _ = await asyncio.to_thread(answer, port, "/health/ready")
+
+    await cli.run("migrate")
+
+    assert (before, await asyncio.to_thread(answer, port, "/health/ready")) == (
+        503,
+        (200, {"status": "ready"}),
+    )
 
 
 @pytest.mark.parametrize("kept", [True, False])

@@ -15,6 +15,7 @@ from async_jobs.adapters.postgres import migrate as migrating
 from async_jobs.adapters.postgres.migrate import get_ddl, migrate, migrations
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.queue import PostgresJobQueue
+from async_jobs.adapters.postgres.readiness import columns
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError, StoreRefused, Unavailable
@@ -313,6 +314,18 @@ async def test_an_unmigrated_database_is_told_with_what_to_do(
     async with await create_pool(empty_database_dsn) as pool:
         with pytest.raises(ConfigurationError, match="run: async-jobs migrate"):
             await call(pool)
+
+
+async def test_readiness_knows_every_column_that_there_is(database_dsn: str) -> None:
+    """A migration that adds one is waited for."""
+    connection = await asyncpg.connect(database_dsn)
+    rows = await connection.fetch(
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema = 'public' AND table_name <> 'async_jobs_migrations'"
+    )
+    await connection.close()
+
+    assert {tuple(row) for row in rows} == set(columns())
 
 
 async def test_a_send_to_an_unmigrated_database_says_so_for_each_hand_off(

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from async_jobs.domain.errors import ConfigurationError, StoreRefused, Unavailable
+from async_jobs.domain.errors import ConfigurationError, MigrationDue, StoreRefused, Unavailable
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class translated:  # noqa: N801 - a context manager, named like those of context
                     raise Unavailable(f"{_READ_ONLY}: {_told(error)}") from error
             raise Unavailable(f"the database did not answer: {_told(error)}") from error
         if isinstance(error, _NO_SCHEMA):
-            raise ConfigurationError(
+            raise MigrationDue(
                 f"the database lacks the async_jobs schema ({_told(error)}), or neither"
                 " ASYNC_JOBS_DB_SCHEMA nor the connection's search_path leads to it;"
                 " run: async-jobs migrate"

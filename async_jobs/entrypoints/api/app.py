@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from async_jobs import __version__
+from async_jobs.domain.errors import ConfigurationError, MigrationDue
 from async_jobs.entrypoints.api import described
 from async_jobs.entrypoints.api.access import ApiToken
-from async_jobs.entrypoints.api.problems import answer_to
+from async_jobs.entrypoints.api.problems import MIGRATION_DUE, answer_to
 from async_jobs.entrypoints.api.router import LOGGER, JobServiceFactory, create_jobs_router
 from async_jobs.entrypoints.api.schemas import with_components
 from async_jobs.ports.clock import Clock
@@ -44,7 +45,8 @@ def create_app(
         auth_token: the shared token.
         tokens: entries of further tokens.
         allow_unauthenticated: with no token at all, let everybody in.
-        ready: asked at each request to `/health/ready`; an error is a no.
+        ready: asked at each request to `/health/ready`; an error is a no, and told in the log
+            when it is another one than before.
         clock: tells which tokens have expired; this host's by default.
 
     Raises:
@@ -84,24 +86,33 @@ async def _answer(request: Request, error: Exception) -> Response:
 
 
 def _add_health(app: FastAPI, ready: Ready) -> None:
+    told = ""
+
     async def health_live() -> Response:
         return JSONResponse({"status": "live"})
 
     async def health_ready() -> Response:
+        nonlocal told
+        problem, record = "", {"status": "not ready"}
         try:
             answer = ready()
-            is_ready = await answer if inspect.isawaitable(answer) else answer
+            if await answer if inspect.isawaitable(answer) else answer:
+                record = {"status": "ready"}
+        except MigrationDue as error:
+            problem, record = str(error), record | {"problem": MIGRATION_DUE}
+        except ConfigurationError as error:
+            problem = str(error)
         except Exception as error:
-            LOGGER.warning("not_ready", extra={"problem": type(error).__name__})
-            is_ready = False
-        return JSONResponse(
-            {"status": "ready" if is_ready else "not ready"}, 200 if is_ready else 503
-        )
+            problem = type(error).__name__
+        if problem and problem != told:
+            LOGGER.warning("not_ready", extra={"problem": problem})
+        told = problem
+        return JSONResponse(record, 200 if record["status"] == "ready" else 503)
 
-    for path, endpoint, told in (
+    for path, endpoint, description in (
         ("/health/live", health_live, described.HEALTH_LIVE),
         ("/health/ready", health_ready, described.HEALTH_READY),
     ):
-        app.add_api_route(path, endpoint, methods=["GET"], **told)
+        app.add_api_route(path, endpoint, methods=["GET"], **description)
         # Some probes ask for the head only.
         app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)

@@ -11,6 +11,7 @@ from async_jobs.entrypoints.api import schemas
 from async_jobs.entrypoints.api.bodies import PAGE_DEFAULT
 from async_jobs.entrypoints.api.problems import (
     INTERNAL,
+    MIGRATION_DUE,
     REFUSED,
     RETRY_AFTER_SECONDS,
     TITLES,
@@ -178,6 +179,12 @@ def _example(type: Problem) -> dict[str, Any]:
     told = {"type": type.value, "title": TITLES[type], "status": status, "detail": detail}
     return told | members
 
+
+_MIGRATION_DUE: Final = {
+    "type": "string",
+    "const": MIGRATION_DUE,
+    "description": "There when that is why.",
+}
 
 # --- parts of a route ---------------------------------------------------------------------------
 
@@ -352,7 +359,11 @@ HEALTH_READY: Final = _route(
     "Asks for no token.",
     {
         200: _answer("It can.", schemas.health_schema("ready"), {"status": "ready"}),
-        503: _answer("It cannot now.", schemas.health_schema("not ready"), {"status": "not ready"}),
+        503: _answer(
+            "It cannot now.",
+            schemas.health_schema("not ready", problem=_MIGRATION_DUE),
+            {"status": "not ready"},
+        ),
     },
     {},
     tags=["health"],

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem, problem_of
-from async_jobs.domain.errors import AsyncJobsError, TenantBusy
+from async_jobs.domain.errors import AsyncJobsError, MigrationDue, TenantBusy
 from async_jobs.entrypoints.api.access import Forbidden, Unauthenticated
 from async_jobs.entrypoints.api.bodies import InvalidFields
 from async_jobs.entrypoints.api.reading import BODY, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
@@ -49,6 +49,9 @@ REFUSED: Final = (
     "a constraint or a trigger on the jobs, or a value that the database cannot hold: nothing was"
     " written, and repeating the call does not help"
 )
+MIGRATION_DUE: Final = (
+    "the database's tables are missing or older than this version; run: async-jobs migrate"
+)
 INTERNAL: Final = "the error was logged"
 _ABOUT_BLANK: Final = "about:blank"
 _PHRASES: Final = {each.value: each.phrase for each in HTTPStatus}
@@ -80,6 +83,10 @@ def answer_to(error: Exception, logger: logging.Logger) -> JSONResponse:
             return problem(408, Problem.BODY_TOO_SLOW, str(error), headers=HANG_UP)
         case BodyTooLarge():
             return problem(413, Problem.BODY_TOO_LARGE, str(error))
+        case MigrationDue():
+            logger.error("migration_due", extra={"problem": str(error)})
+            again = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            return problem(503, Problem.UNAVAILABLE, MIGRATION_DUE, headers=again)
         case UnsupportedMediaType():
             return problem(415, Problem.UNSUPPORTED_MEDIA_TYPE, str(error))
         case AsyncJobsError() if (known := problem_of(error)) is not None:

@@ -328,11 +328,11 @@ def problem_schema(type: Problem, status: int, title: str) -> Schema:
     return _object(f"{name}Problem", common | _MEMBERS.get(type, {}), _FURTHER.get(type, {}))
 
 
-def health_schema(status: str) -> Schema:
-    """Return the schema of what a health route answers with."""
+def health_schema(status: str, **further: Schema) -> Schema:
+    """Return the schema of what a health route answers with; `further` may be missing."""
     return {
         "type": "object",
-        "properties": {"status": {"type": "string", "const": status}},
+        "properties": {"status": {"type": "string", "const": status}} | further,
         "required": ["status"],
         "additionalProperties": False,
     }
