@@ -1,15 +1,19 @@
-"""What keeps jobs waiting and fails nothing: a scheduler sees it, and tells it now and then."""
+"""What keeps jobs waiting and fails nothing: whoever sees it tells it now and then.
+
+A scheduler sees the most; that none runs, only others can see.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from async_jobs.domain import facts
-from async_jobs.domain.errors import Unavailable
-from async_jobs.domain.limits import Limits, queue_of
+from async_jobs.domain.errors import AsyncJobsError, Unavailable
+from async_jobs.domain.limits import DELAY_TOLERANCE_MAX, Limits, queue_of
+from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.telemetry import Telemetry
@@ -19,7 +23,35 @@ from async_jobs.ports.workers import WorkerInfo
 PATIENCE_SECONDS = 15.0
 TOLD_AGAIN_SECONDS = 3_600.0
 COUNTED_SECONDS = 300.0
+BEAT = "scheduler"
+"""The checkpoint in which schedulers tell that they tick."""
+BEAT_SECONDS = 15.0
+SILENT_SECONDS = 60.0
+"""A scheduler that has said nothing for so long is gone, unless it ticks more seldom than that."""
+LOOK_SECONDS = 30.0
 _NO_TIME = datetime.min.replace(tzinfo=UTC)
+
+
+class _Lasting:
+    """Picks the troubles to tell: each once it has lasted, and again every hour."""
+
+    def __init__(self) -> None:
+        self._tell_at: dict[facts.Fact, float] = {}
+
+    def due(
+        self, troubles: Collection[facts.Fact], at: float, patience: Callable[[facts.Fact], float]
+    ) -> list[facts.Fact]:
+        """Return those of all present troubles that are to be told at a monotonic time.
+
+        They are told apart by all they hold: without their instants they are known again.
+        """
+        self._tell_at = {each: due for each, due in self._tell_at.items() if each in troubles}
+        told = []
+        for trouble in sorted(troubles, key=repr):
+            if at >= self._tell_at.setdefault(trouble, at + patience(trouble)):
+                self._tell_at[trouble] = at + TOLD_AGAIN_SECONDS
+                told.append(trouble)
+        return told
 
 
 class Notices:
@@ -50,7 +82,7 @@ class Notices:
         self._handed_off: set[str] = set()
         self._stored: Collection[str] = ()
         self._count_due_at = float("-inf")
-        self._tell_at: dict[facts.Fact, float] = {}
+        self._lasting = _Lasting()
 
     def handed_off(self, queues: Iterable[str]) -> None:
         """Remember that hand-offs went to some queues."""
@@ -60,14 +92,8 @@ class Notices:
         """Tell what is due to be told, the live workers being these."""
         at, now = self._clock.monotonic(), self._clock.now()
         await self._count(at)
-        troubles = set(self._troubles(workers))
-        self._tell_at = {each: due for each, due in self._tell_at.items() if each in troubles}
-        for trouble in sorted(troubles, key=repr):
-            # Nobody else can end a pause meanwhile: it is in this scheduler's own settings.
-            patience = 0.0 if isinstance(trouble, facts.UseCasePaused) else PATIENCE_SECONDS
-            if at >= self._tell_at.setdefault(trouble, at + patience):
-                self._tell_at[trouble] = at + TOLD_AGAIN_SECONDS
-                self._telemetry.record(replace(trouble, at=now))
+        for trouble in self._lasting.due(set(self._troubles(workers)), at, _patience):
+            self._telemetry.record(replace(trouble, at=now))
 
     async def _count(self, at: float) -> None:
         if self._statistics is not None and at >= self._count_due_at:
@@ -100,3 +126,83 @@ class Notices:
         for name, each in configs.items():
             if each.max_concurrent == 0:
                 yield facts.UseCasePaused(at=_NO_TIME, use_case=name)
+
+
+def _patience(trouble: facts.Fact) -> float:
+    # Nobody else can end a pause meanwhile: it is in this scheduler's own settings.
+    return 0.0 if isinstance(trouble, facts.UseCasePaused) else PATIENCE_SECONDS
+
+
+async def beat(checkpoints: Checkpoints, now: datetime, *, interval_seconds: float) -> None:
+    """Tell those who look for a scheduler that one ticks.
+
+    Args:
+        checkpoints: where they look.
+        now: the instant of the tick.
+        interval_seconds: after which it ticks again, even if nobody wakes it.
+    """
+    lasting = timedelta(seconds=max(SILENT_SECONDS, 3 * interval_seconds))
+    state = {"ticked_at": now.isoformat(), "alive_until": (now + lasting).isoformat()}
+    await checkpoints.save(BEAT, state)
+
+
+class SchedulerWatch:
+    """Sees from outside, as from a worker, that jobs are pending and no scheduler ticks.
+
+    Args:
+        checkpoints: where schedulers tell that they do.
+        statistics: tells whether jobs are pending.
+        clock: the store's time.
+        telemetry: is told, once it has lasted, and again every hour.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        statistics: Statistics,
+        *,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._checkpoints = checkpoints
+        self._statistics = statistics
+        self._clock = clock
+        self._telemetry = telemetry
+        self._lasting = _Lasting()
+
+    async def run(self) -> None:
+        """Look at intervals, until cancelled."""
+        while True:
+            await self._clock.sleep(LOOK_SECONDS)
+            with suppress(AsyncJobsError):  # the worker's own business fails by it as well
+                await self.look()
+
+    async def look(self) -> None:
+        """Tell that there is no scheduler, if that is so and due to be told."""
+        missing = await self.missing()
+        troubles = set() if missing is None else {replace(missing, at=_NO_TIME)}
+        for trouble in self._lasting.due(troubles, self._clock.monotonic(), _patience):
+            self._telemetry.record(replace(trouble, at=self._clock.now()))
+
+    async def missing(self) -> facts.SchedulerMissing | None:
+        """Return what there is to tell at this moment; None where all is well.
+
+        Raises:
+            Unavailable: nobody answered.
+        """
+        await self._clock.sync()
+        now = self._clock.now()
+        state = await self._checkpoints.load(BEAT) or {}
+        alive_until = _instant(state.get("alive_until"))
+        if (alive_until is not None and now < alive_until) or not await self._has_pending(now):
+            return None
+        return facts.SchedulerMissing(at=now, ticked_at=_instant(state.get("ticked_at")))
+
+    async def _has_pending(self, now: datetime) -> bool:
+        names = await self._statistics.use_cases()
+        counts = await self._statistics.due_by(names, now + DELAY_TOLERANCE_MAX, limit=1)
+        return any(counted.jobs for counted in counts.values())
+
+
+def _instant(value: object) -> datetime | None:
+    return datetime.fromisoformat(value) if isinstance(value, str) else None

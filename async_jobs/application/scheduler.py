@@ -13,7 +13,7 @@ from typing import Any
 from async_jobs.application import failpoints
 from async_jobs.application.chores import Chore, Chores
 from async_jobs.application.dispatch import Dispatched, Dispatcher
-from async_jobs.application.noticing import Notices
+from async_jobs.application.noticing import BEAT_SECONDS, Notices, beat
 from async_jobs.application.sending import Sender
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.application.waiting import all_done, end
@@ -128,6 +128,7 @@ class Scheduler:
         self._counting_slots = Chore("count slots", min(interval_seconds, SLOTS_SECONDS))
         self._purging = Chore("purge", self._settings.purge_interval_seconds)
         self._remembering = Chore("checkpoint", CHECKPOINT_SECONDS)
+        self._beating = Chore("beat", BEAT_SECONDS)
         self._setting_aside = Chore("set aside", self._settings.purge_interval_seconds)
         self._to_purge: deque[str] = deque()
         """The use cases of the last look that had jobs past their retention."""
@@ -263,6 +264,8 @@ class Scheduler:
             purging = await do(self._purging, self._purge, otherwise=False)
         if not dispatched.handoffs:
             self._chores.check(self._promoting)  # a standby, which writes nothing, shows no job
+        if self._beating.is_due(at):
+            await do(self._beating, self._beat, otherwise=None)
         self._ticked_at = self._clock.monotonic()
         sent = len(dispatched.handoffs) - unsent
         return Tick(
@@ -346,6 +349,11 @@ class Scheduler:
                 memory.restore(state)
         elif memory.is_contested:
             await self._checkpoints.save(CHECKPOINT, memory.saved())
+
+    async def _beat(self) -> None:
+        if self._checkpoints is not None:
+            seconds = self._settings.interval_seconds
+            await beat(self._checkpoints, self._clock.now(), interval_seconds=seconds)
 
     async def _count_slots(self) -> None:
         workers = await self._workers.live(self._clock.now())

@@ -258,6 +258,16 @@ class UseCasePaused(Fact):
     use_case: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerMissing(Fact):
+    """Jobs are pending, and no scheduler ticks that would start them.
+
+    `ticked_at` is when one last said that it does; None if nobody knows of any.
+    """
+
+    ticked_at: datetime | None
+
+
 Wanted: TypeAlias = Callable[[type[Fact]], bool]
 """Tells whether facts of a kind are worth making."""
 

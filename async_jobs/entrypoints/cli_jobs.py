@@ -6,7 +6,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 from uuid import UUID
@@ -17,11 +17,13 @@ from rich.table import Table
 
 from async_jobs.adapters.http.wire import outlook_record_of, page_record_of, record_of
 from async_jobs.domain.errors import (
+    AsyncJobsError,
     ConfigurationError,
     IllegalTransition,
     InvalidJobError,
     JobNotFoundError,
 )
+from async_jobs.domain.facts import SchedulerMissing
 from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus, Phase, UnreadableJob
 from async_jobs.domain.outlook import Outlook
 from async_jobs.entrypoints.cli_options import (
@@ -88,7 +90,9 @@ class Asked(Jobs, Protocol):
 
 
 @asynccontextmanager
-async def _jobs(where: Where, logger: logging.Logger) -> AsyncIterator[Asked]:
+async def _jobs(
+    where: Where, logger: logging.Logger, *, warns: bool = False
+) -> AsyncIterator[Asked]:
     if where.url is not None:
         if where.dsn is not None:
             raise ConfigurationError("--dsn, --url: only one of them can be asked")
@@ -101,14 +105,30 @@ async def _jobs(where: Where, logger: logging.Logger) -> AsyncIterator[Asked]:
     config = AsyncJobsConfig.from_env(os.environ | dsn)
     async with opened(config, logger, application_name="async_jobs cli") as container:
         yield container.service()
+        if warns:
+            with suppress(AsyncJobsError):  # what was asked has been answered
+                _warn_of(await container.scheduler_watch().missing())
 
 
-def _ask(where: Where, level: LogLevel, call: Callable[[Asked], Awaitable[T]]) -> T:
-    """Run one call where the jobs are."""
+def _warn_of(missing: SchedulerMissing | None) -> None:
+    if missing is not None:
+        at = missing.ticked_at
+        since = "" if at is None else f" since {at:%Y-%m-%d %H:%M:%S} UTC"
+        typer.echo(f"warning: no scheduler has ticked{since}: pending jobs wait for one", err=True)
+
+
+def _ask(
+    where: Where,
+    level: LogLevel,
+    call: Callable[[Asked], Awaitable[T]],
+    *,
+    warns: bool = False,
+) -> T:
+    """Run one call where the jobs are; `warns` of a missing scheduler whoever only looks."""
     logger = set_up_logging(level, LogFormat.TEXT)
 
     async def run() -> T:
-        async with _jobs(where, logger) as jobs:
+        async with _jobs(where, logger, warns=warns) as jobs:
             return await call(jobs)
 
     with reporting(level):
@@ -138,6 +158,7 @@ def list_jobs(
         lambda jobs: jobs.list_jobs(
             tenant_id=tenant, use_case=use_case, status=status, limit=limit, cursor=cursor
         ),
+        warns=True,
     )
     if as_json:
         typer.echo(json.dumps(page_record_of(page)))
@@ -200,7 +221,10 @@ def show(
 ) -> None:
     """Print one job as JSON. Example: `async-jobs jobs show 0193…`"""
     job = _ask(
-        Where(dsn, url, token), log_level, lambda jobs: jobs.get_job(job_id, tenant_id=tenant)
+        Where(dsn, url, token),
+        log_level,
+        lambda jobs: jobs.get_job(job_id, tenant_id=tenant),
+        warns=True,
     )
     _print_job(job)
 
@@ -284,7 +308,9 @@ def outlook(
         queue=queue,
         delay_tolerance=_tolerance(delay_tolerance_seconds),
     )
-    foreseen = _ask(Where(dsn, url, token), log_level, lambda jobs: jobs.outlook(request))
+    foreseen = _ask(
+        Where(dsn, url, token), log_level, lambda jobs: jobs.outlook(request), warns=True
+    )
     typer.echo(json.dumps(outlook_record_of(foreseen), indent=2))
 
 

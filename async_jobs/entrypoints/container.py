@@ -36,7 +36,7 @@ from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.adapters.telemetry.logs import LogTelemetry
-from async_jobs.application.noticing import Notices
+from async_jobs.application.noticing import Notices, SchedulerWatch
 from async_jobs.application.presence import Identity
 from async_jobs.application.scheduler import Scheduler
 from async_jobs.application.service import JobService
@@ -282,6 +282,9 @@ class Container(containers.DeclarativeContainer):
         telemetry=telemetry,
         statistics=statistics,
         workers=workers,
+    )
+    scheduler_watch = providers.Singleton(
+        SchedulerWatch, checkpoints, statistics, clock=clock, telemetry=telemetry
     )
     scheduler = providers.Singleton(
         Scheduler,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import asyncpg
 
 from async_jobs.application.registry import JobRegistry
+from async_jobs.application.worker import Worker
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import Container, wired
@@ -76,7 +77,7 @@ async def run_worker_loop(
         async with container.open_renewal_store()():
             pass
         worker = container.worker(registry=registry, queue_names=names)
-        await worker.run(stop or asyncio.Event())
+        await execute(container, worker, stop or asyncio.Event())
 
 
 def check_use_cases(container: Container) -> None:
@@ -96,6 +97,16 @@ async def schedule(container: Container, stop: asyncio.Event) -> None:
     check_use_cases(container)
     on_error = error_logger(container.logger(), "scheduler_degraded")
     await container.scheduler().run(stop, on_error)
+
+
+async def execute(container: Container, worker: Worker, stop: asyncio.Event) -> None:
+    """Run a worker until `stop` is set, and tell meanwhile if no scheduler feeds it."""
+    looking = asyncio.create_task(container.scheduler_watch().run())
+    try:
+        await worker.run(stop)
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
 
 
 def listening(config: AsyncJobsConfig, queues: Iterable[str]) -> tuple[AsyncJobsConfig, list[str]]:

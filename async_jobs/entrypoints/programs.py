@@ -22,7 +22,7 @@ from async_jobs.entrypoints.container import Container, migrate, opened
 from async_jobs.entrypoints.garbage import collecting_by_size
 from async_jobs.entrypoints.health import serving_health
 from async_jobs.entrypoints.logs import enable_our_loggers
-from async_jobs.entrypoints.loops import check_use_cases, listening, schedule
+from async_jobs.entrypoints.loops import check_use_cases, execute, listening, schedule
 from async_jobs.entrypoints.processes import (
     EXIT_FAILED,
     EXIT_STOPPED,
@@ -157,7 +157,7 @@ async def run_worker(
                 async with serving_health(worker.ready, host=health_host, port=health_port):
                     logger.info("worker_started", extra={"queues": names, "types": registry.types})
                     stopping.started()
-                    await worker.run(stopping.stop)
+                    await execute(container, worker, stopping.stop)
     logger.info("worker_stopped")
 
 

@@ -13,7 +13,7 @@ import pytest
 from async_jobs.adapters.system import SystemClock
 from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE
 from tests.integration.command_line import ENQUEUE, UNKNOWN_ID, enqueued, refusal
-from tests.integration.harness import Programs, free_port
+from tests.integration.harness import Programs, eventually, free_port
 
 Where: TypeAlias = tuple[str, ...]
 """The options that say where the jobs are."""
@@ -142,6 +142,27 @@ async def test_a_row_that_cannot_be_read_hides_no_other(
     assert [line.split()[0] for line in table.splitlines()[1:]] == [bad, good]
     assert table.splitlines()[1].endswith(f"unreadable: {why}")
     assert missing.splitlines()[-1] == f"error: no job has the id {bad}"
+
+
+async def test_that_no_scheduler_ticks_is_told(on_database: Programs) -> None:
+    """To whoever looks at jobs that wait; not while a scheduler is there."""
+    job_id = await enqueued(on_database, "send_email")
+    warning = "warning: no scheduler has ticked"
+
+    before = [await on_database.run("jobs", *each) for each in (("list",), ("show", job_id))]
+    scheduler = on_database.start("scheduler", "--log-format", "json")
+
+    async def has_ticked() -> bool:
+        return warning not in (await on_database.run("jobs", "list")).stderr
+
+    await eventually(has_ticked, "a scheduler says that it ticks")
+    scheduler.terminate()
+    changed = await on_database.run("jobs", "cancel", job_id)
+    ended = await on_database.run("jobs", "list")
+
+    assert [each.stderr for each in before] == [f"{warning}: pending jobs wait for one\n"] * 2
+    assert await scheduler.ended() == 0
+    assert changed.stderr + ended.stderr == ""
 
 
 async def test_jobs_are_listed_as_a_table_that_is_cut_off_nowhere(

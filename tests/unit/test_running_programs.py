@@ -8,10 +8,17 @@ import logging
 from unittest import mock
 
 import pytest
+from dependency_injector import providers
 
+from async_jobs.application.noticing import LOOK_SECONDS
 from async_jobs.domain.errors import ConfigurationError
+from async_jobs.entrypoints.config import AsyncJobsConfig
+from async_jobs.entrypoints.container import memory_container
 from async_jobs.entrypoints.garbage import THRESHOLDS
+from async_jobs.entrypoints.loops import execute
 from async_jobs.entrypoints.programs import run_async, stopping_on_signals
+from async_jobs.testing.contracts.scenes import added
+from tests.unit.application.stage import Stage
 
 
 async def collector() -> tuple[tuple[int, int, int], int]:
@@ -53,3 +60,25 @@ async def test_a_system_without_signals_is_told_at_the_start() -> None:
     told = pytest.raises(ConfigurationError, match=r"runs on Linux and macOS; on .* in WSL")
     with refusing, told, stopping_on_signals(logging.getLogger("async_jobs")):
         pass
+
+
+async def test_a_worker_that_runs_tells_of_a_missing_scheduler(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As long as it runs, and no longer."""
+    stage = Stage()
+    await added(stage.memory)
+    logger = logging.getLogger("test_a_worker_that_runs")
+    container = memory_container(AsyncJobsConfig(db_dsn="postgresql:///"), logger)
+    container.clock.override(providers.Object(stage.clock))
+    container.store.override(providers.Object(stage.memory))
+    stop = asyncio.Event()
+    running = asyncio.create_task(execute(container, stage.worker(), stop))
+
+    await stage.elapse(3 * LOOK_SECONDS, step_seconds=LOOK_SECONDS / 2)
+    told = [record.message for record in caplog.records]
+    stop.set()
+    await stage.seconds_until_done(running, at_most=60)
+
+    assert told == ["scheduler_missing"]
+    assert len(asyncio.all_tasks()) == 1

@@ -37,6 +37,7 @@ _LEVELS: Mapping[type[facts.Fact], int] = {
     facts.TransportsDiffer: logging.WARNING,
     facts.UseCaseUnknown: logging.WARNING,
     facts.UseCasePaused: logging.WARNING,
+    facts.SchedulerMissing: logging.WARNING,
     facts.HandlerStuck: logging.ERROR,
     facts.RowUnreadable: logging.ERROR,
     facts.RowUnwritable: logging.ERROR,

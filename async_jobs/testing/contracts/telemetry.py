@@ -179,4 +179,6 @@ def every_fact(text: str) -> list[Fact]:
         facts.TransportsDiffer(at=NOW, queue=text, scheduler=text, worker=text),
         facts.UseCaseUnknown(at=NOW, use_case=text),
         facts.UseCasePaused(at=NOW, use_case=text),
+        facts.SchedulerMissing(at=NOW, ticked_at=None),
+        facts.SchedulerMissing(at=NOW, ticked_at=NOW),
     ]

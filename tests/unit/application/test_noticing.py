@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
-from async_jobs.application.noticing import PATIENCE_SECONDS, TOLD_AGAIN_SECONDS, Notices
+from async_jobs.application.noticing import (
+    LOOK_SECONDS,
+    PATIENCE_SECONDS,
+    SILENT_SECONDS,
+    TOLD_AGAIN_SECONDS,
+    Notices,
+    SchedulerWatch,
+)
 from async_jobs.domain import facts
+from async_jobs.domain.errors import Unavailable
+from async_jobs.domain.job import JsonValue
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.ports.workers import WorkerInfo
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_worker
 from async_jobs.testing.clocks import ManualClock
 from async_jobs.testing.contracts.scenes import added
+from tests.unit.application.stage import Stage
 
 
 class Watched:
@@ -128,3 +140,105 @@ async def test_a_paused_use_case_is_told_at_the_start() -> None:
     assert await watched.told() == paused
     assert await watched.told(seconds=60) == []
     assert await watched.told(seconds=TOLD_AGAIN_SECONDS) == paused
+
+
+# --- that no scheduler runs, as others see it ---
+
+
+class Outside:
+    """A watch beside a scheduler that the test ticks, on one clock."""
+
+    def __init__(self) -> None:
+        self.stage = Stage()
+        self.checkpoints = MemoryCheckpoints()
+        self.scheduler = self.stage.scheduler(checkpoints=self.checkpoints, interval_seconds=1.0)
+        self.telemetry = RecordingTelemetry()
+        self.watch = SchedulerWatch(
+            self.checkpoints,
+            MemoryStatistics(self.stage.memory),
+            clock=self.stage.clock,
+            telemetry=self.telemetry,
+        )
+
+    async def told(self, seconds: float) -> list[facts.Fact]:
+        """Return what is told when it looks after so many seconds."""
+        self.telemetry.facts.clear()
+        self.stage.clock.advance(seconds=seconds)
+        await self.watch.look()
+        return list(self.telemetry.facts)
+
+
+async def test_a_scheduler_that_never_was_is_missed_once_jobs_wait() -> None:
+    """Once it has lasted, and again every hour."""
+    outside = Outside()
+    assert await outside.told(SILENT_SECONDS) == []
+    await added(outside.stage.memory)
+
+    assert await outside.told(0) == []
+    assert await outside.told(PATIENCE_SECONDS) == [
+        facts.SchedulerMissing(at=outside.stage.clock.now(), ticked_at=None)
+    ]
+    assert await outside.told(TOLD_AGAIN_SECONDS - 1) == []
+    assert len(await outside.told(1)) == 1
+
+
+async def test_a_scheduler_that_has_ended_is_missed_with_its_last_tick() -> None:
+    """It told that it ticked for as long as it did, and nobody was missed then."""
+    outside = Outside()
+    ticked_at = outside.stage.clock.now()
+    for _ in range(10):
+        await added(outside.stage.memory, use_case="another")
+        await outside.scheduler.tick()
+        ticked_at = outside.stage.clock.now()
+        assert await outside.told(LOOK_SECONDS) == []
+
+    assert await outside.told(SILENT_SECONDS - LOOK_SECONDS) == []
+    assert await outside.told(PATIENCE_SECONDS) == [
+        facts.SchedulerMissing(at=outside.stage.clock.now(), ticked_at=ticked_at)
+    ]
+
+    await outside.scheduler.tick()
+    assert await outside.told(PATIENCE_SECONDS) == []
+
+
+async def test_a_scheduler_that_ticks_seldom_is_not_missed() -> None:
+    """How long a tick is good for follows from the interval."""
+    outside = Outside()
+    await added(outside.stage.memory, use_case="another")
+    seldom = outside.stage.scheduler(checkpoints=outside.checkpoints, interval_seconds=600.0)
+    await seldom.tick()
+
+    assert await outside.told(600) == []
+    assert await outside.told(600) == []
+
+
+async def test_a_watch_looks_at_intervals_whatever_fails_meanwhile() -> None:
+    """What nobody answers is asked again."""
+    outside = Outside()
+    await added(outside.stage.memory)
+    outside.watch = SchedulerWatch(
+        FailingOnce(),
+        MemoryStatistics(outside.stage.memory),
+        clock=outside.stage.clock,
+        telemetry=outside.telemetry,
+    )
+    running = asyncio.create_task(outside.watch.run())
+
+    await outside.stage.elapse(4 * LOOK_SECONDS, step_seconds=LOOK_SECONDS)
+    running.cancel()
+
+    assert [type(fact) for fact in outside.telemetry.facts] == [facts.SchedulerMissing]
+
+
+class FailingOnce(MemoryCheckpoints):
+    """Does not answer the first question."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def load(self, name: str) -> Mapping[str, JsonValue] | None:
+        self.asked += 1
+        if self.asked == 1:
+            raise Unavailable("nobody answered")
+        return await super().load(name)
