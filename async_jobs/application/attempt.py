@@ -16,7 +16,7 @@ from typing import cast
 from async_jobs.application.outcomes import StopRequested, event_of, is_stop
 from async_jobs.application.registry import Handler, JobContext, JobRegistry, running_job
 from async_jobs.application.results import success_with
-from async_jobs.domain import lifecycle
+from async_jobs.domain import lifecycle, wording
 from async_jobs.domain.job import Job, JsonValue, copied
 from async_jobs.ports.clock import Chance, Clock
 
@@ -105,11 +105,11 @@ class Attempt:
         except asyncio.CancelledError:
             if self._cancellation.is_set():
                 return self.stop_event()
-            return lifecycle.Failed("the handler cancelled itself", draw=chance.uniform())
+            return lifecycle.Failed(wording.CANCELLED_ITSELF, draw=chance.uniform())
         except StopRequested:
             if self._cancellation.is_set():
                 return self.stop_event()
-            return lifecycle.Failed("the handler stopped unasked", draw=chance.uniform())
+            return lifecycle.Failed(wording.STOPPED_UNASKED, draw=chance.uniform())
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -156,7 +156,7 @@ class Attempt:
 
     def _succeeded(self, result: object) -> lifecycle.JobEvent:
         if result is not None and inspect.isawaitable(result):
-            return lifecycle.Rejected("the handler returned an awaitable; declare it async")
+            return lifecycle.Rejected(wording.RETURNED_AN_AWAITABLE)
         return success_with(result)
 
     def stop_event(self) -> lifecycle.JobEvent | None:
@@ -165,7 +165,7 @@ class Attempt:
             case StopReason.CANCELLED:
                 return lifecycle.Cancelled()
             case StopReason.TIMED_OUT:
-                return lifecycle.Failed(f"timed out after {self.timeout_seconds:g} s")
+                return lifecycle.Failed(f"{wording.TIMED_OUT} after {self.timeout_seconds:g} s")
             case StopReason.SHUTDOWN:
                 return lifecycle.Released()
             case _:

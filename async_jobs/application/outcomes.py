@@ -10,6 +10,7 @@ from traceback import walk_tb
 from typing import Final
 
 from async_jobs.domain import lifecycle
+from async_jobs.domain.wording import ASKED_FOR_A_RETRY
 
 LEAVES_TOLD_MAX: Final = 3
 FRAMES_MAX: Final = 8
@@ -53,7 +54,7 @@ class RetryAfter(HandlerOutcome):
     """This attempt failed; try again after `seconds` instead of the backoff's delay."""
 
     seconds: float
-    reason: str = "the handler asked for a retry"
+    reason: str = ASKED_FOR_A_RETRY
 
     def __post_init__(self) -> None:
         _check_seconds(self.seconds)

@@ -15,12 +15,14 @@ from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 from pydantic_core import ErrorDetails
 
 from async_jobs.application.outcomes import Reject, StopRequested
 from async_jobs.domain.bounds import check_name
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.job import Job, JsonValue, Payload
+from async_jobs.domain.wording import INVALID_PAYLOAD
 
 PROBLEMS_TOLD_MAX = 5
 
@@ -131,7 +133,7 @@ class Handler:
         except ValidationError as error:
             problems = error.errors(include_url=False, include_input=False)
             told = "; ".join(_told(problem) for problem in problems[:PROBLEMS_TOLD_MAX])
-            raise Reject(f"invalid payload: {told}") from None
+            raise Reject(f"{INVALID_PAYLOAD}: {told}") from None
 
 
 class HandlerExistsError(AsyncJobsError):
@@ -157,7 +159,8 @@ class JobRegistry:
 
         Raises:
             HandlerExistsError: `type` has a handler already.
-            ConfigurationError: the function does not take two positional arguments, or is a
+            ConfigurationError: the function does not take two positional arguments, takes them the
+                other way round, annotates the payload with what pydantic cannot read, or is a
                 generator.
         """
 
@@ -260,10 +263,30 @@ def _payload_type(type: str, function: Callable[..., Any]) -> TypeAdapter[Any] |
             f"handler {type!r}: must take two positional arguments, the context and the payload"
         ) from None
     annotation = _payload_annotation(type, function, signature)
+    if _names_the_context(annotation):
+        raise ConfigurationError(
+            f"handler {type!r}: must take the context first and the payload second; its second"
+            " parameter is annotated as the JobContext"
+        )
     origin = typing.get_origin(annotation) or annotation
     if origin in (inspect.Parameter.empty, Any, dict, Mapping, object):
         return None
-    return TypeAdapter(annotation)
+    try:
+        return TypeAdapter(annotation)
+    except (PydanticUserError, TypeError):
+        # Pydantic's own words tell how to change pydantic, not the handler.
+        raise ConfigurationError(
+            f"handler {type!r}: its payload cannot be read as {_shown(annotation)}: annotate it"
+            " with a pydantic model, a dataclass, a TypedDict or dict, or leave it without"
+        ) from None
+
+
+def _names_the_context(annotation: Any) -> bool:
+    return annotation is JobContext or any(map(_names_the_context, typing.get_args(annotation)))
+
+
+def _shown(annotation: Any) -> str:
+    return annotation.__qualname__ if inspect.isclass(annotation) else repr(annotation)
 
 
 def _payload_annotation(

@@ -17,6 +17,7 @@ UNKNOWN_TYPE_DELAY_MAX: Final = timedelta(hours=1)
 UNKNOWN_TYPE_DELAY_PART: Final = 10
 REFUSED_PAUSE_MIN: Final = timedelta(seconds=2)
 REFUSED_PAUSE_MAX: Final = timedelta(minutes=5)
+NO_HANDLER_CAME: Final = "no worker had a handler for its type"
 NO_HANDLER: Final = "no worker that received it has a handler for its type"
 
 
@@ -46,7 +47,7 @@ def without_handler(
     since = last.at if last is not None and last.error == NO_HANDLER else now
     waited = now - since
     if waited >= wait_max:
-        return Rejected(f"no worker had a handler for its type within {_told(wait_max)}")
+        return Rejected(f"{NO_HANDLER_CAME} within {_told(wait_max)}")
     delay = max(delay, min(waited / UNKNOWN_TYPE_DELAY_PART, UNKNOWN_TYPE_DELAY_MAX))
     return Snoozed(now + min(delay, wait_max - waited), why=NO_HANDLER)
 

@@ -10,10 +10,10 @@ import re
 import pytest
 
 from async_jobs.adapters.telemetry.logs import LogTelemetry
-from async_jobs.domain.facts import Fact
+from async_jobs.domain.facts import Fact, JobDied, job_ids
 from async_jobs.entrypoints.logs import LogFormat, LogLevel, formatter
 from async_jobs.ports.telemetry import Telemetry
-from async_jobs.testing.builders import RecordingTelemetry
+from async_jobs.testing.builders import RecordingTelemetry, a_job
 from async_jobs.testing.contracts import TelemetryContract
 from async_jobs.testing.contracts.telemetry import Emitted, every_fact
 
@@ -85,3 +85,38 @@ def test_a_log_line_keeps_its_name(fact: Fact) -> None:
 
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(fact).__name__).lower()
     assert json.loads(written.getvalue())["event"] == name
+
+
+@pytest.mark.parametrize(
+    ("error", "places", "told"),
+    [
+        ("KeyError: 'hunter2'", ("greet.py:7 in greet",), "KeyError"),
+        ("KeyError", ("greet.py:7 in greet",), "KeyError"),
+        ("hunter2", (), "see the job"),
+        ("no such user: hunter2", ("greet.py:7 in greet",), "see the job"),
+        ("invalid payload: payload.to: Value error, hunter2", (), "invalid payload"),
+        ("the handler returned an awaitable; declare it async", (), None),
+        ("the handler cancelled itself", (), None),
+        ("the handler stopped unasked", (), None),
+        ("the handler asked for a retry", (), None),
+        ("timed out after 60 s", (), None),
+        ("deadline_missed", (), None),
+        ("lease expired: its worker died 3 times", (), "lease expired"),
+        (
+            "no worker had a handler for its type within 7 days",
+            (),
+            "no worker had a handler for its type",
+        ),
+    ],
+)
+def test_of_an_error_all_is_told_that_quotes_nobody(
+    error: str, places: tuple[str, ...], told: str | None
+) -> None:
+    """Our own words, and the type of what was raised; of all else that it is with the job."""
+    job, handler = a_job(), ListHandler()
+    fact = JobDied(error=error, places=places, **job_ids(job, at=job.created_at))
+
+    LogTelemetry(logger_to(handler)).record(fact)
+
+    assert f"'error': {(told or error)!r}" in handler.lines[0]
+    assert "hunter2" not in handler.lines[0]

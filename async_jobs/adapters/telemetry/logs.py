@@ -11,9 +11,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from async_jobs.domain import facts
+from async_jobs.domain.wording import OWN_WORDS, TIMED_OUT
 
-# An exception's type before its text, or words of our own; a handler's own words are left out.
-_KIND = re.compile(r"[A-Za-z_][\w.]{0,79}(?=: )|lease expired|deadline_missed|timed out after .*")
+# Words of our own, or an exception's type before its text; a handler's own words are left out.
+_OURS = "|".join(map(re.escape, OWN_WORDS))
+_KIND = re.compile(rf"{_OURS}|{TIMED_OUT} after .*|[A-Za-z_][\w.]{{0,79}}(?=: )")
+_BARE_KIND = re.compile(r"[A-Za-z_]\w{0,79}")
 
 # There may be a hundred thousand jobs of a type that nobody knows: one of them is told an hour.
 TOLD_AGAIN = timedelta(hours=1)
@@ -90,6 +93,10 @@ def _snake(name: str) -> str:
 
 def _extras(fact: facts.Fact) -> dict[str, object]:
     told = {each.name: _told(each.name, getattr(fact, each.name)) for each in fields(fact)}
+    error = getattr(fact, "error", None)
+    # What has places was raised: without a text, its type is all there is.
+    if getattr(fact, "places", ()) and isinstance(error, str) and _BARE_KIND.fullmatch(error):
+        told["error"] = error
     return {name: value for name, value in told.items() if value != ()}
 
 

@@ -358,6 +358,48 @@ def test_a_function_of_the_wrong_arity_is_refused(function: Callable[..., Any]) 
     assert registry.types == ()
 
 
+def takes_them_swapped(payload: Payload, ctx: JobContext) -> None: ...
+
+
+def may_take_them_swapped(payload: Payload, ctx: JobContext | None) -> None: ...
+
+
+def names_it_in_a_string(payload: Payload, ctx: "JobContext") -> None: ...  # noqa: UP037
+
+
+@pytest.mark.parametrize(
+    "function", [takes_them_swapped, may_take_them_swapped, names_it_in_a_string]
+)
+def test_a_function_that_takes_the_context_second_is_refused(function: Callable[..., Any]) -> None:
+    """The error says which comes first; pydantic would say how to validate a context."""
+    with pytest.raises(ConfigurationError) as refused:
+        JobRegistry().register("greet", function)
+
+    assert str(refused.value) == (
+        "handler 'greet': must take the context first and the payload second; its second"
+        " parameter is annotated as the JobContext"
+    )
+
+
+class Unfit:
+    """Nothing that pydantic knows how to make."""
+
+
+def takes_the_unfit(ctx: JobContext, payload: Unfit) -> None: ...
+
+
+def takes_a_list_of_it(ctx: JobContext, payload: list[Unfit]) -> None: ...
+
+
+@pytest.mark.parametrize("function", [takes_the_unfit, takes_a_list_of_it])
+def test_a_payload_that_cannot_be_validated_is_refused(function: Callable[..., Any]) -> None:
+    """With the type's name and what is allowed instead, in one line."""
+    told = r"'greet'.* as \S*Unfit\]?: annotate it with a pydantic model, .*, or leave it without$"
+
+    with pytest.raises(ConfigurationError, match=told):
+        JobRegistry().register("greet", function)
+
+
 def yields(ctx: JobContext, payload: Payload) -> Iterator[int]:
     yield 1
 

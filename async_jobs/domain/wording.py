@@ -1,0 +1,32 @@
+"""What the system itself says of failed attempts. It quotes nobody, and may be told anywhere.
+
+All else in a job's errors are the words of handlers, which may quote a payload.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from async_jobs.domain.crashes import LEASE_EXPIRED
+from async_jobs.domain.deadline import DEADLINE_MISSED
+from async_jobs.domain.patience import NO_HANDLER_CAME
+
+ASKED_FOR_A_RETRY: Final = "the handler asked for a retry"
+CANCELLED_ITSELF: Final = "the handler cancelled itself"
+INVALID_PAYLOAD: Final = "invalid payload"
+"""What follows it names fields, and may quote an application's own validators."""
+RETURNED_AN_AWAITABLE: Final = "the handler returned an awaitable; declare it async"
+STOPPED_UNASKED: Final = "the handler stopped unasked"
+TIMED_OUT: Final = "timed out"
+
+OWN_WORDS: Final = (
+    ASKED_FOR_A_RETRY,
+    CANCELLED_ITSELF,
+    DEADLINE_MISSED,
+    INVALID_PAYLOAD,
+    LEASE_EXPIRED,
+    NO_HANDLER_CAME,
+    RETURNED_AN_AWAITABLE,
+    STOPPED_UNASKED,
+)
+"""An error that begins so is the system's own, that far."""
