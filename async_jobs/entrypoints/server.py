@@ -1,14 +1,17 @@
-"""uvicorn, with two habits of its own changed. Needs the extra `api`."""
+"""uvicorn, with three habits of its own changed. Needs the extra `api`."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE
 
 
 class Server(uvicorn.Server):
@@ -20,6 +23,23 @@ class Server(uvicorn.Server):
         yield
 
 
+class Telling(H11Protocol):
+    """Answers what is no HTTP as an application answers errors: by a problem document."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer, and hang up."""
+        told = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail": msg}
+        body = json.dumps(told)
+        head = (
+            "HTTP/1.1 400 Bad Request",
+            f"Content-Type: {PROBLEM_MEDIA_TYPE}",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+        )
+        self.transport.write("\r\n".join((*head, "", body)).encode("ascii"))
+        self.transport.close()
+
+
 def impatient(head_seconds: float, read_seconds: float) -> type[H11Protocol]:
     """Return a protocol that lets go of connections whose next request does not arrive in time,
     and of those that do not read their answers.
@@ -28,7 +48,7 @@ def impatient(head_seconds: float, read_seconds: float) -> type[H11Protocol]:
     process may have, and an answer's memory with each. A body is the application's to wait for.
     """
 
-    class Impatient(H11Protocol):
+    class Impatient(Telling):
         _late: asyncio.TimerHandle | None = None
         _unread: asyncio.TimerHandle | None = None
 

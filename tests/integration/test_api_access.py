@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 import pytest
 
-from async_jobs.adapters.http.wire import TOKEN_HEADER
+from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, TOKEN_HEADER
 from async_jobs.entrypoints.api.app import create_app
 from async_jobs.entrypoints.api.reading import JOB_BYTES_MAX
 from async_jobs.entrypoints.serving import serving
@@ -167,3 +168,29 @@ async def test_no_request_line_is_an_error_of_ours(port: int, target: str) -> No
 
     assert 200 <= statuses[0] < 500
     assert statuses[1] == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET /jobs/\x80 HTTP/1.1\r\nHost: api\r\n\r\n",
+        b"GET /jobs/ HTTP/1.1\r\n\r\n",
+        b"GET /jobs/ HTTP/1.1\r\nHost: api\r\nbad header\r\n\r\n",
+        b"POST /jobs/enqueue HTTP/1.1\r\nHost: api\r\nContent-Length: many\r\n\r\n",
+    ],
+    ids=["TLS", "bytes in the path", "no host", "no header", "no length"],
+)
+async def test_what_is_no_http_is_told_by_a_problem(port: int, sent: bytes) -> None:
+    """As every other error, though no application saw it; and the connection ends."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert f"Content-Type: {PROBLEM_MEDIA_TYPE}".encode() in head
+    problem = json.loads(body)
+    assert problem.pop("detail")
+    assert problem == {"type": "about:blank", "title": "Bad Request", "status": 400}
