@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 import structlog
 
+from async_jobs.adapters.telemetry.raised import HandlerRaised
 from async_jobs.application.registry import running_job
 from async_jobs.entrypoints.terminal import printable
 
@@ -92,6 +93,7 @@ def formatter(level: LogLevel, log_format: LogFormat) -> logging.Formatter:
         ]
     if level is not LogLevel.DEBUG:
         rendering.insert(0, _without_stack_trace)
+    rendering.insert(0, _without_what_was_raised)
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
@@ -142,6 +144,16 @@ def _printable_traceback(to: TextIO, error: structlog.typing.ExcInfo) -> None:
     told = StringIO()
     structlog.dev.plain_traceback(told, error)
     to.write(printable(told.getvalue(), keep="\n"))
+
+
+def _without_what_was_raised(
+    logger: object, name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Leave out a handler's exception: the line has its type and its places as fields."""
+    match event.get("exc_info"):
+        case (_, HandlerRaised(), _):
+            del event["exc_info"]
+    return event
 
 
 def _without_stack_trace(

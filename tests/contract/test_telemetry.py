@@ -6,16 +6,20 @@ import io
 import json
 import logging
 import re
+import traceback
 
 import pytest
 
 from async_jobs.adapters.telemetry.logs import LogTelemetry
+from async_jobs.adapters.telemetry.raised import raised
+from async_jobs.application.outcomes import event_of
 from async_jobs.domain.facts import Fact, JobDied, job_ids
+from async_jobs.domain.lifecycle import Failed
 from async_jobs.entrypoints.logs import LogFormat, LogLevel, formatter
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.testing.builders import RecordingTelemetry, a_job
 from async_jobs.testing.contracts import TelemetryContract
-from async_jobs.testing.contracts.telemetry import Emitted, every_fact
+from async_jobs.testing.contracts.telemetry import SECRET, Emitted, every_fact
 
 
 def logger_to(handler: logging.Handler) -> logging.Logger:
@@ -120,3 +124,97 @@ def test_of_an_error_all_is_told_that_quotes_nobody(
 
     assert f"'error': {(told or error)!r}" in handler.lines[0]
     assert "hunter2" not in handler.lines[0]
+
+
+def fails_inside(secret: str) -> None:
+    raise KeyError(secret)
+
+
+def fails(secret: str) -> None:
+    try:
+        fails_inside(secret)
+    except KeyError as error:
+        raise ValueError(secret) from error
+
+
+def failure() -> JobDied:
+    """Return what is told of a handler that raised, and quoted what it was given."""
+    job = a_job()
+    with pytest.raises(ValueError, match=SECRET) as raising:
+        fails(SECRET)
+    event = event_of(raising.value, now=job.created_at, draw=0.5)
+    assert isinstance(event, Failed)
+    ids = job_ids(job, at=job.created_at)
+    return JobDied(error=event.error, places=event.places, **ids)
+
+
+class Collecting(logging.Handler):
+    """Looks for exceptions in records, as those do who collect them, variables included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[traceback.TracebackException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            told = traceback.TracebackException.from_exception(
+                record.exc_info[1], capture_locals=True
+            )
+            self.found.append(told)
+
+
+def test_a_failure_is_an_exception_for_those_who_collect_them() -> None:
+    """By its type, its places and its cause; neither its text nor any variable is there."""
+    handler = Collecting()
+
+    LogTelemetry(logger_to(handler)).record(failure())
+
+    (told,) = handler.found
+    assert told.__cause__ is not None
+    assert [
+        (each.exc_type.__name__, [frame.name for frame in each.stack])
+        for each in (told, told.__cause__)
+    ] == [("ValueError", ["failure", "fails"]), ("KeyError", ["fails", "fails_inside"])]
+    assert {frame.filename for frame in told.stack} == {__file__}
+    assert "raise ValueError(secret) from error" in str(told.stack[-1].line)
+    assert not any(frame.locals for each in (told, told.__cause__) for frame in each.stack)
+    assert SECRET not in "".join(told.format())
+
+
+@pytest.mark.parametrize("level", [LogLevel.DEBUG, LogLevel.INFO])
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_our_own_formats_tell_of_a_failure_in_one_line(
+    level: LogLevel, log_format: LogFormat
+) -> None:
+    """The places are in it, and no stack trace besides."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(formatter(level, log_format))
+
+    LogTelemetry(logger_to(handler)).record(failure())
+
+    (line,) = written.getvalue().splitlines()
+    assert line.count("fails_inside") == 1
+    assert "exc_info" not in line
+    assert "Traceback" not in line
+    assert "problem" not in line
+
+
+@pytest.mark.parametrize("fact", every_fact("text"), ids=lambda fact: type(fact).__name__)
+def test_what_nobody_raised_is_no_exception(fact: Fact) -> None:
+    """Nor is what has places that cannot be understood without any."""
+    handler = Collecting()
+
+    LogTelemetry(logger_to(handler)).record(fact)
+
+    assert [each.stack for each in handler.found] == ([[]] if getattr(fact, "places", ()) else [])
+
+
+def test_members_of_a_group_are_no_causes() -> None:
+    """They are among the places of the line; where a group was raised is the exception's."""
+    error = raised("ExceptionGroup", ("a.py:3 in run", "KeyError in the group, b.py:7 in one"))
+
+    assert [(f.filename, f.lineno, f.name) for f in traceback.extract_tb(error.__traceback__)] == [
+        ("a.py", 3, "run")
+    ]
+    assert error.__cause__ is None

@@ -10,6 +10,7 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from async_jobs.adapters.telemetry.raised import HandlerRaised, raised
 from async_jobs.domain import facts
 from async_jobs.domain.wording import OWN_WORDS, TIMED_OUT
 
@@ -53,8 +54,9 @@ _LEVELS: Mapping[type[facts.Fact], int] = {
 class LogTelemetry:
     """Implements `Telemetry`: one record a fact, its name as the message, its fields as extras.
 
-    Of an error only the kind is logged, and its places in the code. Its text comes from a handler
-    and may quote the payload; it is kept with the job, where access is controlled.
+    Of an error only the kind is logged, and its places in the code: as fields, and as `exc_info`
+    for those who collect exceptions. Its text comes from a handler and may quote the payload; it
+    is kept with the job, where access is controlled.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -71,7 +73,8 @@ class LogTelemetry:
         with suppress(Exception):
             if self.wants(type(fact)) and not self._was_told(fact):
                 level = _LEVELS.get(type(fact), logging.DEBUG)
-                self._logger.log(level, _snake(type(fact).__name__), extra=_extras(fact))
+                extra, raised = _extras(fact), _raised(fact)
+                self._logger.log(level, _snake(type(fact).__name__), extra=extra, exc_info=raised)
 
     def _was_told(self, fact: facts.Fact) -> bool:
         """Tell whether a job's want of a handler repeats what another one's said an hour ago."""
@@ -93,11 +96,22 @@ def _snake(name: str) -> str:
 
 def _extras(fact: facts.Fact) -> dict[str, object]:
     told = {each.name: _told(each.name, getattr(fact, each.name)) for each in fields(fact)}
-    error = getattr(fact, "error", None)
-    # What has places was raised: without a text, its type is all there is.
-    if getattr(fact, "places", ()) and isinstance(error, str) and _BARE_KIND.fullmatch(error):
-        told["error"] = error
+    if isinstance(fact, facts.JobFailed | facts.JobDied) and fact.places:
+        # What has places was raised: without a text, its type is all there is.
+        told["error"] = _raised_kind(fact.error) or told["error"]
     return {name: value for name, value in told.items() if value != ()}
+
+
+def _raised(fact: facts.Fact) -> HandlerRaised | None:
+    """Return what a handler raised, for integrations that look for exceptions in log records."""
+    if not isinstance(fact, facts.JobFailed | facts.JobDied) or not fact.places:
+        return None
+    return raised(_raised_kind(fact.error) or "HandlerRaised", fact.places)
+
+
+def _raised_kind(error: str) -> str | None:
+    kind = error.partition(": ")[0]
+    return kind if _BARE_KIND.fullmatch(kind) else None
 
 
 def _kind(error: str) -> str:
