@@ -56,7 +56,7 @@ def refused_pause(times: int) -> timedelta:
     """Return how long a row is left alone that was refused so many times in a row.
 
     It doubles each time. Until it is over, nothing that is done for many rows looks at it, so that
-    it keeps no other from its place; then whoever refused it may have changed his mind.
+    it keeps no other from its place; then it is tried again, for the rule may be gone.
     """
     doublings = min(times - 1, (REFUSED_PAUSE_MAX // REFUSED_PAUSE_MIN).bit_length())
     return min(REFUSED_PAUSE_MIN * (1 << doublings), REFUSED_PAUSE_MAX)
