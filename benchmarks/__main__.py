@@ -24,12 +24,13 @@ from benchmarks.figures import Measured, problems
 from benchmarks.growth import AXES
 from benchmarks.points import cells_of
 from benchmarks.processes import FailedError
+from benchmarks.record import Report, commit
 from benchmarks.redis import RedisMissing, RedisServer, redis_server
-from benchmarks.report import Report, commit, plotted, write
 from benchmarks.services import postgres, sqs
 from benchmarks.sizes import FULL, SMALL, Sizes
 from benchmarks.subjects import OURS, QUICK, SUBJECTS, Subject, of_another_commit, system_of
 from benchmarks.workloads import Workload, chosen
+from benchmarks.write import plotted, write
 
 QUICK_SECONDS = 275.0  # with the plots it is less than five minutes
 CURVE_SECONDS = 390.0  # for each round: three of them take less than twenty minutes

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from benchmarks.growth import BUFFERS, CPU, Point, curves
+from benchmarks.record import Report
 from benchmarks.tables import (
     beside,
     correctness,
@@ -16,9 +16,6 @@ from benchmarks.tables import (
     settings,
     spread_text,
 )
-
-if TYPE_CHECKING:
-    from benchmarks.report import Report
 
 IN_ALL = ("cpu_us", "wal_bytes", BUFFERS)
 UNITS = {"cpu_us": "CPU, µs", "wal_bytes": "WAL, bytes", BUFFERS: "buffers"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from benchmarks.figures import (
     Key,
@@ -16,10 +15,8 @@ from benchmarks.figures import (
     told_metrics,
 )
 from benchmarks.goals import GOALS, HIGHER_IS_BETTER, floor_of
+from benchmarks.record import Report
 from benchmarks.subjects import OURS, PEER, SUBJECTS, system_of
-
-if TYPE_CHECKING:
-    from benchmarks.report import Report
 
 UNITS = {
     "jobs_per_s": "jobs/s",

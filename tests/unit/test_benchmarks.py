@@ -29,11 +29,12 @@ from benchmarks.goals import (
     Goal,
     floor_of,
 )
-from benchmarks.report import Report, module_settings, write
+from benchmarks.record import Report, module_settings
 from benchmarks.subjects import FLOOR, OURS, PEER, SUBJECTS, Subject, of_another_commit
 from benchmarks.systems.protocol import percentiles
 from benchmarks.tables import markdown
 from benchmarks.workloads import WORKLOADS, chosen
+from benchmarks.write import write
 
 
 def rounds(measured: str, system: str, *rates: float) -> list[Measured]:

@@ -13,13 +13,14 @@ from benchmarks.figures import Measured
 from benchmarks.growth import AXES, CAPACITY, Axis, curves, growth_list
 from benchmarks.growth_tables import markdown
 from benchmarks.points import cells_of
-from benchmarks.report import Report, write
+from benchmarks.record import Report
 from benchmarks.scenes import LIMIT, Scene
 from benchmarks.sizes import FULL, SMALL, Sizes
 from benchmarks.subjects import OURS
 from benchmarks.systems import async_jobs_setup
 from benchmarks.systems.protocol import settings
 from benchmarks.tally import Tally
+from benchmarks.write import write
 
 EXECUTED = {"executed": 3, "once": 3}
 
