@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from async_jobs.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from async_jobs.adapters.memory.store import MemoryJobStore
     from async_jobs.adapters.postgres.migrate import get_ddl
@@ -116,8 +118,6 @@ __all__ = [
     "run_scheduler_loop",
     "run_worker_loop",
 ]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

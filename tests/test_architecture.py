@@ -1,12 +1,14 @@
 """The rules of the house hold, and each has been seen to fail on a planted violation."""
 
 import ast
+import graphlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "async_jobs"
 BIN = Path(sys.executable).parent
 
-RULE_1 = "Rule 1: entrypoints, testing, handlers > adapters, application > ports > domain"
+RULE_1 = "Rule 1: entrypoints, testing, handlers > adapters, application > ports > domain > version"
 RULE_2 = "Rule 2: adapters are independent of one another"
 RULE_3 = "Rule 3: domain and ports import no third party and no asyncio, logging, time, random, os"
 RULE_4A = "Rule 4a: fastapi, typer and dependency_injector only under entrypoints"
@@ -173,6 +175,56 @@ def test_rule_3_names_every_third_party() -> None:
 
     assert third_party
     assert third_party <= set(rule["forbidden_modules"])
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield what a module imports, and what it may import: names may be modules themselves."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield node.module
+
+
+def circle_in(folder: Path) -> list[str]:
+    """Return modules of a folder of which each imports the next one; empty if there are none.
+
+    What only type checkers import counts: a reader goes the same way.
+    """
+    modules = {
+        ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(
+            ".__init__"
+        ): path
+        for path in folder.rglob("*.py")
+    }
+    graph = {name: modules.keys() & set(imports_of(path)) for name, path in modules.items()}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+@pytest.mark.parametrize("folder", ["async_jobs", "benchmarks", "examples", "tests"])
+def test_no_modules_import_one_another_in_a_circle(folder: str) -> None:
+    """Each module can be read before those that import it."""
+    assert circle_in(ROOT / folder) == []
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    """Even one that only a type checker goes round."""
+    folder = tmp_path / "house"
+    folder.mkdir()
+    (folder / "record.py").write_text("from house import tables\n")
+    (folder / "tables.py").write_text("from house.plots import draw\n")
+    (folder / "plots.py").write_text("draw = 1\n")
+    assert circle_in(folder) == []
+
+    (folder / "plots.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import house.record\n"
+    )
+    assert set(circle_in(folder)) == {"house.record", "house.tables", "house.plots"}
 
 
 BANNED = {

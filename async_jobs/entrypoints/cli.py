@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from async_jobs import __version__
 from async_jobs.entrypoints.cli_jobs import jobs_app
 from async_jobs.entrypoints.cli_options import (
     HealthHost,
@@ -36,6 +35,7 @@ from async_jobs.entrypoints.programs import (
     run_worker,
 )
 from async_jobs.entrypoints.terminal import set_up_output
+from async_jobs.version import __version__
 
 app = typer.Typer(
     name="async-jobs",

@@ -15,7 +15,6 @@ from uuid import UUID
 import asyncpg
 from dependency_injector import containers, providers
 
-from async_jobs import __version__
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
@@ -58,6 +57,7 @@ from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import JobStore, Unreadable, Unwritable
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
+from async_jobs.version import __version__
 
 __all__ = [
     "Container",

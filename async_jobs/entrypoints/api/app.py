@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from async_jobs import __version__
 from async_jobs.domain.errors import ConfigurationError, MigrationDue
 from async_jobs.entrypoints.api import described
 from async_jobs.entrypoints.api.access import ApiToken
@@ -19,6 +18,7 @@ from async_jobs.entrypoints.api.problems import MIGRATION_DUE, answer_to
 from async_jobs.entrypoints.api.router import LOGGER, JobServiceFactory, create_jobs_router
 from async_jobs.entrypoints.api.schemas import with_components
 from async_jobs.ports.clock import Clock
+from async_jobs.version import __version__
 
 Ready: TypeAlias = Callable[[], bool | Awaitable[bool]]
 DESCRIPTION: Final = (
