@@ -13,6 +13,8 @@ from async_jobs.application.foresight import outlook_of
 from async_jobs.application.gathering import Gatherer
 from async_jobs.domain import lifecycle
 from async_jobs.domain.bounds import (
+    JOBS_PER_CALL_MAX,
+    JOBS_PER_PAGE_MAX,
     bounded_error,
     check_name,
     check_result,
@@ -51,10 +53,9 @@ from async_jobs.ports.store import Added, AddResult, Duplicate, Invalid, JobStor
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 
-BATCH_MAX = 1_000
 # More hand-offs than there can ever be: a loop of one's own waits for no worker.
 BOUNDLESS = 1 << 60
-PAGE_MAX = 1_000
+PROMOTED_AT_ONCE = 1_000
 TRIES_MAX = 10
 # How many requests are checked before others get their turn on the event loop.
 JOBS_AT_ONCE = 8
@@ -142,8 +143,10 @@ class JobService:
         session: object | None = None,
     ) -> list[Enqueued]:
         """See `Jobs`; `connection` and `session` as in `enqueue`."""
-        if len(requests) > BATCH_MAX:
-            raise InvalidJobError("jobs", f"must be at most {BATCH_MAX}; got {len(requests)}")
+        if len(requests) > JOBS_PER_CALL_MAX:
+            raise InvalidJobError(
+                "jobs", f"must be at most {JOBS_PER_CALL_MAX}; got {len(requests)}"
+            )
         within = _transaction(connection, session)
         now = await self._time(within)
         jobs = []
@@ -221,8 +224,8 @@ class JobService:
         cursor: UUID | None = None,
     ) -> JobPage:
         """See `Jobs`."""
-        if type(limit) is not int or not 1 <= limit <= PAGE_MAX:
-            raise InvalidJobError("limit", f"must be an integer from 1 to {PAGE_MAX}")
+        if type(limit) is not int or not 1 <= limit <= JOBS_PER_PAGE_MAX:
+            raise InvalidJobError("limit", f"must be an integer from 1 to {JOBS_PER_PAGE_MAX}")
         _check_names(tenant_id=tenant_id, use_case=use_case)
         wanted = None if status is None else check_status("status", status)
         if cursor is not None:
@@ -308,7 +311,7 @@ class JobService:
         configs = self._config.use_case_configs
         sidelined = [n for n, each in configs.items() if each.late_policy is LatePolicy.SIDELINE]
         await self._clock.sync()
-        await self._store.promote(self._clock.now(), limit=BATCH_MAX, sidelined=sidelined)
+        await self._store.promote(self._clock.now(), limit=PROMOTED_AT_ONCE, sidelined=sidelined)
 
     async def mark_job_succeeded(self, job: Job, result: JsonValue = None) -> Job:
         """Tell that a leased job succeeded.

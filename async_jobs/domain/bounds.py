@@ -19,6 +19,8 @@ from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import JobStatus, JsonValue, Payload
 from async_jobs.domain.limits import DELAY_TOLERANCE_MAX, MAX_ATTEMPTS_MAX
 
+JOBS_PER_CALL_MAX = 1_000
+JOBS_PER_PAGE_MAX = 1_000
 PAYLOAD_BYTES_MAX = 256 * 1024
 RESULT_BYTES_MAX = 64 * 1024
 NESTING_MAX = 32

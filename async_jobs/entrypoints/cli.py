@@ -1,4 +1,8 @@
-"""async-jobs: the command line."""
+"""async-jobs: the command line.
+
+Each command imports what it runs when it is called, so that `--help` and completion load the
+options and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +24,8 @@ from async_jobs.entrypoints.cli_options import (
     LogLevelOption,
     reporting,
 )
-from async_jobs.entrypoints.config import AsyncJobsConfig, schema_of
-from async_jobs.entrypoints.container import Container
-from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
-from async_jobs.entrypoints.loops import listening
+from async_jobs.entrypoints.options import LOOPBACK, LogFormat, LogLevel
 from async_jobs.entrypoints.processes import own_process, run_program
-from async_jobs.entrypoints.programs import (
-    LOOPBACK,
-    load_handlers,
-    run_api,
-    run_async,
-    run_migrate,
-    run_scheduler,
-    run_worker,
-)
 from async_jobs.entrypoints.terminal import set_up_output
 from async_jobs.version import __version__
 
@@ -67,6 +59,10 @@ def scheduler(
 
     Example: `ASYNC_JOBS_DB_DSN=postgresql://… async-jobs scheduler --init-db`
     """
+    from async_jobs.entrypoints.config import AsyncJobsConfig
+    from async_jobs.entrypoints.logs import set_up_logging
+    from async_jobs.entrypoints.programs import run_async, run_scheduler
+
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
         config = AsyncJobsConfig.from_env()
@@ -107,6 +103,11 @@ def worker(
 
     Example: `async-jobs worker --queue notifications --handlers async_jobs.handlers.notifications`
     """
+    from async_jobs.entrypoints.config import AsyncJobsConfig
+    from async_jobs.entrypoints.logs import set_up_logging
+    from async_jobs.entrypoints.loops import listening
+    from async_jobs.entrypoints.programs import load_handlers, run_async, run_worker
+
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
         config = AsyncJobsConfig.from_env(
@@ -156,6 +157,10 @@ def api(
 
     Example: `ASYNC_JOBS_DB_DSN=postgresql://… async-jobs api --host 0.0.0.0 --port 8000`
     """
+    from async_jobs.entrypoints.config import AsyncJobsConfig
+    from async_jobs.entrypoints.logs import set_up_logging
+    from async_jobs.entrypoints.programs import run_api, run_async
+
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
         config = AsyncJobsConfig.from_env()
@@ -194,11 +199,12 @@ def token(
 
     Example: `async-jobs token --tenant acme --scope enqueue --scope read`
     """
+    from async_jobs.adapters.system import SystemClock
     from async_jobs.entrypoints.api.access import Scope, new_token
 
     expires_at = None
     if expires_in_days is not None:
-        expires_at = Container.host_clock().now() + timedelta(days=expires_in_days)
+        expires_at = SystemClock().now() + timedelta(days=expires_in_days)
     with reporting(LogLevel.WARNING):
         made, entry = new_token(
             tenants=tenant or None,
@@ -223,6 +229,10 @@ def migrate(
 
     Example: `ASYNC_JOBS_DB_DSN=postgresql://… async-jobs migrate`
     """
+    from async_jobs.entrypoints.config import AsyncJobsConfig, schema_of
+    from async_jobs.entrypoints.logs import set_up_logging
+    from async_jobs.entrypoints.programs import run_async, run_migrate
+
     if print_ddl:
         from async_jobs import get_ddl
 
@@ -263,6 +273,8 @@ def dev(
     Example: `async-jobs dev --handlers app.handlers`, then the line it prints.
     """
     from async_jobs.entrypoints.dev import run_dev
+    from async_jobs.entrypoints.logs import set_up_logging
+    from async_jobs.entrypoints.programs import run_async
 
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
@@ -280,6 +292,8 @@ def demo(
     Exits 0 when every job ended as it should. Example: `async-jobs demo --jobs 10000`
     """
     from async_jobs.entrypoints.demo import run_demo
+    from async_jobs.entrypoints.logs import set_up_logging
+    from async_jobs.entrypoints.programs import run_async
 
     set_up_logging(log_level, LogFormat.TEXT)
     with reporting(log_level):

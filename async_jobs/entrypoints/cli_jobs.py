@@ -33,10 +33,7 @@ from async_jobs.entrypoints.cli_options import (
     reporting,
     tell,
 )
-from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.container import opened
-from async_jobs.entrypoints.logs import LogFormat, LogLevel, set_up_logging
-from async_jobs.entrypoints.programs import run_async
+from async_jobs.entrypoints.options import LogFormat, LogLevel
 from async_jobs.entrypoints.terminal import printable
 from async_jobs.ports.jobs import Jobs
 
@@ -101,6 +98,9 @@ async def _jobs(
         async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:
             yield client
         return
+    from async_jobs.entrypoints.config import AsyncJobsConfig
+    from async_jobs.entrypoints.container import opened
+
     dsn = {} if where.dsn is None else {"ASYNC_JOBS_DB_DSN": where.dsn}
     config = AsyncJobsConfig.from_env(os.environ | dsn)
     async with opened(config, logger, application_name="async_jobs cli") as container:
@@ -125,6 +125,9 @@ def _ask(
     warns: bool = False,
 ) -> T:
     """Run one call where the jobs are; `warns` of a missing scheduler whoever only looks."""
+    from async_jobs.entrypoints.logs import set_up_logging
+    from async_jobs.entrypoints.programs import run_async
+
     logger = set_up_logging(level, LogFormat.TEXT)
 
     async def run() -> T:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from async_jobs.adapters.system import SystemClock
-from async_jobs.application.service import BATCH_MAX
+from async_jobs.domain.bounds import JOBS_PER_CALL_MAX
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.job import TERMINAL, Job, JobStatus
 from async_jobs.entrypoints.config import PREFIX, AsyncJobsConfig
@@ -34,7 +34,8 @@ from async_jobs.entrypoints.demo_workload import (
     workload,
 )
 from async_jobs.entrypoints.http_client import AsyncJobsHttpClient
-from async_jobs.entrypoints.programs import LOOPBACK, migrated
+from async_jobs.entrypoints.options import LOOPBACK
+from async_jobs.entrypoints.programs import migrated
 from async_jobs.ports.jobs import Jobs
 
 clock = SystemClock()
@@ -152,8 +153,8 @@ async def _enqueue(client: Jobs, jobs: int) -> Mapping[UUID, JobStatus]:
     """Enqueue the workload in batches, over HTTP; returns how each job has to end."""
     fates: dict[UUID, JobStatus] = {}
     planned = list(workload(jobs))
-    for start in range(0, jobs, BATCH_MAX):
-        batch = planned[start : start + BATCH_MAX]
+    for start in range(0, jobs, JOBS_PER_CALL_MAX):
+        batch = planned[start : start + JOBS_PER_CALL_MAX]
         enqueued = await client.enqueue_many([each.request for each in batch])
         fates |= {e.job_id: p.fate for e, p in zip(enqueued, batch, strict=True)}
     return fates

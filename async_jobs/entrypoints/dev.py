@@ -27,8 +27,8 @@ from async_jobs.entrypoints.container import (
     opened,
 )
 from async_jobs.entrypoints.loops import schedule
+from async_jobs.entrypoints.options import LOOPBACK
 from async_jobs.entrypoints.programs import (
-    LOOPBACK,
     api_of,
     leaving_if_stuck,
     load_handlers,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from enum import StrEnum
 from io import StringIO
 from typing import Any, TextIO
 
@@ -13,24 +12,8 @@ import structlog
 
 from async_jobs.adapters.telemetry.raised import HandlerRaised
 from async_jobs.application.registry import running_job
+from async_jobs.entrypoints.options import LogFormat, LogLevel
 from async_jobs.entrypoints.terminal import printable
-
-
-class LogFormat(StrEnum):
-    """How log lines look."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-class LogLevel(StrEnum):
-    """What is logged at least."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
 
 OURS = "async_jobs"
 # What they tell at level info is one line a request, or what our own programs tell already.

@@ -23,6 +23,7 @@ from async_jobs.entrypoints.garbage import collecting_by_size
 from async_jobs.entrypoints.health import serving_health
 from async_jobs.entrypoints.logs import enable_our_loggers
 from async_jobs.entrypoints.loops import check_use_cases, execute, listening, schedule
+from async_jobs.entrypoints.options import LOOPBACK
 from async_jobs.entrypoints.processes import (
     EXIT_FAILED,
     EXIT_STOPPED,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-LOOPBACK = "127.0.0.1"
 # By then a handler has been stopped, and has been settled for if it did not stop.
 BLOCKED_SECONDS = 15.0
 

@@ -85,13 +85,18 @@ def test_the_errors_have_one_root() -> None:
     assert not any(issubclass(outcome, async_jobs.AsyncJobsError) for outcome in outcomes)
 
 
-def loaded_by(statement: str) -> set[str]:
-    """Return the packages that a new interpreter has imported after a statement."""
-    code = f"import sys; {statement}; print(*sorted(sys.modules))"
+def modules_loaded_by(statements: str) -> set[str]:
+    """Return what a new interpreter has imported after some statements."""
+    code = f"{statements}\nimport sys\nprint(*sorted(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    return {name.partition(".")[0] for name in done.stdout.split()}
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def loaded_by(statements: str) -> set[str]:
+    """Return the packages that a new interpreter has imported after some statements."""
+    return {name.partition(".")[0] for name in modules_loaded_by(statements)}
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
@@ -109,6 +114,46 @@ def test_enqueueing_imports_no_libraries_of_the_processes() -> None:
 
     assert "asyncpg" in loaded
     assert not loaded & {"aioboto3", "dependency_injector", "fastapi", "httpx", "rich", "typer"}
+
+
+HELP = """
+import sys
+from async_jobs.entrypoints.cli import main
+sys.argv = ["async-jobs", "--help"]
+try:
+    main()
+except SystemExit:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("statements", "before", "unneeded"),
+    [
+        pytest.param(
+            "from async_jobs import create_jobs_router",
+            367,
+            {"asyncpg", "dependency_injector", "pydantic_settings", "typer"},
+            id="create_jobs_router",
+        ),
+        pytest.param(
+            HELP,
+            578,
+            {"asyncpg", "dependency_injector", "fastapi", "pydantic", "structlog"},
+            id="async-jobs --help",
+        ),
+    ],
+)
+def test_a_door_loads_what_lies_behind_it_and_no_more(
+    statements: str, before: int, unneeded: set[str]
+) -> None:
+    """At most two thirds of the modules, ours and other packages', that commit 0362666 loaded."""
+    loaded = modules_loaded_by(statements)
+    counted = [name for name in loaded if name.partition(".")[0] not in sys.stdlib_module_names]
+
+    assert "async_jobs" in loaded
+    assert not {name.partition(".")[0] for name in loaded} & unneeded
+    assert len(counted) <= before * 2 // 3
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from async_jobs.adapters.http.wire import body_of, enqueued_of, job_of, outlook_of, page_of
-from async_jobs.domain.bounds import check_name, check_status, check_uuid
+from async_jobs.domain.bounds import (
+    JOBS_PER_CALL_MAX,
+    JOBS_PER_PAGE_MAX,
+    check_name,
+    check_status,
+    check_uuid,
+)
 from async_jobs.domain.enqueue import check_request
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, JobStatus
 from async_jobs.domain.outlook import Outlook
 
 T = TypeVar("T")
-
-BATCH_MAX: Final = 1_000
-PAGE_MAX: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +69,8 @@ def enqueue_many(
     Raises:
         InvalidJobError: there are more, or a value breaks its bound (`jobs[7].priority`).
     """
-    if len(requests) > BATCH_MAX:
-        raise InvalidJobError("jobs", f"must be at most {BATCH_MAX}; got {len(requests)}")
+    if len(requests) > JOBS_PER_CALL_MAX:
+        raise InvalidJobError("jobs", f"must be at most {JOBS_PER_CALL_MAX}; got {len(requests)}")
     # A list of its own: the caller may change theirs while the call waits for another try.
     asked = list(requests)
     for index, request in enumerate(asked):
@@ -115,8 +118,8 @@ def list_jobs(
     Raises:
         InvalidJobError: an argument breaks its bound.
     """
-    if type(limit) is not int or not 1 <= limit <= PAGE_MAX:
-        raise InvalidJobError("limit", f"must be an integer from 1 to {PAGE_MAX}")
+    if type(limit) is not int or not 1 <= limit <= JOBS_PER_PAGE_MAX:
+        raise InvalidJobError("limit", f"must be an integer from 1 to {JOBS_PER_PAGE_MAX}")
     params = _named(tenant_id=tenant_id, use_case=use_case) | {"limit": str(limit)}
     if status is not None:
         params["status"] = check_status("status", status).value

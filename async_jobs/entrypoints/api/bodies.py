@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from async_jobs.application.service import BATCH_MAX, PAGE_MAX
 from async_jobs.domain import bounds
 from async_jobs.domain.backoff import BackoffPolicy
+from async_jobs.domain.bounds import JOBS_PER_CALL_MAX, JOBS_PER_PAGE_MAX
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import EnqueueJobRequest, JobStatus
 from async_jobs.domain.limits import DELAY_TOLERANCE_MAX
@@ -122,8 +122,8 @@ def as_status(field: str, value: object) -> JobStatus:
 
 
 def _as_limit(field: str, value: object) -> int:
-    if not _LIMIT.fullmatch(str(value)) or int(str(value)) > PAGE_MAX:
-        raise InvalidJobError(field, f"must be an integer from 1 to {PAGE_MAX}")
+    if not _LIMIT.fullmatch(str(value)) or int(str(value)) > JOBS_PER_PAGE_MAX:
+        raise InvalidJobError(field, f"must be an integer from 1 to {JOBS_PER_PAGE_MAX}")
     return int(str(value))
 
 
@@ -173,8 +173,10 @@ def requests_of(body: Mapping[str, Any]) -> list[EnqueueJobRequest]:
         errors.append(InvalidJobError("jobs", "is required"))
     elif not isinstance(jobs, list):
         errors.append(InvalidJobError("jobs", "must be an array"))
-    elif len(jobs) > BATCH_MAX:
-        errors.append(InvalidJobError("jobs", f"must be at most {BATCH_MAX}; got {len(jobs)}"))
+    elif len(jobs) > JOBS_PER_CALL_MAX:
+        errors.append(
+            InvalidJobError("jobs", f"must be at most {JOBS_PER_CALL_MAX}; got {len(jobs)}")
+        )
     _raise_all(errors)
     requests: list[EnqueueJobRequest] = []
     for index, each in enumerate(jobs or ()):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem
-from async_jobs.application.service import BATCH_MAX, PAGE_MAX
+from async_jobs.domain.bounds import JOBS_PER_CALL_MAX, JOBS_PER_PAGE_MAX
 from async_jobs.entrypoints.api import schemas
 from async_jobs.entrypoints.api.bodies import PAGE_DEFAULT
 from async_jobs.entrypoints.api.problems import (
@@ -272,8 +272,8 @@ ENQUEUE_JOB: Final = _route(
 ENQUEUE_JOBS: Final = _route(
     "enqueue_jobs",
     "Enqueue many jobs",
-    f"Enqueues up to {BATCH_MAX} jobs in one transaction, all or nothing: when one is invalid,"
-    " over quota or of a tenant out of reach, none is enqueued. The answers are in order.",
+    f"Enqueues up to {JOBS_PER_CALL_MAX} jobs in one transaction, all or nothing: when one is"
+    " invalid, over quota or of a tenant out of reach, none is enqueued. The answers are in order.",
     {
         201: _answer(
             "The jobs were enqueued; some may have been there already.",
@@ -321,7 +321,12 @@ LIST_JOBS: Final = _route(
         _query("status", schemas.STATUS, "Only jobs with this status."),
         _query(
             "limit",
-            {"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT},
+            {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": JOBS_PER_PAGE_MAX,
+                "default": PAGE_DEFAULT,
+            },
             "How many jobs a page has at most; jobs that are large make it shorter.",
         ),
         _query("cursor", schemas.UUID, "Where the page begins: `next_cursor` of the last one."),

@@ -23,6 +23,7 @@ from async_jobs.adapters.http.wire import (
     outlook_record_of,
     record_of,
 )
+from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError, JobNotFoundError
 from async_jobs.domain.job import Job
 from async_jobs.entrypoints.api import described
@@ -42,7 +43,6 @@ from async_jobs.entrypoints.api.reading import (
     object_of,
     read_body,
 )
-from async_jobs.entrypoints.container import Container
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
 
@@ -84,7 +84,7 @@ def create_jobs_router(
     access = Access(
         auth_token,
         tokens,
-        clock=clock or Container.host_clock(),
+        clock=clock or SystemClock(),
         allow_unauthenticated=allow_unauthenticated,
     )
     routes = _Routes(job_service_factory, access, job_bytes_max, batch_bytes_max)

@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Any, Final, TypeAlias
 
 from async_jobs.adapters.http.wire import Problem
-from async_jobs.application.service import BATCH_MAX, PAGE_MAX
 from async_jobs.domain.backoff import DELAY_SECONDS_MAX, BackoffPolicy, BackoffType
 from async_jobs.domain.bounds import (
     ERROR_CHARACTERS_MAX,
     ERRORS_KEPT_MAX,
     HEADER_CHARACTERS_MAX,
     HEADERS_MAX,
+    JOBS_PER_CALL_MAX,
+    JOBS_PER_PAGE_MAX,
     NAME_CHARACTERS_MAX,
     NESTING_MAX,
     PAYLOAD_BYTES_MAX,
@@ -142,7 +143,7 @@ ENQUEUE_REQUEST: Final = _object(
 )
 BATCH_REQUEST: Final = _object(
     "EnqueueJobsRequest",
-    {"jobs": {"type": "array", "items": ENQUEUE_REQUEST, "maxItems": BATCH_MAX}},
+    {"jobs": {"type": "array", "items": ENQUEUE_REQUEST, "maxItems": JOBS_PER_CALL_MAX}},
     {},
 )
 
@@ -161,7 +162,7 @@ ENQUEUED: Final = _object(
 )
 ENQUEUED_BATCH: Final = _object(
     "EnqueuedJobs",
-    {"jobs": {"type": "array", "items": ENQUEUED, "maxItems": BATCH_MAX}},
+    {"jobs": {"type": "array", "items": ENQUEUED, "maxItems": JOBS_PER_CALL_MAX}},
     {},
 )
 JOB: Final = _object(
@@ -260,7 +261,7 @@ UNREADABLE_JOB: Final = _object(
 JOB_PAGE: Final = _object(
     "JobPage",
     {
-        "jobs": {"type": "array", "items": JOB, "maxItems": PAGE_MAX},
+        "jobs": {"type": "array", "items": JOB, "maxItems": JOBS_PER_PAGE_MAX},
         "next_cursor": _described(
             _optional(UUID), "What to ask for the next page with; null on the last one."
         ),

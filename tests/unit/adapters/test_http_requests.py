@@ -13,8 +13,6 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
-from async_jobs.adapters.http import calls
-from async_jobs.application import service
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError
 from async_jobs.domain.job import JobStatus
 from async_jobs.entrypoints.http_client import AsyncJobsHttpClient, JobsHttpClient
@@ -219,11 +217,6 @@ async def test_an_argument_out_of_bounds_is_not_sent(
 
     assert caught.value.field == field
     assert not client.side.requests
-
-
-def test_the_bounds_are_those_of_the_service() -> None:
-    """Adapters do not import it."""
-    assert (calls.BATCH_MAX, calls.PAGE_MAX) == (service.BATCH_MAX, service.PAGE_MAX)
 
 
 # --- the clients themselves ---------------------------------------------------------------------
