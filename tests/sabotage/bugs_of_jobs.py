@@ -288,7 +288,7 @@ ORDER = (
     ),
     bug(
         "late_jobs_leased",
-        "A job that missed its deadline is run in a use case that buries such jobs.",
+        "A job that missed its deadline is run in a use case that expires such jobs.",
         Edit(_Triage._eligible, "request.config.late_policy is LatePolicy.EXPIRE", "not now"),
         breaks="S17",
     ),

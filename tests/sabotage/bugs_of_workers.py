@@ -67,7 +67,7 @@ CLAIMS = (
     ),
     bug(
         "ack_before_claim",
-        "A message is taken off the lane before its lease was claimed.",
+        "A message is taken off the queue before its lease was claimed.",
         Edit(
             Intake.claimed,
             "jobs = await self._claimer.claim(queue.name, deliveries)",
@@ -147,7 +147,7 @@ EXECUTIONS = (
     ),
     bug(
         "empty_lane_keeps_places",
-        "A lane that waits for its first message keeps what it asked for from a full one.",
+        "A queue that waits for its first message keeps what it asked for from a full one.",
         Edit(
             Receiver._deliveries,
             "if self._share.full and not self._share.alone:\n            "
@@ -159,14 +159,14 @@ EXECUTIONS = (
     ),
     bug(
         "lane_that_gave_back_asks_last",
-        "A lane whose messages found no place asks for one behind all others, every time.",
+        "A queue whose messages found no place asks for one behind all others, every time.",
         Edit(Receiver._receive, "self._gave_back = bool(left)", "left and None"),
         Edit(Receiver._receive, "self._gave_back or len(deliveries)", "len(deliveries)"),
         breaks="L3",
     ),
     bug(
         "first_lane_takes_all",
-        "Of two full lanes the one that asks first has all places.",
+        "Of two full queues the one that asks first has all places.",
         Edit(Room._part, "// full", "// 1"),
         breaks="L3",
     ),

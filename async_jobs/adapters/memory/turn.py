@@ -83,7 +83,7 @@ class MemoryTurn:
         """See `DispatchTurn`. `onto` are lanes of this adapter."""
         lanes = {lane.name: lane for lane in onto if isinstance(lane, MemoryJobQueue)}
         if len(lanes) < len(onto):
-            raise TypeError("a turn hands off on lanes of its own store only")
+            raise TypeError("a turn hands off on queues of its own store only")
         await round_trip()
         pending = {row.id: row for row in self._rows(JobStatus.PENDING)}
         leased = set()

@@ -198,7 +198,7 @@ class PostgresTurn:
         """See `DispatchTurn`. `onto` are lanes of this adapter."""
         lanes = [lane for lane in onto if isinstance(lane, PostgresJobQueue)]
         if len(lanes) < len(onto):
-            raise TypeError("a turn hands off on lanes of its own database only")
+            raise TypeError("a turn hands off on queues of its own database only")
         self.handed_off |= set(lanes)
         # Those of a turn mostly share their times, and to encode times for each costs most.
         by_times: defaultdict[tuple[datetime, datetime], list[tuple[UUID, int, int, int]]]
