@@ -22,10 +22,10 @@ from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.store import Added, Duplicate
 from async_jobs.testing.builders import a_job
 from tests import services
-from tests.contract.sabotaged_postgres import SPOILED
 from tests.integration.harness import eventually
 from tests.integration.sessions import ENDINGS, Spoiling, Stage, scene_of, stage
 from tests.integration.writings import BY_NAME, STALE, WRITINGS, Writing
+from tests.sabotage.saboteurs.on_postgres import SPOILED
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

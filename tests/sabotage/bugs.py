@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from tests.sabotage import (
-    bugs_of_fairness,
-    bugs_of_jobs,
-    bugs_of_schedulers,
-    bugs_of_statements,
-    bugs_of_stores,
-    bugs_of_workers,
-)
+from tests.sabotage.edits import fairness, jobs, schedulers, statements, stores, workers
 
 STATEMENTS = "statements"
 LAYERS = {
-    "domain": bugs_of_jobs.BUGS,
-    "fairness": bugs_of_fairness.BUGS,
-    "schedulers and service": bugs_of_schedulers.BUGS,
-    "workers": bugs_of_workers.BUGS,
-    "adapters": bugs_of_stores.BUGS,
-    STATEMENTS: bugs_of_statements.BUGS,
+    "domain": jobs.BUGS,
+    "fairness": fairness.BUGS,
+    "schedulers and service": schedulers.BUGS,
+    "workers": workers.BUGS,
+    "adapters": stores.BUGS,
+    STATEMENTS: statements.BUGS,
 }
 BUGS = {bug.name: bug for bugs in LAYERS.values() for bug in bugs}

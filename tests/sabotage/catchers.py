@@ -17,7 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.ports.store import JobStore
 from async_jobs.testing.machines import JobStoreMachine
-from tests.sabotage.edits import Bug
+from tests.sabotage.edits.patches import Bug
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.world import simulate
 

@@ -16,7 +16,7 @@ from tests.sabotage import table
 from tests.sabotage.bugs import BUGS, LAYERS, STATEMENTS
 from tests.sabotage.catchers import ROOT, failing_example, sighting
 from tests.sabotage.claims import DIFFERENTIAL, SIMULATION, TESTS, TWO_SESSIONS, Seen
-from tests.sabotage.edits import Bug, Edit, bug, plain
+from tests.sabotage.edits.patches import Bug, Edit, bug, plain
 
 SEEDS_TRIED = 25
 """A change of the simulation changes what a seed stands for; another one soon shows the bug."""

@@ -21,7 +21,7 @@ from tests.sabotage.catchers import (
     import_tests,
     sighting,
 )
-from tests.sabotage.edits import Bug, Edit, plain
+from tests.sabotage.edits.patches import Bug, Edit, plain
 
 SMALL_SEEDS, WHOLE_SEEDS = range(12), range(6)
 BUDGET_SECONDS = 120.0

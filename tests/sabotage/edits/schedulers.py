@@ -10,7 +10,7 @@ from async_jobs.domain import dispatching
 from async_jobs.domain.dispatching import TurnView
 from async_jobs.domain.running import Running
 from async_jobs.domain.scheduling import share_slots
-from tests.sabotage.edits import Edit, bug
+from tests.sabotage.edits.patches import Edit, bug
 
 COUNTS = (
     bug(

@@ -12,7 +12,7 @@ from async_jobs.domain.pools import Places
 from async_jobs.domain.rounds import _Rounds
 from async_jobs.domain.running import Running
 from async_jobs.domain.scheduling import _Triage
-from tests.sabotage.edits import Edit, Entry, Swap, bug
+from tests.sabotage.edits.patches import Edit, Entry, Swap, bug
 
 ATTEMPTS = (
     bug(

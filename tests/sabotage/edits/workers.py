@@ -13,7 +13,7 @@ from async_jobs.application.settlement import Settler
 from async_jobs.application.slots import Slots
 from async_jobs.application.worker import Worker
 from async_jobs.domain import patience
-from tests.sabotage.edits import Edit, bug
+from tests.sabotage.edits.patches import Edit, bug
 
 CLAIMS = (
     bug(

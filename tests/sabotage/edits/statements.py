@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from async_jobs.adapters.postgres import store, turn
-from tests.contract.sabotaged_postgres import Spoiled
-from tests.sabotage.edits import Bug, Swap, bug
+from tests.sabotage.edits.patches import Bug, Swap, bug
+from tests.sabotage.saboteurs.on_postgres import Spoiled
 
 
 def spoiled(name: str, what: str, *, breaks: str, statement: str, text: str, instead: str) -> Bug:

@@ -18,7 +18,7 @@ from async_jobs.ports.store import DispatchTurn, Heads, HeadsQuery, Upcoming
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.model import most_urgent
-from tests.contract.saboteurs import HOUR, Untouched
+from tests.sabotage.saboteurs.stores import HOUR, Untouched
 
 
 class Turn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from async_jobs.application.dispatch import Dispatcher
 from async_jobs.domain import candidates, dispatching, fairness, pools, rounds, running, scheduling
-from tests.sabotage.edits import Edit, bug
+from tests.sabotage.edits.patches import Edit, bug
 
 SHARES = (
     bug(

@@ -1,6 +1,6 @@
 """The store's contract on Postgres, each time with one statement spoiled.
 
-Collected by `test_sabotage.py` only: all fail.
+Collected by `test_saboteurs_are_caught.py` only: all fail.
 """
 
 from __future__ import annotations

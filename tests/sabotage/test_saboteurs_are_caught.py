@@ -13,10 +13,11 @@ from typing import NamedTuple
 import pytest
 
 from tests import services
-from tests.contract import sabotaged, sabotaged_postgres
+from tests.sabotage.saboteurs import in_memory as memory
+from tests.sabotage.saboteurs import on_postgres as postgres
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = Path(__file__).with_name("tally.py")
+PROGRAM = Path(__file__).with_name("saboteurs") / "tally.py"
 
 
 def saboteurs_in(module: ModuleType) -> dict[str, str]:
@@ -25,8 +26,8 @@ def saboteurs_in(module: ModuleType) -> dict[str, str]:
     return {name.removeprefix("Test"): each.saboteur.breaks for name, each in classes.items()}
 
 
-IN_MEMORY = saboteurs_in(sabotaged)
-ON_POSTGRES = saboteurs_in(sabotaged_postgres)
+IN_MEMORY = saboteurs_in(memory)
+ON_POSTGRES = saboteurs_in(postgres)
 MALICIOUS = sorted(name for name, promise in IN_MEMORY.items() if promise)
 HONEST = sorted(IN_MEMORY.keys() - set(MALICIOUS))
 
@@ -55,12 +56,12 @@ def outcome_of(module: ModuleType, **environment: str) -> Outcome:
 
 @pytest.fixture(scope="module")
 def in_memory() -> Outcome:
-    return outcome_of(sabotaged)
+    return outcome_of(memory)
 
 
 @pytest.fixture(scope="module")
 def on_postgres(postgres_dsn: str) -> Outcome:
-    return outcome_of(sabotaged_postgres, **{services.DSN_VARIABLE: postgres_dsn})
+    return outcome_of(postgres, **{services.DSN_VARIABLE: postgres_dsn})
 
 
 @pytest.mark.parametrize("saboteur", MALICIOUS)

@@ -1,4 +1,7 @@
-"""The contracts, bound to every saboteur. Collected by `test_sabotage.py` only: all fail."""
+"""The contracts, bound to every saboteur.
+
+Collected by `test_saboteurs_are_caught.py` only: all fail.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,11 @@ from async_jobs.testing.contracts import (
 )
 from async_jobs.testing.contracts.queues import PutBody
 from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Mend, Transaction
-from tests.contract import (
-    saboteurs,
-    saboteurs_of_adjacent_lanes,
-    saboteurs_of_admission,
-    saboteurs_of_queues,
-    saboteurs_of_turns,
-)
-from tests.contract.saboteurs import Untouched
-from tests.contract.saboteurs_of_adjacent_lanes import UntouchedAdjacentLane
-from tests.contract.saboteurs_of_admission import Door
-from tests.contract.saboteurs_of_queues import UntouchedLane
+from tests.sabotage.saboteurs import admission, outboxes, queues, stores, turns
+from tests.sabotage.saboteurs.admission import Door
+from tests.sabotage.saboteurs.outboxes import UntouchedAdjacentLane
+from tests.sabotage.saboteurs.queues import UntouchedLane
+from tests.sabotage.saboteurs.stores import Untouched
 
 
 class SabotagedStore(JobStoreContract):
@@ -123,8 +120,8 @@ def bound(binding: type, module: ModuleType, root: Saboteur) -> dict[str, type]:
     }
 
 
-globals().update(bound(SabotagedStore, saboteurs, Untouched))
-globals().update(bound(SabotagedStore, saboteurs_of_admission, Door))
-globals().update(bound(SabotagedStore, saboteurs_of_turns, Untouched))
-globals().update(bound(SabotagedQueue, saboteurs_of_queues, UntouchedLane))
-globals().update(bound(SabotagedAdjacentQueue, saboteurs_of_adjacent_lanes, UntouchedAdjacentLane))
+globals().update(bound(SabotagedStore, stores, Untouched))
+globals().update(bound(SabotagedStore, admission, Door))
+globals().update(bound(SabotagedStore, turns, Untouched))
+globals().update(bound(SabotagedQueue, queues, UntouchedLane))
+globals().update(bound(SabotagedAdjacentQueue, outboxes, UntouchedAdjacentLane))

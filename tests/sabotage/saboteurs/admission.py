@@ -11,7 +11,7 @@ from async_jobs.domain.job import Job, JobFilter, JobStatus
 from async_jobs.domain.quota import Refused
 from async_jobs.ports.store import Added, AddResult, Invalid
 from async_jobs.testing.clocks import let_others_run
-from tests.contract.saboteurs import Untouched
+from tests.sabotage.saboteurs.stores import Untouched
 
 
 class Add(Protocol):

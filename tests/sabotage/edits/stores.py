@@ -10,7 +10,7 @@ from async_jobs.adapters.memory.transaction import MemoryTransaction
 from async_jobs.adapters.memory.turn import MemoryTurn
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.domain import lifecycle
-from tests.sabotage.edits import Edit, bug
+from tests.sabotage.edits.patches import Edit, bug
 
 FENCES = (
     bug(

@@ -1,6 +1,6 @@
 """Stores that break one promise each: a thin layer of malice over the memory store.
 
-`test_sabotage.py` binds the contract to every one of them and expects it to turn red.
+`test_saboteurs_are_caught.py` binds the contract to every one of them and expects it to turn red.
 """
 
 from __future__ import annotations
