@@ -82,30 +82,30 @@ def test_each_decision_says_its_status_and_area_and_is_listed() -> None:
 
 RECORD = "# 2. Do it\n\n- Status: accepted\n- Area: api\n\n**Context.**\n"
 SOUND = {
-    "0002-new-lease-number-on-retry.md": RECORD,
-    "0003-keep-cancel-requests.md": RECORD.replace("# 2. Do it", "# 3. Do it otherwise"),
-    "api.md": "# API\n\n[2](0002-new-lease-number-on-retry.md), [3](0003-keep-cancel-requests.md)\n",
+    "0002-do-it.md": RECORD,
+    "0003-do-it-otherwise.md": RECORD.replace("# 2. Do it", "# 3. Do it otherwise"),
+    "api.md": "# API\n\n[2](0002-do-it.md), [3](0003-do-it-otherwise.md)\n",
     INDEX: "# Decisions\n\n## API\n\n[What holds now](api.md)\n\n"
-    "- 2: [Do it](0002-new-lease-number-on-retry.md)\n- 3: [Do it otherwise](0003-keep-cancel-requests.md)\n",
+    "- 2: [Do it](0002-do-it.md)\n- 3: [Do it otherwise](0003-do-it-otherwise.md)\n",
 }
 
 
 @pytest.mark.parametrize(
     ("name", "before", "after", "flaw"),
     [
-        ("0002-new-lease-number-on-retry.md", "- Status: accepted\n", "", "does not begin with"),
-        ("0002-new-lease-number-on-retry.md", "- Area: api\n", "", "does not begin with"),
-        ("0002-new-lease-number-on-retry.md", "# 2.", "# 4.", "its title says 4"),
-        ("0002-new-lease-number-on-retry.md", "accepted", "forgotten", "is not one that README.md allows"),
-        ("0003-keep-cancel-requests.md", "accepted", "superseded by 2", "2 is no later decision"),
-        ("0002-new-lease-number-on-retry.md", "accepted", "amended by 3, 7", "7 is no later decision"),
-        ("0002-new-lease-number-on-retry.md", "Area: api", "Area: doors", "its area 'doors' is none of"),
-        ("api.md", "[2](0002-new-lease-number-on-retry.md)", "2", "api.md, which says what holds now"),
-        (INDEX, "- 2: [Do it](0002-new-lease-number-on-retry.md)\n", "", "is not listed once"),
+        ("0002-do-it.md", "- Status: accepted\n", "", "does not begin with"),
+        ("0002-do-it.md", "- Area: api\n", "", "does not begin with"),
+        ("0002-do-it.md", "# 2.", "# 4.", "its title says 4"),
+        ("0002-do-it.md", "accepted", "forgotten", "is not one that README.md allows"),
+        ("0003-do-it-otherwise.md", "accepted", "superseded by 2", "2 is no later decision"),
+        ("0002-do-it.md", "accepted", "amended by 3, 7", "7 is no later decision"),
+        ("0002-do-it.md", "Area: api", "Area: doors", "its area 'doors' is none of"),
+        ("api.md", "[2](0002-do-it.md)", "2", "api.md, which says what holds now"),
+        (INDEX, "- 2: [Do it](0002-do-it.md)\n", "", "is not listed once"),
         (INDEX, "[Do it]", "[Do that]", "is not listed once"),
         (INDEX, "(api.md)", "(enqueue.md)", "is not listed once"),
         ("notes.md", "", "", "neither a record nor an area's page"),
-        ("0002-new-lease-number-on-retry.md", "", RECORD, "2 is the number of two"),
+        ("0002-again.md", "", RECORD, "2 is the number of two"),
     ],
 )
 def test_a_flaw_is_found(name: str, before: str, after: str, flaw: str) -> None:

@@ -270,7 +270,7 @@ JOB_PAGE: Final = _object(
         "unreadable": {
             "type": "array",
             "minItems": 1,
-            "maxItems": PAGE_MAX,
+            "maxItems": JOBS_PER_PAGE_MAX,
             "items": UNREADABLE_JOB,
             "description": "There when rows of the page are no jobs any more: newest first. They"
             " count towards its limit.",
