@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from async_jobs.adapters.memory.store import MemoryJobStore
     from async_jobs.adapters.postgres.migrate import get_ddl
     from async_jobs.adapters.postgres.store import PostgresJobStore
-    from async_jobs.application.outcomes import Reject, RetryAfter, Snooze
-    from async_jobs.application.registry import JobContext, JobRegistry, job_registry
+    from async_jobs.application.handling.outcomes import Reject, RetryAfter, Snooze
+    from async_jobs.application.handling.registry import JobContext, JobRegistry, job_registry
     from async_jobs.domain.backoff import BackoffPolicy
     from async_jobs.domain.deadline import LatePolicy
     from async_jobs.domain.errors import (
@@ -53,9 +53,9 @@ _WHERE = {
     "IllegalTransition": "domain.errors",
     "InvalidJobError": "domain.errors",
     "Job": "domain.job",
-    "JobContext": "application.registry",
+    "JobContext": "application.handling.registry",
     "JobNotFoundError": "domain.errors",
-    "JobRegistry": "application.registry",
+    "JobRegistry": "application.handling.registry",
     "JobService": "entrypoints.library",
     "JobStatus": "domain.job",
     "JobStore": "ports.store",
@@ -64,10 +64,10 @@ _WHERE = {
     "MemoryJobStore": "adapters.memory.store",
     "PostgresJobStore": "adapters.postgres.store",
     "QuotaExceededError": "domain.errors",
-    "Reject": "application.outcomes",
+    "Reject": "application.handling.outcomes",
     "RemoteHttpError": "domain.errors",
-    "RetryAfter": "application.outcomes",
-    "Snooze": "application.outcomes",
+    "RetryAfter": "application.handling.outcomes",
+    "Snooze": "application.handling.outcomes",
     "TenantQuota": "domain.limits",
     "StoreRefused": "domain.errors",
     "TenantBusy": "domain.errors",
@@ -75,7 +75,7 @@ _WHERE = {
     "UseCaseConfig": "domain.limits",
     "create_jobs_router": "entrypoints.api.router",
     "get_ddl": "adapters.postgres.migrate",
-    "job_registry": "application.registry",
+    "job_registry": "application.handling.registry",
     "run_scheduler_loop": "entrypoints.loops",
     "run_worker_loop": "entrypoints.loops",
 }

@@ -35,12 +35,12 @@ from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.adapters.telemetry.logs import LogTelemetry
-from async_jobs.application.noticing import Notices, SchedulerWatch
-from async_jobs.application.presence import Identity
-from async_jobs.application.scheduler import Scheduler
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.scheduling.noticing import Notices, SchedulerWatch
+from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
-from async_jobs.application.worker import Worker
+from async_jobs.application.working.heartbeat import Identity
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.facts import RowUnreadable, RowUnwritable
 from async_jobs.entrypoints.config import AsyncJobsConfig, sqs_variable

@@ -15,8 +15,8 @@ from pathlib import Path
 import typer
 
 from async_jobs.adapters.http.wire import TOKEN_HEADER
-from async_jobs.application.registry import JobRegistry
-from async_jobs.application.worker import Worker
+from async_jobs.application.handling.registry import JobRegistry
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE
 from async_jobs.entrypoints.config import AsyncJobsConfig

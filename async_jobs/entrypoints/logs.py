@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import structlog
 
 from async_jobs.adapters.telemetry.raised import HandlerRaised
-from async_jobs.application.registry import running_job
+from async_jobs.application.handling.registry import running_job
 from async_jobs.entrypoints.options import LogFormat, LogLevel
 from async_jobs.entrypoints.terminal import printable
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import asyncpg
 
-from async_jobs.application.registry import JobRegistry
-from async_jobs.application.worker import Worker
+from async_jobs.application.handling.registry import JobRegistry
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import Container, wired

@@ -14,8 +14,8 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from async_jobs.application.registry import JobRegistry, job_registry
-from async_jobs.application.worker import Worker
+from async_jobs.application.handling.registry import JobRegistry, job_registry
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import Container, migrate, opened

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 from uuid import UUID
 
-from async_jobs.application.outcomes import Reject, RetryAfter
-from async_jobs.application.registry import JobContext
+from async_jobs.application.handling.outcomes import Reject, RetryAfter
+from async_jobs.application.handling.registry import JobContext
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 
 FILE_VARIABLE = "ASYNC_JOBS_DELIVERY_FILE"

@@ -19,7 +19,7 @@ from typing import Annotated, Literal, NamedTuple, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from async_jobs.application.registry import JobContext, job_registry
+from async_jobs.application.handling.registry import JobContext, job_registry
 from async_jobs.domain.bounds import NAME_CHARACTERS_MAX, check_name
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import JsonValue

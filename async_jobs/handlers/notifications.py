@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from async_jobs.application.registry import JobContext, job_registry
+from async_jobs.application.handling.registry import JobContext, job_registry
 from async_jobs.domain.job import JsonValue
 from async_jobs.handlers.delivery import Delivery, deliver
 

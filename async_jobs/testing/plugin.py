@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pytest
 
-from async_jobs.application.registry import JobRegistry, job_registry
+from async_jobs.application.handling.registry import JobRegistry, job_registry
 from async_jobs.domain.limits import Limits, UseCaseConfig
 from async_jobs.testing.builders import SimpleLimits
 from async_jobs.testing.system import MemorySystem, memory_system

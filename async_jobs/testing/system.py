@@ -16,13 +16,13 @@ from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.adapters.system import SystemClock
-from async_jobs.application.outcomes import HandlerOutcome
-from async_jobs.application.presence import Identity
-from async_jobs.application.registry import Handler, JobContext, JobRegistry, job_registry
-from async_jobs.application.scheduler import Scheduler
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.handling.outcomes import HandlerOutcome
+from async_jobs.application.handling.registry import Handler, JobContext, JobRegistry, job_registry
+from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
-from async_jobs.application.worker import Worker
+from async_jobs.application.working.heartbeat import Identity
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain.facts import Fact, RowUnreadable
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig, queue_of

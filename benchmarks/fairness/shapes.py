@@ -15,9 +15,9 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from async_jobs.application.room import Room
-from async_jobs.application.scheduler import Scheduler
+from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings
+from async_jobs.application.working.room import Room
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import Job
 from async_jobs.domain.limits import Limits

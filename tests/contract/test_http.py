@@ -21,7 +21,7 @@ from async_jobs.adapters.http.client import AsyncJobsHttpClient
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
 from async_jobs.domain.errors import AuthTokenError, InvalidJobError, RemoteHttpError, Unavailable
 from async_jobs.domain.job import (
     Enqueued,

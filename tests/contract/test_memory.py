@@ -13,7 +13,7 @@ from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.queue import AdjacentQueue, JobQueue

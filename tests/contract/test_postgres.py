@@ -21,7 +21,7 @@ from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemClock
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
 from async_jobs.domain.backoff import BackoffPolicy, BackoffType
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import Phase

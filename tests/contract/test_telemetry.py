@@ -12,7 +12,7 @@ import pytest
 
 from async_jobs.adapters.telemetry.logs import LogTelemetry
 from async_jobs.adapters.telemetry.raised import raised
-from async_jobs.application.outcomes import event_of
+from async_jobs.application.handling.outcomes import event_of
 from async_jobs.domain.facts import Fact, JobDied, job_ids
 from async_jobs.domain.lifecycle import Failed
 from async_jobs.entrypoints.logs import formatter

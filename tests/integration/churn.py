@@ -21,12 +21,12 @@ from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.pool import AnyConnection, create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
-from async_jobs.application.outcomes import Reject, Snooze
-from async_jobs.application.presence import Identity
-from async_jobs.application.scheduler import Scheduler
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.handling.outcomes import Reject, Snooze
+from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
-from async_jobs.application.worker import Worker
+from async_jobs.application.working.heartbeat import Identity
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.facts import Fact, JobSucceeded
 from async_jobs.domain.limits import Limits, TenantQuota

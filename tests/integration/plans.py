@@ -16,7 +16,7 @@ from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.pool import AnyConnection, create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
-from async_jobs.application.scheduler import Scheduler, Tick
+from async_jobs.application.scheduling.scheduler import Scheduler, Tick
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.testing.builders import RecordingTelemetry

@@ -17,13 +17,13 @@ from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
-from async_jobs.application.dispatch import Dispatcher
-from async_jobs.application.presence import Identity
-from async_jobs.application.registry import JobRegistry
-from async_jobs.application.scheduler import Scheduler
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.handling.registry import JobRegistry
+from async_jobs.application.scheduling.dispatcher import Dispatcher
+from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings
-from async_jobs.application.worker import Worker
+from async_jobs.application.working.heartbeat import Identity
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import IllegalTransition, JobNotFoundError, QuotaExceededError
 from async_jobs.domain.job import Job, JobFilter, JobStatus

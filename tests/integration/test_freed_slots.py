@@ -11,8 +11,8 @@ import pytest
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.signal import SEND_PAUSE_SECONDS, PostgresSignal
 from async_jobs.adapters.postgres.store import PostgresJobStore
-from async_jobs.application.attempt import Attempt
-from async_jobs.application.settlement import Settler
+from async_jobs.application.working.attempt import Attempt
+from async_jobs.application.working.settlement import Settler
 from async_jobs.domain.job import Phase
 from async_jobs.domain.lifecycle import Failed, JobEvent, Snoozed, Succeeded
 from async_jobs.ports.signal import DISPATCH

@@ -15,7 +15,7 @@ import pytest
 
 from async_jobs import JobRegistry
 from async_jobs.adapters.postgres.pool import create_pool
-from async_jobs.application.renewal import Renewals
+from async_jobs.application.working.renewal import Renewals
 from async_jobs.domain import facts
 from async_jobs.testing.clocks import ManualClock
 from async_jobs.testing.system import memory_system

@@ -21,12 +21,12 @@ from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemChance
-from async_jobs.application.presence import Identity
-from async_jobs.application.registry import JobContext, JobRegistry
-from async_jobs.application.scheduler import Scheduler
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.handling.registry import JobContext, JobRegistry
+from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
-from async_jobs.application.worker import Worker
+from async_jobs.application.working.heartbeat import Identity
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain.job import EnqueueJobRequest
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits

@@ -16,9 +16,9 @@ from async_jobs import JobService, StoreRefused, UseCaseConfig
 from async_jobs.adapters.http.wire import Problem, error_of
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.postgres.pool import create_pool
-from async_jobs.application.attempt import Attempt
-from async_jobs.application.dispatch import Dispatcher
-from async_jobs.application.settlement import Settler
+from async_jobs.application.scheduling.dispatcher import Dispatcher
+from async_jobs.application.working.attempt import Attempt
+from async_jobs.application.working.settlement import Settler
 from async_jobs.domain import lifecycle
 from async_jobs.domain.facts import JobFailed, JobSucceeded, UseCaseSkipped
 from async_jobs.domain.lifecycle import Failed, JobEvent, Succeeded

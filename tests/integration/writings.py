@@ -17,7 +17,7 @@ from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.turn import PostgresTurn
 from async_jobs.adapters.postgres.workers import PostgresWorkers
-from async_jobs.application.dispatch import Dispatcher
+from async_jobs.application.scheduling.dispatcher import Dispatcher
 from async_jobs.domain import lifecycle
 from async_jobs.domain.job import HandOff, Job, JsonValue
 from async_jobs.domain.lifecycle import Change, JobEvent, advance, change

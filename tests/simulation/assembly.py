@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from async_jobs.adapters.postgres.clock import PostgresClock
-from async_jobs.application.presence import Identity
-from async_jobs.application.renewal import Renewals, keep_renewing
-from async_jobs.application.scheduler import Scheduler
-from async_jobs.application.service import JobService
-from async_jobs.application.worker import Worker
+from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.scheduling.scheduler import Scheduler
+from async_jobs.application.working.heartbeat import Identity
+from async_jobs.application.working.renewal import Renewals, keep_renewing
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain.limits import Limits
 from async_jobs.testing.clocks import ManualChance
 from tests.simulation.components import Components

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Set
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from async_jobs.application.registry import JobContext
+from async_jobs.application.handling.registry import JobContext
 from async_jobs.domain.job import Job, Payload
 from async_jobs.domain.limits import UNLIMITED, Limits
 from tests.simulation.changes import CRASHES_MAX, SUSPECT_MIN, Changes

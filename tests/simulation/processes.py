@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from async_jobs.application.service import JobService
-from async_jobs.application.worker import WorkerStalledError
+from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.working.worker import WorkerStalledError
 from async_jobs.domain.errors import Unavailable
 from tests.simulation.assembly import Assembly, Running, Work
 from tests.simulation.bounds import Bounds

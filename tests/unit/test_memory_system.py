@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from async_jobs.adapters.system import SystemClock
-from async_jobs.application.outcomes import Reject, RetryAfter, Snooze
-from async_jobs.application.registry import JobContext, JobRegistry, job_registry
+from async_jobs.application.handling.outcomes import Reject, RetryAfter, Snooze
+from async_jobs.application.handling.registry import JobContext, JobRegistry, job_registry
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import InvalidJobError, QuotaExceededError

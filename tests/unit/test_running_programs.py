@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 from dependency_injector import providers
 
-from async_jobs.application.noticing import LOOK_SECONDS
+from async_jobs.application.scheduling.noticing import LOOK_SECONDS
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.entrypoints.config import AsyncJobsConfig
 from async_jobs.entrypoints.container import memory_container

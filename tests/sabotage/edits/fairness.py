@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from async_jobs.application.dispatch import Dispatcher
+from async_jobs.application.scheduling.dispatcher import Dispatcher
 from async_jobs.domain import candidates, dispatching, fairness, pools, rounds, running, scheduling
 from tests.sabotage.edits.patches import Edit, bug
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from async_jobs.application.dispatch import Dispatcher
-from async_jobs.application.scheduler import Scheduler
-from async_jobs.application.sending import Sender
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.scheduling.dispatcher import Dispatcher
+from async_jobs.application.scheduling.handing_off import Sender
+from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.domain import dispatching
 from async_jobs.domain.dispatching import TurnView
 from async_jobs.domain.running import Running

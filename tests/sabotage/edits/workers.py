@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from async_jobs.adapters.memory.store import MemoryJobStore
-from async_jobs.application.attempt import Attempt
-from async_jobs.application.claiming import Claimer
-from async_jobs.application.intake import Intake
-from async_jobs.application.receiving import Receiver
-from async_jobs.application.renewal import Renewals
-from async_jobs.application.room import Room, Share
-from async_jobs.application.settlement import Settler
-from async_jobs.application.slots import Slots
-from async_jobs.application.worker import Worker
+from async_jobs.application.working.attempt import Attempt
+from async_jobs.application.working.claiming import Claimer
+from async_jobs.application.working.intake import Intake
+from async_jobs.application.working.receiving import Receiver
+from async_jobs.application.working.renewal import Renewals
+from async_jobs.application.working.room import Room, Share
+from async_jobs.application.working.settlement import Settler
+from async_jobs.application.working.slots import Slots
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain import patience
 from tests.sabotage.edits.patches import Edit, bug
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from async_jobs.adapters.http.wire import Problem, body_of, outlook_record_of
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
 from async_jobs.domain.errors import InvalidJobError, RemoteHttpError, Unavailable
 from async_jobs.domain.outlook import Outlook
 from async_jobs.entrypoints.http_client import AsyncJobsHttpClient, JobsHttpClient

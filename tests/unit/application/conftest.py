@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
 from tests.unit.application.stage import Runs, Stage
 
 

@@ -12,13 +12,13 @@ from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
-from async_jobs.application.presence import Identity
-from async_jobs.application.registry import JobContext, JobRegistry
-from async_jobs.application.renewal import RenewalHost, Renewals
-from async_jobs.application.scheduler import Scheduler
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.handling.registry import JobContext, JobRegistry
+from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
-from async_jobs.application.worker import Worker
+from async_jobs.application.working.heartbeat import Identity
+from async_jobs.application.working.renewal import RenewalHost, Renewals
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain.facts import Fact
 from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from async_jobs.application.claiming import TRIES_MAX
-from async_jobs.application.worker import Worker
+from async_jobs.application.working.claiming import TRIES_MAX
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import JobStarted, PoisonDropped
 from async_jobs.domain.job import Job, JobStatus, Phase

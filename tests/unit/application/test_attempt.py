@@ -20,9 +20,9 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, model_serializer
 
-from async_jobs.application.attempt import Attempt, StopReason
-from async_jobs.application.outcomes import Reject, RetryAfter, Snooze, StopRequested
-from async_jobs.application.registry import JobContext, JobRegistry
+from async_jobs.application.handling.outcomes import Reject, RetryAfter, Snooze, StopRequested
+from async_jobs.application.handling.registry import JobContext, JobRegistry
+from async_jobs.application.working.attempt import Attempt, StopReason
 from async_jobs.domain.job import Job
 from async_jobs.domain.lifecycle import (
     Cancelled,

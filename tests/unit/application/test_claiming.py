@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from async_jobs.application.claiming import TRIES_MAX, Claimer
+from async_jobs.application.working.claiming import TRIES_MAX, Claimer
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import DeadlineMissed, JobStarted, PoisonDropped
 from async_jobs.domain.job import HandOff, Job, Phase

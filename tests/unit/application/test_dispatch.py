@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from async_jobs.application.dispatch import Dispatched
+from async_jobs.application.scheduling.dispatcher import Dispatched
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import JobLeased, UseCaseSkipped

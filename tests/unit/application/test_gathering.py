@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_jobs.adapters.memory.store import MemoryJobStore
-from async_jobs.application.gathering import (
+from async_jobs.application.enqueueing.group_commit import (
     FLIGHTS_MAX,
     GROUP_FULL,
     PATIENCE_SECONDS,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from async_jobs.application import failpoints
-from async_jobs.application.scheduler import Tick
+from async_jobs.application.scheduling.scheduler import Tick
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import (
     JobHandOffFailed,

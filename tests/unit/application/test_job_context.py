@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from async_jobs.application.outcomes import StopRequested
-from async_jobs.application.registry import JobContext
+from async_jobs.application.handling.outcomes import StopRequested
+from async_jobs.application.handling.registry import JobContext
 from tests.unit.domain.builders import JOB_ID, NOW, after, claimed
 
 

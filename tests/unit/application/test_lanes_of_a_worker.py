@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from async_jobs.application.claiming import TRIES_MAX
-from async_jobs.application.receiving import MOMENT_SECONDS
-from async_jobs.application.registry import JobContext
+from async_jobs.application.handling.registry import JobContext
+from async_jobs.application.working.claiming import TRIES_MAX
+from async_jobs.application.working.receiving import MOMENT_SECONDS
 from async_jobs.domain.job import Job, Phase
 from async_jobs.testing.builders import later
 from async_jobs.testing.clocks import let_others_run

@@ -11,7 +11,7 @@ import pytest
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
-from async_jobs.application.noticing import (
+from async_jobs.application.scheduling.noticing import (
     LOOK_SECONDS,
     PATIENCE_SECONDS,
     SILENT_SECONDS,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from async_jobs.application.outcomes import (
+from async_jobs.application.handling.outcomes import (
     FRAMES_MAX,
     HandlerOutcome,
     Reject,

@@ -9,7 +9,7 @@ import pytest
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.domain.outlook import Outlook

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import (
     IllegalTransition,

@@ -16,8 +16,8 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel, Field
 
-from async_jobs.application.outcomes import Reject
-from async_jobs.application.registry import (
+from async_jobs.application.handling.outcomes import Reject
+from async_jobs.application.handling.registry import (
     Handler,
     HandlerExistsError,
     JobContext,

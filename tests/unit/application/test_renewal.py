@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from async_jobs.application.attempt import Attempt, StopReason
-from async_jobs.application.renewal import BATCH_MAX, Renewals, RenewalThread, keep_renewing
+from async_jobs.application.working.attempt import Attempt, StopReason
+from async_jobs.application.working.renewal import BATCH_MAX, Renewals, RenewalThread, keep_renewing
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import Job, Phase
 from async_jobs.domain.lifecycle import (

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from async_jobs.application.room import Room, Share
+from async_jobs.application.working.room import Room, Share
 from async_jobs.testing.clocks import ManualClock, let_others_run
 from tests.unit.application.stage import quiet
 

@@ -9,7 +9,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import pytest
 
 from async_jobs.application import failpoints
-from async_jobs.application.service import JobService
+from async_jobs.application.enqueueing.service import JobService
 from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.errors import (
     IllegalTransition,

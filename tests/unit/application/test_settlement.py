@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from async_jobs.application import failpoints
-from async_jobs.application.attempt import Attempt
-from async_jobs.application.settlement import GROUP_MAX, Settler
+from async_jobs.application.working.attempt import Attempt
+from async_jobs.application.working.settlement import GROUP_MAX, Settler
 from async_jobs.domain.facts import (
     JobCancelled,
     JobDied,

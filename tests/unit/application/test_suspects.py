@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from async_jobs.application.registry import JobContext
+from async_jobs.application.handling.registry import JobContext
 from async_jobs.domain.crashes import SUSPECT_CRASHES_MIN
 from async_jobs.domain.facts import JobReleased, JobSnoozed
 from async_jobs.domain.job import JobStatus, Phase

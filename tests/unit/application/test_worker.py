@@ -11,9 +11,9 @@ import pytest
 
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.application import failpoints
-from async_jobs.application.claiming import TRIES_MAX
-from async_jobs.application.outcomes import Reject, Snooze
-from async_jobs.application.registry import JobContext
+from async_jobs.application.handling.outcomes import Reject, Snooze
+from async_jobs.application.handling.registry import JobContext
+from async_jobs.application.working.claiming import TRIES_MAX
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.errors import Unavailable

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from async_jobs.application.registry import JobContext
-from async_jobs.application.worker import WorkerStalledError
+from async_jobs.application.handling.registry import JobContext
+from async_jobs.application.working.worker import WorkerStalledError
 from async_jobs.domain.errors import ConfigurationError, Unavailable
 from async_jobs.domain.facts import (
     HandlerStuck,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from async_jobs.application.registry import JobContext
-from async_jobs.application.renewal import Renewals
-from async_jobs.application.worker import WorkerStalledError
+from async_jobs.application.handling.registry import JobContext
+from async_jobs.application.working.renewal import Renewals
+from async_jobs.application.working.worker import WorkerStalledError
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.facts import (
     HandlerStuck,

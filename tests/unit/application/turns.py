@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from async_jobs.application.dispatch import Dispatched, Dispatcher
+from async_jobs.application.scheduling.dispatcher import Dispatched, Dispatcher
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.domain.pools import Fleet, pools_of

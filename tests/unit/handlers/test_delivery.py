@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pytest
 
-from async_jobs.application.outcomes import Reject, RetryAfter
+from async_jobs.application.handling.outcomes import Reject, RetryAfter
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.handlers import delivery
 from async_jobs.handlers.delivery import (

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_jobs.application.outcomes import Reject
-from async_jobs.application.registry import JobContext, job_registry
+from async_jobs.application.handling.outcomes import Reject
+from async_jobs.application.handling.registry import JobContext, job_registry
 from async_jobs.domain.bounds import check_result
 from async_jobs.handlers.messaging import LABELS, RULES, LabelMessage, label_message
 

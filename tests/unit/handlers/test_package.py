@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from async_jobs.application.registry import job_registry
+from async_jobs.application.handling.registry import job_registry
 
 TYPES = {
     "async_jobs.handlers.messaging": {"label_message", "analyze_conversation"},
@@ -17,7 +17,7 @@ TYPES = {
 
 REGISTERED_BY_EACH_IMPORT = """
 import async_jobs.handlers
-from async_jobs.application.registry import job_registry
+from async_jobs.application.handling.registry import job_registry
 print(*job_registry.types)
 import async_jobs.handlers.delivery
 print(*job_registry.types)

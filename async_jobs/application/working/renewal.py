@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
-from async_jobs.application.attempt import Attempt, StopReason
+from async_jobs.application.working.attempt import Attempt, StopReason
 from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import AsyncJobsError, IllegalTransition
 from async_jobs.domain.job import Job, Phase

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from async_jobs.application import failpoints
-from async_jobs.application.claiming import Claimer
+from async_jobs.application.working.claiming import Claimer
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.job import Job
 from async_jobs.ports.clock import Clock

@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 from uuid import UUID
 
 from async_jobs.application import failpoints
-from async_jobs.application.attempt import Attempt
+from async_jobs.application.working.attempt import Attempt
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import IllegalTransition, StoreRefused, Unavailable

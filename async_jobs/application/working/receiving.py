@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from async_jobs.application.intake import Intake
-from async_jobs.application.room import Share
 from async_jobs.application.waiting import is_set
+from async_jobs.application.working.intake import Intake
+from async_jobs.application.working.room import Share
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.job import Job

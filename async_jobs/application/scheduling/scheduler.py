@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from async_jobs.application import failpoints
-from async_jobs.application.chores import Chore, Chores
-from async_jobs.application.dispatch import Dispatched, Dispatcher
-from async_jobs.application.noticing import BEAT_SECONDS, Notices, beat
-from async_jobs.application.sending import Sender
+from async_jobs.application.scheduling.chores import Chore, Chores
+from async_jobs.application.scheduling.dispatcher import Dispatched, Dispatcher
+from async_jobs.application.scheduling.handing_off import Sender
+from async_jobs.application.scheduling.noticing import BEAT_SECONDS, Notices, beat
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.application.waiting import all_done, end
 from async_jobs.domain import lifecycle

@@ -8,9 +8,9 @@ from functools import partial
 from uuid import UUID
 
 from async_jobs.application import failpoints
-from async_jobs.application.dispatch import Dispatcher
-from async_jobs.application.foresight import outlook_of
-from async_jobs.application.gathering import Gatherer
+from async_jobs.application.enqueueing.foresight import outlook_of
+from async_jobs.application.enqueueing.group_commit import Gatherer
+from async_jobs.application.scheduling.dispatcher import Dispatcher
 from async_jobs.domain import lifecycle
 from async_jobs.domain.bounds import (
     JOBS_PER_CALL_MAX,

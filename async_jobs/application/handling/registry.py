@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_core import ErrorDetails
 
-from async_jobs.application.outcomes import Reject, StopRequested
+from async_jobs.application.handling.outcomes import Reject, StopRequested
 from async_jobs.domain.bounds import check_name
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.job import Job, JsonValue, Payload

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
-from async_jobs.application.attempt import Attempt
+from async_jobs.application.working.attempt import Attempt
 from async_jobs.domain.crashes import is_suspect
 
 

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import cast
 
-from async_jobs.application.outcomes import StopRequested, event_of, is_stop
-from async_jobs.application.registry import Handler, JobContext, JobRegistry, running_job
-from async_jobs.application.results import success_with
+from async_jobs.application.handling.outcomes import StopRequested, event_of, is_stop
+from async_jobs.application.handling.registry import Handler, JobContext, JobRegistry, running_job
+from async_jobs.application.handling.results import success_with
 from async_jobs.domain import lifecycle, wording
 from async_jobs.domain.job import Job, JsonValue, copied
 from async_jobs.ports.clock import Chance, Clock

@@ -9,18 +9,23 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from async_jobs.application import failpoints
-from async_jobs.application.attempt import Attempt, StopReason, attempts_of
-from async_jobs.application.claiming import Claimer
-from async_jobs.application.intake import Intake
-from async_jobs.application.presence import Identity, keep_announcing, withdraw
-from async_jobs.application.receiving import Receiver
-from async_jobs.application.registry import JobRegistry
-from async_jobs.application.renewal import RenewalHost, Renewals, hear_cancellations, keep_renewing
-from async_jobs.application.room import Room
+from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.settings import WorkerSettings
-from async_jobs.application.settlement import Settler
-from async_jobs.application.slots import Slots
 from async_jobs.application.waiting import all_done, end, is_set, until_stopped
+from async_jobs.application.working.attempt import Attempt, StopReason, attempts_of
+from async_jobs.application.working.claiming import Claimer
+from async_jobs.application.working.heartbeat import Identity, keep_announcing, withdraw
+from async_jobs.application.working.intake import Intake
+from async_jobs.application.working.receiving import Receiver
+from async_jobs.application.working.renewal import (
+    RenewalHost,
+    Renewals,
+    hear_cancellations,
+    keep_renewing,
+)
+from async_jobs.application.working.room import Room
+from async_jobs.application.working.settlement import Settler
+from async_jobs.application.working.slots import Slots
 from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.facts import HandlerMissing, HandlerStuck, StaleOutcomeDropped, job_ids

@@ -1,0 +1,1 @@
+"""Enqueueing: what applications ask for, checked, gathered and added."""

@@ -1,0 +1,1 @@
+"""Handling: what handlers are registered with, given, and raise."""

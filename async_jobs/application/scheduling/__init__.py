@@ -1,0 +1,1 @@
+"""Scheduling: the scheduler's loop, its rounds of dispatching and its chores."""
