@@ -34,17 +34,17 @@ if TYPE_CHECKING:
     )
     from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobStatus
     from async_jobs.domain.limits import TenantQuota, UseCaseConfig
-    from async_jobs.entrypoints.api.router import create_jobs_router
-    from async_jobs.entrypoints.config import AsyncJobsConfig
-    from async_jobs.entrypoints.http_client import AsyncJobsHttpClient, JobsHttpClient
-    from async_jobs.entrypoints.library import JobService
-    from async_jobs.entrypoints.loops import run_scheduler_loop, run_worker_loop
+    from async_jobs.entrypoints.http.routes import create_jobs_router
+    from async_jobs.entrypoints.programs.loops import run_scheduler_loop, run_worker_loop
+    from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+    from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient, JobsHttpClient
+    from async_jobs.entrypoints.wiring.library import JobService
     from async_jobs.ports.store import JobStore
 
 _WHERE = {
-    "AsyncJobsConfig": "entrypoints.config",
+    "AsyncJobsConfig": "entrypoints.settings.config",
     "AsyncJobsError": "domain.errors",
-    "AsyncJobsHttpClient": "entrypoints.http_client",
+    "AsyncJobsHttpClient": "entrypoints.wiring.http_client",
     "AuthTokenError": "domain.errors",
     "BackoffPolicy": "domain.backoff",
     "ConfigurationError": "domain.errors",
@@ -56,10 +56,10 @@ _WHERE = {
     "JobContext": "application.handling.registry",
     "JobNotFoundError": "domain.errors",
     "JobRegistry": "application.handling.registry",
-    "JobService": "entrypoints.library",
+    "JobService": "entrypoints.wiring.library",
     "JobStatus": "domain.job",
     "JobStore": "ports.store",
-    "JobsHttpClient": "entrypoints.http_client",
+    "JobsHttpClient": "entrypoints.wiring.http_client",
     "LatePolicy": "domain.deadline",
     "MemoryJobStore": "adapters.memory.store",
     "PostgresJobStore": "adapters.postgres.store",
@@ -73,11 +73,11 @@ _WHERE = {
     "TenantBusy": "domain.errors",
     "Unavailable": "domain.errors",
     "UseCaseConfig": "domain.limits",
-    "create_jobs_router": "entrypoints.api.router",
+    "create_jobs_router": "entrypoints.http.routes",
     "get_ddl": "adapters.postgres.migrate",
     "job_registry": "application.handling.registry",
-    "run_scheduler_loop": "entrypoints.loops",
-    "run_worker_loop": "entrypoints.loops",
+    "run_scheduler_loop": "entrypoints.programs.loops",
+    "run_worker_loop": "entrypoints.programs.loops",
 }
 
 __all__ = [

@@ -17,8 +17,8 @@ import yaml  # type: ignore[import-untyped]
 
 from async_jobs.adapters.sqs.queue import SqsClient
 from async_jobs.domain import facts
-from async_jobs.entrypoints.cli import app
-from async_jobs.entrypoints.config import AsyncJobsConfig
+from async_jobs.entrypoints.cli.main import app
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from tests import services
 
 ROOT = Path(__file__).parent.parent

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from async_jobs.entrypoints import config as config_module
-from async_jobs.entrypoints.config import AsyncJobsConfig
+from async_jobs.entrypoints.settings import config as config_module
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -95,13 +95,13 @@ def become(*arguments: str, **more: str) -> None:
     others = {name: text for name, text in os.environ.items() if not name.startswith("ASYNC_JOBS_")}
     environment = {**others, **variables(), **more}
     if max(map(len, environment.values())) > VARIABLE_MAX:
-        from async_jobs.entrypoints import cli
+        from async_jobs.entrypoints.cli.main import main
 
         os.environ.update(environment)
         sys.argv = ["async-jobs", *arguments]
-        cli.main()
+        main.main()
         return
-    command = [sys.executable, "-m", "async_jobs.entrypoints.cli", *arguments]
+    command = [sys.executable, "-m", "async_jobs.entrypoints.cli.main", *arguments]
     os.execve(sys.executable, command, environment)
 
 

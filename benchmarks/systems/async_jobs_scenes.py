@@ -18,7 +18,7 @@ from uuid import UUID
 import asyncpg
 
 from async_jobs import JobService, PostgresJobStore
-from async_jobs.entrypoints.container import opened
+from async_jobs.entrypoints.wiring.container import opened
 from async_jobs.ports.workers import WorkerInfo
 from benchmarks.systems import protocol
 from benchmarks.systems.async_jobs_setup import (

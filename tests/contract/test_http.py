@@ -32,9 +32,9 @@ from async_jobs.domain.job import (
     Payload,
     Phase,
 )
-from async_jobs.entrypoints.api.app import create_app
-from async_jobs.entrypoints.api.router import create_jobs_router
-from async_jobs.entrypoints.serving import serving
+from async_jobs.entrypoints.http.app import create_app
+from async_jobs.entrypoints.http.routes import create_jobs_router
+from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.store import JobStore
 from async_jobs.testing.builders import a_request, an_id

@@ -15,8 +15,8 @@ from async_jobs.adapters.telemetry.raised import raised
 from async_jobs.application.handling.outcomes import event_of
 from async_jobs.domain.facts import Fact, JobDied, job_ids
 from async_jobs.domain.lifecycle import Failed
-from async_jobs.entrypoints.logs import formatter
-from async_jobs.entrypoints.options import LogFormat, LogLevel
+from async_jobs.entrypoints.programs.logs import formatter
+from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.testing.builders import RecordingTelemetry, a_job
 from async_jobs.testing.contracts import TelemetryContract

@@ -19,9 +19,9 @@ from fastapi import FastAPI
 from async_jobs import JobContext, JobRegistry
 from async_jobs.adapters.http.wire import TOKEN_HEADER
 from async_jobs.domain.job import Payload
-from async_jobs.entrypoints.api.app import create_app
-from async_jobs.entrypoints.programs import run_async
-from async_jobs.entrypoints.serving import serving
+from async_jobs.entrypoints.http.app import create_app
+from async_jobs.entrypoints.programs.processes import run_async
+from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.testing.builders import a_request
 from async_jobs.testing.system import MemorySystem, memory_system
 

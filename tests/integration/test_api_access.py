@@ -11,9 +11,9 @@ from typing import NamedTuple
 import pytest
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, TOKEN_HEADER
-from async_jobs.entrypoints.api.app import create_app
-from async_jobs.entrypoints.api.reading import JOB_BYTES_MAX
-from async_jobs.entrypoints.serving import serving
+from async_jobs.entrypoints.http.app import create_app
+from async_jobs.entrypoints.http.reading import JOB_BYTES_MAX
+from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.testing.system import MemorySystem, memory_system
 from tests.integration.harness import clock
 

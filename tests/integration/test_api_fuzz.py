@@ -32,10 +32,10 @@ from schemathesis.core.result import Ok
 from schemathesis.schemas import APIOperation, BaseSchema
 
 from async_jobs.adapters.http.wire import TOKEN_HEADER, Problem
-from async_jobs.entrypoints.api.app import create_app
-from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.container import opened
-from async_jobs.entrypoints.serving import serving
+from async_jobs.entrypoints.http.app import create_app
+from async_jobs.entrypoints.serving.asgi import serving
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+from async_jobs.entrypoints.wiring.container import opened
 from async_jobs.ports.jobs import Jobs
 from async_jobs.testing.builders import a_request
 from async_jobs.testing.system import MemorySystem, memory_system

@@ -19,7 +19,7 @@ from async_jobs import (
     get_ddl,
 )
 from async_jobs.adapters.postgres.turn import lock_key
-from async_jobs.entrypoints.cli import app
+from async_jobs.entrypoints.cli.main import app
 from tests.integration import handlers_for_tests as handlers
 from tests.integration.command_line import (
     EXAMPLES,

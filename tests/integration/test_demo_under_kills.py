@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from async_jobs.entrypoints.demo_workload import (
+from async_jobs.entrypoints.demo.workload import (
     FAILURE_SHARE,
     HANDLERS,
     NOISY,

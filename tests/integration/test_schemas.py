@@ -30,7 +30,7 @@ from async_jobs.adapters.postgres.migrate import get_ddl, migrate, migrations
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError, Unavailable
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
-from async_jobs.entrypoints.container import opened
+from async_jobs.entrypoints.wiring.container import opened
 from async_jobs.testing.builders import a_job, a_request
 from tests.integration.harness import free_port, programs
 from tests.pgbouncer import pgbouncer

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from async_jobs.entrypoints.cli import main
+from async_jobs.entrypoints.cli.main import main
 from tests.integration.harness import ROOT, environment
 from tests.kills import deaths
 
@@ -29,8 +29,8 @@ LOOK_SECONDS = 0.02
 IMPORTED = (
     "async_jobs.adapters.sqs.client",
     "async_jobs.adapters.sqs.queue",
-    "async_jobs.entrypoints.api.app",
-    "async_jobs.entrypoints.server",
+    "async_jobs.entrypoints.http.app",
+    "async_jobs.entrypoints.serving.uvicorn_server",
     "uvloop",
 )
 

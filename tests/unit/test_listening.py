@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from async_jobs.domain.errors import ConfigurationError
-from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.loops import listening
+from async_jobs.entrypoints.programs.loops import listening
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 
 URL = "https://sqs.eu-central-1.amazonaws.com/123456789012"
 DSN = {"ASYNC_JOBS_DB_DSN": "postgresql:///app"}

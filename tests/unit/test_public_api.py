@@ -118,7 +118,7 @@ def test_enqueueing_imports_no_libraries_of_the_processes() -> None:
 
 HELP = """
 import sys
-from async_jobs.entrypoints.cli import main
+from async_jobs.entrypoints.cli.main import main
 sys.argv = ["async-jobs", "--help"]
 try:
     main()

@@ -12,11 +12,11 @@ from dependency_injector import providers
 
 from async_jobs.application.scheduling.noticing import LOOK_SECONDS
 from async_jobs.domain.errors import ConfigurationError
-from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.container import memory_container
-from async_jobs.entrypoints.garbage import THRESHOLDS
-from async_jobs.entrypoints.loops import execute
-from async_jobs.entrypoints.programs import run_async, stopping_on_signals
+from async_jobs.entrypoints.programs.garbage import THRESHOLDS
+from async_jobs.entrypoints.programs.loops import execute
+from async_jobs.entrypoints.programs.processes import run_async, stopping_on_signals
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+from async_jobs.entrypoints.wiring.container import memory_container
 from async_jobs.testing.contracts.scenes import added
 from tests.unit.application.stage import Stage
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from async_jobs.adapters.http.wire import record_of
 from async_jobs.domain.job import JobStatus
-from async_jobs.entrypoints.cli_jobs import print_table
-from async_jobs.entrypoints.logs import set_up_logging
-from async_jobs.entrypoints.options import LogFormat, LogLevel
-from async_jobs.entrypoints.terminal import printable, set_up_output
+from async_jobs.entrypoints.cli.jobs import print_table
+from async_jobs.entrypoints.programs.logs import set_up_logging
+from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
+from async_jobs.entrypoints.programs.terminal import printable, set_up_output
 from async_jobs.testing.builders import a_job
 from async_jobs.testing.clocks import NOW
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from async_jobs.entrypoints.api.app import create_app
 from async_jobs.entrypoints.generated import GeneratedFile, keep, text_of
+from async_jobs.entrypoints.http.app import create_app
 
 COMMAND: Final = "python -m async_jobs.entrypoints.api.openapi"
 DOCUMENT: Final = "docs/openapi.json"

@@ -17,7 +17,7 @@ from async_jobs.domain.errors import (
     RemoteHttpError,
     Unavailable,
 )
-from async_jobs.entrypoints.http_client import AsyncJobsHttpClient, JobsHttpClient
+from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient, JobsHttpClient
 from async_jobs.testing.builders import a_request, an_id
 from async_jobs.testing.clocks import ManualChance, let_others_run
 from tests.unit.adapters.far_side import CALLS, URL, Client, FarSide, Kind, PacedClock, good

@@ -15,7 +15,7 @@ import pytest
 
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError
 from async_jobs.domain.job import JobStatus
-from async_jobs.entrypoints.http_client import AsyncJobsHttpClient, JobsHttpClient
+from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient, JobsHttpClient
 from async_jobs.ports.jobs import Jobs
 from async_jobs.testing.builders import a_request, an_id, later
 from async_jobs.testing.contracts.specimens import INVALID

@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
-from async_jobs.entrypoints.api.app import create_app
+from async_jobs.entrypoints.http.app import create_app
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.system import MemorySystem, memory_system
 from tests.unit.api.callers import SHARED, calling

@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from async_jobs.domain.errors import ConfigurationError
-from async_jobs.entrypoints.api.access import (
+from async_jobs.entrypoints.http.access import (
     ANYBODY,
     Access,
     ApiToken,

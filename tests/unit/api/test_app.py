@@ -9,7 +9,7 @@ import pytest
 
 from async_jobs import __version__
 from async_jobs.adapters.http.wire import TOKEN_HEADER, Problem
-from async_jobs.entrypoints.api.app import Ready, create_app
+from async_jobs.entrypoints.http.app import Ready, create_app
 from async_jobs.testing.system import MemorySystem
 from tests.unit.api.callers import SHARED, calling, problem_in
 

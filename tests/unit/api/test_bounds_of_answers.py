@@ -13,10 +13,10 @@ from starlette.requests import Request
 
 from async_jobs.adapters.http.wire import TOKEN_HEADER, Problem
 from async_jobs.domain.errors import ConfigurationError
-from async_jobs.entrypoints.api.app import create_app
-from async_jobs.entrypoints.api.paging import PAGE_BYTES_MAX, STEP_BYTES
-from async_jobs.entrypoints.api.reading import BodyTooSlow, read_body
-from async_jobs.entrypoints.api.router import LARGE_BYTES
+from async_jobs.entrypoints.http.app import create_app
+from async_jobs.entrypoints.http.paging import PAGE_BYTES_MAX, STEP_BYTES
+from async_jobs.entrypoints.http.reading import BodyTooSlow, read_body
+from async_jobs.entrypoints.http.routes import LARGE_BYTES
 from async_jobs.testing.builders import a_request, an_id
 from async_jobs.testing.system import MemorySystem
 from tests.unit.api.callers import SHARED, a_body, a_token, calling, problem_in

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from async_jobs.adapters.http.wire import TOKEN_HEADER, Problem
-from async_jobs.entrypoints.api.app import create_app
-from async_jobs.entrypoints.api.reading import BATCH_BYTES_MAX, JOB_BYTES_MAX
+from async_jobs.entrypoints.http.app import create_app
+from async_jobs.entrypoints.http.reading import BATCH_BYTES_MAX, JOB_BYTES_MAX
 from async_jobs.testing.builders import an_id
 from async_jobs.testing.system import MemorySystem
 from tests.unit.api.callers import SHARED, Unread, a_body, invalid_field, problem_in

@@ -16,7 +16,7 @@ from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem, page_reco
 from async_jobs.domain.job import JobPage, UnreadableJob
 from async_jobs.entrypoints import generated
 from async_jobs.entrypoints.api import openapi
-from async_jobs.entrypoints.api.bodies import FIELDS, request_of, requests_of
+from async_jobs.entrypoints.http.bodies import FIELDS, request_of, requests_of
 from async_jobs.testing.builders import a_job, an_id
 from async_jobs.testing.contracts.specimens import JOBS
 from tests.unit.api.callers import a_body

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from async_jobs.adapters.http.wire import Problem
-from async_jobs.entrypoints.api.app import create_app
-from async_jobs.entrypoints.api.reading import JOB_BYTES_MAX
+from async_jobs.entrypoints.http.app import create_app
+from async_jobs.entrypoints.http.reading import JOB_BYTES_MAX
 from async_jobs.ports.jobs import Jobs
 from async_jobs.testing.builders import a_request, a_worker, later
 from async_jobs.testing.system import MemorySystem

@@ -21,8 +21,8 @@ from async_jobs.domain.errors import (
     TenantBusy,
     Unavailable,
 )
-from async_jobs.entrypoints.api.app import create_app
-from async_jobs.entrypoints.api.problems import TITLES
+from async_jobs.entrypoints.http.app import create_app
+from async_jobs.entrypoints.http.problems import TITLES
 from async_jobs.ports.jobs import Jobs
 from async_jobs.testing.builders import an_id
 from async_jobs.testing.system import MemorySystem

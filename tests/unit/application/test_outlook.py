@@ -13,7 +13,7 @@ from async_jobs.application.enqueueing.service import JobService
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.domain.outlook import Outlook
-from async_jobs.entrypoints import library
+from async_jobs.entrypoints.wiring import library
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import SimpleLimits, a_request, a_worker, later

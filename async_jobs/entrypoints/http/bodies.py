@@ -20,7 +20,7 @@ from async_jobs.domain.bounds import JOBS_PER_CALL_MAX, JOBS_PER_PAGE_MAX
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import EnqueueJobRequest, JobStatus
 from async_jobs.domain.limits import DELAY_TOLERANCE_MAX
-from async_jobs.entrypoints.api.reading import joined, shown
+from async_jobs.entrypoints.http.reading import joined, shown
 
 PROBLEMS_MAX: Final = 100
 """How many problems one answer tells; whoever has more learns of the rest when these are gone."""

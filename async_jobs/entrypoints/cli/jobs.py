@@ -26,15 +26,15 @@ from async_jobs.domain.errors import (
 from async_jobs.domain.facts import SchedulerMissing
 from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus, Phase, UnreadableJob
 from async_jobs.domain.outlook import Outlook
-from async_jobs.entrypoints.cli_options import (
+from async_jobs.entrypoints.cli.options import (
     EXIT_FAILED,
     TOKEN_VARIABLE,
     LogLevelOption,
     reporting,
     tell,
 )
-from async_jobs.entrypoints.options import LogFormat, LogLevel
-from async_jobs.entrypoints.terminal import printable
+from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
+from async_jobs.entrypoints.programs.terminal import printable
 from async_jobs.ports.jobs import Jobs
 
 T = TypeVar("T")
@@ -93,13 +93,13 @@ async def _jobs(
     if where.url is not None:
         if where.dsn is not None:
             raise ConfigurationError("--dsn, --url: only one of them can be asked")
-        from async_jobs.entrypoints.http_client import AsyncJobsHttpClient
+        from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient
 
         async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:
             yield client
         return
-    from async_jobs.entrypoints.config import AsyncJobsConfig
-    from async_jobs.entrypoints.container import opened
+    from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+    from async_jobs.entrypoints.wiring.container import opened
 
     dsn = {} if where.dsn is None else {"ASYNC_JOBS_DB_DSN": where.dsn}
     config = AsyncJobsConfig.from_env(os.environ | dsn)
@@ -125,8 +125,8 @@ def _ask(
     warns: bool = False,
 ) -> T:
     """Run one call where the jobs are; `warns` of a missing scheduler whoever only looks."""
-    from async_jobs.entrypoints.logs import set_up_logging
-    from async_jobs.entrypoints.programs import run_async
+    from async_jobs.entrypoints.programs.logs import set_up_logging
+    from async_jobs.entrypoints.programs.processes import run_async
 
     logger = set_up_logging(level, LogFormat.TEXT)
 

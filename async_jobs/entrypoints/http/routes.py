@@ -26,18 +26,18 @@ from async_jobs.adapters.http.wire import (
 from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError, JobNotFoundError
 from async_jobs.domain.job import Job
-from async_jobs.entrypoints.api import described
-from async_jobs.entrypoints.api.access import Access, ApiToken, Caller, Scope
-from async_jobs.entrypoints.api.bodies import (
+from async_jobs.entrypoints.http.access import Access, ApiToken, Caller, Scope
+from async_jobs.entrypoints.http.bodies import (
     filters_of,
     job_id_of,
     request_of,
     requests_of,
     tenant_of,
 )
-from async_jobs.entrypoints.api.paging import Pages
-from async_jobs.entrypoints.api.problems import answer_to
-from async_jobs.entrypoints.api.reading import (
+from async_jobs.entrypoints.http.openapi import described
+from async_jobs.entrypoints.http.paging import Pages
+from async_jobs.entrypoints.http.problems import answer_to
+from async_jobs.entrypoints.http.reading import (
     BATCH_BYTES_MAX,
     JOB_BYTES_MAX,
     object_of,

@@ -15,8 +15,8 @@ from typing import Annotated
 
 import typer
 
-from async_jobs.entrypoints.cli_jobs import jobs_app
-from async_jobs.entrypoints.cli_options import (
+from async_jobs.entrypoints.cli.jobs import jobs_app
+from async_jobs.entrypoints.cli.options import (
     HealthHost,
     HealthPort,
     InitDb,
@@ -24,9 +24,9 @@ from async_jobs.entrypoints.cli_options import (
     LogLevelOption,
     reporting,
 )
-from async_jobs.entrypoints.options import LOOPBACK, LogFormat, LogLevel
-from async_jobs.entrypoints.processes import own_process, run_program
-from async_jobs.entrypoints.terminal import set_up_output
+from async_jobs.entrypoints.programs.options import LOOPBACK, LogFormat, LogLevel
+from async_jobs.entrypoints.programs.signals import own_process, run_program
+from async_jobs.entrypoints.programs.terminal import set_up_output
 from async_jobs.version import __version__
 
 app = typer.Typer(
@@ -59,9 +59,9 @@ def scheduler(
 
     Example: `ASYNC_JOBS_DB_DSN=postgresql://… async-jobs scheduler --init-db`
     """
-    from async_jobs.entrypoints.config import AsyncJobsConfig
-    from async_jobs.entrypoints.logs import set_up_logging
-    from async_jobs.entrypoints.programs import run_async, run_scheduler
+    from async_jobs.entrypoints.programs.logs import set_up_logging
+    from async_jobs.entrypoints.programs.processes import run_async, run_scheduler
+    from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
@@ -103,10 +103,10 @@ def worker(
 
     Example: `async-jobs worker --queue notifications --handlers async_jobs.handlers.notifications`
     """
-    from async_jobs.entrypoints.config import AsyncJobsConfig
-    from async_jobs.entrypoints.logs import set_up_logging
-    from async_jobs.entrypoints.loops import listening
-    from async_jobs.entrypoints.programs import load_handlers, run_async, run_worker
+    from async_jobs.entrypoints.programs.logs import set_up_logging
+    from async_jobs.entrypoints.programs.loops import listening
+    from async_jobs.entrypoints.programs.processes import load_handlers, run_async, run_worker
+    from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
@@ -157,9 +157,9 @@ def api(
 
     Example: `ASYNC_JOBS_DB_DSN=postgresql://… async-jobs api --host 0.0.0.0 --port 8000`
     """
-    from async_jobs.entrypoints.config import AsyncJobsConfig
-    from async_jobs.entrypoints.logs import set_up_logging
-    from async_jobs.entrypoints.programs import run_api, run_async
+    from async_jobs.entrypoints.programs.logs import set_up_logging
+    from async_jobs.entrypoints.programs.processes import run_api, run_async
+    from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
@@ -200,7 +200,7 @@ def token(
     Example: `async-jobs token --tenant acme --scope enqueue --scope read`
     """
     from async_jobs.adapters.system import SystemClock
-    from async_jobs.entrypoints.api.access import Scope, new_token
+    from async_jobs.entrypoints.http.access import Scope, new_token
 
     expires_at = None
     if expires_in_days is not None:
@@ -229,9 +229,9 @@ def migrate(
 
     Example: `ASYNC_JOBS_DB_DSN=postgresql://… async-jobs migrate`
     """
-    from async_jobs.entrypoints.config import AsyncJobsConfig, schema_of
-    from async_jobs.entrypoints.logs import set_up_logging
-    from async_jobs.entrypoints.programs import run_async, run_migrate
+    from async_jobs.entrypoints.programs.logs import set_up_logging
+    from async_jobs.entrypoints.programs.processes import run_async, run_migrate
+    from async_jobs.entrypoints.settings.config import AsyncJobsConfig, schema_of
 
     if print_ddl:
         from async_jobs import get_ddl
@@ -272,9 +272,9 @@ def dev(
 
     Example: `async-jobs dev --handlers app.handlers`, then the line it prints.
     """
-    from async_jobs.entrypoints.dev import run_dev
-    from async_jobs.entrypoints.logs import set_up_logging
-    from async_jobs.entrypoints.programs import run_async
+    from async_jobs.entrypoints.programs.dev import run_dev
+    from async_jobs.entrypoints.programs.logs import set_up_logging
+    from async_jobs.entrypoints.programs.processes import run_async
 
     logger = set_up_logging(log_level, log_format)
     with reporting(log_level):
@@ -291,9 +291,9 @@ def demo(
 
     Exits 0 when every job ended as it should. Example: `async-jobs demo --jobs 10000`
     """
-    from async_jobs.entrypoints.demo import run_demo
-    from async_jobs.entrypoints.logs import set_up_logging
-    from async_jobs.entrypoints.programs import run_async
+    from async_jobs.entrypoints.demo.run import run_demo
+    from async_jobs.entrypoints.programs.logs import set_up_logging
+    from async_jobs.entrypoints.programs.processes import run_async
 
     set_up_logging(log_level, LogFormat.TEXT)
     with reporting(log_level):

@@ -43,8 +43,8 @@ from async_jobs.application.working.heartbeat import Identity
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.facts import RowUnreadable, RowUnwritable
-from async_jobs.entrypoints.config import AsyncJobsConfig, sqs_variable
-from async_jobs.entrypoints.renewing import (
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig, sqs_variable
+from async_jobs.entrypoints.wiring.renewing import (
     error_logger,
     open_renewal_store_of,
     renewal_thread,

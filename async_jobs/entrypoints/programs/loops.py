@@ -11,9 +11,9 @@ import asyncpg
 from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import ConfigurationError
-from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.container import Container, wired
-from async_jobs.entrypoints.renewing import error_logger
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+from async_jobs.entrypoints.wiring.container import Container, wired
+from async_jobs.entrypoints.wiring.renewing import error_logger
 
 
 async def run_scheduler_loop(

@@ -14,9 +14,14 @@ from starlette.responses import JSONResponse
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem, problem_of
 from async_jobs.domain.errors import AsyncJobsError, MigrationDue, TenantBusy
-from async_jobs.entrypoints.api.access import Forbidden, Unauthenticated
-from async_jobs.entrypoints.api.bodies import InvalidFields
-from async_jobs.entrypoints.api.reading import BODY, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
+from async_jobs.entrypoints.http.access import Forbidden, Unauthenticated
+from async_jobs.entrypoints.http.bodies import InvalidFields
+from async_jobs.entrypoints.http.reading import (
+    BODY,
+    BodyTooLarge,
+    BodyTooSlow,
+    UnsupportedMediaType,
+)
 
 RETRY_AFTER_SECONDS: Final = 1
 CHALLENGE: Final = "APIKey"

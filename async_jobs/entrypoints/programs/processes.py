@@ -17,14 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from async_jobs.application.handling.registry import JobRegistry, job_registry
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
-from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.container import Container, migrate, opened
-from async_jobs.entrypoints.garbage import collecting_by_size
-from async_jobs.entrypoints.health import serving_health
-from async_jobs.entrypoints.logs import enable_our_loggers
-from async_jobs.entrypoints.loops import check_use_cases, execute, listening, schedule
-from async_jobs.entrypoints.options import LOOPBACK
-from async_jobs.entrypoints.processes import (
+from async_jobs.entrypoints.programs.garbage import collecting_by_size
+from async_jobs.entrypoints.programs.logs import enable_our_loggers
+from async_jobs.entrypoints.programs.loops import check_use_cases, execute, listening, schedule
+from async_jobs.entrypoints.programs.options import LOOPBACK
+from async_jobs.entrypoints.programs.signals import (
     EXIT_FAILED,
     EXIT_STOPPED,
     FORCE_SECONDS,
@@ -34,7 +31,10 @@ from async_jobs.entrypoints.processes import (
     hearing_signals,
     leave,
 )
-from async_jobs.entrypoints.serving import serving
+from async_jobs.entrypoints.serving.asgi import serving
+from async_jobs.entrypoints.serving.health import serving_health
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+from async_jobs.entrypoints.wiring.container import Container, migrate, opened
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -219,7 +219,7 @@ def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Conta
         ConfigurationError: FastAPI is not installed, or tokens and `no_auth` contradict each other.
     """
     try:
-        from async_jobs.entrypoints.api.app import create_app
+        from async_jobs.entrypoints.http.app import create_app
     except ModuleNotFoundError:
         raise ConfigurationError(
             'the HTTP API needs FastAPI: pip install "async-jobs[api]"'

@@ -23,19 +23,19 @@ from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.bounds import JOBS_PER_CALL_MAX
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.job import TERMINAL, Job, JobStatus
-from async_jobs.entrypoints.config import PREFIX, AsyncJobsConfig
-from async_jobs.entrypoints.container import embedded_postgres
-from async_jobs.entrypoints.demo_report import FactLog, print_report
-from async_jobs.entrypoints.demo_workload import (
+from async_jobs.entrypoints.demo.report import FactLog, print_report
+from async_jobs.entrypoints.demo.workload import (
     FAILURE_SHARE,
     HANDLERS,
     QUOTAS,
     USE_CASES,
     workload,
 )
-from async_jobs.entrypoints.http_client import AsyncJobsHttpClient
-from async_jobs.entrypoints.options import LOOPBACK
-from async_jobs.entrypoints.programs import migrated
+from async_jobs.entrypoints.programs.options import LOOPBACK
+from async_jobs.entrypoints.programs.processes import migrated
+from async_jobs.entrypoints.settings.config import PREFIX, AsyncJobsConfig
+from async_jobs.entrypoints.wiring.container import embedded_postgres
+from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient
 from async_jobs.ports.jobs import Jobs
 
 clock = SystemClock()
@@ -204,7 +204,7 @@ class _Processes:
             self._running[name] = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "async_jobs.entrypoints.cli",
+                "async_jobs.entrypoints.cli.main",
                 *arguments,
                 "--log-format=json",
                 "--log-level=debug",

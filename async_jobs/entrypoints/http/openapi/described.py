@@ -7,9 +7,10 @@ from typing import Any, Final, TypeAlias
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem
 from async_jobs.domain.bounds import JOBS_PER_CALL_MAX, JOBS_PER_PAGE_MAX
-from async_jobs.entrypoints.api import schemas
-from async_jobs.entrypoints.api.bodies import PAGE_DEFAULT
-from async_jobs.entrypoints.api.problems import (
+from async_jobs.entrypoints.http.bodies import PAGE_DEFAULT
+from async_jobs.entrypoints.http.openapi import schemas
+from async_jobs.entrypoints.http.openapi.schemas import Schema
+from async_jobs.entrypoints.http.problems import (
     INTERNAL,
     MIGRATION_DUE,
     REFUSED,
@@ -17,7 +18,6 @@ from async_jobs.entrypoints.api.problems import (
     TITLES,
     UNAVAILABLE,
 )
-from async_jobs.entrypoints.api.schemas import Schema
 
 Description: TypeAlias = dict[str, Any]
 Responses: TypeAlias = dict[int | str, dict[str, Any]]

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
-from async_jobs.entrypoints.serving import serving
+from async_jobs.entrypoints.serving.asgi import serving
 
 Message: TypeAlias = MutableMapping[str, Any]
 END_SECONDS = 2.0

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from async_jobs.domain.job import Job
-from async_jobs.entrypoints.demo_workload import NOISY
+from async_jobs.entrypoints.demo.workload import NOISY
 
 STARTED = frozenset({"api_started", "scheduler_started", "worker_started"})
 ENDED = frozenset({"job_succeeded", "job_died", "job_cancelled"})

@@ -12,8 +12,8 @@ import structlog
 
 from async_jobs.adapters.telemetry.raised import HandlerRaised
 from async_jobs.application.handling.registry import running_job
-from async_jobs.entrypoints.options import LogFormat, LogLevel
-from async_jobs.entrypoints.terminal import printable
+from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
+from async_jobs.entrypoints.programs.terminal import printable
 
 OURS = "async_jobs"
 # What they tell at level info is one line a request, or what our own programs tell already.

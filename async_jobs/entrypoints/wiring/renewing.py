@@ -10,7 +10,7 @@ from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.application.working.renewal import OpenStore, RenewalHost, Renewals, RenewalThread
-from async_jobs.entrypoints.config import AsyncJobsConfig
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.store import JobStore
 

@@ -18,24 +18,24 @@ from async_jobs.adapters.http.wire import TOKEN_HEADER
 from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.limits import UseCaseConfig
-from async_jobs.entrypoints.cli_options import TOKEN_VARIABLE
-from async_jobs.entrypoints.config import AsyncJobsConfig
-from async_jobs.entrypoints.container import (
-    Container,
-    embedded_postgres,
-    memory_container,
-    opened,
-)
-from async_jobs.entrypoints.loops import schedule
-from async_jobs.entrypoints.options import LOOPBACK
-from async_jobs.entrypoints.programs import (
+from async_jobs.entrypoints.cli.options import TOKEN_VARIABLE
+from async_jobs.entrypoints.programs.loops import schedule
+from async_jobs.entrypoints.programs.options import LOOPBACK
+from async_jobs.entrypoints.programs.processes import (
     api_of,
     leaving_if_stuck,
     load_handlers,
     migrated,
     stopping_on_signals,
 )
-from async_jobs.entrypoints.serving import Serving, serving
+from async_jobs.entrypoints.serving.asgi import Serving, serving
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+from async_jobs.entrypoints.wiring.container import (
+    Container,
+    embedded_postgres,
+    memory_container,
+    opened,
+)
 
 IN_MEMORY = "memory"
 

@@ -64,7 +64,7 @@ async def serving(
         ConfigurationError: uvicorn is not installed, or nothing can listen there.
     """
     try:
-        from async_jobs.entrypoints.server import Server, impatient
+        from async_jobs.entrypoints.serving.uvicorn_server import Server, impatient
     except ModuleNotFoundError:
         raise ConfigurationError(f"{option} needs uvicorn: install async-jobs[api]") from None
     import uvicorn

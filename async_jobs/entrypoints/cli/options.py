@@ -10,8 +10,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError, InvalidJobError
-from async_jobs.entrypoints.options import LogFormat, LogLevel
-from async_jobs.entrypoints.terminal import printable
+from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
+from async_jobs.entrypoints.programs.terminal import printable
 
 TOKEN_VARIABLE = "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN"
 EXIT_FAILED = 1

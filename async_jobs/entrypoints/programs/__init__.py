@@ -1,0 +1,1 @@
+"""The programs: scheduler, worker and API as processes, with signals, logs and limits."""

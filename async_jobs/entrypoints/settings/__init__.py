@@ -1,0 +1,1 @@
+"""Settings: the environment's variables, read and checked once."""
