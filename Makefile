@@ -70,14 +70,14 @@ check: .venv/.dev ## lint, format, types, import rules, generated files
 	$(BIN)/mypy --strict async_jobs tests examples benchmarks
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m async_jobs.entrypoints.diagram --check
-	$(BIN)/python -m async_jobs.entrypoints.api.openapi --check
+	$(BIN)/python -m tools.lifecycle_diagram --check
+	$(BIN)/python -m tools.openapi_document --check
 
 diagram: .venv/.dev ## write docs/lifecycle.md from the transition table
-	$(BIN)/python -m async_jobs.entrypoints.diagram
+	$(BIN)/python -m tools.lifecycle_diagram
 
 openapi: .venv/.dev ## write docs/openapi.json from the routes of the HTTP API
-	$(BIN)/python -m async_jobs.entrypoints.api.openapi
+	$(BIN)/python -m tools.openapi_document
 
 FIND_UV := UV=$$(command -v uv) || { \
 	test -x .venv-uv/bin/uv || { \

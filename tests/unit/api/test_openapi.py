@@ -14,15 +14,14 @@ from fastapi import FastAPI
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem, page_record_of, record_of
 from async_jobs.domain.job import JobPage, UnreadableJob
-from async_jobs.entrypoints import generated
-from async_jobs.entrypoints.api import openapi
 from async_jobs.entrypoints.http.bodies import FIELDS, request_of, requests_of
 from async_jobs.testing.builders import a_job, an_id
 from async_jobs.testing.contracts.specimens import JOBS
 from tests.unit.api.callers import a_body
+from tools import generated_files, openapi_document
 
 REPOSITORY = Path(__file__).parents[3]
-DOCUMENT: dict[str, Any] = json.loads(openapi.document())
+DOCUMENT: dict[str, Any] = json.loads(openapi_document.document())
 OPERATIONS: dict[str, dict[str, Any]] = {
     operation["operationId"]: operation
     for path in DOCUMENT["paths"].values()
@@ -197,7 +196,7 @@ def test_the_schema_has_the_bounds(change: dict[str, Any]) -> None:
 
 def test_nothing_of_the_framework_shows() -> None:
     """Its own error documents are never sent."""
-    assert "HTTPValidationError" not in openapi.document()
+    assert "HTTPValidationError" not in openapi_document.document()
     assert "ValidationError" not in DOCUMENT["components"]["schemas"]
 
 
@@ -215,7 +214,7 @@ async def test_the_document_is_the_one_that_is_served(
 
 def test_the_file_in_this_repository_is_up_to_date() -> None:
     """What is committed is what the routes say."""
-    assert openapi.main(["--check"], root=REPOSITORY) == 0
+    assert openapi_document.main(["--check"], root=REPOSITORY) == 0
 
 
 @pytest.mark.parametrize("kept", [None, "{}\n"])
@@ -228,15 +227,15 @@ def test_a_stale_file_is_named_and_then_written(
     if kept is not None:
         path.write_text(kept, encoding="utf-8")
 
-    stale = openapi.main(["--check"], root=tmp_path)
+    stale = openapi_document.main(["--check"], root=tmp_path)
     before = path.read_text(encoding="utf-8") if path.exists() else None
-    written = openapi.main([], root=tmp_path)
-    checked = openapi.main(["--check"], root=tmp_path)
+    written = openapi_document.main([], root=tmp_path)
+    checked = openapi_document.main(["--check"], root=tmp_path)
 
     shown = capsys.readouterr()
     assert (stale, written, checked) == (1, 0, 0)
     assert before == kept
-    assert openapi.COMMAND in shown.err
+    assert openapi_document.COMMAND in shown.err
     assert shown.out == "wrote docs/openapi.json\ndocs/openapi.json is up to date\n"
 
 
@@ -245,7 +244,7 @@ def test_outside_of_a_clone_the_command_says_so(
 ) -> None:
     """Exit 1, without a traceback."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(generated, "__file__", str(tmp_path / "a/b/generated.py"))
+    monkeypatch.setattr(generated_files, "__file__", str(tmp_path / "a/b/generated.py"))
 
-    assert openapi.main([]) == 1
+    assert openapi_document.main([]) == 1
     assert capsys.readouterr().err.startswith("error: ")

@@ -1,7 +1,7 @@
 """Print the lifecycle of a job from its transition table: `docs/lifecycle.md`, and README.md.
 
-    python -m async_jobs.entrypoints.diagram            writes what is out of date
-    python -m async_jobs.entrypoints.diagram --check    exits 1 if anything is
+    python -m tools.lifecycle_diagram            writes what is out of date
+    python -m tools.lifecycle_diagram --check    exits 1 if anything is
 
 README.md takes part if it has the lines `<!-- lifecycle:begin -->` and `<!-- lifecycle:end -->`;
 the diagram goes between them.
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from async_jobs.domain.job import TERMINAL, JobStatus, Phase
 from async_jobs.domain.lifecycle import GUARDS, TRANSITIONS, Claimed, EventType, Leased
-from async_jobs.entrypoints.generated import (
+from tools.generated_files import (
     LIFECYCLE,
     GeneratedFile,
     GeneratedFileError,
@@ -27,7 +27,7 @@ from async_jobs.entrypoints.generated import (
     text_of,
 )
 
-COMMAND = "python -m async_jobs.entrypoints.diagram"
+COMMAND = "python -m tools.lifecycle_diagram"
 DOCUMENT = "docs/lifecycle.md"
 README = "README.md"
 BEGIN, END = "<!-- lifecycle:begin -->", "<!-- lifecycle:end -->"

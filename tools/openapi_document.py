@@ -1,7 +1,7 @@
 """Print the OpenAPI document of the HTTP API: `docs/openapi.json`.
 
-python -m async_jobs.entrypoints.api.openapi            writes it if it is out of date
-python -m async_jobs.entrypoints.api.openapi --check    exits 1 if it is
+python -m tools.openapi_document            writes it if it is out of date
+python -m tools.openapi_document --check    exits 1 if it is
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from async_jobs.entrypoints.generated import GeneratedFile, keep, text_of
 from async_jobs.entrypoints.http.app import create_app
+from tools.generated_files import GeneratedFile, keep, text_of
 
-COMMAND: Final = "python -m async_jobs.entrypoints.api.openapi"
+COMMAND: Final = "python -m tools.openapi_document"
 DOCUMENT: Final = "docs/openapi.json"
 
 
