@@ -67,7 +67,7 @@ fairness: .venv/.run ## measure deadlines and fairness beside plain policies; AR
 check: .venv/.dev ## lint, format, types, import rules, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict async_jobs tests examples benchmarks
+	$(BIN)/mypy --strict async_jobs tests examples benchmarks tools
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tools.lifecycle_diagram --check

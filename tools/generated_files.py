@@ -48,7 +48,7 @@ def keep(
         "--check", action="store_true", help="write nothing; exit 1 if a file is out of date"
     )
     check = parser.parse_args(arguments).check
-    here = Path(__file__).resolve().parents[2]
+    here = Path(__file__).resolve().parents[1]
     try:
         root = root or find_root([here, Path.cwd(), *Path.cwd().parents])
         wanted = list(files(root))

@@ -15,9 +15,7 @@ from itertools import chain, islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings
-from async_jobs.application.working.room import Room
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import Job
 from async_jobs.domain.limits import Limits
@@ -26,7 +24,10 @@ from async_jobs.ports import store as store_port
 from async_jobs.ports.store import Heads, HeadsQuery
 from async_jobs.ports.workers import WorkerInfo, Workers
 from benchmarks.fairness.ready import Ready, Shown
+from benchmarks.moved import found
 
+Scheduler: Any = found("Scheduler", "application.scheduling.scheduler", "application.scheduler")
+Room: Any = found("Room", "application.working.room", "application.room")
 KEEPS_PLACES = "lanes" in inspect.signature(Room.__init__).parameters
 """Whether a worker divides its free places among its lanes, and keeps those of an empty one."""
 ANNOUNCES_RUN_TIMES = any(each.name == "run_times" for each in fields(WorkerInfo))
@@ -52,7 +53,7 @@ class World(NamedTuple):
     settings: SchedulerSettings
 
 
-def scheduler(world: World) -> Scheduler:
+def scheduler(world: World) -> Any:
     """Return the application's scheduler, on the rig's store, lanes, workers and clock."""
     return Scheduler(
         world.config,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import runpy
 import sys
 from contextlib import AsyncExitStack
 
@@ -22,6 +23,9 @@ from benchmarks.systems.async_jobs_setup import (
     request_of,
     variables,
 )
+
+COMMAND_LINE = "async_jobs.entrypoints.cli"
+"""What the package's commands start from, at every commit that is measured."""
 
 
 class AsyncJobs(protocol.System):
@@ -95,13 +99,11 @@ def become(*arguments: str, **more: str) -> None:
     others = {name: text for name, text in os.environ.items() if not name.startswith("ASYNC_JOBS_")}
     environment = {**others, **variables(), **more}
     if max(map(len, environment.values())) > VARIABLE_MAX:
-        from async_jobs.entrypoints.cli.main import main
-
         os.environ.update(environment)
         sys.argv = ["async-jobs", *arguments]
-        main.main()
+        runpy.run_module(COMMAND_LINE, run_name="__main__", alter_sys=True)
         return
-    command = [sys.executable, "-m", "async_jobs.entrypoints.cli.main", *arguments]
+    command = [sys.executable, "-m", COMMAND_LINE, *arguments]
     os.execve(sys.executable, command, environment)
 
 

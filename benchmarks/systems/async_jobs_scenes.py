@@ -18,8 +18,8 @@ from uuid import UUID
 import asyncpg
 
 from async_jobs import JobService, PostgresJobStore
-from async_jobs.entrypoints.wiring.container import opened
 from async_jobs.ports.workers import WorkerInfo
+from benchmarks.moved import found
 from benchmarks.systems import protocol
 from benchmarks.systems.async_jobs_setup import (
     FULL,
@@ -30,6 +30,8 @@ from benchmarks.systems.async_jobs_setup import (
     connected,
     request_of,
 )
+
+opened = found("opened", "entrypoints.wiring.container", "entrypoints.container")
 
 ELSEWHERE = "elsewhere"
 FOR_LONG_SECONDS = 86_400.0

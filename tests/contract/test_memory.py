@@ -13,7 +13,7 @@ from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
-from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.own_loops import OwnLoops
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.queue import AdjacentQueue, JobQueue
@@ -172,4 +172,4 @@ class TestJobServiceOnMemory(JobsContract):
 
     @pytest.fixture
     async def jobs(self, store: JobStore, clock: ManualClock) -> Jobs:
-        return JobService(KIT_LIMITS, store, clock=clock, chance=ManualChance())
+        return OwnLoops(KIT_LIMITS, store, clock=clock, chance=ManualChance())

@@ -17,8 +17,8 @@ from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
-from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.handling.registry import JobRegistry
+from async_jobs.application.own_loops import OwnLoops
 from async_jobs.application.scheduling.dispatcher import Dispatcher
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings
@@ -62,7 +62,7 @@ class World:
         self.signal = PostgresSignal(pool, clock=clock)
         self.workers = PostgresWorkers(pool)
         self.telemetry = RecordingTelemetry()
-        self.service = JobService(
+        self.service = OwnLoops(
             CONFIG, self.store, clock=self.clock, chance=self.chance, signal=self.signal
         )
         self.dispatcher = Dispatcher(CONFIG, self.store, self.clock)

@@ -18,7 +18,7 @@ import pytest
 from async_jobs.adapters.http.wire import Problem
 from async_jobs.adapters.postgres import embedded_host
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
-from async_jobs.entrypoints.cli.options import TOKEN_VARIABLE
+from async_jobs.entrypoints.settings.tokens import TOKEN_VARIABLE
 from tests.integration.command_line import (
     ENQUEUE,
     SECRET,

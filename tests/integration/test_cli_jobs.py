@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from async_jobs.adapters.system import SystemClock
-from async_jobs.entrypoints.cli.options import TOKEN_VARIABLE
+from async_jobs.entrypoints.settings.tokens import TOKEN_VARIABLE
 from tests.integration.command_line import ENQUEUE, UNKNOWN_ID, enqueued, refusal
 from tests.integration.harness import Programs, eventually, free_port
 

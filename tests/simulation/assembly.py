@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from async_jobs.adapters.postgres.clock import PostgresClock
-from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.own_loops import OwnLoops
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.working.heartbeat import Identity
 from async_jobs.application.working.renewal import Renewals, keep_renewing
@@ -63,7 +63,7 @@ class Running:
     clock: PostgresClock
     signal: LossySignal
     store: RemoteStore
-    service: JobService | None = None
+    service: OwnLoops | None = None
     handlers: Handlers | None = None
     work: Work | None = None
     main: asyncio.Task[None] | None = None
@@ -149,7 +149,7 @@ class Assembly:
         }
         match role:
             case "api":
-                running.service = JobService(self._limits, running.store, **ports)
+                running.service = OwnLoops(self._limits, running.store, **ports)
             case "scheduler":
                 self._make_scheduler(running, ports)
             case "worker":

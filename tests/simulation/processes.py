@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.own_loops import OwnLoops
 from async_jobs.application.working.worker import WorkerStalledError
 from async_jobs.domain.errors import Unavailable
 from tests.simulation.assembly import Assembly, Running, Work
@@ -112,7 +112,7 @@ class Processes:
 
     # --- serving clients ---
 
-    async def ask(self, deed: Callable[[JobService, RemoteStore], Coroutine[Any, Any, T]]) -> T:
+    async def ask(self, deed: Callable[[OwnLoops, RemoteStore], Coroutine[Any, Any, T]]) -> T:
         """Let some api process do something for a client.
 
         Raises:

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
-from async_jobs.entrypoints.http.access import Scope
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+from async_jobs.entrypoints.settings.tokens import Scope
 
 DSN = "postgresql://app:hunter2@db.internal/app"
 TOKEN = "s3cret-t0ken"

@@ -39,12 +39,13 @@ from tests.unit.domain.builders import (
     pending,
     succeeded,
 )
-from tools import generated_files, lifecycle_diagram
+from tools import generated_files
+from tools import lifecycle_diagram as diagram
 from tools.generated_files import GeneratedFileError, find_root
 from tools.lifecycle_diagram import document, embed, main, mermaid
 
 REPOSITORY = Path(__file__).parents[2]
-README = f"# Jobs\n\n{lifecycle_diagram.BEGIN}\nold\n{lifecycle_diagram.END}\n\nMore.\n"
+README = f"# Jobs\n\n{diagram.BEGIN}\nold\n{diagram.END}\n\nMore.\n"
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def test_the_table_lists_every_transition_with_its_guard() -> None:
 
 def test_every_status_is_explained() -> None:
     """The introduction has the texts under the members of `JobStatus`."""
-    texts = lifecycle_diagram.status_docs()
+    texts = diagram.status_docs()
 
     assert list(texts) == list(JobStatus)
     assert all(f"| **{status}** | {text} |" in document() for status, text in texts.items())
@@ -208,7 +209,7 @@ def test_the_diagram_in_the_readme_is_replaced(clone: Path) -> None:
     text = (clone / "README.md").read_text(encoding="utf-8")
     assert code == 0
     assert text == (
-        f"# Jobs\n\n{lifecycle_diagram.BEGIN}\n```mermaid\n{mermaid()}\n```\n{lifecycle_diagram.END}\n\nMore.\n"
+        f"# Jobs\n\n{diagram.BEGIN}\n```mermaid\n{mermaid()}\n```\n{diagram.END}\n\nMore.\n"
     )
 
 
@@ -225,10 +226,10 @@ def test_a_readme_without_markers_is_left_alone(clone: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        lifecycle_diagram.BEGIN,
-        lifecycle_diagram.END,
-        f"{lifecycle_diagram.END} {lifecycle_diagram.BEGIN}",
-        f"{lifecycle_diagram.BEGIN} {lifecycle_diagram.END} {lifecycle_diagram.BEGIN} {lifecycle_diagram.END}",
+        diagram.BEGIN,
+        diagram.END,
+        f"{diagram.END} {diagram.BEGIN}",
+        f"{diagram.BEGIN} {diagram.END} {diagram.BEGIN} {diagram.END}",
     ],
     ids=["no end", "no beginning", "wrong order", "twice"],
 )
@@ -286,7 +287,7 @@ def test_a_broken_readme_fails_with_a_message(
     clone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The command ends with exit code 1 and no traceback, before it writes anything."""
-    (clone / "README.md").write_text(lifecycle_diagram.BEGIN, encoding="utf-8")
+    (clone / "README.md").write_text(diagram.BEGIN, encoding="utf-8")
 
     code = main([], root=clone)
 

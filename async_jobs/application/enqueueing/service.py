@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
 from async_jobs.application import failpoints
 from async_jobs.application.enqueueing.foresight import outlook_of
 from async_jobs.application.enqueueing.group_commit import Gatherer
-from async_jobs.application.scheduling.dispatcher import Dispatcher
 from async_jobs.domain import lifecycle
 from async_jobs.domain.bounds import (
     JOBS_PER_CALL_MAX,
     JOBS_PER_PAGE_MAX,
-    bounded_error,
     check_name,
-    check_result,
     check_status,
     check_uuid,
 )
-from async_jobs.domain.deadline import LatePolicy
-from async_jobs.domain.enqueue import new_job, unknown_name
+from async_jobs.domain.enqueue import new_job
 from async_jobs.domain.errors import (
     ConfigurationError,
     IllegalTransition,
@@ -40,11 +36,9 @@ from async_jobs.domain.job import (
     JobFilter,
     JobPage,
     JobStatus,
-    JsonValue,
 )
 from async_jobs.domain.limits import UNLIMITED, Limits
 from async_jobs.domain.outlook import Outlook
-from async_jobs.domain.pools import Fleet
 from async_jobs.domain.quota import Refused, limited_tenants
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.signal import DISPATCH, Signal, cancellation
@@ -53,9 +47,6 @@ from async_jobs.ports.store import Added, AddResult, Duplicate, Invalid, JobStor
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 
-# More hand-offs than there can ever be: a loop of one's own waits for no worker.
-BOUNDLESS = 1 << 60
-PROMOTED_AT_ONCE = 1_000
 TRIES_MAX = 10
 # How many requests are checked before others get their turn on the event loop.
 JOBS_AT_ONCE = 8
@@ -94,7 +85,6 @@ class JobService:
         self._chance = chance
         self._signal = signal
         self._telemetry = telemetry
-        self._dispatcher = Dispatcher(config, store, clock, telemetry)
         self._gatherer = Gatherer(partial(self._add, apart=True), self._is_limited, clock)
 
     # --- Jobs ---
@@ -278,75 +268,6 @@ class JobService:
         job = self._new_job(request, self._clock.now())
         return await outlook_of(job, self._config, statistics=statistics, workers=workers)
 
-    # --- for teams with loops of their own ---
-
-    async def lease_jobs_for_use_case(
-        self, use_case: str, *, worker_id: str, limit: int = 10, lease_seconds: float = 60.0
-    ) -> list[Job]:
-        """Lease and claim up to `limit` jobs by the scheduling policy, charging an attempt each.
-
-        The caller executes them and tells the outcome by one of the `mark_job_…` calls, within
-        `lease_seconds`; after that the job belongs to somebody else and the call fails.
-
-        Raises:
-            InvalidJobError: the use case is unknown.
-        """
-        if use_case not in self._config.use_case_configs:
-            raise unknown_name("use_case", self._config.use_case_configs)
-        await self._promote()
-        until = timedelta(seconds=lease_seconds)
-        # Whoever asks has the slots; hand-offs of other loops take none of them.
-        dispatched = await self._dispatcher.dispatch(
-            [use_case], Fleet(window_min=BOUNDLESS), until, limit=limit
-        )
-        now = self._clock.now()
-        claimed = lifecycle.Claimed(worker_id, now + until)
-        jobs = await self._store.claim(dispatched.handoffs, claimed, now=now)
-        for job in jobs:
-            self._record(tell(job, claimed, job, at=now))
-        return jobs
-
-    async def _promote(self) -> None:
-        """Make due jobs visible: there may be no scheduler that does it."""
-        configs = self._config.use_case_configs
-        sidelined = [n for n, each in configs.items() if each.late_policy is LatePolicy.SIDELINE]
-        await self._clock.sync()
-        await self._store.promote(self._clock.now(), limit=PROMOTED_AT_ONCE, sidelined=sidelined)
-
-    async def mark_job_succeeded(self, job: Job, result: JsonValue = None) -> Job:
-        """Tell that a leased job succeeded.
-
-        Raises:
-            IllegalTransition: the lease was lost; the outcome changed nothing.
-        """
-        return await self._conclude(job, lifecycle.Succeeded(check_result(result)))
-
-    async def mark_job_retry(
-        self, job: Job, error: str, *, retry_after: timedelta | None = None
-    ) -> Job:
-        """Tell that a leased job failed; it is tried again while it has attempts left."""
-        draw = self._chance.uniform()
-        return await self._conclude(job, lifecycle.Failed(error, retry_after, draw))
-
-    async def mark_job_dead(self, job: Job, error: str) -> Job:
-        """Tell that a leased job failed for good."""
-        return await self._conclude(job, lifecycle.Rejected(bounded_error(error)))
-
-    async def _conclude(self, job: Job, event: lifecycle.JobEvent) -> Job:
-        known = job
-        for _ in range(TRIES_MAX):
-            after = await self._apply(known, event)
-            if after is not None:
-                return after
-            known = await self.get_job(job.id)
-            if _tells(known, job, event):
-                return known
-            if not _still_holds(known, job):
-                break
-        raise IllegalTransition(
-            state=known.phase.value, event=type(event).__name__, why="the lease was lost"
-        )
-
     # --- shared ---
 
     async def _apply(self, job: Job, event: lifecycle.JobEvent) -> Job | None:
@@ -377,29 +298,6 @@ class JobService:
         if self._telemetry is not None:
             for fact in facts:
                 self._telemetry.record(fact)
-
-
-def _still_holds(stored: Job, job: Job) -> bool:
-    """Tell whether a job is still claimed as it was known: by that number, and by that worker."""
-    return stored.started_at is not None and (
-        (stored.lease_seq, stored.worker_id) == (job.lease_seq, job.worker_id)
-    )
-
-
-def _tells(stored: Job, job: Job, event: lifecycle.JobEvent) -> bool:
-    """Tell whether this very outcome was stored before, by a call whose reply was lost.
-
-    Only the holder of a lease can end it with its own words; instants and delays may differ.
-    """
-    if stored.lease_seq != job.lease_seq or stored.started_at is not None:
-        return False
-    told = lifecycle.settle(job, event, now=stored.updated_at)
-    return (stored.status, stored.attempts, stored.last_error, stored.result) == (
-        told.status,
-        told.attempts,
-        told.last_error,
-        told.result,
-    )
 
 
 def _transaction(connection: object | None, session: object | None) -> object | None:

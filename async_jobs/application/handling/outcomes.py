@@ -16,7 +16,7 @@ LEAVES_TOLD_MAX: Final = 3
 FRAMES_MAX: Final = 8
 PLACE_CHARACTERS_MAX: Final = 300
 _BETWEEN: Final = (
-    str(Path(__file__).with_name("attempt.py")),
+    str(Path(__file__).parents[1] / "working" / "attempt.py"),
     str(Path("concurrent", "futures", "thread.py")),
 )
 

@@ -28,13 +28,13 @@ from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus, Phase, Unre
 from async_jobs.domain.outlook import Outlook
 from async_jobs.entrypoints.cli.options import (
     EXIT_FAILED,
-    TOKEN_VARIABLE,
     LogLevelOption,
     reporting,
     tell,
 )
 from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
 from async_jobs.entrypoints.programs.terminal import printable
+from async_jobs.entrypoints.settings.tokens import TOKEN_VARIABLE
 from async_jobs.ports.jobs import Jobs
 
 T = TypeVar("T")

@@ -200,7 +200,7 @@ def token(
     Example: `async-jobs token --tenant acme --scope enqueue --scope read`
     """
     from async_jobs.adapters.system import SystemClock
-    from async_jobs.entrypoints.http.access import Scope, new_token
+    from async_jobs.entrypoints.settings.tokens import Scope, new_token
 
     expires_at = None
     if expires_in_days is not None:

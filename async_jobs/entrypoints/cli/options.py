@@ -13,7 +13,6 @@ from async_jobs.domain.errors import AsyncJobsError, ConfigurationError, Invalid
 from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
 from async_jobs.entrypoints.programs.terminal import printable
 
-TOKEN_VARIABLE = "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN"
 EXIT_FAILED = 1
 EXIT_WRONG_USE = 2
 

@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from async_jobs.domain.errors import ConfigurationError, MigrationDue
-from async_jobs.entrypoints.http.access import ApiToken
 from async_jobs.entrypoints.http.openapi import described
 from async_jobs.entrypoints.http.openapi.schemas import with_components
 from async_jobs.entrypoints.http.problems import MIGRATION_DUE, answer_to
 from async_jobs.entrypoints.http.routes import LOGGER, JobServiceFactory, create_jobs_router
+from async_jobs.entrypoints.settings.tokens import ApiToken
 from async_jobs.ports.clock import Clock
 from async_jobs.version import __version__
 

@@ -26,7 +26,7 @@ from async_jobs.adapters.http.wire import (
 from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError, JobNotFoundError
 from async_jobs.domain.job import Job
-from async_jobs.entrypoints.http.access import Access, ApiToken, Caller, Scope
+from async_jobs.entrypoints.http.access import Access, Caller
 from async_jobs.entrypoints.http.bodies import (
     filters_of,
     job_id_of,
@@ -43,6 +43,7 @@ from async_jobs.entrypoints.http.reading import (
     object_of,
     read_body,
 )
+from async_jobs.entrypoints.settings.tokens import ApiToken, Scope
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
 

@@ -18,7 +18,6 @@ from async_jobs.adapters.http.wire import TOKEN_HEADER
 from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.limits import UseCaseConfig
-from async_jobs.entrypoints.cli.options import TOKEN_VARIABLE
 from async_jobs.entrypoints.programs.loops import schedule
 from async_jobs.entrypoints.programs.options import LOOPBACK
 from async_jobs.entrypoints.programs.processes import (
@@ -30,6 +29,7 @@ from async_jobs.entrypoints.programs.processes import (
 )
 from async_jobs.entrypoints.serving.asgi import Serving, serving
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+from async_jobs.entrypoints.settings.tokens import TOKEN_VARIABLE
 from async_jobs.entrypoints.wiring.container import (
     Container,
     embedded_postgres,

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from async_jobs.adapters.postgres.pool import Password
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig, queue_of
-from async_jobs.entrypoints.http.access import ApiToken, check_tokens
+from async_jobs.entrypoints.settings.tokens import ApiToken, check_tokens
 
 QueueBackend = Literal["sqs", "postgres", "memory"]
 

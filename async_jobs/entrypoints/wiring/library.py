@@ -13,7 +13,7 @@ from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemChance, SystemClock
-from async_jobs.application.enqueueing import service
+from async_jobs.application.own_loops import OwnLoops
 from async_jobs.domain.limits import Limits
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.signal import Signal
@@ -23,7 +23,7 @@ from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 
 
-class JobService(service.JobService):
+class JobService(OwnLoops):
     """Enqueue jobs, look at them, cancel and retry them.
 
     Args:

@@ -60,7 +60,7 @@ def _variables() -> Mapping[str, str]:
 
 
 def _become(*arguments: str) -> None:
-    command = [sys.executable, "-m", "async_jobs.entrypoints.cli.main", *arguments]
+    command = [sys.executable, "-m", "async_jobs.entrypoints.cli", *arguments]
     os.execve(sys.executable, command, {**os.environ, **_variables()})
 
 

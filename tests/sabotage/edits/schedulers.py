@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.own_loops import OwnLoops
 from async_jobs.application.scheduling.dispatcher import Dispatcher
 from async_jobs.application.scheduling.handing_off import Sender
 from async_jobs.application.scheduling.scheduler import Scheduler
@@ -161,7 +162,7 @@ SERVICE = (
         "lost_lease_counts_in_own_loops",
         "A loop of one's own may end whatever lease the job has by then.",
         Edit(
-            JobService._conclude,
+            OwnLoops._conclude,
             "if not _still_holds(known, job):",
             "if known.started_at is None:",
         ),

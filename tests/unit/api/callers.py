@@ -11,7 +11,7 @@ import httpx
 from fastapi import FastAPI
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, TOKEN_HEADER, Problem
-from async_jobs.entrypoints.http.access import ALL, ApiToken, Scope
+from async_jobs.entrypoints.settings.tokens import ALL, ApiToken, Scope
 
 SHARED = "shared-token"
 

@@ -17,13 +17,11 @@ from async_jobs.domain.errors import ConfigurationError
 from async_jobs.entrypoints.http.access import (
     ANYBODY,
     Access,
-    ApiToken,
     Caller,
     Forbidden,
-    Scope,
     Unauthenticated,
-    new_token,
 )
+from async_jobs.entrypoints.settings.tokens import ApiToken, Scope, new_token
 from async_jobs.testing.builders import a_request, later
 from async_jobs.testing.clocks import ManualClock
 from tests.unit.api.callers import SHARED, a_token

@@ -12,8 +12,8 @@ import pytest
 
 from async_jobs.adapters.http.wire import TOKEN_HEADER, Problem
 from async_jobs.domain.job import Job
-from async_jobs.entrypoints.http.access import Scope
 from async_jobs.entrypoints.http.app import create_app
+from async_jobs.entrypoints.settings.tokens import Scope
 from async_jobs.ports.jobs import Jobs
 from async_jobs.testing.builders import a_request, an_id, later
 from async_jobs.testing.clocks import NOW

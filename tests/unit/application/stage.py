@@ -12,8 +12,8 @@ from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
-from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.handling.registry import JobContext, JobRegistry
+from async_jobs.application.own_loops import OwnLoops
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
 from async_jobs.application.working.heartbeat import Identity
@@ -69,9 +69,9 @@ class Stage:
             self._queues[name] = FaultyQueue(MemoryJobQueue(name, clock=self.clock))
         return self._queues[name]
 
-    def service(self) -> JobService:
+    def service(self) -> OwnLoops:
         """Return a service that tells and wakes."""
-        return JobService(
+        return OwnLoops(
             self.config,
             self.store,
             clock=self.clock,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.own_loops import OwnLoops
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import (
     IllegalTransition,
@@ -48,14 +48,14 @@ DELAYS = BackoffPolicy(base_delay_seconds=30, jitter=0)
 # --- Leasing ------------------------------------------------------------------------------------
 
 
-async def lease(service: JobService, **arguments: Any) -> list[Job]:
+async def lease(service: OwnLoops, **arguments: Any) -> list[Job]:
     """Lease jobs of the use case `notifications` as a worker of one's own."""
     return await service.lease_jobs_for_use_case(
         "notifications", **{"worker_id": "mine", **arguments}
     )
 
 
-async def test_leased_jobs_are_claimed_and_charged(stage: Stage, service: JobService) -> None:
+async def test_leased_jobs_are_claimed_and_charged(stage: Stage, service: OwnLoops) -> None:
     """The caller executes them from here on, as a worker would."""
     job = await added(stage.memory)
 
@@ -66,7 +66,7 @@ async def test_leased_jobs_are_claimed_and_charged(stage: Stage, service: JobSer
     assert mine.lease_expires_at == later(30)
 
 
-async def test_leasing_is_told_like_a_workers_start(stage: Stage, service: JobService) -> None:
+async def test_leasing_is_told_like_a_workers_start(stage: Stage, service: OwnLoops) -> None:
     """So that attainment counts these jobs too."""
     job = await added(stage.memory)
     stage.clock.advance(2)
@@ -80,7 +80,7 @@ async def test_leasing_is_told_like_a_workers_start(stage: Stage, service: JobSe
 
 
 async def test_the_most_urgent_jobs_are_leased_up_to_the_limit(
-    stage: Stage, service: JobService
+    stage: Stage, service: OwnLoops
 ) -> None:
     """By the scheduling policy, like everything."""
     jobs = [await added(stage.memory, deadline_at=later(60 - i)) for i in range(4)]
@@ -115,7 +115,7 @@ async def test_leasing_keeps_to_the_capacity() -> None:
 
 
 async def test_what_is_scheduled_for_later_is_leased_once_it_is_due(
-    stage: Stage, service: JobService
+    stage: Stage, service: OwnLoops
 ) -> None:
     """Without another scheduler at work: a store may show what is due only once promoted."""
     job = await added(stage.memory, run_at=later(10))
@@ -130,7 +130,7 @@ async def test_what_is_scheduled_for_later_is_leased_once_it_is_due(
 
 
 async def test_a_cancel_that_overtakes_the_claim_costs_only_its_job(
-    stage: Stage, service: JobService
+    stage: Stage, service: OwnLoops
 ) -> None:
     """The compare-and-set of the claim fails for that one."""
     jobs = [await added(stage.memory) for _ in range(2)]
@@ -146,7 +146,7 @@ async def test_a_cancel_that_overtakes_the_claim_costs_only_its_job(
     assert [fact.job_id for fact in stage.telemetry.of(JobStarted)] == [jobs[1].id]
 
 
-async def test_an_unknown_use_case_cannot_be_leased(service: JobService) -> None:
+async def test_an_unknown_use_case_cannot_be_leased(service: OwnLoops) -> None:
     """A typing error is not an empty answer."""
     with pytest.raises(InvalidJobError, match="use_case"):
         await service.lease_jobs_for_use_case("notification", worker_id="mine")
@@ -155,7 +155,7 @@ async def test_an_unknown_use_case_cannot_be_leased(service: JobService) -> None
 # --- Outcomes -----------------------------------------------------------------------------------
 
 
-async def test_a_success_is_saved_with_its_result(stage: Stage, service: JobService) -> None:
+async def test_a_success_is_saved_with_its_result(stage: Stage, service: OwnLoops) -> None:
     """And makes room, which a scheduler may fill at once."""
     job = await in_phase(stage.memory, Phase.CLAIMED)
     stage.clock.advance(3)
@@ -169,7 +169,7 @@ async def test_a_success_is_saved_with_its_result(stage: Stage, service: JobServ
     assert await woken(stage)
 
 
-async def test_a_result_that_is_no_json_is_refused(stage: Stage, service: JobService) -> None:
+async def test_a_result_that_is_no_json_is_refused(stage: Stage, service: OwnLoops) -> None:
     """The job still runs, and the caller may tell another outcome."""
     job = await in_phase(stage.memory, Phase.CLAIMED)
 
@@ -179,7 +179,7 @@ async def test_a_result_that_is_no_json_is_refused(stage: Stage, service: JobSer
     assert await stage.job(job) == job
 
 
-async def test_a_retry_waits_for_its_backoff(stage: Stage, service: JobService) -> None:
+async def test_a_retry_waits_for_its_backoff(stage: Stage, service: OwnLoops) -> None:
     """The job's own policy decides."""
     job = await in_phase(stage.memory, Phase.CLAIMED, backoff_policy=DELAYS)
 
@@ -191,7 +191,7 @@ async def test_a_retry_waits_for_its_backoff(stage: Stage, service: JobService) 
     assert told(stage) == [JobFailed]
 
 
-async def test_a_retry_may_name_its_own_delay(stage: Stage, service: JobService) -> None:
+async def test_a_retry_may_name_its_own_delay(stage: Stage, service: OwnLoops) -> None:
     """Instead of the backoff's."""
     job = await in_phase(stage.memory, Phase.CLAIMED, backoff_policy=DELAYS)
 
@@ -200,7 +200,7 @@ async def test_a_retry_may_name_its_own_delay(stage: Stage, service: JobService)
     assert back.run_at == later(7)
 
 
-async def test_a_retry_after_the_last_attempt_is_the_end(stage: Stage, service: JobService) -> None:
+async def test_a_retry_after_the_last_attempt_is_the_end(stage: Stage, service: OwnLoops) -> None:
     """Attempts never exceed their maximum."""
     job = await in_phase(stage.memory, Phase.CLAIMED, max_attempts=1)
 
@@ -210,7 +210,7 @@ async def test_a_retry_after_the_last_attempt_is_the_end(stage: Stage, service: 
     assert told(stage) == [JobDied]
 
 
-async def test_a_job_can_be_marked_dead(stage: Stage, service: JobService) -> None:
+async def test_a_job_can_be_marked_dead(stage: Stage, service: OwnLoops) -> None:
     """Whatever attempts it has left; the error may be of any length."""
     job = await in_phase(stage.memory, Phase.CLAIMED)
 
@@ -224,7 +224,7 @@ async def test_a_job_can_be_marked_dead(stage: Stage, service: JobService) -> No
 OUTCOMES = ["succeeded", "retry", "dead"]
 
 
-async def mark(service: JobService, outcome: str, job: Job) -> Job:
+async def mark(service: OwnLoops, outcome: str, job: Job) -> Job:
     """Tell one of the outcomes of a leased job."""
     match outcome:
         case "succeeded":
@@ -238,7 +238,7 @@ async def mark(service: JobService, outcome: str, job: Job) -> Job:
 @pytest.mark.parametrize("outcome", OUTCOMES)
 @pytest.mark.parametrize("again", [False, True], ids=["pending", "claimed again"])
 async def test_an_outcome_after_the_lease_was_lost_changes_nothing(
-    stage: Stage, service: JobService, outcome: str, again: bool
+    stage: Stage, service: OwnLoops, outcome: str, again: bool
 ) -> None:
     """Whether the job waits for another worker or has one: the caller's lease is history."""
     job = await in_phase(stage.memory, Phase.CLAIMED)
@@ -256,9 +256,7 @@ async def test_an_outcome_after_the_lease_was_lost_changes_nothing(
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-async def test_an_outcome_may_be_told_again(
-    stage: Stage, service: JobService, outcome: str
-) -> None:
+async def test_an_outcome_may_be_told_again(stage: Stage, service: OwnLoops, outcome: str) -> None:
     """The reply to the first call was lost; the second one says the same and changes nothing."""
     job = await in_phase(stage.memory, Phase.CLAIMED)
     first = await mark(service, outcome, job)
@@ -271,7 +269,7 @@ async def test_an_outcome_may_be_told_again(
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 async def test_another_outcome_of_the_same_lease_comes_too_late(
-    stage: Stage, service: JobService, outcome: str
+    stage: Stage, service: OwnLoops, outcome: str
 ) -> None:
     """A lease has one outcome."""
     job = await in_phase(stage.memory, Phase.CLAIMED)
@@ -283,7 +281,7 @@ async def test_another_outcome_of_the_same_lease_comes_too_late(
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
 async def test_a_renewal_in_between_does_not_stand_in_the_way(
-    stage: Stage, service: JobService, outcome: str
+    stage: Stage, service: OwnLoops, outcome: str
 ) -> None:
     """The lease is still the caller's."""
     job = await in_phase(stage.memory, Phase.CLAIMED)
@@ -304,7 +302,7 @@ async def test_a_renewal_in_between_does_not_stand_in_the_way(
     ],
 )
 async def test_an_outcome_after_a_cancel_request_stands_when_it_is_final(
-    stage: Stage, service: JobService, outcome: str, status: JobStatus
+    stage: Stage, service: OwnLoops, outcome: str, status: JobStatus
 ) -> None:
     """The caller need not know of the request; only a retry gives way to it."""
     job = await in_phase(stage.memory, Phase.CLAIMED)
@@ -317,7 +315,7 @@ async def test_an_outcome_after_a_cancel_request_stands_when_it_is_final(
 
 
 async def test_an_outcome_of_a_job_that_was_never_leased_is_refused(
-    stage: Stage, service: JobService
+    stage: Stage, service: OwnLoops
 ) -> None:
     """Handed off is not claimed."""
     job = await in_phase(stage.memory, Phase.HANDED_OFF)
@@ -329,7 +327,7 @@ async def test_an_outcome_of_a_job_that_was_never_leased_is_refused(
 
 
 async def test_an_outcome_is_fenced_by_its_lease_not_by_what_the_caller_knows(
-    stage: Stage, service: JobService
+    stage: Stage, service: OwnLoops
 ) -> None:
     """A job object with another lease's number writes in vain."""
     job = await in_phase(stage.memory, Phase.CLAIMED)
