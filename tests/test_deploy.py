@@ -294,7 +294,7 @@ def test_alarms_listen_for_what_is_logged() -> None:
     heard = set(re.findall(r'\$\.event = "(\w+)"', GUIDE))
     told = {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower() for name in vars(facts)}
     source = "\n".join(
-        path.read_text("utf-8") for path in (ROOT / "async_jobs" / "entrypoints").glob("*.py")
+        path.read_text("utf-8") for path in (ROOT / "async_jobs" / "entrypoints").rglob("*.py")
     )
 
     assert len(heard) > 5

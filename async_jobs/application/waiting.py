@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from async_jobs.ports.clock import Clock
@@ -28,6 +28,16 @@ async def is_set(event: asyncio.Event, clock: Clock, *, seconds: float) -> None:
         await all_done([waiting], clock, seconds=seconds)
     finally:
         waiting.cancel()
+
+
+async def holds(
+    condition: Callable[[], bool], changed: asyncio.Event, clock: Clock, *, seconds: float
+) -> None:
+    """Wait until a condition holds, at most `seconds`; it may hold whenever `changed` is set."""
+    until = clock.monotonic() + seconds
+    while not condition() and (left := until - clock.monotonic()) > 0:
+        changed.clear()
+        await is_set(changed, clock, seconds=left)
 
 
 async def end(tasks: Iterable[asyncio.Future[Any]], clock: Clock, *, seconds: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,13 +14,14 @@ from async_jobs.application.scheduling.chores import Chore, Chores
 from async_jobs.application.scheduling.dispatcher import Dispatched, Dispatcher
 from async_jobs.application.scheduling.handing_off import Sender
 from async_jobs.application.scheduling.noticing import BEAT_SECONDS, Notices, beat
+from async_jobs.application.scheduling.purging import Purge
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.application.waiting import all_done, end
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.crashes import who_waited
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError, IllegalTransition
-from async_jobs.domain.facts import Fact, JobsPurged, tell
+from async_jobs.domain.facts import Fact, tell
 from async_jobs.domain.job import Job, Phase
 from async_jobs.domain.limits import Limits
 from async_jobs.domain.pools import Fleet, pools_of
@@ -45,8 +45,6 @@ CHECKPOINT_SECONDS = 5.0
 # A scheduler that found by itself what it should have been told of does not trust signals so long.
 DEAF_SECONDS = 60.0
 DISPATCHES_REMEMBERED = 8
-# Of so many use cases a tick forgets jobs; the others' follow in the next ones, at once.
-PURGES_MAX = 8
 # A slot that falls idle waits for the turn under way, for the next one, and for its claim.
 TURNS_OF_A_HAND_OFF = 4
 
@@ -127,11 +125,10 @@ class Scheduler:
         self._promoting = Chore("promote", 0.0)
         self._counting_slots = Chore("count slots", min(interval_seconds, SLOTS_SECONDS))
         self._purging = Chore("purge", self._settings.purge_interval_seconds)
+        self._purge = Purge(config, store, self._settings, clock=clock, telemetry=telemetry)
         self._remembering = Chore("checkpoint", CHECKPOINT_SECONDS)
         self._beating = Chore("beat", BEAT_SECONDS)
         self._setting_aside = Chore("set aside", self._settings.purge_interval_seconds)
-        self._to_purge: deque[str] = deque()
-        """The use cases of the last look that had jobs past their retention."""
         self._ticked_at: float | None = None
 
     def ready(self) -> bool:
@@ -261,7 +258,9 @@ class Scheduler:
             unseen = upcoming.promoted
         expired = await self._bury(dispatched.expired)
         if self._purging.is_due(at):
-            purging = await do(self._purging, self._purge, otherwise=False)
+            purging = await do(self._purging, self._purge.some, otherwise=False)
+            if purging:
+                self._purging.repeat()
         if not dispatched.handoffs:
             self._chores.check(self._promoting)  # a standby, which writes nothing, shows no job
         if self._beating.is_due(at):
@@ -404,36 +403,6 @@ class Scheduler:
             events = [(job, lifecycle.Expired()) for job in await self._store.get(ids)]
             buried += await self._apply(events, self._clock.now())
         return buried
-
-    async def _purge(self) -> bool:
-        """Forget finished jobs past their retention, of a few use cases; returns if more are left.
-
-        Between two of these parts there is a dispatch, however many use cases there are.
-        """
-        if not self._to_purge:
-            for name, oldest in (await self._store.oldest_finished()).items():
-                if oldest < self._kept_since(name):
-                    self._to_purge.append(name)
-        left = self._settings.purge_limit
-        for _ in range(min(PURGES_MAX, len(self._to_purge))):
-            name = self._to_purge.popleft()
-            count = await self._store.purge(name, before=self._kept_since(name), limit=left)
-            if count:
-                self._record([JobsPurged(at=self._clock.now(), use_case=name, count=count)])
-            left -= count
-            if left <= 0:
-                self._to_purge.appendleft(name)
-                break
-        if self._to_purge:
-            self._purging.repeat()
-        return bool(self._to_purge)
-
-    def _kept_since(self, use_case: str) -> datetime:
-        """Return the end of the oldest finished jobs that a use case may still have."""
-        retention = self._settings.retention_of(self._config.use_case_configs.get(use_case))
-        if retention <= 0:
-            return datetime.min.replace(tzinfo=UTC)
-        return self._clock.now() - timedelta(seconds=retention)
 
     async def _apply(self, events: Sequence[tuple[Job, lifecycle.JobEvent]], now: datetime) -> int:
         """Carry out events on jobs as they were read; whoever changed meanwhile is left alone."""

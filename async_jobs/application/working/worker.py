@@ -7,11 +7,12 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 from async_jobs.application import failpoints
 from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.settings import WorkerSettings
-from async_jobs.application.waiting import all_done, end, is_set, until_stopped
+from async_jobs.application.waiting import all_done, end, holds, until_stopped
 from async_jobs.application.working.attempt import Attempt, StopReason, attempts_of
 from async_jobs.application.working.claiming import Claimer
 from async_jobs.application.working.heartbeat import Identity, keep_announcing, withdraw
@@ -406,19 +407,13 @@ class Worker:
         await all_done(receivers, self._clock, seconds=bound)
         for attempt in self._slots.take_waiting():
             self._settler.add(attempt, lifecycle.Released())
-        await self._until_idle(until - self._clock.monotonic())
-        now = self._clock.monotonic()
+        idle = partial(holds, lambda: not self._slots.running, self._room.changed, self._clock)
+        await idle(seconds=until - self._clock.monotonic())
         for attempt in self._slots.running:
-            attempt.stop(StopReason.SHUTDOWN, at=now)
-        await self._until_idle(settings.cancel_grace_seconds)
+            attempt.stop(StopReason.SHUTDOWN, at=self._clock.monotonic())
+        await idle(seconds=settings.cancel_grace_seconds)
         for attempt in self._slots.running:
             self._abandon(attempt)
-
-    async def _until_idle(self, seconds: float) -> None:
-        until = self._clock.monotonic() + seconds
-        while self._slots.running and (left := until - self._clock.monotonic()) > 0:
-            self._room.changed.clear()
-            await is_set(self._room.changed, self._clock, seconds=left)
 
     # --- telling others ---
 

@@ -6,6 +6,7 @@ from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.application.scheduling.dispatcher import Dispatcher
 from async_jobs.application.scheduling.handing_off import Sender
+from async_jobs.application.scheduling.purging import Purge
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.domain import dispatching
 from async_jobs.domain.dispatching import TurnView
@@ -109,7 +110,9 @@ HOUSEKEEPING = (
         "retention_of_an_hour_ago",
         "Finished jobs are forgotten while they have to be kept.",
         Edit(
-            Scheduler._purge, "- timedelta(seconds=retention)", "- timedelta(seconds=retention / 2)"
+            Purge._kept_since,
+            "- timedelta(seconds=retention)",
+            "- timedelta(seconds=retention / 2)",
         ),
         breaks="S1",
     ),
