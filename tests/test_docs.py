@@ -70,3 +70,14 @@ def test_the_example_environment_is_valid() -> None:
 
     assert config.queue_names == ("notifications",)
     assert config.unknown_variables == ()
+
+
+def test_the_map_of_the_tests_is_whole() -> None:
+    """Every folder, and every test that is in none, is on it."""
+    tests = ROOT / "tests"
+    folders = {f"{path.parent.relative_to(tests).parts[0]}/" for path in tests.rglob("*/*.py")}
+    files = {path.name for path in tests.glob("test_*.py")}
+    text = (tests / "README.md").read_text("utf-8")
+
+    assert "unit/" in folders
+    assert [name for name in sorted(folders | files) if f"`{name}`" not in text] == []

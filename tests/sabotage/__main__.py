@@ -1,6 +1,6 @@
 """A program: try every deliberate bug against every catcher, and print the table.
 
-    python -m tests.sabotage [--processes 2] [--json] [name of a bug …]
+    python -m tests.sabotage [--processes 2] [--json] [--write] [name of a bug …]
 
 The table is Markdown on the standard output; what is going on is told on the other one.
 """
@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from tests import services
+from tests.sabotage import claims
 from tests.sabotage.bugs import BUGS
 from tests.sabotage.claims import TWO_SESSIONS
 from tests.sabotage.trials import (
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="bug")
     parser.add_argument("--processes", type=int, default=2, help="how many at a time (2)")
     parser.add_argument("--json", action="store_true", help="print each finding as JSON instead")
+    parser.add_argument("--write", action="store_true", help="write the findings to claims.json")
     asked = parser.parse_args(arguments)
     names = asked.names or list(BUGS)
     if unknown := [name for name in names if name not in BUGS]:
@@ -78,6 +80,12 @@ def main(arguments: Sequence[str]) -> int:
         if any(is_of_a_statement(BUGS[name]) for name in names):
             os.environ[services.DSN_VARIABLE] = stack.enter_context(services.postgres())
         rows = tried(trials, processes=asked.processes, as_json=asked.json)
+    if asked.write:
+        found = {
+            name: {catcher: each.found for catcher, each in row.items() if each.found}
+            for name, row in rows.items()
+        }
+        claims.write(found)
     if not asked.json:
         sys.stdout.write("| bug | promise | contract | unit test | differential |")
         sys.stdout.write(" simulation | two sessions |\n|---|---|---|---|---|---|---|\n")

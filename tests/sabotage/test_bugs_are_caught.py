@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from async_jobs.domain import lifecycle
 from tests import services
 from tests.integration import test_two_sessions
-from tests.sabotage import table
+from tests.sabotage import claims, table
 from tests.sabotage.bugs import BUGS, LAYERS, STATEMENTS
 from tests.sabotage.catchers import ROOT, failing_example, sighting
 from tests.sabotage.claims import DIFFERENTIAL, SIMULATION, TESTS, TWO_SESSIONS, Seen
@@ -102,6 +103,22 @@ def test_the_sessions_know_their_faults() -> None:
     """What is said to be caught by two sessions is one of the faults they are tried with."""
     assert set(TWO_SESSIONS) <= BUGS.keys()
     assert set(TWO_SESSIONS.values()) <= {fault.name for fault in test_two_sessions.FAULTS}
+
+
+def test_findings_replace_what_was_claimed_and_lose_nothing(tmp_path: Path) -> None:
+    """A search that finds less than the one before takes nothing away."""
+    file = tmp_path / "claims.json"
+    seen = {"seed": 3, "small": True, "rules": ["S6"]}
+    file.write_text(json.dumps({"old": {"test": "a", "examples": 7}, "bug": {"simulation": seen}}))
+    found = {"seed": 1, "small": False, "rule": "S17", "steps": 12}
+
+    claims.write({"bug": {"contract": {"test": "b"}, "simulation": found}, "old": {}}, file)
+
+    simulation = {"seed": 1, "small": False, "rules": ["S6", "S17"]}
+    assert json.loads(file.read_text()) == {
+        "old": {"test": "a", "examples": 7},
+        "bug": {"test": "b", "simulation": simulation},
+    }
 
 
 @pytest.mark.parametrize("name", BUGS)

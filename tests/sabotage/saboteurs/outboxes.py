@@ -1,4 +1,4 @@
-"""Lanes beside the jobs that break one promise each, over the memory adapters."""
+"""Outboxes that break one promise each, over the memory adapters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class UntouchedAdjacentLane(MemoryAdjacentQueue):
 
 
 class KeepsWhatItClaims(UntouchedAdjacentLane):
-    """Leaves the messages on the lane."""
+    """Leaves the messages on the queue."""
 
     breaks = "AQ-1"
 
@@ -38,7 +38,7 @@ class KeepsWhatItClaims(UntouchedAdjacentLane):
 
 
 class TakesBeforeItClaims(UntouchedAdjacentLane):
-    """Takes messages off the lane in one step and their leases in another."""
+    """Takes messages off the queue in one step and their leases in another."""
 
     breaks = "AQ-1"
 

@@ -1,4 +1,4 @@
-"""Lanes that break one promise each: a thin layer of malice over the memory queue."""
+"""Queues that break one promise each: a thin layer of malice over the memory queue."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class UntouchedLane:
 
 
 class AcksOnReceipt(UntouchedLane):
-    """Takes a message off the lane when it is received."""
+    """Takes a message off the queue when it is received."""
 
     breaks = "JQ-1"
 
@@ -102,7 +102,7 @@ class ForgetsReleases(UntouchedLane):
 
 
 class StrandsWhatItHolds(UntouchedLane):
-    """Takes messages off the lane before it has given them to anybody."""
+    """Takes messages off the queue before it has given them to anybody."""
 
     breaks = "JQ-6"
 
@@ -137,7 +137,7 @@ class SitsOutItsWait(UntouchedLane):
 
 
 class SharesItsLane(UntouchedLane):
-    """Is one lane under all names."""
+    """Is one queue under all names."""
 
     breaks = "JQ-9"
 

@@ -73,7 +73,7 @@ class ShowsEarly(InTurns):
 
 
 class ShowsInDisorder(InTurns):
-    """Shows each lane from its end."""
+    """Shows the jobs of each tenant from their end."""
 
     breaks = "JS-5"
 
@@ -142,7 +142,7 @@ class ForgetsWhoIsNamed(InTurns):
 
 
 class ShowsNamedTenantsOnly(InTurns):
-    """Forgets the walk where tenants are named."""
+    """Forgets the rotation where tenants are named."""
 
     breaks = "JS-5"
 
