@@ -25,7 +25,9 @@ RULE_3 = "Rule 3: domain and ports import no third party and no asyncio, logging
 RULE_4A = "Rule 4a: fastapi, typer and dependency_injector only under entrypoints"
 RULE_4B = "Rule 4b: pytest and hypothesis only under testing"
 RULE_5 = "Rule 5: cli > demo > programs > http | serving > wiring > settings"
-RULE_5B = "Rule 5b: the HTTP API is given what it calls, and wires nothing"
+RULE_5B = (
+    "Rule 5b: the HTTP API is given what it calls: no wiring, no settings, no store"
+)
 RULE_6 = "Rule 6: no circles between siblings"
 RULE_7 = (
     "Rule 7: own_loops > enqueueing | scheduling | working > handling > settings | waiting |"
@@ -85,6 +87,8 @@ PLANTS = [
     Plant(RULE_5, "entrypoints.http", "async_jobs.entrypoints.programs"),
     Plant(RULE_5, "entrypoints.programs", "async_jobs.entrypoints.demo"),
     Plant(RULE_5, "entrypoints.demo", "async_jobs.entrypoints.cli"),
+    Plant(RULE_5B, "entrypoints.http", "async_jobs.adapters.postgres.store"),
+    Plant(RULE_5B, "entrypoints.http", "async_jobs.entrypoints.settings.config"),
     Plant(RULE_5B, "entrypoints.http", "async_jobs.entrypoints.wiring"),
     Plant(RULE_7, "application.handling", "async_jobs.application.working"),
     Plant(RULE_7, "application.enqueueing", "async_jobs.application.scheduling"),
