@@ -25,13 +25,11 @@ RULE_3 = "Rule 3: domain and ports import no third party and no asyncio, logging
 RULE_4A = "Rule 4a: fastapi, typer and dependency_injector only under entrypoints"
 RULE_4B = "Rule 4b: pytest and hypothesis only under testing"
 RULE_5 = "Rule 5: cli > demo > programs > http | serving > wiring > settings"
-RULE_5B = (
-    "Rule 5b: the HTTP API is given what it calls: no wiring, no settings, no store"
-)
+RULE_5B = "Rule 5b: the HTTP API is given what it calls: no wiring, no settings, no store"
 RULE_6 = "Rule 6: no circles between siblings"
 RULE_7 = (
-    "Rule 7: own_loops > enqueueing | scheduling | working > handling > settings | waiting |"
-    " failpoints"
+    "Rule 7: own_loops > enqueueing | scheduling | working > handling > changes > settings |"
+    " waiting | failpoints"
 )
 
 

@@ -3,45 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from async_jobs.application import failpoints
-from async_jobs.application.scheduling.chores import Chore, Chores
+from async_jobs.application.changes import Changes
+from async_jobs.application.scheduling.chores.chore import Chores
+from async_jobs.application.scheduling.chores.counting_slots import CountingSlots
+from async_jobs.application.scheduling.chores.expiring import Expiring
+from async_jobs.application.scheduling.chores.purging import Purging
+from async_jobs.application.scheduling.chores.quarantining import Quarantining
+from async_jobs.application.scheduling.chores.readying import Readying
+from async_jobs.application.scheduling.chores.reaping import Reaped, Reaping
+from async_jobs.application.scheduling.chores.remembering import Beating, Remembering
 from async_jobs.application.scheduling.dispatcher import Dispatched, Dispatcher
 from async_jobs.application.scheduling.handing_off import Sender
-from async_jobs.application.scheduling.noticing import BEAT_SECONDS, Notices, beat
-from async_jobs.application.scheduling.purging import Purge
+from async_jobs.application.scheduling.noticing import Notices
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.application.waiting import all_done, end
-from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
-from async_jobs.domain.crashes import who_waited
-from async_jobs.domain.errors import AsyncJobsError, ConfigurationError, IllegalTransition
-from async_jobs.domain.facts import Fact, tell
-from async_jobs.domain.job import Job, Phase
+from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.limits import Limits
-from async_jobs.domain.pools import Fleet, pools_of
-from async_jobs.domain.run_times import RunTimes
-from async_jobs.domain.scheduling import Candidate
+from async_jobs.domain.pools import Fleet
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
-from async_jobs.ports.queue import JobQueue, Sent
+from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import DISPATCH, Signal
 from async_jobs.ports.store import JobStore, Upcoming
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 
-BATCH_MAX = 1_000
 # What a tick may take to end once the scheduler is told to stop.
 STOP_SECONDS = 3.0
-# However long the interval, workers that join are noticed within this time.
-SLOTS_SECONDS = 5.0
-CHECKPOINT = "fairness"
-CHECKPOINT_SECONDS = 5.0
 # A scheduler that found by itself what it should have been told of does not trust signals so long.
 DEAF_SECONDS = 60.0
 DISPATCHES_REMEMBERED = 8
@@ -94,13 +90,9 @@ class Scheduler:
         notices: Notices | None = None,
     ) -> None:
         self._config = config
-        self._store = store
-        self._checkpoints = checkpoints
         self._clock = clock
         self._chance = chance
         self._signal = signal
-        self._workers = workers
-        self._telemetry = telemetry
         self._settings = settings or SchedulerSettings()
         self._notices = notices or Notices(config, clock=clock, telemetry=telemetry)
         self._dispatcher = Dispatcher(
@@ -111,24 +103,21 @@ class Scheduler:
             queue_of=queue_of,
             interval=timedelta(seconds=self._settings.interval_seconds),
         )
-        self._next_run_at: datetime | None = datetime.min.replace(tzinfo=UTC)  # nothing is known
-        self._fleet = Fleet(window_min=self._settings.window_min)
-        self._late: Collection[str] = ()
-        """In which use cases late jobs stood before others when last looked."""
+        changes = Changes(store, telemetry)
+        self._sender = Sender(queue_of, store, changes, clock=clock, chance=chance)
+        self._expiring = Expiring(store, changes, clock=clock)
+        self._chores = Chores(clock, telemetry)
+        settings = self._settings
+        self._reaping = Reaping(store, changes, settings, clock=clock, chance=chance)
+        self._quarantining = Quarantining(store, settings, clock=clock)
+        self._readying = Readying(store, settings, clock=clock)
+        self._counting_slots = CountingSlots(workers, self._notices, settings, clock=clock)
+        self._remembering = Remembering(checkpoints, self._dispatcher, clock=clock)
+        self._purging = Purging(config, store, settings, clock=clock, telemetry=telemetry)
+        self._beating = Beating(checkpoints, settings, clock=clock)
         self._deaf_until = float("-inf")
         self._dispatch_seconds = 0.0
         """How long it took lately to lease and send."""
-        self._sender = Sender(queue_of, clock=clock, chance=chance)
-        self._chores = Chores(clock, telemetry)
-        interval_seconds = self._settings.interval_seconds
-        self._reaping = Chore("reap", interval_seconds)
-        self._promoting = Chore("promote", 0.0)
-        self._counting_slots = Chore("count slots", min(interval_seconds, SLOTS_SECONDS))
-        self._purging = Chore("purge", self._settings.purge_interval_seconds)
-        self._purge = Purge(config, store, self._settings, clock=clock, telemetry=telemetry)
-        self._remembering = Chore("checkpoint", CHECKPOINT_SECONDS)
-        self._beating = Chore("beat", BEAT_SECONDS)
-        self._setting_aside = Chore("set aside", self._settings.purge_interval_seconds)
         self._ticked_at: float | None = None
 
     def ready(self) -> bool:
@@ -229,23 +218,23 @@ class Scheduler:
 
     async def _tick(self, at: float) -> Tick:
         do = self._chores.do
-        (reaped, reaping), aside, purging = (0, False), False, False
+        reaped, aside, purging = Reaped(), False, False
         if self._reaping.is_due(at):
-            reaped, reaping = await do(self._reaping, self._reap, otherwise=(0, False))
-        if self._setting_aside.is_due(at):
-            aside = await do(self._setting_aside, self._set_aside, otherwise=False)
-        upcoming = await self._promote() if self._promotion_presses else None
+            reaped = await do(self._reaping, self._reaping.reap, otherwise=reaped)
+        if self._quarantining.is_due(at):
+            aside = await do(self._quarantining, self._quarantining.set_aside, otherwise=False)
+        upcoming = await self._promote() if self._readying.presses else None
         if self._counting_slots.is_due(at):
-            await do(self._counting_slots, self._count_slots, otherwise=None)
+            await do(self._counting_slots, self._counting_slots.count, otherwise=None)
         if self._remembering.is_due(at):
-            await do(self._remembering, self._remember, otherwise=None)
+            await do(self._remembering, self._remembering.remember, otherwise=None)
         began = self._clock.monotonic()
         dispatched = await self._dispatcher.dispatch(
             list(self._config.use_case_configs),
             self._fleet_now(),
             timedelta(seconds=self._settings.dispatch_timeout_seconds),
         )
-        self._late = dispatched.late
+        self._readying.late = dispatched.late
         await failpoints.reached(failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND)
         unsent = await self._send(dispatched)
         if dispatched.by_queue:
@@ -256,25 +245,23 @@ class Scheduler:
         if upcoming is None:
             upcoming = await self._promote()
             unseen = upcoming.promoted
-        expired = await self._bury(dispatched.expired)
+        expired = await self._expiring.end(dispatched.expired)
         if self._purging.is_due(at):
-            purging = await do(self._purging, self._purge.some, otherwise=False)
-            if purging:
-                self._purging.repeat()
+            purging = await do(self._purging, self._purging.purge, otherwise=False)
         if not dispatched.handoffs:
-            self._chores.check(self._promoting)  # a standby, which writes nothing, shows no job
+            self._chores.check(self._readying)  # a standby, which writes nothing, shows no job
         if self._beating.is_due(at):
-            await do(self._beating, self._beat, otherwise=None)
+            await do(self._beating, self._beating.beat, otherwise=None)
         self._ticked_at = self._clock.monotonic()
         sent = len(dispatched.handoffs) - unsent
         return Tick(
             leased=len(dispatched.handoffs),
             unsent=unsent,
-            reaped=reaped,
+            reaped=reaped.leases,
             expired=expired,
             next_run_at=upcoming.run_at,
             more=(
-                reaping
+                reaped.more
                 # What a transport took in part, it may take the rest of.
                 or (sent > 0 and (dispatched.more or unsent > 0))
                 or aside
@@ -282,86 +269,13 @@ class Scheduler:
                 # Late jobs stand before others in what a dispatch sees, up to its bound.
                 or expired > 0
                 or unseen > 0
-                or self._is_due(upcoming.run_at)
+                or self._readying.is_past(upcoming.run_at)
             ),
         )
 
-    @property
-    def _promotion_presses(self) -> bool:
-        """Tell whether a dispatch must wait for what came due since the last one.
-
-        Otherwise what is ready does not wait for that trip, which follows the dispatch.
-        """
-        return self._is_due(self._next_run_at)
-
-    def _is_due(self, at: datetime | None) -> bool:
-        return at is not None and at <= self._clock.now()
-
     async def _promote(self) -> Upcoming:
-        return await self._chores.do(self._promoting, self._promoted, otherwise=Upcoming(None))
-
-    async def _promoted(self) -> Upcoming:
-        upcoming = await self._store.promote(
-            self._clock.now(), limit=self._settings.promote_limit, sidelined=sorted(self._late)
-        )
-        self._next_run_at = upcoming.run_at
-        return upcoming
-
-    async def _reap(self) -> tuple[int, bool]:
-        """End leases that are over; returns how many, and whether more may be left."""
-        now = self._clock.now()
-        over = await self._store.expired(now, limit=self._settings.reap_limit)
-        if over:
-            await failpoints.reached(failpoints.REAPER_BETWEEN_READ_AND_SAVE)
-        waited = who_waited(over)
-        events = [
-            (job, lifecycle.LeaseExpired(self._chance.uniform(), waited=job.id in waited))
-            for job in over
-        ]
-        reaped = await self._apply(events, now)
-        more = len(over) == self._settings.reap_limit
-        if more:
-            self._reaping.repeat()
-        return reaped, more
-
-    async def _set_aside(self) -> bool:
-        """Free the slots of rows that cannot be read; returns whether more may be left."""
-        now = self._clock.now()
-        until = now + timedelta(seconds=self._settings.unreadable_delay_seconds)
-        limit = self._settings.reap_limit
-        more = await self._store.set_aside(now, until=until, limit=limit) == limit
-        if more:
-            self._setting_aside.repeat()
-        return more
-
-    async def _remember(self) -> None:
-        """Take over what another scheduler knows of who had how much, or tell what this one does.
-
-        Without it all tenants are equal again, which is fair but to those who have waited.
-        """
-        if self._checkpoints is None:
-            return
-        memory = self._dispatcher.memory
-        if memory.looked_away(self._clock.now()):
-            state = await self._checkpoints.load(CHECKPOINT)
-            if state is not None:
-                memory.restore(state)
-        elif memory.is_contested:
-            await self._checkpoints.save(CHECKPOINT, memory.saved())
-
-    async def _beat(self) -> None:
-        if self._checkpoints is not None:
-            seconds = self._settings.interval_seconds
-            await beat(self._checkpoints, self._clock.now(), interval_seconds=seconds)
-
-    async def _count_slots(self) -> None:
-        workers = await self._workers.live(self._clock.now())
-        await self._notices.look(workers)
-        self._fleet = Fleet(
-            pools=pools_of((worker.queues, worker.slots) for worker in workers),
-            window_min=self._settings.window_min,
-            run_times=RunTimes.merged(worker.run_times for worker in workers),
-            workers=frozenset(worker.worker_id for worker in workers),
+        return await self._chores.do(
+            self._readying, self._readying.promote, otherwise=Upcoming(None)
         )
 
     def _fleet_now(self) -> Fleet:
@@ -370,54 +284,15 @@ class Scheduler:
         usual = max(self._settings.hand_off_seconds, under_load)
         is_deaf = self._clock.monotonic() < self._deaf_until
         seconds = max(usual, self._settings.interval_seconds) if is_deaf else usual
-        return replace(self._fleet, closed=self._sender.closed(), hand_off_seconds=seconds)
+        fleet = self._counting_slots.fleet
+        return replace(fleet, closed=self._sender.closed(), hand_off_seconds=seconds)
 
     async def _send(self, dispatched: Dispatched) -> int:
-        """Send to all queues at once; takes back what a transport did not accept."""
+        """Send what has not left with the leases; returns how many were taken back."""
         by_queue = dispatched.by_queue
-        if not self._fleet.knows(by_queue):
+        if not self._counting_slots.fleet.knows(by_queue):
             # Their first workers may have come: until that is seen, their windows are small.
             self._counting_slots.repeat()
-        by_queue = {queue: by_queue[queue] for queue in by_queue if queue not in dispatched.sent}
-        failed = await self._sender.send(by_queue)
-        if by_queue:
-            await failpoints.reached(failpoints.SCHEDULER_AFTER_SEND_BEFORE_MARK)
-        if failed:
-            await self._take_back(failed)
-        return len(failed)
-
-    async def _take_back(self, failed: Iterable[Sent]) -> None:
-        errors = {sent.handoff.job_id: sent for sent in failed}
-        jobs = await self._store.get(list(errors))
-        events = [
-            (job, lifecycle.HandOffFailed(errors[job.id].error or ""))
-            for job in jobs
-            if job.phase is Phase.HANDED_OFF and job.lease_seq == errors[job.id].handoff.lease_seq
-        ]
-        await self._apply(events, self._clock.now())
-
-    async def _bury(self, late: Sequence[Candidate]) -> int:
-        buried = 0
-        for start in range(0, len(late), BATCH_MAX):
-            ids = [candidate.id for candidate in late[start : start + BATCH_MAX]]
-            events = [(job, lifecycle.Expired()) for job in await self._store.get(ids)]
-            buried += await self._apply(events, self._clock.now())
-        return buried
-
-    async def _apply(self, events: Sequence[tuple[Job, lifecycle.JobEvent]], now: datetime) -> int:
-        """Carry out events on jobs as they were read; whoever changed meanwhile is left alone."""
-        changes = {}
-        for job, event in events:
-            with suppress(IllegalTransition):
-                changes[job.id] = (job, event, lifecycle.change(job, event, now=now))
-        if not changes:
-            return 0
-        applied = await self._store.save([change for *_, change in changes.values()])
-        for job_id in applied.ids:
-            job, event, change = changes[job_id]
-            self._record(tell(job, event, change.job, at=now))
-        return len(applied.ids)
-
-    def _record(self, facts: Iterable[Fact]) -> None:
-        for fact in facts:
-            self._telemetry.record(fact)
+        return await self._sender.send(
+            {queue: by_queue[queue] for queue in by_queue if queue not in dispatched.sent}
+        )

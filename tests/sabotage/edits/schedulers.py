@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.own_loops import OwnLoops
+from async_jobs.application.scheduling.chores.purging import Purging
+from async_jobs.application.scheduling.chores.reaping import Reaping
 from async_jobs.application.scheduling.dispatcher import Dispatcher
 from async_jobs.application.scheduling.handing_off import Sender
-from async_jobs.application.scheduling.purging import Purge
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.domain import dispatching
 from async_jobs.domain.dispatching import TurnView
@@ -52,7 +53,7 @@ HAND_OFFS = (
     bug(
         "refused_hand_offs_left",
         "What the transport refused is not taken back.",
-        Edit(Scheduler._send, "    if failed:", "    if not self:"),
+        Edit(Sender.send, "    if failed:", "    if not self:"),
         breaks="L3",
     ),
     bug(
@@ -65,7 +66,7 @@ HAND_OFFS = (
         "later_lease_taken_back",
         "A hand-off that failed takes back whatever lease the job has by then.",
         Edit(
-            Scheduler._take_back,
+            Sender._take_back,
             "and job.lease_seq == errors[job.id].handoff.lease_seq",
             "",
         ),
@@ -103,14 +104,14 @@ HOUSEKEEPING = (
     bug(
         "reaps_once",
         "A reap that met its bound is not repeated, and the next one never comes.",
-        Edit(Scheduler._reap, "over = await", "self._reaping._due_at = 1e18; over = await"),
+        Edit(Reaping.reap, "over = await", "self._due_at = 1e18; over = await"),
         breaks="L1",
     ),
     bug(
         "retention_of_an_hour_ago",
         "Finished jobs are forgotten while they have to be kept.",
         Edit(
-            Purge._kept_since,
+            Purging._kept_since,
             "- timedelta(seconds=retention)",
             "- timedelta(seconds=retention / 2)",
         ),

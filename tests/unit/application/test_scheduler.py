@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from async_jobs.application import failpoints
-from async_jobs.application.scheduling.purging import PURGES_MAX
+from async_jobs.application.scheduling.chores.purging import PURGES_MAX
 from async_jobs.application.scheduling.scheduler import Scheduler, Tick
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.crashes import CRASHES_MAX

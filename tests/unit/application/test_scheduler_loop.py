@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
-from async_jobs.application.scheduling.scheduler import CHECKPOINT, Scheduler
+from async_jobs.application.scheduling.chores.remembering import CHECKPOINT
+from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import ConfigurationError, StoreRefused, Unavailable
 from async_jobs.domain.facts import ChoreSkipped, JobLeased

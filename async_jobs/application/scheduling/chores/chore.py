@@ -1,4 +1,4 @@
-"""Chores: what a scheduler does at intervals, beside dispatching."""
+"""A chore: when it is due, and what is told of its failures."""
 
 from __future__ import annotations
 

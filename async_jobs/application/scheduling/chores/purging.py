@@ -6,6 +6,7 @@ from collections import deque
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from async_jobs.application.scheduling.chores.chore import Chore
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.domain.facts import JobsPurged
 from async_jobs.domain.limits import Limits
@@ -17,10 +18,10 @@ PURGES_MAX: Final = 8
 """Of so many use cases a tick forgets jobs; the others' follow in the next ones, at once."""
 
 
-class Purge:
-    """Forgets finished jobs, use case by use case.
+class Purging(Chore):
+    """Forgets finished jobs, use case by use case, `purge_limit` at once.
 
-    A crash at any point leaves the rest to the next one: each statement forgets for itself.
+    A crash leaves the rest to the next one: each statement forgets for itself.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Purge:
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
+        super().__init__("purge", settings.purge_interval_seconds)
         self._config = config
         self._store = store
         self._settings = settings
@@ -40,7 +42,7 @@ class Purge:
         self._left: deque[str] = deque()
         """The use cases of the last look that had jobs past their retention."""
 
-    async def some(self) -> bool:
+    async def purge(self) -> bool:
         """Forget jobs of a few use cases; returns whether more are left.
 
         Between two of these parts there is a dispatch, however many use cases there are.
@@ -59,6 +61,8 @@ class Purge:
             if limit <= 0:
                 self._left.appendleft(name)
                 break
+        if self._left:
+            self.repeat()
         return bool(self._left)
 
     def _kept_since(self, use_case: str) -> datetime:

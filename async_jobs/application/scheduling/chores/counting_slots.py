@@ -1,0 +1,42 @@
+"""Counting slots: who is alive, what each receives, and how much can run at once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from async_jobs.application.scheduling.chores.chore import Chore
+from async_jobs.application.scheduling.noticing import Notices
+from async_jobs.application.settings import SchedulerSettings
+from async_jobs.domain.pools import Fleet, pools_of
+from async_jobs.domain.run_times import RunTimes
+from async_jobs.ports.clock import Clock
+from async_jobs.ports.workers import Workers
+
+SLOTS_SECONDS: Final = 5.0
+"""However long the interval, workers that join are noticed within this time."""
+
+
+class CountingSlots(Chore):
+    """Reads all live workers at once, and writes nothing."""
+
+    def __init__(
+        self, workers: Workers, notices: Notices, settings: SchedulerSettings, *, clock: Clock
+    ) -> None:
+        super().__init__("count slots", min(settings.interval_seconds, SLOTS_SECONDS))
+        self._workers = workers
+        self._notices = notices
+        self._clock = clock
+        self._window_min = settings.window_min
+        self.fleet = Fleet(window_min=settings.window_min)
+        """The slots as they were when last counted."""
+
+    async def count(self) -> None:
+        """Look who is alive, and tell what keeps jobs waiting."""
+        workers = await self._workers.live(self._clock.now())
+        await self._notices.look(workers)
+        self.fleet = Fleet(
+            pools=pools_of((worker.queues, worker.slots) for worker in workers),
+            window_min=self._window_min,
+            run_times=RunTimes.merged(worker.run_times for worker in workers),
+            workers=frozenset(worker.worker_id for worker in workers),
+        )
