@@ -18,7 +18,7 @@ from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.system import SystemClock
 from tests import services
-from tests.integration.harness import free_port
+from tests.harness import free_port
 from tests.kills.deaths import DEATHS_FILE, DEATHS_VARIABLE, Doom
 from tests.kills.ledger import SERVER_SETTINGS, Ledger
 from tests.kills.nursery import Nursery, Program, a_nursery

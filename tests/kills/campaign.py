@@ -13,7 +13,7 @@ from pathlib import Path
 from async_jobs.adapters.system import SystemClock
 from async_jobs.application import failpoints
 from async_jobs.testing.clocks import ManualChance
-from tests.integration.harness import eventually
+from tests.harness import eventually
 from tests.kills.arena import LIMITS, Arena, Journal, Kind, Post, an_arena
 from tests.kills.book import Book, Execution
 from tests.kills.deaths import Doom

@@ -17,7 +17,7 @@ import asyncpg
 from async_jobs.adapters.postgres.embedded import StopMode
 from async_jobs.adapters.system import SystemClock
 from async_jobs.testing.clocks import ManualChance
-from tests.integration.harness import eventually
+from tests.harness import eventually
 from tests.kills.arena import LEASE_SECONDS, NAME, Arena, Kind, Post
 from tests.kills.recovery import outage
 

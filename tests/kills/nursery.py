@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from async_jobs.entrypoints.cli.main import main
-from tests.integration.harness import ROOT, environment
+from tests.harness import ROOT, environment
 from tests.kills import deaths
 
 LOOK_SECONDS = 0.02

@@ -12,7 +12,7 @@ import pytest
 
 from async_jobs.domain import lifecycle
 from tests import services
-from tests.integration import test_two_sessions
+from tests.postgres import test_two_sessions
 from tests.sabotage import claims, table
 from tests.sabotage.bugs import BUGS, LAYERS, STATEMENTS
 from tests.sabotage.catchers import ROOT, failing_example, sighting

@@ -1,0 +1,271 @@
+"""What the application's own rules on `jobs` refuse: told as that, once, and nobody else's loss."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+import httpx
+import pytest
+
+from async_jobs import JobService, StoreRefused, UseCaseConfig
+from async_jobs.adapters.http.wire import Problem, error_of
+from async_jobs.adapters.memory.signal import MemorySignal
+from async_jobs.adapters.postgres.pool import create_pool
+from async_jobs.application.scheduling.dispatcher import Dispatcher
+from async_jobs.application.working.attempt import Attempt
+from async_jobs.application.working.settlement import Settler
+from async_jobs.domain import lifecycle
+from async_jobs.domain.facts import JobFailed, JobSucceeded, UseCaseSkipped
+from async_jobs.domain.lifecycle import Failed, JobEvent, Succeeded
+from async_jobs.domain.patience import REFUSED_PAUSE_MIN
+from async_jobs.domain.pools import Fleet
+from async_jobs.domain.scheduling import LeaseGrant
+from async_jobs.entrypoints.http.app import create_app
+from async_jobs.ports.store import HeadsQuery, Upcoming
+from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_job, later
+from async_jobs.testing.clocks import NOW, ManualChance, ManualClock
+from tests.postgres.guarded import LANE, Guarded, refusal
+from tests.unit.api.callers import SHARED, a_body, calling, problem_in
+
+LIMITS = SimpleLimits(use_case_configs={LANE: UseCaseConfig()}, per_tenant_quotas={})
+
+
+@pytest.fixture
+async def pool(database_dsn: str) -> AsyncIterator[asyncpg.Pool]:
+    async with await create_pool(database_dsn) as pool:
+        yield pool
+
+
+@pytest.fixture
+async def guarded(pool: asyncpg.Pool) -> Guarded:
+    return await Guarded.on(pool)
+
+
+# --- calls ----------------------------------------------------------------------------------------
+
+RULES = {
+    "CheckViolationError by jobs_one_region": (
+        "ALTER TABLE jobs ADD CONSTRAINT jobs_one_region CHECK (payload::text NOT LIKE '%s3cret%')"
+    ),
+    "RaiseError": """
+        CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'not this: %', NEW.payload; END $$;
+        CREATE TRIGGER no BEFORE INSERT ON jobs FOR EACH ROW
+            WHEN (NEW.payload::text LIKE '%s3cret%') EXECUTE FUNCTION no()
+    """,
+}
+
+
+@pytest.fixture
+async def api(guarded: Guarded) -> AsyncIterator[httpx.AsyncClient]:
+    service = JobService(LIMITS, guarded.store)
+    async with calling(create_app(lambda: service, auth_token=SHARED)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("refused", RULES)
+@pytest.mark.parametrize("path", ["/jobs/enqueue", "/jobs/enqueue-batch"])
+async def test_an_enqueue_that_is_refused_is_a_409_with_the_rule(
+    pool: asyncpg.Pool, api: httpx.AsyncClient, path: str, refused: str
+) -> None:
+    """It quotes nothing of the job, whatever the database says; another job is taken."""
+    if refused == "RaiseError":
+        await pool.execute("DROP FUNCTION no() CASCADE")
+    await pool.execute(RULES[refused])
+    jobs = [a_body(payload={"token": "s3cret"}), a_body()]
+    bodies = [job if path == "/jobs/enqueue" else {"jobs": [job]} for job in jobs]
+
+    no, yes = [await api.post(path, json=body) for body in bodies]
+
+    document = problem_in(no, 409, Problem.STORE_REFUSED)
+    error = error_of(document)
+    assert isinstance(error, StoreRefused)
+    assert document["refusal"] == error.refusal == refused
+    assert "s3cret" not in no.text
+    assert yes.status_code == 201
+
+
+@pytest.mark.parametrize("call", ["cancel", "retry"])
+async def test_an_operators_call_that_is_refused_says_so(
+    guarded: Guarded, api: httpx.AsyncClient, call: str
+) -> None:
+    """Not that the job changed hands too often."""
+    good, bad = await guarded.jobs()
+    if call == "retry":
+        for job in (*good, bad):
+            await api.post(f"/jobs/{job.id}/cancel")
+    await guarded.guard()
+
+    no = await api.post(f"/jobs/{bad.id}/{call}")
+    yes = await api.post(f"/jobs/{good[0].id}/{call}")
+
+    assert problem_in(no, 409, Problem.STORE_REFUSED)["refusal"] == "RaiseError"
+    assert yes.status_code == 200
+    assert guarded.told == refusal(bad)
+
+
+# --- what a scheduler does for many ---------------------------------------------------------------
+
+
+async def due(guarded: Guarded, *, at: datetime, limit: int = 100) -> list[UUID]:
+    """Return what a turn shows."""
+    async with guarded.store.turn([LANE]) as turn:
+        heads = await turn.heads([HeadsQuery(use_case=LANE, limit=limit)], at)
+    return sorted(candidate.id for candidate in heads[LANE].ready) if heads else []
+
+
+async def test_jobs_come_due_beside_one_that_is_refused(guarded: Guarded) -> None:
+    """In one call, and the next ones do not meet it for a while."""
+    good, bad = await guarded.jobs(run_at=later(60))
+    await guarded.guard()
+
+    upcoming = await guarded.store.promote(later(60), limit=100)
+
+    assert upcoming == Upcoming(None, len(good))
+    assert await due(guarded, at=later(60)) == [job.id for job in good]
+    assert await guarded.store.promote(later(61), limit=100) == Upcoming(None, 0)
+    assert guarded.told == refusal(bad)
+
+    await guarded.pool.execute("ALTER TABLE jobs DISABLE TRIGGER no")
+    assert await guarded.store.promote(later(63), limit=100) == Upcoming(None, 1)
+    assert bad.id in await due(guarded, at=later(63))
+
+
+async def test_no_more_come_due_than_asked_for_beside_one_that_is_refused(guarded: Guarded) -> None:
+    """Rows that are refused do not count, and hide nothing that is left."""
+    good, _ = await guarded.jobs(run_at=later(60))
+    await guarded.guard()
+
+    calls = [await guarded.store.promote(later(60), limit=4) for _ in range(2)]
+
+    assert [call.promoted for call in calls] == [4, 2]
+    assert calls[0].run_at == later(60)
+    assert await due(guarded, at=later(60)) == [job.id for job in good]
+
+
+async def test_late_jobs_go_behind_beside_one_that_is_refused(
+    guarded: Guarded, pool: asyncpg.Pool
+) -> None:
+    """It stays where it is."""
+    good, bad = await guarded.jobs(delay_tolerance=timedelta(seconds=10))
+    await guarded.guard()
+
+    for seconds in (60, 61):
+        await guarded.store.promote(later(seconds), limit=100, sidelined=[LANE])
+
+    rows = await pool.fetch("SELECT id, lane FROM jobs")
+    assert {row["id"]: row["lane"] for row in rows} == {bad.id: 0, **{job.id: 1 for job in good}}
+    assert guarded.told == refusal(bad)
+
+
+async def test_a_row_whose_lease_is_refused_starves_nobody(
+    guarded: Guarded, pool: asyncpg.Pool
+) -> None:
+    """It is the most urgent one of a use case with one place: the next one has it after a tick."""
+    good, bad = await guarded.jobs()
+    await pool.execute("UPDATE jobs SET deadline_at = $1 WHERE id = $2", later(1), bad.id)
+    await guarded.guard()
+    limits = SimpleLimits(
+        use_case_configs={LANE: UseCaseConfig(max_concurrent=1)}, per_tenant_quotas={}
+    )
+    clock, telemetry = ManualClock(), RecordingTelemetry()
+    dispatcher = Dispatcher(limits, guarded.store, clock, telemetry)
+
+    async def leased() -> list[UUID]:
+        clock.advance(0.1)
+        dispatched = await dispatcher.dispatch([LANE], Fleet(window_min=9), timedelta(seconds=60))
+        return [handoff.job_id for handoff in dispatched.handoffs]
+
+    async def end(job_id: UUID) -> None:
+        (job,) = await guarded.store.get([job_id])
+        await guarded.store.save([lifecycle.change(job, lifecycle.Cancelled(), now=clock.now())])
+
+    ticks = [await leased() for _ in range(3)]
+    (first,) = ticks[2]
+    await end(first)
+    (second,) = await leased()
+
+    assert ticks[:2] == [[], []]
+    assert {first, second} < {job.id for job in good}
+    assert guarded.told == refusal(bad)
+
+    await end(second)
+    clock.advance(REFUSED_PAUSE_MIN.total_seconds())
+    skipped = len(telemetry.of(UseCaseSkipped))
+    assert await leased() == []  # it is tried again, and no turn is lost for it
+    (third,) = await leased()
+    assert third not in {first, second, bad.id}
+    assert len(telemetry.of(UseCaseSkipped)) == skipped == 1
+    assert guarded.told == refusal(bad)
+
+
+async def test_many_rows_whose_lease_is_refused_hide_nobody(guarded: Guarded) -> None:
+    """However many stand before the others of their tenant."""
+    good, bad = await guarded.jobs()
+    others = [a_job(priority=7) for _ in range(40)]
+    await guarded.pool.execute("ALTER TABLE jobs DISABLE TRIGGER no")
+    await guarded.store.add(others, {})
+    await guarded.guard()
+    for _ in range(2):
+        with suppress(StoreRefused):
+            async with guarded.store.turn([LANE]) as turn:
+                ids = [job.id for job in (bad, *others)]
+                await turn.lease([LeaseGrant(id, 0, 1, later(60), NOW) for id in ids])
+
+    assert await due(guarded, at=later(1), limit=3) == [job.id for job in good]
+    assert len(await due(guarded, at=later(2), limit=100)) == len(good) + 41
+
+
+async def test_leases_that_are_over_end_behind_those_that_are_refused(guarded: Guarded) -> None:
+    """A reaper that looks at one at a time comes to all of them."""
+    good, bad = await guarded.running(claim=True)
+    ended: set[UUID] = set()
+
+    for _ in (*good, bad):
+        over = await guarded.store.expired(later(120), limit=1)
+        changes = [lifecycle.change(job, lifecycle.LeaseExpired(), now=later(120)) for job in over]
+        ended |= (await guarded.store.save(changes)).ids
+
+    assert ended == {job.id for job in good}
+    assert guarded.told == refusal(bad)
+    assert await guarded.store.expired(later(122), limit=9) == [bad]
+
+
+# --- outcomes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("event", "fact"),
+    [(Succeeded({"n": 1}), JobSucceeded), (Failed("no"), JobFailed)],
+    ids=lambda value: type(value).__name__,
+)
+async def test_an_outcome_that_is_refused_is_told_once(
+    guarded: Guarded, event: JobEvent, fact: type[JobSucceeded | JobFailed]
+) -> None:
+    """As refused, and not as stale: its lease is still its worker's. The others are saved."""
+    good, bad = await guarded.running(claim=True)
+    clock, telemetry = ManualClock(), RecordingTelemetry()
+    settled: list[Attempt] = []
+    settler = Settler(
+        guarded.store,
+        clock=clock,
+        chance=ManualChance(0),
+        signal=MemorySignal(clock=clock),
+        telemetry=telemetry,
+        on_settled=settled.append,
+    )
+    for job in (*good, bad):
+        settler.add(Attempt(job, None, timeout_seconds=900), event)
+
+    async with asyncio.timeout(60):
+        await settler.settle_group()
+
+    assert guarded.told == refusal(bad)
+    assert [type(each) for each in telemetry.facts] == [fact] * len(good)
+    assert await guarded.stand([bad]) == [bad]
+    assert len(settled) == len(good) + 1
