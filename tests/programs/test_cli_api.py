@@ -18,7 +18,7 @@ import pytest
 from async_jobs.adapters.http.wire import Problem
 from async_jobs.adapters.postgres import embedded_host
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
-from async_jobs.entrypoints.settings.tokens import TOKEN_VARIABLE
+from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from tests.command_line import (
     ENQUEUE,
     SECRET,

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from async_jobs.adapters.system import SystemClock
-from async_jobs.entrypoints.settings.tokens import TOKEN_VARIABLE
+from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from tests.command_line import ENQUEUE, UNKNOWN_ID, enqueued, refusal
 from tests.harness import Programs, eventually, free_port
 

@@ -34,7 +34,7 @@ from async_jobs.entrypoints.cli.options import (
 )
 from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
 from async_jobs.entrypoints.programs.terminal import printable
-from async_jobs.entrypoints.settings.tokens import TOKEN_VARIABLE
+from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from async_jobs.ports.jobs import Jobs
 
 T = TypeVar("T")

@@ -10,8 +10,8 @@ from typing import Final
 
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.job import EnqueueJobRequest
+from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from async_jobs.entrypoints.settings.tokens import (
-    TOKEN_VARIABLE,
     ApiToken,
     Scope,
     check_tokens,

@@ -29,7 +29,7 @@ from async_jobs.entrypoints.programs.processes import (
 )
 from async_jobs.entrypoints.serving.asgi import Serving, serving
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
-from async_jobs.entrypoints.settings.tokens import TOKEN_VARIABLE
+from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from async_jobs.entrypoints.wiring.container import (
     Container,
     embedded_postgres,

@@ -23,7 +23,6 @@ from pydantic import (
 from async_jobs.domain.bounds import check_name
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError
 
-TOKEN_VARIABLE: Final = "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN"
 """Where the shared token is read from, by the API and by the commands that call it."""
 ALL: Final = "*"
 TOKEN_PREFIX: Final = "ajt_"
