@@ -81,3 +81,20 @@ def test_the_map_of_the_tests_is_whole() -> None:
 
     assert "unit/" in folders
     assert [name for name in sorted(folders | files) if f"`{name}`" not in text] == []
+
+
+def test_how_a_job_travels_names_files_that_are_there() -> None:
+    """A row names a file from the package on, or beside the one before it."""
+    package, page = ROOT / "async_jobs", ROOT / "docs" / "how-a-job-travels.md"
+    missing = []
+    for row in re.findall(r"^\|[^|]*\|([^|]*)\|$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        beside = package
+        for name in re.findall(r"`([\w/]+(?:\.py|\.sql|/))`", row):
+            found = [place / name for place in (package, beside, package / "adapters/postgres")]
+            found = [path for path in found if path.exists()]
+            if not found:
+                missing.append(name)
+            elif not name.startswith("sql/"):
+                beside = found[0].parent
+
+    assert missing == []
