@@ -16,6 +16,9 @@ CANCELLED_ITSELF: Final = "the handler cancelled itself"
 INVALID_PAYLOAD: Final = "invalid payload"
 """What follows it names fields, and may quote an application's own validators."""
 RETURNED_AN_AWAITABLE: Final = "the handler returned an awaitable; declare it async"
+RETURNED_A_GENERATOR: Final = (
+    "the handler returned a generator, of which nothing has run; return what it yields, or nothing"
+)
 STOPPED_UNASKED: Final = "the handler stopped unasked"
 TIMED_OUT: Final = "timed out"
 
@@ -27,6 +30,7 @@ OWN_WORDS: Final = (
     LEASE_EXPIRED,
     NO_HANDLER_CAME,
     RETURNED_AN_AWAITABLE,
+    RETURNED_A_GENERATOR,
     STOPPED_UNASKED,
 )
 """An error that begins so is the system's own, that far."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.queue import MemoryJobQueue
@@ -17,13 +18,14 @@ from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.adapters.system import SystemClock
 from async_jobs.application.enqueueing.service import JobService
-from async_jobs.application.handling.outcomes import HandlerOutcome
+from async_jobs.application.handling.outcomes import is_outcome
 from async_jobs.application.handling.registry import Handler, JobContext, JobRegistry, job_registry
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
 from async_jobs.application.working.heartbeat import Identity
 from async_jobs.application.working.worker import Worker
-from async_jobs.domain.facts import Fact, RowUnreadable
+from async_jobs.domain.deadline import DEADLINE_MISSED
+from async_jobs.domain.facts import Fact, HandlerMissing, JobDied, JobFailed, RowUnreadable
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig, queue_of
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits
@@ -35,12 +37,18 @@ ROUNDS_MAX = 100_000
 
 
 class _Watched(JobRegistry):
-    """A registry's handlers, whose errors are kept as well."""
+    """A registry's handlers, whose errors are kept as well.
+
+    Attributes:
+        errors: what they raised, but for outcomes like `Reject`.
+        meant: the jobs whose failure is an outcome that the handler raised or returned.
+    """
 
     def __init__(self, registry: JobRegistry) -> None:
         super().__init__()
         self._registry = registry
         self.errors: list[Exception] = []
+        self.meant: set[UUID] = set()
         self.keeps = False
 
     def get(self, type: str) -> Handler | None:
@@ -51,26 +59,35 @@ class _Watched(JobRegistry):
         call = self._awaited if handler.is_async else self._called
         return replace(handler, function=partial(call, handler.function))
 
+    def _keep(self, context: JobContext, error: BaseException) -> None:
+        if is_outcome(error):
+            self.meant.add(context.job_id)
+        elif self.keeps and isinstance(error, Exception):
+            self.errors.append(error)
+
     @contextmanager
-    def _kept(self) -> Iterator[None]:
+    def _kept(self, context: JobContext) -> Iterator[None]:
         try:
             yield
-        except HandlerOutcome:
-            raise
-        except Exception as error:
-            if self.keeps:
-                self.errors.append(error)
+        except BaseException as error:
+            self._keep(context, error)
             raise
 
     def _called(self, function: Callable[..., Any], context: JobContext, payload: Any) -> Any:
-        with self._kept():
-            return function(context, payload)
+        with self._kept(context):
+            result = function(context, payload)
+        if isinstance(result, BaseException):
+            self._keep(context, result)
+        return result
 
     async def _awaited(
         self, function: Callable[..., Any], context: JobContext, payload: Any
     ) -> Any:
-        with self._kept():
-            return await function(context, payload)
+        with self._kept(context):
+            result = await function(context, payload)
+        if isinstance(result, BaseException):
+            self._keep(context, result)
+        return result
 
     def check(self) -> None:
         """Raise what was kept, if anything."""
@@ -162,13 +179,16 @@ class MemorySystem:
 
         Args:
             raise_errors: raise what handlers raised, but for outcomes like `Reject`, once the
-                round in which they did has ended: the error itself, or a group of several.
+                round in which they did has ended: the error itself, or a group of several. A job
+                that failed without, as by a payload that its handler cannot take, is a
+                `RuntimeError` with the job's last error.
 
         Raises:
             RuntimeError: the jobs never come to rest, e.g. each enqueues another one.
         """
         ran = 0
         self._handlers.errors.clear()
+        told = len(self.telemetry.facts)
         self._handlers.keeps = raise_errors
         for _ in range(ROUNDS_MAX):
             tick = await self.scheduler.tick()
@@ -176,9 +196,23 @@ class MemorySystem:
             ran += ran_now
             if raise_errors:
                 self._handlers.check()
+                await self._check_failures(self.telemetry.facts[told:])
+                told = len(self.telemetry.facts)
             if tick.idle and not ran_now:
                 return ran
         raise RuntimeError(f"the jobs did not come to rest within {ROUNDS_MAX} rounds")
+
+    async def _check_failures(self, facts: Iterable[Fact]) -> None:
+        """Raise for a job that failed although no handler said so, and not by its deadline."""
+        for fact in facts:
+            match fact:
+                case HandlerMissing(type=type):
+                    raise RuntimeError(f"no handler is registered for the type {type!r}")
+                case JobFailed() | JobDied() if fact.job_id not in self._handlers.meant:
+                    job = await self.service.get_job(fact.job_id)
+                    error = job.last_error or ""
+                    if not error.startswith(DEADLINE_MISSED):
+                        raise RuntimeError(f"job {job.id} of type {job.type!r} failed: {error}")
 
     async def jobs(
         self,

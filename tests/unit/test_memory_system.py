@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from async_jobs.adapters.system import SystemClock
 from async_jobs.application.handling.outcomes import Reject, RetryAfter, Snooze
@@ -83,6 +87,67 @@ async def test_what_a_handler_raises_can_be_raised(
     await async_jobs.service.enqueue_many([request(), request()])
     with pytest.raises(ExceptionGroup, match="several handlers failed"):
         await async_jobs.run_until_idle(raise_errors=True)
+
+
+class Numbered(BaseModel):
+    to: int
+
+
+class Forgotten:
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+def takes_a_number(ctx: JobContext, payload: Numbered) -> None:
+    """Do nothing."""
+
+
+async def cancels_itself(ctx: JobContext, payload: dict[str, Any]) -> None:
+    raise asyncio.CancelledError
+
+
+def exits(ctx: JobContext, payload: dict[str, Any]) -> None:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("handler", "told"),
+    [
+        (takes_a_number, "invalid payload: payload.to"),
+        (cancels_itself, "cancelled itself"),
+        (exits, "SystemExit: 3"),
+        (lambda ctx, payload: Forgotten(), "returned an awaitable"),
+        (None, "no handler is registered for the type 'greet'"),
+    ],
+)
+async def test_a_job_that_fails_without_an_error_of_its_handler_is_one_too(
+    async_jobs: MemorySystem, handler: Any, told: str
+) -> None:
+    """A test that runs all jobs must not be green beside a dead one."""
+    if handler is not None:
+        async_jobs.registry.register("greet", handler)
+    await async_jobs.service.enqueue(request())
+
+    with pytest.raises(RuntimeError, match=re.escape(told)):
+        await async_jobs.run_until_idle(raise_errors=True)
+
+
+async def test_outcomes_stay_outcomes_in_a_group_and_returned(async_jobs: MemorySystem) -> None:
+    """They are what the handler meant, and so is what the policy for late jobs ends."""
+
+    @async_jobs.registry.handler("greet")
+    async def greet(ctx: JobContext, payload: dict[str, Any]) -> object:
+        match payload["to"]:
+            case "group":
+                raise ExceptionGroup("later", [Snooze(60)])
+            case "returned":
+                return Reject("there is nobody")
+        raise RetryAfter(60)
+
+    for to in ("group", "returned", "Ada"):
+        await async_jobs.service.enqueue(request(payload={"to": to}))
+
+    assert await async_jobs.run_until_idle(raise_errors=True) == 3
 
 
 async def test_a_failure_is_told_with_its_places(async_jobs: MemorySystem) -> None:

@@ -22,7 +22,7 @@ _BETWEEN: Final = (
 
 
 class HandlerOutcome(Exception):
-    """The root of what handlers raise on purpose.
+    """The root of what handlers raise on purpose. Returned, it means the same.
 
     Not frozen, because whatever an exception passes through may set its traceback.
     """
@@ -86,6 +86,11 @@ def event_of(error: BaseException, *, now: datetime, draw: float) -> lifecycle.J
             return lifecycle.Failed(_text(reason), retry_after=delay, draw=draw)
         case _:
             return lifecycle.Failed(describe(error), draw=draw, places=places_of(error))
+
+
+def is_outcome(error: BaseException) -> bool:
+    """Tell whether an exception says nothing but what a handler raises on purpose."""
+    return all(isinstance(each, HandlerOutcome) for each in _leaves(error))
 
 
 def is_stop(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ import contextvars
 import inspect
 import math
 import signal
-from collections.abc import Awaitable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterable
 from concurrent.futures import Executor
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -101,7 +101,11 @@ class Attempt:
         if self._cancellation.is_set():
             return self.stop_event()
         try:
-            return self._succeeded(await self._call(threads))
+            result = await self._call(threads)
+            if not isinstance(result, BaseException):
+                return _returned(result)
+            # Who returns an exception has not done the work, and says so.
+            return event_of(result, now=clock.now(), draw=chance.uniform())
         except asyncio.CancelledError:
             if self._cancellation.is_set():
                 return self.stop_event()
@@ -154,11 +158,6 @@ class Attempt:
     def _runs_here(self) -> bool:
         return self.handler is not None and self.handler.is_async
 
-    def _succeeded(self, result: object) -> lifecycle.JobEvent:
-        if result is not None and inspect.isawaitable(result):
-            return lifecycle.Rejected(wording.RETURNED_AN_AWAITABLE)
-        return success_with(result)
-
     def stop_event(self) -> lifecycle.JobEvent | None:
         """Return what a stop means for the job; None when the lease is somebody else's."""
         match self.stop_reason:
@@ -170,6 +169,17 @@ class Attempt:
                 return lifecycle.Released()
             case _:
                 return None
+
+
+def _returned(result: object) -> lifecycle.JobEvent:
+    """Return what a result means: of what has yet to run, nothing is done."""
+    if result is None:
+        return success_with(result)
+    if isinstance(result, Generator | AsyncGenerator):
+        return lifecycle.Rejected(wording.RETURNED_A_GENERATOR)
+    if inspect.isawaitable(result):
+        return lifecycle.Rejected(wording.RETURNED_AN_AWAITABLE)
+    return success_with(result)
 
 
 def _interrupts(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ import itertools
 import signal
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -261,7 +261,7 @@ class Unwilling(BaseModel):
         (2**70, "must fit into 64 bits"),
         (Unwilling(), "must be a JSON value"),
         ({"a": [itertools.count()]}, "must be a JSON value, not count"),
-        ((each for each in [1]), "not generator"),
+        ([iter([1])], "not list_iterator"),
     ],
     ids=range(8),
 )
@@ -292,6 +292,47 @@ async def test_an_awaitable_is_no_result(run: Attempts) -> None:
 
     assert isinstance(event, Rejected)
     assert "declare it async" in event.error
+
+
+def generated() -> Iterator[int]:
+    yield 1
+
+
+async def generated_later() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize("made", [generated, generated_later])
+async def test_a_generator_is_no_result(run: Attempts, made: Callable[[], object]) -> None:
+    """Not one line of it has run, so the work is not done."""
+    event = await run.of(lambda ctx, payload: made())
+
+    assert isinstance(event, Rejected)
+    assert "returned a generator" in event.error
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    ("returned", "event"),
+    [
+        (Snooze(60), Snoozed),
+        (Reject("no such customer"), Rejected),
+        (RetryAfter(60), Failed),
+        (ValueError("no such customer"), Failed),
+    ],
+    ids=repr,
+)
+async def test_an_exception_that_is_returned_means_what_it_means_raised(
+    run: Attempts, returned: Exception, event: type, is_async: bool
+) -> None:
+    """Whoever returns it has not done the work."""
+
+    async def handler(ctx: JobContext, payload: Any) -> Any:
+        return returned
+
+    found = await run.of(handler if is_async else lambda ctx, payload: returned)
+
+    assert type(found) is event
 
 
 def boom(error: BaseException) -> Callable[[JobContext, Any], None]:
