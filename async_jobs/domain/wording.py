@@ -22,6 +22,8 @@ RETURNED_A_GENERATOR: Final = (
 STOPPED_UNASKED: Final = "the handler stopped unasked"
 TIMED_OUT: Final = "timed out"
 
+UNTELLABLE: Final = "the handler raised an exception that cannot be told"
+
 OWN_WORDS: Final = (
     ASKED_FOR_A_RETRY,
     CANCELLED_ITSELF,
@@ -32,5 +34,6 @@ OWN_WORDS: Final = (
     RETURNED_AN_AWAITABLE,
     RETURNED_A_GENERATOR,
     STOPPED_UNASKED,
+    UNTELLABLE,
 )
 """An error that begins so is the system's own, that far."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from asyncio import CancelledError
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from traceback import walk_tb
-from typing import Final
+from typing import Final, SupportsFloat
 
 from async_jobs.domain import lifecycle
-from async_jobs.domain.wording import ASKED_FOR_A_RETRY
+from async_jobs.domain.wording import ASKED_FOR_A_RETRY, UNTELLABLE
 
 LEAVES_TOLD_MAX: Final = 3
 FRAMES_MAX: Final = 8
@@ -39,7 +40,7 @@ class Snooze(HandlerOutcome):
     seconds: float
 
     def __post_init__(self) -> None:
-        _check_seconds(self.seconds)
+        self.seconds = _seconds(self.seconds)
 
 
 @dataclass(eq=False)
@@ -57,25 +58,38 @@ class RetryAfter(HandlerOutcome):
     reason: str = ASKED_FOR_A_RETRY
 
     def __post_init__(self) -> None:
-        _check_seconds(self.seconds)
+        self.seconds = _seconds(self.seconds)
 
 
 class StopRequested(HandlerOutcome):
     """The handler noticed that it should stop, and did. Raised by `ctx.check_cancelled()`."""
 
 
-def _check_seconds(seconds: float) -> None:
-    if not 0 <= seconds <= timedelta(days=366).total_seconds():
-        raise ValueError("seconds must be from 0 to 366 days")
+def _seconds(seconds: object) -> float:
+    """Return any real number, as a decimal or a fraction, as a float."""
+    try:
+        number = float(seconds) if isinstance(seconds, SupportsFloat) else math.nan
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 <= number <= timedelta(days=366).total_seconds():
+        raise ValueError("seconds must be a number, from 0 to 366 days")
+    return number
 
 
 def event_of(error: BaseException, *, now: datetime, draw: float) -> lifecycle.JobEvent:
-    """Return the event that an exception out of a handler stands for.
+    """Return the event that an exception out of a handler stands for, whatever it is made of.
 
     Of a group, the foremost of what is in it at any depth: a `Reject`, else the longest
     `RetryAfter`, else any other exception, else the longest `Snooze`. So nothing that failed goes
     uncharged because something else was not ready.
     """
+    try:
+        return _event_of(error, now=now, draw=draw)
+    except Exception:  # the exception's own attributes or texts are broken, or were changed
+        return lifecycle.Failed(UNTELLABLE, draw=draw)
+
+
+def _event_of(error: BaseException, *, now: datetime, draw: float) -> lifecycle.JobEvent:
     match _foremost(error):
         case Snooze(seconds=seconds):
             return lifecycle.Snoozed(now + timedelta(seconds=seconds))

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,7 @@ from async_jobs.application.handling.outcomes import (
     places_of,
 )
 from async_jobs.domain.lifecycle import Failed, JobEvent, Rejected, Snoozed
+from async_jobs.domain.wording import UNTELLABLE
 
 NOW = datetime(2030, 5, 17, 12, 0, tzinfo=UTC)
 YEAR_SECONDS = 366 * 24 * 3600
@@ -170,7 +174,7 @@ def test_any_other_wait_is_refused_where_it_is_made(
     outcome: type[Snooze | RetryAfter], seconds: float
 ) -> None:
     """The handler's own line raises, so that the mistake is found there."""
-    with pytest.raises(ValueError, match="seconds must be from 0 to 366 days"):
+    with pytest.raises(ValueError, match="seconds must be a number, from 0 to 366 days"):
         outcome(seconds)
 
 
@@ -180,6 +184,52 @@ def test_every_outcome_has_one_root() -> None:
 
 
 # --- Outcomes are exceptions like any other --------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [Decimal("1.5"), Fraction(3, 2), 1.5, True], ids=repr)
+def test_any_number_of_seconds_is_a_delay(seconds: Any) -> None:
+    """Whatever library it comes from."""
+    assert event_of(Snooze(seconds), now=NOW, draw=0.5) == Snoozed(
+        NOW + timedelta(seconds=float(seconds))
+    )
+    assert isinstance(event_of(RetryAfter(seconds), now=NOW, draw=0.5), Failed)
+
+
+@pytest.mark.parametrize("seconds", ["60", "busy", timedelta(minutes=5), None, 1j], ids=repr)
+def test_what_is_no_number_of_seconds_is_refused_where_it_is_made(seconds: Any) -> None:
+    """So that the handler's own error says where."""
+    with pytest.raises(ValueError, match="seconds must be a number, from 0 to 366 days"):
+        Snooze(seconds)
+
+
+class Hostile(Exception):
+    @property
+    def __cause__(self) -> BaseException:  # type: ignore[override]
+        raise RuntimeError("no cause")
+
+
+class Groupless(ExceptionGroup[Exception]):
+    @property
+    def exceptions(self) -> tuple[Exception, ...]:
+        raise RuntimeError("no exceptions")
+
+
+def changed() -> Snooze:
+    """Return an outcome that was sound when it was made."""
+    snooze = Snooze(60)
+    snooze.seconds = float("nan")
+    return snooze
+
+
+@pytest.mark.parametrize(
+    "error",
+    [changed(), Hostile("x"), Groupless("x", [ValueError()])],
+    ids=lambda e: type(e).__name__,
+)
+def test_an_exception_that_cannot_be_told_is_a_failure(error: Exception) -> None:
+    """It is the job's, not the worker's."""
+    assert event_of(error, now=NOW, draw=0.5) == Failed(UNTELLABLE, draw=0.5)
+
 
 OUTCOMES = [Snooze(90), Reject("never"), RetryAfter(7, "busy")]
 each_outcome = pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda each: type(each).__name__)
