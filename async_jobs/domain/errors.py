@@ -122,7 +122,8 @@ class StoreRefused(AsyncJobsError):
 
     Attributes:
         refusal: the kind of refusal, and what raised it if that has a name: `CheckViolationError by
-            jobs_one_region`. Never a value, as the error's own text may hold.
+            jobs_one_region`, `RaiseError in guard()`. Never a value, as the error's own text may
+            hold.
     """
 
     def __init__(self, message: str, refusal: str = "") -> None:

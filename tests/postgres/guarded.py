@@ -78,4 +78,4 @@ class Guarded:
 
 def refusal(bad: Job) -> list[tuple[UUID, str]]:
     """Return what is told of a bad one."""
-    return [(bad.id, "RaiseError")]
+    return [(bad.id, "RaiseError in no()")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -35,6 +36,9 @@ NOT_SUPPORTED: Final = "0A000"
 _OF_A_STANDBY_AT: Final = "get_relation_info"
 _OF_A_STANDBY: Final = ("during recovery", "hot standby")  # in the server's own language only
 FULL_QUEUE: Final = "54000"
+# How the context of an error begins that a function raised: its name and the types of what it
+# takes. What follows may quote statements, and with them values.
+_IN_FUNCTION: Final = re.compile(r"PL/pgSQL function ([^()\n]+\([^()\n]*\)) line \d")
 _UNAVAILABLE: Final = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -103,8 +107,11 @@ class translated:  # noqa: N801 - a context manager, named like those of context
 
 def _refusal(error: BaseException) -> str:
     """Return the kind of error, and what of the database's own raised it; never a value."""
-    by = getattr(error, "constraint_name", None)
-    return f"{type(error).__name__}{f' by {by}' if by else ''}"
+    kind = type(error).__name__
+    if by := getattr(error, "constraint_name", None):
+        return f"{kind} by {by}"
+    function = _IN_FUNCTION.match(getattr(error, "context", None) or "")
+    return f"{kind} in {function[1]}" if function else kind
 
 
 def _may_pass(error: BaseException) -> bool:
