@@ -92,6 +92,8 @@ class PostgresClock:
         loop = asyncio.get_running_loop()
         if self._first is None or self._first.done() or self._first.get_loop() is not loop:
             self._first = loop.create_task(self.refresh())
+            # Whoever waits for it may be gone by the time it fails.
+            self._first.add_done_callback(_noted)
         await asyncio.shield(self._first)
 
     async def refresh(self) -> None:
@@ -121,3 +123,9 @@ class PostgresClock:
             self._origin = time
             self._origin_monotonic = sent + trip
             self._refresh_due = self.monotonic() + REFRESH_SECONDS
+
+
+def _noted(task: asyncio.Task[None]) -> None:
+    """Take note of how a task ended, or asyncio would complain that nobody has."""
+    if not task.cancelled():
+        task.exception()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -121,6 +122,32 @@ async def test_a_first_measurement_that_failed_is_made_again() -> None:
 
     assert all(isinstance(task.exception(), Unavailable) for task in tasks)
     assert later.exception() is None
+
+
+async def test_a_first_measurement_that_fails_when_nobody_waits_is_no_complaint() -> None:
+    """A program that gives up for a better reason has no traceback above it."""
+    host = ManualClock()
+
+    class Away(Slow):
+        async def fetchval(self, query: str) -> datetime:
+            await self._host.sleep(1)
+            raise OSError("no route to host")
+
+    complaints: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    clock = PostgresClock(cast("asyncpg.Pool", Connections(Away(host, 0, 0))), host=host)
+    gone = asyncio.create_task(clock.sync())
+    await let_others_run(10)
+    gone.cancel()
+    await elapsed(host, [gone])
+    host.advance(1)
+    await let_others_run(10)
+    assert gone.cancelled()
+    del clock, gone  # asyncio complains when nobody can ask any more
+    gc.collect()
+
+    assert not complaints
 
 
 def test_before_the_first_measurement_it_is_the_hosts_time() -> None:
