@@ -247,6 +247,70 @@ async def test_a_deadlock_of_two_callers_is_told_as_one(database_dsn: str) -> No
     assert {*told} == {None, "40P01"}
 
 
+# --- what the caller did wrong --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["checked", "first call"])
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+async def test_an_aborted_transaction_is_told_as_one(
+    database_dsn: str, many: bool, first: bool
+) -> None:
+    """The database answers well; a savepoint brings the transaction back."""
+    async with pool_of(database_dsn, 1) as pool, pool.acquire() as connection:
+        service = service_on(pool)
+
+        async def enqueue() -> None:
+            if many:
+                await service.enqueue_many([a_request("limited")] * 2, connection=connection)
+            else:
+                await service.enqueue(a_request(), connection=connection)
+
+        if not first:
+            async with connection.transaction():
+                await service.enqueue(a_request(), connection=connection)
+        async with connection.transaction():
+            savepoint = connection.transaction()
+            await savepoint.start()
+            with pytest.raises(asyncpg.DivisionByZeroError):
+                await connection.execute("SELECT 1/0")
+            with pytest.raises(InvalidJobError, match=r"^connection: .*aborted.*roll it back"):
+                await enqueue()
+            await savepoint.rollback()
+            await enqueue()
+
+
+async def test_two_calls_at_once_on_a_connection_are_told(database_dsn: str) -> None:
+    """One goes on; it is not the database that failed the other one."""
+    async with pool_of(database_dsn, 1) as pool, pool.acquire() as connection:
+        service = service_on(pool)
+        async with connection.transaction():
+            await service.enqueue(a_request(), connection=connection)
+        async with connection.transaction():
+            calls = [service.enqueue(a_request(), connection=connection) for _ in range(2)]
+            told = await asyncio.gather(*calls, return_exceptions=True)
+
+    (error,) = [each for each in told if isinstance(each, BaseException)]
+    assert isinstance(error, InvalidJobError)
+    assert str(error).startswith("connection: is in use by another call: await one call")
+
+
+async def test_a_transaction_that_only_reads_is_told_as_one(database_dsn: str) -> None:
+    """If the caller made it so; where the database makes all of them so, waiting may help."""
+    async with pool_of(database_dsn, 1) as pool, pool.acquire() as connection:
+        service = service_on(pool)
+
+        async def enqueue(**options: Any) -> None:
+            async with connection.transaction(**options):
+                await service.enqueue(a_request(), connection=connection)
+
+        with pytest.raises(InvalidJobError, match=r"^connection: its transaction only reads"):
+            await enqueue(readonly=True)
+        await enqueue()
+        await connection.execute("SET default_transaction_read_only = on")
+        with pytest.raises(Unavailable, match="takes no writes"):
+            await enqueue()
+
+
 # --- tenants with a quota -----------------------------------------------------------------------
 
 
@@ -328,6 +392,17 @@ async def test_an_enqueue_on_its_own_waits_no_longer(
         with pytest.raises(TenantBusy, match="for 'limited' did not end within"):
             await service.enqueue(a_request("limited"))
         await service.enqueue(a_request())
+
+
+async def test_a_pool_of_the_applications_bounds_it_by_its_own_setting(database_dsn: str) -> None:
+    """Its sessions are the application's, and so is how long they wait."""
+    settings = {"lock_timeout": "20ms"}
+    async with (
+        pool_of(database_dsn, 2, server_settings=settings) as pool,
+        busy(pool) as service,
+    ):
+        with pytest.raises(TenantBusy, match="or the session's lock_timeout"):
+            await service.enqueue(a_request("limited"))
 
 
 # --- codecs -------------------------------------------------------------------------------------

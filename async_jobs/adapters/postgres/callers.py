@@ -18,19 +18,63 @@ _MUST_BE: Final = (
     "must be an asyncpg connection with an open transaction (async with connection.transaction():"
     " …), or, as `session`, an AsyncSession of SQLAlchemy on postgresql+asyncpg"
 )
+_ABORTED: Final = (
+    "its transaction is aborted, because a statement in it failed before: roll it back, or to a"
+    " savepoint, and enqueue after that"
+)
+_IN_USE: Final = (
+    "is in use by another call: await one call on a connection before the next begins, or give each"
+    " a connection of its own; then roll its transaction back, for parts of a call may be done"
+)
+_ONLY_READS: Final = (
+    "its transaction only reads, and an enqueue writes: begin it without READ ONLY"
+    " (connection.transaction(readonly=False))"
+)
 # Whoever began a transaction repeats it after these, and looks for the driver's own exception.
 _FOR_THE_CALLER: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 
 
 class in_callers_transaction(translated):  # noqa: N801 - as `translated`
-    """As `translated`, but for what the caller's own retry waits for: that is left as it is."""
+    """As `translated`, but for what is the caller's own.
 
-    __slots__ = ()
+    What its own retry waits for is left as it is; what it did wrong on its connection is told.
+    """
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: AnyConnection) -> None:
+        super().__init__()
+        self._connection = connection
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Raise what the error stands for."""
-        if not isinstance(error, _FOR_THE_CALLER):
-            await super().__aexit__(kind, error, trace)
+        if error is None or isinstance(error, _FOR_THE_CALLER):
+            return
+        if (problem := _mistake(error, self._connection)) is not None:
+            raise InvalidJobError("connection", problem) from error
+        await super().__aexit__(kind, error, trace)
+
+
+def _mistake(error: BaseException, connection: AnyConnection) -> str | None:
+    """Return what the caller did wrong on its connection; None if it was not the caller."""
+    match error:
+        case asyncpg.InFailedSQLTransactionError():
+            return _ABORTED
+        case asyncpg.InterfaceError() if "another operation" in str(error):
+            return _IN_USE
+        case asyncpg.ReadOnlySQLTransactionError() if _would_write(connection):
+            return _ONLY_READS
+    return None
+
+
+def _would_write(connection: AnyConnection) -> bool:
+    """Tell whether transactions of a session write unless they are told not to.
+
+    By what the server reports unasked (14 and later), because it takes no statement after an error.
+    """
+    settings = connection.get_settings()
+    names = "in_hot_standby", "default_transaction_read_only"
+    return all(getattr(settings, name, None) == "off" for name in names)
 
 
 async def connection_of(within: object) -> AnyConnection:
@@ -46,7 +90,7 @@ async def connection_of(within: object) -> AnyConnection:
         raise InvalidJobError("connection", f"{_MUST_BE}; got {_kind(within, connection)}")
     if not _is_in_transaction(connection):
         raise InvalidJobError("connection", f"{_MUST_BE}; it has no open transaction")
-    async with in_callers_transaction():
+    async with in_callers_transaction(connection):
         await check_codecs(connection)
     return connection
 

@@ -77,7 +77,7 @@ class PostgresClock:
         if within is not None:
             if self._origin is None or self.monotonic() >= self._refresh_due:
                 connection = await connection_of(within)
-                async with in_callers_transaction():
+                async with in_callers_transaction(connection):
                     await self._measure(connection)
         elif self._origin is None:
             await self._first_refresh()

@@ -63,7 +63,7 @@ class PostgresSignal:
     async def notify_within(self, topic: str, within: object) -> None:
         """See `Signal`. `within` is what `connection_of` takes."""
         connection = await connection_of(within)
-        async with in_callers_transaction():
+        async with in_callers_transaction(connection):
             await connection.execute(sql("notify_topics"), [_channel(topic)])
 
     def channel(self, topic: str) -> str | None:

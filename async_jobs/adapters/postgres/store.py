@@ -99,7 +99,7 @@ class PostgresJobStore:
             return []
         if within is not None:
             connection = await connection_of(within)
-            async with in_callers_transaction(), looking_within(connection, self._schema):
+            async with in_callers_transaction(connection), looking_within(connection, self._schema):
                 return await adding.add(connection, jobs, limits, apart=apart)
 
         async def on_own_connection() -> list[AddResult]:
