@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -28,7 +28,12 @@ from async_jobs import (
 )
 from async_jobs.adapters.postgres.migrate import get_ddl, migrate, migrations
 from async_jobs.adapters.postgres.pool import create_pool
-from async_jobs.domain.errors import ConfigurationError, InvalidJobError, Unavailable
+from async_jobs.domain.errors import (
+    ConfigurationError,
+    InvalidJobError,
+    MigrationDue,
+    Unavailable,
+)
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.entrypoints.wiring.container import opened
 from async_jobs.testing.builders import a_job, a_request
@@ -171,6 +176,86 @@ async def test_a_pool_that_looks_elsewhere_is_refused(empty_database_dsn: str) -
         looks_elsewhere = r"look in 'public', not in 'mine'.*ALTER ROLE"
         with pytest.raises(ConfigurationError, match=looks_elsewhere):
             await run_scheduler_loop(config, pool, None, LOGGER)
+
+
+async def test_a_service_and_its_store_are_for_one_schema(empty_database_dsn: str) -> None:
+    """Tables of `public` would take the jobs, and no program would ever look there."""
+    for schema in (None, "mine"):
+        await migrate(empty_database_dsn, schema=schema)
+    config = configured(empty_database_dsn, db_schema="mine")
+    async with (
+        asyncpg.create_pool(empty_database_dsn, min_size=0, max_size=1) as theirs,
+        await create_pool(empty_database_dsn, schema="mine") as ours,
+    ):
+        way_out = r"PostgresJobStore\(pool, schema='mine'\).*create_pool\(dsn, schema='mine'\)"
+        with pytest.raises(ConfigurationError, match=f"the store names none: .*{way_out}"):
+            JobService(config, PostgresJobStore(theirs))
+        with pytest.raises(ConfigurationError, match=f"the store is for 'other': .*{way_out}"):
+            JobService(config, PostgresJobStore(ours, schema="other"))
+        service = JobService(config, PostgresJobStore(ours))
+        async with theirs.acquire() as connection, connection.transaction():
+            within = await service.enqueue(request(), connection=connection)
+        apart = await service.enqueue(request())
+
+        ids = [row["id"] for row in await ours.fetch("SELECT id FROM mine.jobs ORDER BY id")]
+        assert ids == sorted([within.job_id, apart.job_id])
+        assert await theirs.fetchval("SELECT count(*) FROM public.jobs") == 0
+
+
+@pytest.mark.parametrize("public", [False, True], ids=["no jobs", "other jobs"])
+async def test_a_store_does_not_take_the_tables_that_its_pool_happens_to_find(
+    empty_database_dsn: str, public: bool
+) -> None:
+    """Every call on a connection of the pool's says what leads to the right ones."""
+    if public:
+        await migrate(empty_database_dsn)
+    async with asyncpg.create_pool(empty_database_dsn, min_size=0, max_size=1) as pool:
+        config = configured(empty_database_dsn, db_schema="mine")
+        service = JobService(config, PostgresJobStore(pool, schema="mine"))
+        with pytest.raises(MigrationDue, match="'mine' has no tables of async_jobs; run:"):
+            await service.enqueue(request())
+        await migrate(empty_database_dsn, schema="mine")
+        found = "the table jobs of 'public'" if public else "no table jobs"
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: service.enqueue(request()),
+            lambda: service.enqueue_many([request(), request(tenant_id="limited")]),
+            service.list_jobs,
+            lambda: service.outlook(request()),
+        ]
+        for call in calls:
+            with pytest.raises(ConfigurationError, match=f"find {found}: .*create_pool") as told:
+                await call()
+            assert not isinstance(told.value, MigrationDue)
+        async with pool.acquire() as connection, connection.transaction():
+            await service.enqueue(request(), connection=connection)
+
+        assert await pool.fetchval("SELECT count(*) FROM mine.jobs") == 1
+        assert not public or await pool.fetchval("SELECT count(*) FROM public.jobs") == 0
+
+
+async def test_a_store_asks_once_where_its_pool_leads(empty_database_dsn: str) -> None:
+    """However many calls; an application's own may lead there as well."""
+    await migrate(empty_database_dsn, schema="mine")
+    asked: list[str] = []
+
+    async def listen(connection: asyncpg.Connection) -> None:
+        connection.add_query_logger(lambda query: asked.append(query.query))
+
+    async with asyncpg.create_pool(
+        empty_database_dsn,
+        min_size=0,
+        max_size=2,
+        init=listen,
+        server_settings={"search_path": "mine"},
+    ) as pool:
+        store = PostgresJobStore(pool, schema="mine")
+        service = JobService(configured(empty_database_dsn, db_schema="mine"), store)
+        for _ in range(2):
+            await service.enqueue(request())
+            await service.list_jobs()
+            await service.outlook(request())
+
+    assert sum("to_regclass" in query for query in asked) == 1
 
 
 async def test_behind_pgbouncer_the_role_leads_to_the_schema(empty_database_dsn: str) -> None:

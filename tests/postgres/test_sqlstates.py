@@ -132,7 +132,11 @@ def breaking(at: str, code: str) -> Iterator[None]:
 
 @pytest.fixture
 async def pool(database_dsn: str) -> AsyncIterator[asyncpg.Pool]:
-    options = {"min_size": 1, "max_size": 3, "max_inactive_connection_lifetime": 60.0}
+    options: dict[str, Any] = {
+        "min_size": 1,
+        "max_size": 3,
+        "max_inactive_connection_lifetime": 60.0,
+    }
     async with LendingPool(database_dsn, connection_class=Broken, **options) as pool:
         yield pool
 

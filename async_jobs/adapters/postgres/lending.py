@@ -30,12 +30,18 @@ class LendingPool(asyncpg.Pool):
     Args:
         dsn: a libpq URL.
         lent_on_seconds: how long a connection is lent on; 0 for not at all.
+        schema: where the tables are that its connections are to find; None for any.
         options: those of `asyncpg.create_pool`; `min_size`, `max_size` and
             `max_inactive_connection_lifetime` have to be given.
     """
 
     def __init__(
-        self, dsn: str, *, lent_on_seconds: float = LENT_ON_SECONDS, **options: Any
+        self,
+        dsn: str,
+        *,
+        lent_on_seconds: float = LENT_ON_SECONDS,
+        schema: str | None = None,
+        **options: Any,
     ) -> None:
         options = {
             "max_queries": 50_000,
@@ -45,6 +51,7 @@ class LendingPool(asyncpg.Pool):
             "reset": self._make_new,
         } | options
         super().__init__(dsn, **options)
+        self.schema = schema
         self._lent_on_seconds = lent_on_seconds
         self._waiting: list[_Lent] = []
         self.askers = 0

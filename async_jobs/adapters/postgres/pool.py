@@ -16,7 +16,7 @@ from async_jobs.adapters.postgres.codecs import check_codecs
 from async_jobs.adapters.postgres.dsn import KeepAlive, address_of
 from async_jobs.adapters.postgres.errors import connecting
 from async_jobs.adapters.postgres.lending import LendingPool
-from async_jobs.adapters.postgres.schemas import quoted
+from async_jobs.adapters.postgres.schemas import Whereabouts, quoted
 from async_jobs.domain.errors import Unavailable
 
 AnyConnection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
@@ -69,6 +69,7 @@ async def create_pool(
         address = address_of(dsn)
         pool: asyncpg.Pool = await LendingPool(
             address.dsn,
+            schema=schema,
             min_size=1,
             max_size=max(2, max_size),
             timeout=address.connect_seconds or CONNECT_TIMEOUT_SECONDS,
@@ -119,15 +120,21 @@ async def _try_transaction(pool: asyncpg.Pool) -> None:
 class borrowed:  # noqa: N801 - a context manager, named like those of contextlib
     """Lend a connection of a pool for a block. Nobody waits for one for ever.
 
+    Args:
+        pool: whose.
+        whereabouts: where it has to find the tables, if that matters.
+
     Raises:
         Unavailable: none was free in time.
-        ConfigurationError: the pool is an application's own, with codecs of its own.
+        ConfigurationError: the pool is an application's own, with codecs of its own, or finds the
+            tables of another schema.
     """
 
-    __slots__ = ("_loan", "_pool")
+    __slots__ = ("_loan", "_pool", "_whereabouts")
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, whereabouts: Whereabouts | None = None) -> None:
         self._pool = pool
+        self._whereabouts = whereabouts
 
     async def __aenter__(self) -> PoolConnectionProxy:
         """Wait for a connection."""
@@ -143,12 +150,14 @@ class borrowed:  # noqa: N801 - a context manager, named like those of contextli
                 f"no connection of the pool was free within {ACQUIRE_TIMEOUT_SECONDS:g} s; it may"
                 f" have {self._pool.get_max_size()}: let it have more, or hold them for less long"
             ) from error
-        if _is_an_applications_own(self._pool):
-            try:
+        try:
+            if _is_an_applications_own(self._pool):
                 await check_codecs(connection)
-            except BaseException:
-                await self.__aexit__(*sys.exc_info())
-                raise
+            if self._whereabouts is not None:
+                await self._whereabouts.check(connection)
+        except BaseException:
+            await self.__aexit__(*sys.exc_info())
+            raise
         return connection
 
     async def __aexit__(self, *exc: object) -> None:
@@ -160,9 +169,16 @@ def _is_an_applications_own(pool: object) -> bool:
     return isinstance(pool, asyncpg.Pool) and not isinstance(pool, LendingPool)
 
 
-async def fetched(pool: asyncpg.Pool, statement: str, *arguments: object) -> list[asyncpg.Record]:
+def schema_of(pool: asyncpg.Pool) -> str | None:
+    """Return the schema that a pool was made for; None if it is not known to be for one."""
+    return pool.schema if isinstance(pool, LendingPool) else None
+
+
+async def fetched(
+    pool: asyncpg.Pool, statement: str, *arguments: object, whereabouts: Whereabouts | None = None
+) -> list[asyncpg.Record]:
     """Return the rows of one statement, on a connection of the pool; see `borrowed`."""
-    async with borrowed(pool) as connection:
+    async with borrowed(pool, whereabouts) as connection:
         return await connection.fetch(statement, *arguments)
 
 

@@ -9,6 +9,7 @@ import asyncpg
 
 from async_jobs.adapters.postgres.errors import retried, translated
 from async_jobs.adapters.postgres.pool import fetched
+from async_jobs.adapters.postgres.schemas import Whereabouts
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.domain.outlook import Counted
 
@@ -16,8 +17,9 @@ from async_jobs.domain.outlook import Counted
 class PostgresStatistics:
     """Implements `Statistics` on the table `jobs`."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
+    def __init__(self, pool: asyncpg.Pool, *, whereabouts: Whereabouts | None = None) -> None:
         self._pool = pool
+        self._whereabouts = whereabouts
 
     async def due_by(
         self, use_cases: Collection[str], instant: datetime, *, limit: int
@@ -25,7 +27,14 @@ class PostgresStatistics:
         """See `Statistics`."""
 
         async def once() -> list[asyncpg.Record]:
-            return await fetched(self._pool, sql("due_by"), list(set(use_cases)), instant, limit)
+            return await fetched(
+                self._pool,
+                sql("due_by"),
+                list(set(use_cases)),
+                instant,
+                limit,
+                whereabouts=self._whereabouts,
+            )
 
         async with translated(self._pool):
             rows = await retried(once)
@@ -35,7 +44,7 @@ class PostgresStatistics:
         """See `Statistics`."""
 
         async def once() -> list[asyncpg.Record]:
-            return await fetched(self._pool, sql("use_cases"))
+            return await fetched(self._pool, sql("use_cases"), whereabouts=self._whereabouts)
 
         async with translated(self._pool):
             rows = await retried(once)

@@ -22,7 +22,7 @@ from async_jobs.adapters.postgres import adding
 from async_jobs.adapters.postgres.apart import Apart, takes_a_key
 from async_jobs.adapters.postgres.callers import connection_of, in_callers_transaction
 from async_jobs.adapters.postgres.errors import is_full_queue, retried, translated
-from async_jobs.adapters.postgres.pool import borrowed, fetched
+from async_jobs.adapters.postgres.pool import borrowed, fetched, schema_of
 from async_jobs.adapters.postgres.rows import (
     aside_columns,
     claimed_fields,
@@ -30,7 +30,7 @@ from async_jobs.adapters.postgres.rows import (
     jobs_of,
     save_columns,
 )
-from async_jobs.adapters.postgres.schemas import looking_within
+from async_jobs.adapters.postgres.schemas import Whereabouts, looking_within
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.adapters.postgres.turn import PostgresTurn
 from async_jobs.domain.errors import StoreRefused, Unavailable
@@ -61,8 +61,9 @@ class PostgresJobStore:
         unwritable: told of every row that a trigger or a constraint of the application keeps as it
             is; the rest of its batch is written. Such a row is left out of what is looked at next,
             for a while that grows each time (`domain.patience.refused_pause`).
-        schema: where the tables are, for connections of the caller's that look elsewhere; the
-            pool's own have to find them by their search path.
+        schema: where the tables are; by default where `create_pool` was told. The pool's own
+            connections have to find them by their search path, which the first call makes sure of;
+            those of the caller's are led there. None for wherever each connection looks.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class PostgresJobStore:
         schema: str | None = None,
     ) -> None:
         self.pool = pool
-        self._schema = schema
+        self.whereabouts = Whereabouts(schema_of(pool) if schema is None else schema)
         self._unreadable = unreadable or (lambda job_id, problem: None)
         self._apart = Apart(unwritable or (lambda job_id, problem: None))
         # Of their own: many may be referred to, and would have the others forgotten.
@@ -99,11 +100,14 @@ class PostgresJobStore:
             return []
         if within is not None:
             connection = await connection_of(within)
-            async with in_callers_transaction(connection), looking_within(connection, self._schema):
+            async with (
+                in_callers_transaction(connection),
+                looking_within(connection, self.whereabouts.schema),
+            ):
                 return await adding.add(connection, jobs, limits, apart=apart)
 
         async def on_own_connection() -> list[AddResult]:
-            async with borrowed(self.pool) as connection:
+            async with borrowed(self.pool, self.whereabouts) as connection:
                 return await adding.add(connection, jobs, limits, apart=apart)
 
         return await self._write(on_own_connection)
@@ -175,7 +179,9 @@ class PostgresJobStore:
 
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         async def once() -> list[asyncpg.Record]:
-            return await fetched(self.pool, sql(statement), *arguments)
+            return await fetched(
+                self.pool, sql(statement), *arguments, whereabouts=self.whereabouts
+            )
 
         return await self._write(once)
 
@@ -195,7 +201,7 @@ class PostgresJobStore:
         try:
             async with (
                 translated(self.pool),
-                borrowed(self.pool) as connection,
+                borrowed(self.pool, self.whereabouts) as connection,
                 # Nobody's default: by a snapshot older than its locks a turn would exceed caps.
                 connection.transaction(isolation="read_committed"),
             ):
@@ -302,7 +308,7 @@ class PostgresJobStore:
 
         async def counted() -> set[UUID]:
             async with (
-                borrowed(self.pool) as connection,
+                borrowed(self.pool, self.whereabouts) as connection,
                 connection.transaction(isolation="read_committed"),
             ):
                 await adding.count_anew(connection, revived)

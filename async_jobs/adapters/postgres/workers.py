@@ -10,6 +10,7 @@ import asyncpg
 from async_jobs.adapters.postgres.errors import retried, translated
 from async_jobs.adapters.postgres.pool import fetched
 from async_jobs.adapters.postgres.rows import decoded, encoded
+from async_jobs.adapters.postgres.schemas import Whereabouts
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.workers import WorkerInfo
@@ -20,8 +21,15 @@ FORGET_AFTER = timedelta(hours=1)
 class PostgresWorkers:
     """Implements `Workers` on the table `workers`."""
 
-    def __init__(self, pool: asyncpg.Pool, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        *,
+        clock: Clock | None = None,
+        whereabouts: Whereabouts | None = None,
+    ) -> None:
         self._pool = pool
+        self._whereabouts = whereabouts
         self._clock = clock
 
     async def announce(self, worker: WorkerInfo) -> None:
@@ -52,7 +60,9 @@ class PostgresWorkers:
 
     async def _fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
         async def once() -> list[asyncpg.Record]:
-            return await fetched(self._pool, sql(statement), *arguments)
+            return await fetched(
+                self._pool, sql(statement), *arguments, whereabouts=self._whereabouts
+            )
 
         async with translated(self._pool):
             return await retried(once)

@@ -14,6 +14,7 @@ from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.application.own_loops import OwnLoops
+from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import Limits
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.signal import Signal
@@ -28,7 +29,8 @@ class JobService(OwnLoops):
 
     Args:
         config: an `AsyncJobsConfig`, or anything with its `use_case_configs` and
-            `per_tenant_quotas`; nothing else of it is used.
+            `per_tenant_quotas`. Of the rest only `db_schema` is looked at, if it has one: a store
+            on Postgres has to be for the same.
         store: a `PostgresJobStore`, a `MemoryJobStore`, or any other `JobStore`.
         clock: by default the database's time for a store on Postgres, else this host's.
         chance: by default the operating system's entropy.
@@ -39,6 +41,7 @@ class JobService(OwnLoops):
 
     Raises:
         TypeError: `config` or `store` is something else.
+        ConfigurationError: `config` names another schema than the store's.
     """
 
     def __init__(
@@ -54,10 +57,11 @@ class JobService(OwnLoops):
         workers: Workers | None = None,
     ) -> None:
         _check(config, store)
+        _check_schema(config, store)
         own_clock, own_chance, own_signal = _ports_beside(store)
         if isinstance(store, PostgresJobStore):
-            statistics = statistics or PostgresStatistics(store.pool)
-            workers = workers or PostgresWorkers(store.pool)
+            statistics = statistics or PostgresStatistics(store.pool, whereabouts=store.whereabouts)
+            workers = workers or PostgresWorkers(store.pool, whereabouts=store.whereabouts)
         super().__init__(
             config,
             store,
@@ -82,6 +86,22 @@ def _check(config: object, store: object) -> None:
         raise TypeError(
             f"store must be a JobStore, e.g. PostgresJobStore(pool); it is a {type(store).__name__}"
         )
+
+
+def _check_schema(config: object, store: object) -> None:
+    """Refuse a store for another schema than the configured: its jobs would wait for nobody."""
+    wanted = getattr(config, "db_schema", None)
+    if wanted is None or not isinstance(store, PostgresJobStore):
+        return
+    schema = store.whereabouts.schema
+    if schema == wanted:
+        return
+    found = "names none" if schema is None else f"is for {schema!r}"
+    raise ConfigurationError(
+        f"store: ASYNC_JOBS_DB_SCHEMA (db_schema) is {wanted!r}, and the store {found}: make it"
+        f" by PostgresJobStore(pool, schema={wanted!r}), on a pool that looks there, as by"
+        f" create_pool(dsn, schema={wanted!r})"
+    )
 
 
 def _ports_beside(store: JobStore) -> tuple[Clock, Chance, Signal | None]:
