@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -33,7 +34,9 @@ from async_jobs import (
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.signal import _channel
+from async_jobs.domain.bounds import check_payload
 from async_jobs.domain.enqueue import new_job
+from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import Job, JobFilter, JsonValue
 from async_jobs.ports.signal import DISPATCH
 from async_jobs.testing.builders import SimpleLimits
@@ -352,6 +355,71 @@ async def test_what_is_just_within_the_bounds_is_a_job_that_can_be_read(
     connection.commit()
 
     assert len(await store.get(ids)) == len(fields)
+
+
+# A payload, with the path that Python names.
+NUMBERS_OUT_OF_BOUNDS = {
+    '{"a":1e400}': "payload.a",
+    '{"a":{"b":[0,{"c":-1E+400}]}}': "payload.a.b[1].c",
+    '{"text":"é","a":[[1, 1.8e308 ]]}': "payload.a[0][1]",
+    f'{{"a":{"9" * 250}.5e60}}': "payload.a",
+    '{"a":1e200000}': "payload.a",
+    '{"a":9223372036854775808}': "payload.a",
+    '{"a":[1,-9223372036854775809]}': "payload.a[1]",
+    f'{{"a":{"9" * 400}}}': "payload.a",
+}
+
+
+@pytest.mark.parametrize("payload", NUMBERS_OUT_OF_BOUNDS)
+def test_a_number_is_refused_as_python_refuses_it(
+    connection: psycopg.Connection[Any], payload: str
+) -> None:
+    """By its path and in the same words: no row may hold what cannot be shown."""
+    with pytest.raises(InvalidJobError) as python:
+        check_payload(json.loads(payload))
+
+    with pytest.raises(errors.InvalidParameterValue) as refused:
+        enqueued(connection, payload=payload)
+
+    assert refused.value.diag.message_primary == str(python.value)
+    assert python.value.field == NUMBERS_OUT_OF_BOUNDS[payload]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"payload": f'{{"a":{"9" * 5_000}}}'}, r"^payload\.a: must fit into 64 bits"),
+        ({"payload": f'{{"a":{"9" * 200_000}}}'}, r"^payload\.a: must fit into 64 bits"),
+        ({"payload": '{"a":1e-20000}'}, r"^payload\.a: must have at most 1000 characters"),
+        ({"payload": f'{{"a":0.{"1" * 20_000}}}'}, r"^payload\.a: must have at most 1000"),
+        ({"payload": f'{{"a":{"[" * 40}1e200000{"]" * 40}}}'}, r"^payload: is nested deeper"),
+        ({"headers": '{"a":1e200000}'}, r"^headers: must be at most 16 strings"),
+    ],
+)
+def test_a_number_that_the_database_cannot_hold_is_refused_by_name(
+    connection: psycopg.Connection[Any], fields: dict[str, Any], told: str
+) -> None:
+    """What Python cannot read either, and what jsonb would refuse without a name."""
+    with pytest.raises(errors.InvalidParameterValue, match=told):
+        enqueued(connection, **fields)
+
+
+async def test_numbers_just_within_the_bounds_are_read_as_they_were_written(
+    store: PostgresJobStore, connection: psycopg.Connection[Any]
+) -> None:
+    """Whatever their text looks like, and whatever looks like them."""
+    written = [
+        '{"a":[9223372036854775807,-9223372036854775808,1.7976931348623157e308,-1e+308]}',
+        '{"a":[1e30,100000000000000000000.0,5e-324,1e-400,0.00000000000000000000001]}',
+        '{"1e400":"9999999999999999999999 1e400","b":[[],{},null,true," 1e400"]}',
+        f'{{"a":{"[" * 31}1{"]" * 31}}}',
+    ]
+
+    ids = [enqueued(connection, payload=each)[0] for each in written]
+    connection.commit()
+
+    payloads = {job.id: job.payload for job in await store.get(ids)}
+    assert [payloads[each] for each in ids] == [json.loads(each) for each in written]
 
 
 def test_an_id_of_another_tenant_is_taken(connection: psycopg.Connection[Any]) -> None:

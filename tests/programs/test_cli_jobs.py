@@ -115,15 +115,24 @@ async def test_jobs_are_listed_a_page_at_a_time(on_database: Programs, where: Wh
     assert second["next_cursor"] is None
 
 
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        ("headers = '7'", "headers must be a JSON object (TypeError)"),
+        (
+            "payload = '{\"a\": 1e400}'",
+            "payload must be a JSON object of finite numbers (ValueError)",
+        ),
+    ],
+)
 async def test_a_row_that_cannot_be_read_hides_no_other(
-    on_database: Programs, database_dsn: str, where: Where
+    on_database: Programs, database_dsn: str, where: Where, damage: str, why: str
 ) -> None:
     """Nor does it end the command or the API; it is listed with what of it can be told."""
     good, bad = [await enqueued(on_database, "send_email") for _ in range(2)]
     operator = await asyncpg.connect(database_dsn)
-    await operator.execute("UPDATE jobs SET headers = '7' WHERE id = $1", UUID(bad))
+    await operator.execute(f"UPDATE jobs SET {damage} WHERE id = $1", UUID(bad))
     await operator.close()
-    why = "headers must be a JSON object (TypeError)"
 
     listed = json.loads((await on_database.run("jobs", "list", "--json", *where)).stdout)
     table = (await on_database.run("jobs", "list", "--tenant", "acme", *where)).stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -231,14 +233,32 @@ def encoded(value: JsonValue | Mapping[str, object]) -> str:
     return to_json(value).decode()
 
 
+# JSON can write numbers that no float holds; its reader makes infinity of them and says nothing.
+# Such text has an exponent of three digits, or two hundred digits in a row, of which every
+# twentieth character shows ten. Little else has either, so that few values are looked through.
+_EXPONENTS: Final = (re.compile(r"e(?<=[0-9]e)\+?[0-9]{3}"), re.compile(r"E(?<=[0-9]E)\+?[0-9]{3}"))
+_DIGITS: Final = re.compile(r"[0-9]{10}")
+
+
+def _may_be_infinite(text: str) -> bool:
+    return (
+        _EXPONENTS[0].search(text) is not None
+        or _EXPONENTS[1].search(text) is not None
+        or (len(text) >= 200 and _DIGITS.search(text[::20]) is not None)
+    )
+
+
 def decoded(text: str) -> Any:
     """Return the value of a JSON column.
 
     Raises:
-        ValueError: the text is none that `encoded` returns.
+        ValueError: the text is none that `encoded` returns, or holds a number that is not finite.
     """
     # What strings repeat are the names of fields.
-    return from_json(text, cache_strings="keys")
+    value = from_json(text, cache_strings="keys")
+    if _may_be_infinite(text):
+        json.dumps(value, allow_nan=False)  # raises for a number that is not finite
+    return value
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -318,12 +338,12 @@ def _errors(text: str) -> tuple[AttemptError, ...]:
 # The columns whose content the table's own types and constraints do not vouch for.
 _CHECKS: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {
     "status": (_STATUSES.__getitem__, f"one of {', '.join(_STATUSES)}"),
-    "payload": (_object, "a JSON object"),
+    "payload": (_object, "a JSON object of finite numbers"),
     "headers": (_object, "a JSON object"),
     "backoff_policy": (
         _backoff,
         f"a JSON object with a type of {', '.join(BackoffType)}, and its delays and jitter",
     ),
     "errors": (_errors, "a JSON array of objects with attempt, at and error"),
-    "result": (decoded, "JSON of a few hundred levels at most"),
+    "result": (decoded, "JSON of a few hundred levels at most and of finite numbers"),
 }

@@ -194,6 +194,53 @@ BEGIN
     WHERE coalesce(length(each.value), 0) NOT BETWEEN 1 AND 200
         OR each.value ~ '[\u0001-\u001f\u007f-\u009f]'
     LIMIT 1;
+    -- Numbers are judged as they are written: jsonb makes an integer of 1e30, and of 1e200000 an
+    -- error that names no field. Text without many digits in a row and without long exponents
+    -- holds none that is out of bounds, and is not looked through.
+    IF wrong IS NULL AND json_typeof(payload) = 'object' AND octet_length(payload::text) <= 262144
+        AND payload::text ~ '[0-9]{19}|[eE][+-]?[0-9]{3}'
+    THEN
+        WITH RECURSIVE part AS (
+            SELECT 'payload' AS path, payload AS value, 0 AS level
+            UNION ALL
+            SELECT part.path || inner_part.step, inner_part.value, part.level + 1
+            FROM part, LATERAL (
+                SELECT '.' || left(each.key, 80), each.value
+                FROM json_each(
+                    CASE json_typeof(part.value) WHEN 'object' THEN part.value END
+                ) AS each
+                UNION ALL
+                SELECT format('[%s]', each.place - 1), each.value
+                FROM json_array_elements(
+                    CASE json_typeof(part.value) WHEN 'array' THEN part.value END
+                ) WITH ORDINALITY AS each (value, place)
+            ) AS inner_part (step, value)
+            WHERE part.level <= 32
+        ), judged AS (
+            SELECT CASE WHEN part.level > 32 THEN 'payload: is nested deeper than 32 levels'
+            ELSE part.path || ': ' || CASE
+                WHEN digits !~ '[.eE]' THEN CASE
+                    WHEN length(digits) > 20
+                        OR digits::numeric NOT BETWEEN -9223372036854775808 AND 9223372036854775807
+                    THEN 'must fit into 64 bits'
+                END
+                WHEN digits ~ '[eE]\+?0*[1-9][0-9]{4}' THEN 'must be a finite number'
+                WHEN length(digits) > 1000 OR digits ~ '[eE]-0*[1-9][0-9]{4}'
+                THEN 'must have at most 1000 characters, and 4 digits in its exponent'
+                WHEN abs(digits::numeric) > 1.7976931348623158e308 THEN 'must be a finite number'
+            END END AS told
+            FROM part, LATERAL (SELECT part.value::text) AS number (digits)
+            WHERE json_typeof(part.value) = 'number' OR part.level > 32
+        )
+        SELECT judged.told INTO wrong FROM judged WHERE judged.told IS NOT NULL LIMIT 1;
+    END IF;
+    -- Before a plan with headers as jsonb is made, which evaluates it.
+    IF wrong IS NULL AND EXISTS (
+        SELECT FROM json_each(CASE json_typeof(headers) WHEN 'object' THEN headers END) AS each
+        WHERE json_typeof(each.value) <> 'string'
+    ) THEN
+        wrong := 'headers: must be at most 16 strings, each of at most 1024 characters';
+    END IF;
     wrong := CASE
         WHEN wrong IS NOT NULL THEN wrong
         WHEN json_typeof(payload) IS DISTINCT FROM 'object' THEN 'payload: must be a JSON object'
@@ -212,7 +259,7 @@ BEGIN
         WHEN json_typeof(headers) <> 'object' THEN 'headers: must be a JSON object of strings'
         WHEN (SELECT count(*) FROM json_each(headers)) > 16 OR EXISTS (
             SELECT FROM jsonb_each(headers::jsonb) AS each
-            WHERE jsonb_typeof(each.value) <> 'string' OR length(each.value #>> '{}') > 1024
+            WHERE length(each.value #>> '{}') > 1024
                 OR length(each.key) NOT BETWEEN 1 AND 200
                 OR each.key ~ '[\u0001-\u001f\u007f-\u009f]'
         ) THEN 'headers: must be at most 16 strings, each of at most 1024 characters'
