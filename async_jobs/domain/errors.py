@@ -61,11 +61,19 @@ class QuotaExceededError(AsyncJobsError):
 
 
 class JobNotFoundError(AsyncJobsError):
-    """No job with this id exists, or it belongs to another tenant: the two look the same."""
+    """No job with this id exists, or it belongs to another tenant: the two look the same.
 
-    def __init__(self, job_id: UUID | str) -> None:
-        super().__init__(f"no job has the id {job_id}")
+    Of a row that is there but is no job any more, `unreadable` tells why; else it is empty.
+    """
+
+    def __init__(self, job_id: UUID | str, *, unreadable: str = "") -> None:
+        super().__init__(
+            f"the row of job {job_id} cannot be read: {unreadable}"
+            if unreadable
+            else f"no job has the id {job_id}"
+        )
         self.job_id = job_id
+        self.unreadable = unreadable
 
 
 class IllegalTransition(AsyncJobsError):

@@ -45,7 +45,10 @@ class Jobs(Protocol):
         ...
 
     async def get_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
-        """Return the job as it stands."""
+        """Return the job as it stands.
+
+        Of a row that is no job any more, `JobNotFoundError.unreadable` tells why.
+        """
         ...
 
     async def list_jobs(

@@ -150,7 +150,7 @@ async def test_a_row_that_cannot_be_read_hides_no_other(
     ]
     assert [line.split()[0] for line in table.splitlines()[1:]] == [bad, good]
     assert table.splitlines()[1].endswith(f"unreadable: {why}")
-    assert missing.splitlines()[-1] == f"error: no job has the id {bad}"
+    assert missing.splitlines()[-1] == f"error: the row of job {bad} cannot be read: {why}"
 
 
 async def test_that_no_scheduler_ticks_is_told(on_database: Programs) -> None:

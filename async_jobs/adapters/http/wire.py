@@ -251,7 +251,8 @@ def problem_of(error: AsyncJobsError) -> tuple[int, Problem, dict[str, Any]] | N
             told = {name: getattr(error, name) for name in members}
             return 429, Problem.QUOTA_EXCEEDED, told
         case JobNotFoundError():
-            return 404, Problem.JOB_NOT_FOUND, {"job_id": str(error.job_id)}
+            told = {"unreadable": error.unreadable} if error.unreadable else {}
+            return 404, Problem.JOB_NOT_FOUND, {"job_id": str(error.job_id)} | told
         case IllegalTransition():
             told = {name: getattr(error, name) for name in ("state", "event", "why")}
             return 409, Problem.ILLEGAL_TRANSITION, told
@@ -281,7 +282,8 @@ def error_of(document: Mapping[str, Any]) -> AsyncJobsError | None:
                 asked=document["asked"],
             )
         case Problem.JOB_NOT_FOUND:
-            return JobNotFoundError(UUID(document["job_id"]))
+            why = str(document.get("unreadable", ""))
+            return JobNotFoundError(UUID(document["job_id"]), unreadable=why)
         case Problem.ILLEGAL_TRANSITION:
             return IllegalTransition(
                 state=document["state"], event=document["event"], why=document["why"]

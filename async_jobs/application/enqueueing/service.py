@@ -47,6 +47,7 @@ from async_jobs.ports.store import Added, AddResult, Duplicate, Invalid, JobStor
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 
+ID_MAX = 2**128 - 1
 TRIES_MAX = 10
 # How many requests are checked before others get their turn on the event loop.
 JOBS_AT_ONCE = 8
@@ -201,8 +202,16 @@ class JobService:
         await self._clock.sync()  # whoever tells of a row that cannot be read says when
         jobs = await self._store.get([job_id], tenant_id=tenant_id)
         if not jobs:
-            raise JobNotFoundError(job_id)
+            why = await self._why_unreadable(job_id, tenant_id)
+            raise JobNotFoundError(job_id, unreadable=why)
         return jobs[0]
+
+    async def _why_unreadable(self, job_id: UUID, tenant_id: str | None) -> str:
+        """Tell why a row is no job any more; nothing where there is no such row."""
+        # The page that begins with it: only pages tell of such rows.
+        before = UUID(int=job_id.int + 1) if job_id.int < ID_MAX else None
+        page = await self._store.find(JobFilter(tenant_id=tenant_id), limit=1, before=before)
+        return next((row.problem for row in page.unreadable if row.id == job_id), "")
 
     async def list_jobs(
         self,

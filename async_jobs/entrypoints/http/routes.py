@@ -7,7 +7,6 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
 from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -251,8 +250,11 @@ def _named(caller: Caller, request: Request) -> tuple[UUID, Sequence[str | None]
 
 async def _found(jobs: Jobs, job_id: UUID, tenants: Sequence[str | None]) -> Job:
     for tenant_id in tenants:
-        with suppress(JobNotFoundError):
+        try:
             return await jobs.get_job(job_id, tenant_id=tenant_id)
+        except JobNotFoundError as error:
+            if error.unreadable:
+                raise
     raise JobNotFoundError(job_id)
 
 

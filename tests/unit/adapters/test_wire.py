@@ -151,6 +151,7 @@ def test_what_a_page_tells_of_unreadable_rows_arrives() -> None:
         InvalidJobError("payload.a[1]", "must be finite"),
         QuotaExceededError(tenant_id="acme", limit=5, used=4, asked=2),
         JobNotFoundError(UUID(int=7)),
+        JobNotFoundError(UUID(int=7), unreadable="payload must be a JSON object"),
         IllegalTransition(state="dead", event="Cancelled", why="it is over"),
         StoreRefused("the database forbids it", "CheckViolationError by jobs_one_region"),
         Unavailable("the database did not answer"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -231,6 +232,25 @@ async def test_a_missing_job_is_a_404(client: httpx.AsyncClient) -> None:
 
     for response in responses:
         assert problem_in(response, 404, Problem.JOB_NOT_FOUND)["job_id"] == str(id)
+
+
+async def test_a_row_that_cannot_be_read_is_told_from_a_missing_one(
+    client: httpx.AsyncClient, system: MemorySystem
+) -> None:
+    """On every route that names one, to whoever may see the job; to others it is missing."""
+    id, unknown = await enqueued(client), an_id()
+    system.store.corrupt(UUID(id))
+
+    for tenant in ({}, {"tenant_id": "acme"}):
+        for method, path in (("GET", ""), ("POST", "/cancel"), ("POST", "/retry")):
+            response = await client.request(method, f"/jobs/{id}{path}", params=tenant)
+
+            problem = problem_in(response, 404, Problem.JOB_NOT_FOUND)
+            assert (problem["job_id"], problem["unreadable"]) == (id, "corrupt")
+            assert problem["detail"] == f"the row of job {id} cannot be read: corrupt"
+    for missing in (f"{id}?tenant_id=globex", unknown, UUID(int=0), UUID(int=2**128 - 1)):
+        problem = problem_in(await client.get(f"/jobs/{missing}"), 404, Problem.JOB_NOT_FOUND)
+        assert "unreadable" not in problem
 
 
 async def test_an_operator_that_names_another_tenant_finds_nothing(

@@ -313,7 +313,13 @@ _FURTHER: Final[dict[Problem, dict[str, Schema]]] = {
             "items": _object("FieldProblem", _FIELD_PROBLEM, {}),
             "description": "There when several fields are wrong: all of them, in order.",
         }
-    }
+    },
+    Problem.JOB_NOT_FOUND: {
+        "unreadable": {
+            "type": "string",
+            "description": "There when the row is there and cannot be read: its columns.",
+        }
+    },
 }
 
 
