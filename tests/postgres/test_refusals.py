@@ -26,7 +26,7 @@ from async_jobs.domain.patience import REFUSED_PAUSE_MIN
 from async_jobs.domain.pools import Fleet
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.entrypoints.http.app import create_app
-from async_jobs.ports.store import HeadsQuery, Upcoming
+from async_jobs.ports.store import HeadsQuery, Success, Upcoming
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_job, later
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock
 from tests.postgres.guarded import LANE, Guarded, refusal
@@ -269,3 +269,21 @@ async def test_an_outcome_that_is_refused_is_told_once(
     assert [type(each) for each in telemetry.facts] == [fact] * len(good)
     assert await guarded.stand([bad]) == [bad]
     assert len(settled) == len(good) + 1
+
+
+async def test_a_row_that_meets_a_limit_of_the_server_is_refused_alone(
+    pool: asyncpg.Pool, guarded: Guarded
+) -> None:
+    """An index of the application's takes no entry of so many bytes, today or later."""
+    good, bad = await guarded.running(claim=True)
+    await pool.execute("DROP TRIGGER no ON jobs")
+    await pool.execute("CREATE INDEX by_url ON jobs ((result ->> 'url'))")
+    url = "".join(f"{number:x}" for number in range(5_000))
+    outcomes = [Success(job.id, job.lease_seq, {"url": "short"}) for job in good]
+
+    done = await guarded.store.succeed(
+        [*outcomes, Success(bad.id, bad.lease_seq, {"url": url})], now=later(1)
+    )
+
+    assert done == {job.id for job in good}
+    assert guarded.told == [(bad.id, "ProgramLimitExceededError")]

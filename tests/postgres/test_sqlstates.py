@@ -75,7 +75,7 @@ ANSWERS: dict[str, type[AsyncJobsError]] = {
     "42804": StoreRefused,
     "44000": StoreRefused,
     "53100": Unavailable,
-    "54000": Unavailable,
+    "54000": StoreRefused,
     "55000": Unavailable,
     "57P01": Unavailable,
     "58000": Unavailable,

@@ -21,7 +21,6 @@ WAITING: Final[Mapping[str, str]] = {
     "25": "the session only reads, as that of a demoted primary does",
     "40": "the transaction was rolled back to let another one pass",
     "53": "disk, memory or connections are used up",
-    "54": "a limit of the server is met, as by a full queue of notifications",
     "55": "something is locked or not ready",
     "57": "an operator, a timeout or a shutdown stepped in",
     "58": "the server's system failed it, or a pooler found no server",
@@ -35,7 +34,10 @@ READ_ONLY: Final = "25006"
 NOT_SUPPORTED: Final = "0A000"
 _OF_A_STANDBY_AT: Final = "get_relation_info"
 _OF_A_STANDBY: Final = ("during recovery", "hot standby")  # in the server's own language only
-FULL_QUEUE: Final = "54000"
+# A limit of the server is met: by one row, as by an index of the application's on what is too
+# long for it, or by the queue of notifications, which empties.
+LIMIT: Final = "54000"
+_FULL_QUEUE: Final = "NOTIFY"  # in every language
 # How the context of an error begins that a function raised: its name and the types of what it
 # takes. What follows may quote statements, and with them values.
 _IN_FUNCTION: Final = re.compile(r"PL/pgSQL function ([^()\n]+\([^()\n]*\)) line \d")
@@ -116,7 +118,8 @@ def _refusal(error: BaseException) -> str:
 
 def _may_pass(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
-        return (_sqlstate(error) or "")[:2] in WAITING or _is_of_a_standby(error)
+        passes = (_sqlstate(error) or "")[:2] in WAITING
+        return passes or is_full_queue(error) or _is_of_a_standby(error)
     return isinstance(error, _UNAVAILABLE) and not _is_a_value(error)
 
 
@@ -139,7 +142,8 @@ def _sqlstate(error: BaseException) -> str | None:
 
 def is_full_queue(error: BaseException) -> bool:
     """Tell whether NOTIFY may have found no room, because a session listens and does not hear."""
-    return _sqlstate(error.__cause__ or error) == FULL_QUEUE
+    cause = error.__cause__ or error
+    return _sqlstate(cause) == LIMIT and _FULL_QUEUE in str(cause)
 
 
 @asynccontextmanager
