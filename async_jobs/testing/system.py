@@ -60,9 +60,11 @@ class _Watched(JobRegistry):
         return replace(handler, function=partial(call, handler.function))
 
     def _keep(self, context: JobContext, error: BaseException) -> None:
+        if not self.keeps:
+            return
         if is_outcome(error):
             self.meant.add(context.job_id)
-        elif self.keeps and isinstance(error, Exception):
+        elif isinstance(error, Exception):
             self.errors.append(error)
 
     @contextmanager
@@ -188,6 +190,7 @@ class MemorySystem:
         """
         ran = 0
         self._handlers.errors.clear()
+        self._handlers.meant.clear()
         told = len(self.telemetry.facts)
         self._handlers.keeps = raise_errors
         for _ in range(ROUNDS_MAX):
@@ -198,6 +201,7 @@ class MemorySystem:
                 self._handlers.check()
                 await self._check_failures(self.telemetry.facts[told:])
                 told = len(self.telemetry.facts)
+                self._handlers.meant.clear()
             if tick.idle and not ran_now:
                 return ran
         raise RuntimeError(f"the jobs did not come to rest within {ROUNDS_MAX} rounds")
