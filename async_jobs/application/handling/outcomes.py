@@ -109,7 +109,11 @@ def is_outcome(error: BaseException) -> bool:
 
 def is_stop(error: BaseException) -> bool:
     """Tell whether an exception says nothing but that a handler noticed that it should stop."""
-    return all(isinstance(each, StopRequested | CancelledError) for each in _leaves(error))
+    try:
+        leaves = _leaves(error)
+    except Exception:  # a group whose own parts raise says nothing of the kind
+        return False
+    return all(isinstance(each, StopRequested | CancelledError) for each in leaves)
 
 
 def _foremost(error: BaseException) -> BaseException:

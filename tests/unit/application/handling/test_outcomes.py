@@ -17,6 +17,7 @@ from async_jobs.application.handling.outcomes import (
     Snooze,
     describe,
     event_of,
+    is_stop,
     places_of,
 )
 from async_jobs.domain.lifecycle import Failed, JobEvent, Rejected, Snoozed
@@ -227,8 +228,9 @@ def changed() -> Snooze:
     ids=lambda e: type(e).__name__,
 )
 def test_an_exception_that_cannot_be_told_is_a_failure(error: Exception) -> None:
-    """It is the job's, not the worker's."""
+    """It is the job's, not the worker's, also while the handler is being stopped."""
     assert event_of(error, now=NOW, draw=0.5) == Failed(UNTELLABLE, draw=0.5)
+    assert not is_stop(error)
 
 
 OUTCOMES = [Snooze(90), Reject("never"), RetryAfter(7, "busy")]
