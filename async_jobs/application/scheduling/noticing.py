@@ -205,4 +205,9 @@ class SchedulerWatch:
 
 
 def _instant(value: object) -> datetime | None:
-    return datetime.fromisoformat(value) if isinstance(value, str) else None
+    """Return an instant that a scheduler wrote; None for what no version of it has written."""
+    try:
+        instant = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return instant if instant is None or instant.tzinfo is not None else None

@@ -12,6 +12,7 @@ from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.application.scheduling.noticing import (
+    BEAT,
     LOOK_SECONDS,
     PATIENCE_SECONDS,
     SILENT_SECONDS,
@@ -210,6 +211,19 @@ async def test_a_scheduler_that_ticks_seldom_is_not_missed() -> None:
 
     assert await outside.told(600) == []
     assert await outside.told(600) == []
+
+
+@pytest.mark.parametrize("written", ["soon", "2026-02-28T12:00:00", 7, None, {"at": 1}], ids=repr)
+async def test_a_tick_that_nobody_can_read_is_none(written: JsonValue) -> None:
+    """Whatever wrote it: it ends nobody who looks."""
+    outside = Outside()
+    await added(outside.stage.memory)
+    await outside.checkpoints.save(BEAT, {"ticked_at": written, "alive_until": written})
+
+    assert await outside.told(0) == []
+    assert await outside.told(PATIENCE_SECONDS) == [
+        facts.SchedulerMissing(at=outside.stage.clock.now(), ticked_at=None)
+    ]
 
 
 async def test_a_watch_looks_at_intervals_whatever_fails_meanwhile() -> None:
