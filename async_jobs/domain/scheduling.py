@@ -1,8 +1,8 @@
 """Which jobs to lease next, and for every other one why not.
 
-`select` is the policy of one use case: who may run at all, and who gets its capacity. `share_slots`
-then divides the slots of a pool among all use cases whose jobs they can run. Both choose alike
-(`choose`):
+`select` is the policy of one use case: who may run at all, and who gets its capacity.
+`slots.share_slots` then divides the slots of a pool among all use cases whose jobs they can run.
+Both choose alike (`choose`):
 
 1. What presses goes before what can wait. A job presses when half of its tolerance is used up, and
    is critical when its deadline is seconds away. Late jobs go behind both, where the use case says
@@ -39,7 +39,6 @@ from async_jobs.domain.candidates import (
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.fairness import Contest, Quotas
 from async_jobs.domain.limits import UNLIMITED, TenantQuota, UseCaseConfig
-from async_jobs.domain.pools import Places
 from async_jobs.domain.rounds import Choice, Lanes, Take, by_rank_deadline, choose
 
 __all__ = [
@@ -54,11 +53,11 @@ __all__ = [
     "SelectionRequest",
     "Urgency",
     "choose",
+    "counted",
     "grant",
     "in_tenant_order",
     "passed_over",
     "select",
-    "share_slots",
 ]
 
 
@@ -115,10 +114,12 @@ class Selection:
     """The answer: `contenders` to lease, in order; `expired` to bury; the rest `blocked`, if asked.
 
     `waiting` are the tenants that could have used more of the capacity; `has_late` tells whether
-    late jobs that go behind others were among the candidates.
+    late jobs that go behind others were among the candidates. Where there is too little capacity,
+    `lanes` are all eligible jobs, by tenant.
     """
 
     contenders: tuple[Contender, ...] = ()
+    lanes: Lanes = field(default_factory=dict, compare=False, repr=False)
     expired: tuple[Candidate, ...] = ()
     blocked: Mapping[UUID, Blocked] = field(default_factory=dict)
     waiting: AbstractSet[str] = frozenset()
@@ -136,18 +137,19 @@ class Selection:
 def select(request: SelectionRequest) -> Selection:
     """Choose what one use case may start now. Deterministic; the order of candidates is irrelevant.
 
-    What there are slots for is another matter: see `share_slots`.
+    What there are slots for is another matter: see `slots.share_slots`.
     """
     triage = _Triage(request)
     free = max(0, request.config.max_concurrent - sum(request.running.values()))
     if len(triage.contenders) <= free:
         key = _in_one_row if triage.has_late else by_rank_deadline
         choice = Choice(sorted(triage.contenders, key=key), frozenset())
+        lanes: Lanes = {}
     else:
         lanes = triage.lanes()
         choice = choose(
             lanes,
-            _counted(free),
+            counted(free),
             contest=request.contest,
             running=request.running,
             quotas=request.quotas,
@@ -158,6 +160,7 @@ def select(request: SelectionRequest) -> Selection:
             triage.blocked.update(why)
     return Selection(
         contenders=tuple(choice.contenders),
+        lanes=lanes,
         expired=tuple(triage.expired),
         blocked=triage.blocked,
         waiting=choice.waiting,
@@ -165,7 +168,7 @@ def select(request: SelectionRequest) -> Selection:
     )
 
 
-def _counted(places: int) -> Take:
+def counted(places: int) -> Take:
     """Return what gives so many places away, to whoever comes."""
     left = iter(range(places))
     return lambda candidate: None if next(left, None) is None else True
@@ -265,51 +268,3 @@ def passed_over(lanes: Lanes, chosen: Sequence[Candidate], full: Reason) -> Mapp
             else:
                 blocked[candidate.id] = Blocked(full)
     return blocked
-
-
-# --- One pool ------------------------------------------------------------------------------------
-
-
-def share_slots(
-    lanes: Lanes,
-    places: Places,
-    room: Mapping[str, int],
-    *,
-    contest: Contest,
-    running: Mapping[str, int],
-    quotas: Quotas,
-    run_seconds: RunSeconds,
-    slot_seconds: RunSeconds,
-) -> Choice:
-    """Divide the places of a pool among all use cases whose jobs its slots can run.
-
-    Args:
-        lanes: what the use cases have chosen, by tenant.
-        places: how many hand-offs the pool may hold.
-        room: how many more jobs each limited tenant may run; reduced by what is chosen.
-        contest, running, quotas, run_seconds: as in `choose`, of all the pool's use cases together.
-        slot_seconds: how long jobs hold a slot, rather too long than too short.
-    """
-    left = dict(room)
-    refused: set[str] = set()
-
-    def take(candidate: Candidate) -> bool | None:
-        if left.get(candidate.tenant_id, 1) <= 0:
-            return False
-        taken = places.take(candidate.queue, slot_seconds(candidate.type))
-        if taken is False:
-            refused.add(candidate.tenant_id)
-        if taken and candidate.tenant_id in left:
-            left[candidate.tenant_id] -= 1
-        return taken
-
-    choice = choose(
-        lanes,
-        take,
-        contest=contest,
-        running=running,
-        quotas=quotas,
-        run_seconds=run_seconds,
-    )
-    # Who waits for the slots that receive one of the queues waits, whatever other slots do.
-    return Choice(choice.contenders, choice.waiting | refused)

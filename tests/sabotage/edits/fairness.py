@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from async_jobs.application.scheduling.dispatcher import Dispatcher
-from async_jobs.domain import candidates, dispatching, fairness, pools, rounds, running, scheduling
+from async_jobs.domain import candidates, dispatching, fairness, pools, rounds, running, slots
 from tests.sabotage.edits.patches import Edit, bug
 
 SHARES = (
@@ -11,10 +11,22 @@ SHARES = (
         "a_turn_for_each_use_case",
         "Use cases take turns for the slots, so that a tenant with more of them gets more.",
         Edit(
-            dispatching.TurnView._share,
+            slots.Slots._divide,
             "lanes[contender[5].tenant_id].append(contender)",
             "lanes[use_case_of[contender[4]]].append(contender)",
         ),
+        breaks="F1",
+    ),
+    bug(
+        "capacity_chosen_for_in_vain",
+        "Who fills the choice of a use case and uses its slots for another hides all others.",
+        Edit(slots.Slots.share, "if capacity:", "if not capacity:"),
+        breaks="F1",
+    ),
+    bug(
+        "capacity_let_go_is_saved_up",
+        "What a tenant did not use for another use case's sake is owed to it later.",
+        Edit(dispatching._waiting, "(elsewhere & share.waiting) - refused", "set()"),
         breaks="F1",
     ),
     bug(
@@ -48,7 +60,7 @@ SHARES = (
     bug(
         "waiting_for_some_workers_is_no_waiting",
         "Who waits for a queue that only some workers receive is forgotten while others are idle.",
-        Edit(scheduling.share_slots, "choice.waiting | refused", "choice.waiting"),
+        Edit(slots.share_slots, "choice.waiting | refused", "choice.waiting"),
         breaks="F2",
     ),
     bug(

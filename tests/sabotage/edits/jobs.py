@@ -12,6 +12,7 @@ from async_jobs.domain.pools import Places
 from async_jobs.domain.rounds import _Rounds
 from async_jobs.domain.running import Running
 from async_jobs.domain.scheduling import _Triage
+from async_jobs.domain.slots import Slots
 from tests.sabotage.edits.patches import Edit, Entry, Swap, bug
 
 ATTEMPTS = (
@@ -261,7 +262,7 @@ ORDER = (
         "priority_before_urgency",
         "Within a tenant an important job that can wait goes before one that cannot.",
         Edit(_Triage.lanes, "lane.sort()", "lane.sort(key=lambda each: (each[1], each))"),
-        Edit(TurnView._share, "lane.sort()", "lane.sort(key=lambda each: (each[1], each))"),
+        Edit(Slots._divide, "lane.sort()", "lane.sort(key=lambda each: (each[1], each))"),
         breaks="S14",
     ),
     bug(

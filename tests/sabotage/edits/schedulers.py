@@ -9,10 +9,10 @@ from async_jobs.application.scheduling.chores.reaping import Reaping
 from async_jobs.application.scheduling.dispatcher import Dispatcher
 from async_jobs.application.scheduling.handing_off import Sender
 from async_jobs.application.scheduling.scheduler import Scheduler
-from async_jobs.domain import dispatching
+from async_jobs.domain import slots
 from async_jobs.domain.dispatching import TurnView
 from async_jobs.domain.running import Running
-from async_jobs.domain.scheduling import share_slots
+from async_jobs.domain.slots import Slots, share_slots
 from tests.sabotage.edits.patches import Edit, bug
 
 COUNTS = (
@@ -30,7 +30,7 @@ COUNTS = (
             "tenant_running=self._running.of_tenants",
             "tenant_running=self._running.of_use_cases[use_case]",
         ),
-        Edit(TurnView._rooms, "quota.max_running - self._running.of_tenants[tenant]", "1_000"),
+        Edit(Slots._rooms, "quota.max_running - self._running.of_tenants[tenant]", "1_000"),
         breaks="S8",
     ),
     bug(
@@ -43,8 +43,8 @@ COUNTS = (
         "one_use_case_forgets_another",
         "In one turn, what a use case took of a tenant's limit is not seen by the next.",
         Edit(share_slots, "left[candidate.tenant_id] -= 1", "pass"),
-        Edit(TurnView._count_limited, "self._running.of_tenants[candidate.tenant_id] += 1", "pass"),
-        Edit(dispatching._within, "counts[tenant] <= room", "counts[tenant] >= 0"),
+        Edit(Slots.share, "self._running.of_tenants[candidate.tenant_id] += 1", "pass"),
+        Edit(slots._within, "counts[tenant] <= room", "counts[tenant] >= 0"),
         breaks="S8",
     ),
 )

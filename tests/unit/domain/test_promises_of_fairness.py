@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections import Counter
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
@@ -112,6 +113,80 @@ def test_f1_work_that_is_split_over_use_cases_and_queues_brings_no_more(
         play.add(backlog(tenant, own, 20_000 * play.slots, **CAN_WAIT))
 
     play.go_on(20_000)
+
+
+@a_few
+@given(st.integers(1, 6), st.data())
+def test_f1_backlogs_in_several_use_cases_hide_nobody_who_is_in_one_of_them(
+    slots: int, data: st.DataObject
+) -> None:
+    """Some tenants have backlogs in two use cases, the others in one of these, of whatever
+    capacities, weights and deadlines. All jobs are equally long. Each has what its weight is due of
+    the slots, or of the capacity of its use case if that is less, but for a few jobs.
+    """
+    names = [f"tenant-{n}" for n in range(data.draw(st.integers(2, 4)))]
+    caps = st.sampled_from([1, max(1, slots - 1), slots, slots + 1, 2 * slots, HUGE])
+    use_cases = {n: UseCaseConfig(max_concurrent=data.draw(caps)) for n in ("mail", "bulk")}
+    in_both = data.draw(st.integers(1, len(names) - 1))
+    play = Play(
+        workers=[(("lane",), slots)],
+        use_cases=use_cases,
+        weights={name: data.draw(st.sampled_from([0.5, 1.0, 1.0, 2.0])) for name in names},
+        run_times={"work": 1.0},
+    )
+    seconds = 40
+    for number, name in enumerate(names):
+        for use_case in ("bulk", "mail") if number < in_both else ("bulk",):
+            tolerance = ENDLESS + data.draw(st.sampled_from([-1, 0, 1])) * HOUR
+            jobs = [Work(tenant=name, use_case=use_case, tolerance=tolerance)]
+            play.add(jobs * (seconds * slots))
+
+    play.go_on(seconds * 1_000)
+
+    starts = Counter(job.work.tenant for job in play.starts)
+    some = min(slots, use_cases["bulk"].max_concurrent) / sum(play.weights.values())
+    for name, weight in play.weights.items():
+        assert starts[name] >= some * weight * seconds - 3 * slots - 5
+
+
+def test_f1_who_chooses_another_use_case_first_hides_nobody_of_this_one() -> None:
+    """One slot. A tenant has earlier deadlines in another use case than in the one that three have
+    in common: each of them has a third of the starts.
+    """
+    play = Play(
+        workers=[(("lane",), 1)],
+        use_cases={name: UseCaseConfig(max_concurrent=1) for name in ("mail", "bulk")},
+        run_times={"work": 1.0},
+    )
+    play.add([Work(tenant="both", use_case="mail", tolerance=ENDLESS)] * 60)
+    for hour, tenant in enumerate(("both", "acme", "bolt")):
+        play.add([Work(tenant=tenant, use_case="bulk", tolerance=ENDLESS + hour * HOUR)] * 60)
+
+    play.go_on(60_000)
+
+    starts = Counter(job.work.tenant for job in play.starts)
+    assert all(starts[tenant] >= 19 for tenant in ("both", "acme", "bolt"))
+
+
+def test_f1_capacity_that_was_not_used_for_another_use_cases_sake_is_not_saved_up() -> None:
+    """While a tenant's slots go to mails, another has the capacity for reports. Once there are no
+    mails, both share that capacity, whatever one of them has not had before.
+    """
+    play = Play(
+        workers=[(("lane",), 2)],
+        use_cases={name: UseCaseConfig(max_concurrent=2) for name in ("mail", "report")},
+        run_times={"work": 1.0},
+    )
+    play.add([Work(tenant="acme", use_case="mail", tolerance=ENDLESS)] * 60)
+    for tenant in ("acme", "bolt"):
+        play.add([Work(tenant=tenant, use_case="report", tolerance=ENDLESS + HOUR)] * 100)
+    play.go_on(60_000)
+    before = len(play.starts)
+
+    play.go_on(80_000)
+
+    starts = Counter(job.work.tenant for job in play.starts[before:])
+    assert abs(starts["acme"] - starts["bolt"]) <= 4
 
 
 # --- F2: memory ----------------------------------------------------------------------------------
@@ -262,18 +337,18 @@ def test_f4_a_newcomer_waits_for_a_round_of_the_others(
 @given(crowds(tenants_max=3, caps=False), st.integers(1, 60_000), lengths)
 def test_f4_an_idle_tenant_saves_nothing_up(play: Play, idle: int, runs: list[int]) -> None:
     """Whoever comes after a while of doing nothing gets ahead of those who waited by no more than
-    who has always been there.
+    the one that had the least of them.
     """
     one, *others = play.weights
     for tenant in others:
         play.add(backlog(tenant, runs, (idle + 30_000) * play.slots, **CAN_WAIT))
     play.go_on(idle)
-    had = dict(play.service)
+    least = min(play.service[other] for other in others)
     play.add(backlog(one, runs, 30_000 * play.slots, at=idle, **CAN_WAIT))
 
     def watch(play: Play) -> None:
         for other in others:
-            lead = play.service[one] - (play.service[other] - had.get(other, 0.0))
+            lead = least + play.service[one] - play.service[other]
             assert lead <= lead_bound(play, one, other, max(runs))
 
     play.after_turn = watch

@@ -26,8 +26,8 @@ from async_jobs.domain.scheduling import (
     grant,
     in_tenant_order,
     select,
-    share_slots,
 )
+from async_jobs.domain.slots import share_slots
 from tests.unit.domain.builders import NOW, after, pending
 from tests.unit.domain.candidates import numbers, why_not
 

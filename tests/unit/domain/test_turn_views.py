@@ -202,3 +202,27 @@ def test_a_late_job_is_passed_over_for_so_many_starts_and_no_more() -> None:
     turn = world.view(seconds=2).choose({"mail": _seen(*pressing, late)})
 
     assert 99 in _numbers(turn)
+
+
+def test_s8_what_a_limited_tenant_gets_for_others_counts_in_the_next_pool() -> None:
+    """In two pools it was left behind by its use case, and is owed the slots all the same."""
+    world = _World(
+        [(["a"], 1), (["b"], 1)],
+        {"mail": 1, "chat": 1, "film": 9},
+        {"acme": TenantQuota(max_running=1)},
+    )
+    for queue, name in (("a", "mail"), ("b", "chat")):
+        world.memory.pool([queue]).waiting = {"acme", "bolt", "core"}
+        world.memory.pool([queue]).times = {"acme": 0, "bolt": 10**9, "core": 10**9}
+        world.memory.use_case(name).waiting = {"acme", "bolt"}
+        world.memory.use_case(name).times = {"acme": 10**9, "bolt": 0}
+    seen = {
+        "mail": _seen(_job(1, "acme", queue="a"), _job(2, "bolt", queue="a")),
+        "chat": _seen(_job(11, "acme", queue="b"), _job(12, "bolt", queue="b")),
+        "film": _seen(_job(21, "core", queue="a"), _job(22, "core", queue="b")),
+    }
+
+    turn = world.view().choose(seen)
+
+    assert len(turn.chosen) == 2
+    assert len({1, 11} & {*_numbers(turn)}) == 1
