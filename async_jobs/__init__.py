@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from async_jobs.entrypoints.settings.config import AsyncJobsConfig
     from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient, JobsHttpClient
     from async_jobs.entrypoints.wiring.library import JobService
-    from async_jobs.ports.store import JobStore
+    from async_jobs.ports.store import JobStore, Store
 
 _WHERE = {
     "AsyncJobsConfig": "entrypoints.settings.config",
@@ -59,6 +59,7 @@ _WHERE = {
     "JobService": "entrypoints.wiring.library",
     "JobStatus": "domain.job",
     "JobStore": "ports.store",
+    "Store": "ports.store",
     "JobsHttpClient": "entrypoints.wiring.http_client",
     "LatePolicy": "domain.deadline",
     "MemoryJobStore": "adapters.memory.store",
@@ -107,6 +108,7 @@ __all__ = [
     "RemoteHttpError",
     "RetryAfter",
     "Snooze",
+    "Store",
     "StoreRefused",
     "TenantBusy",
     "TenantQuota",

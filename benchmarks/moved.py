@@ -7,14 +7,14 @@ from typing import Any
 
 
 def found(name: str, *modules: str) -> Any:
-    """Return what the first of the package's modules that is there has by a name.
+    """Return what the first of the package's modules that has it has by a name.
 
     Raises:
-        ImportError: none of the modules is there.
+        ImportError: none of the modules has it.
     """
     for module in modules:
         try:
             return getattr(import_module(f"async_jobs.{module}"), name)
-        except ModuleNotFoundError:
+        except (ModuleNotFoundError, AttributeError):
             continue
     raise ImportError(f"no {name} in any of {', '.join(modules)}")

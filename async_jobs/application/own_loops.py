@@ -15,7 +15,16 @@ from async_jobs.domain.enqueue import unknown_name
 from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.facts import tell
 from async_jobs.domain.job import Job, JsonValue
+from async_jobs.domain.limits import Limits
 from async_jobs.domain.pools import Fleet
+from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.leases import Leases
+from async_jobs.ports.signal import Signal
+from async_jobs.ports.statistics import Statistics
+from async_jobs.ports.store import Store
+from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.upkeep import Upkeep
+from async_jobs.ports.workers import Workers
 
 BOUNDLESS: Final = 1 << 60
 """More hand-offs than there can ever be: a loop of one's own waits for no worker."""
@@ -23,11 +32,41 @@ PROMOTED_AT_ONCE: Final = 1_000
 
 
 class OwnLoops(JobService):
-    """A `JobService` that also leases jobs to whoever asks."""
+    """A `JobService` that also leases jobs to whoever asks.
+
+    Args:
+        store: the system of record, which gives the leases too.
+        config, clock, chance, signal, telemetry, statistics, workers: as for `JobService`.
+    """
+
+    def __init__(
+        self,
+        config: Limits,
+        store: Store,
+        *,
+        clock: Clock,
+        chance: Chance,
+        signal: Signal | None = None,
+        telemetry: Telemetry | None = None,
+        statistics: Statistics | None = None,
+        workers: Workers | None = None,
+    ) -> None:
+        super().__init__(
+            config,
+            store,
+            clock=clock,
+            chance=chance,
+            signal=signal,
+            telemetry=telemetry,
+            statistics=statistics,
+            workers=workers,
+        )
+        self._leases: Leases = store
+        self._upkeep: Upkeep = store
 
     @cached_property
     def _dispatcher(self) -> Dispatcher:
-        return Dispatcher(self._config, self._store, self._clock, self._telemetry)
+        return Dispatcher(self._config, self._leases, self._clock, self._telemetry)
 
     async def lease_jobs_for_use_case(
         self, use_case: str, *, worker_id: str, limit: int = 10, lease_seconds: float = 60.0
@@ -50,7 +89,7 @@ class OwnLoops(JobService):
         )
         now = self._clock.now()
         claimed = lifecycle.Claimed(worker_id, now + until)
-        jobs = await self._store.claim(dispatched.handoffs, claimed, now=now)
+        jobs = await self._leases.claim(dispatched.handoffs, claimed, now=now)
         for job in jobs:
             self._record(tell(job, claimed, job, at=now))
         return jobs
@@ -60,7 +99,7 @@ class OwnLoops(JobService):
         configs = self._config.use_case_configs
         sidelined = [n for n, each in configs.items() if each.late_policy is LatePolicy.SIDELINE]
         await self._clock.sync()
-        await self._store.promote(self._clock.now(), limit=PROMOTED_AT_ONCE, sidelined=sidelined)
+        await self._upkeep.promote(self._clock.now(), limit=PROMOTED_AT_ONCE, sidelined=sidelined)
 
     async def mark_job_succeeded(self, job: Job, result: JsonValue = None) -> Job:
         """Tell that a leased job succeeded.

@@ -110,7 +110,7 @@ class AdjacentQueue(JobQueue, Protocol):
 
     Promises:
         AQ-1 `claim` takes at most `max_messages` visible messages off the lane and gives, in
-            their order, the jobs that `JobStore.claim` gives for their hand-offs (JS-20); of
+            their order, the jobs that `JobStore.claim` gives for their hand-offs (LS-7); of
             several for one job it follows the one whose lease is the present one. Both in one
             commit: a call that fails or is cancelled has done both or neither. Of many calls
             that run at once each message is one's.

@@ -36,10 +36,11 @@ from async_jobs.domain.lifecycle import (
     change,
 )
 from async_jobs.domain.scheduling import LeaseGrant, grant
-from async_jobs.ports.store import Heads, HeadsQuery, Invalid, JobStore
+from async_jobs.ports.leases import Heads, HeadsQuery
+from async_jobs.ports.store import Invalid, Store
 from async_jobs.testing.builders import a_job
 from async_jobs.testing.clocks import NOW, ManualChance
-from async_jobs.testing.model import StoreModel, is_shown_rightly, most_urgent
+from async_jobs.testing.model import StoreModel, in_window, is_shown_rightly, most_urgent
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ class JobStoreMachine(RuleBasedStateMachine):
 
         class MyMachine(JobStoreMachine):
             @asynccontextmanager
-            async def open_store(self) -> AsyncIterator[JobStore]:
+            async def open_store(self) -> AsyncIterator[Store]:
                 yield MyStore()
 
         TestMyMachine = MyMachine.TestCase
@@ -86,7 +87,7 @@ class JobStoreMachine(RuleBasedStateMachine):
     Each run has an event loop and an empty store of its own.
     """
 
-    def open_store(self) -> AbstractAsyncContextManager[JobStore]:
+    def open_store(self) -> AbstractAsyncContextManager[Store]:
         """Open an empty store; it is closed when the run is over."""
         raise NotImplementedError("override open_store")
 
@@ -295,8 +296,10 @@ class JobStoreMachine(RuleBasedStateMachine):
         shown: dict[str, list[Any]] = {}
         for candidate in heads.ready:
             shown.setdefault(candidate.tenant_id, []).append(candidate)
-        urgent = most_urgent([c for lane in whole.values() for c in lane], limit, self.now)
-        assert all(is_shown_rightly(lane, whole[tenant], urgent) for tenant, lane in shown.items())
+        ready = [c for lane in whole.values() for c in lane]
+        urgent = most_urgent(ready, limit, self.now)
+        window = in_window(ready, limit, self.now)
+        assert all(is_shown_rightly(lane, whole[tenant], window) for tenant, lane in shown.items())
         assert set(heads.ready) >= set(urgent)
         if sum(map(len, whole.values())) <= limit:
             assert shown == whole

@@ -127,13 +127,19 @@ def most_urgent(ready: Iterable[Candidate], limit: int, now: datetime) -> list[C
     return sorted(on_time, key=lambda c: (c.deadline_at, c.id))[:limit]
 
 
+def in_window(ready: Iterable[Candidate], limit: int, now: datetime) -> list[Candidate]:
+    """Return the most urgent jobs, and late ones where there are fewer than `limit`."""
+    order = sorted(ready, key=lambda c: (is_late(c.deadline_at, now), c.deadline_at, c.id))
+    return order[:limit]
+
+
 def is_shown_rightly(
-    shown: Sequence[Candidate], whole: Sequence[Candidate], urgent: Collection[Candidate]
+    shown: Sequence[Candidate], whole: Sequence[Candidate], window: Collection[Candidate]
 ) -> bool:
-    """Tell whether a tenant's jobs are a beginning of all it has, and urgent ones, each once."""
+    """Tell whether a tenant's jobs are a beginning of all it has, and of the window, each once."""
     pairs = zip(shown, whole, strict=False)
     beginning = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    return len(set(shown)) == len(shown) and set(shown[beginning:]) <= set(urgent)
+    return len(set(shown)) == len(shown) and set(shown[beginning:]) <= set(window)
 
 
 def _insert(job: Job, jobs: dict[UUID, Job]) -> AddResult:

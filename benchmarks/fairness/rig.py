@@ -22,9 +22,9 @@ from async_jobs.domain.facts import Fact
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import Failed, change
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
-from async_jobs.ports.store import Success
 from benchmarks.fairness import shapes
 from benchmarks.fairness.fleet import NEVER, Fleet
+from benchmarks.fairness.shapes import Success
 from benchmarks.fairness.store import IndexedJobStore
 from benchmarks.fairness.world import SECOND, TICK, Ran, Trace
 

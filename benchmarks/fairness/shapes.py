@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
 from itertools import chain, islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from async_jobs.application.settings import SchedulerSettings
@@ -20,11 +20,21 @@ from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import Job
 from async_jobs.domain.limits import Limits
 from async_jobs.domain.scheduling import Candidate
-from async_jobs.ports import store as store_port
-from async_jobs.ports.store import Heads, HeadsQuery
 from async_jobs.ports.workers import WorkerInfo, Workers
 from benchmarks.fairness.ready import Ready, Shown
 from benchmarks.moved import found
+
+__all__ = ["Heads", "HeadsQuery", "Success", "Upcoming"]
+"""What comes from other modules at other commits, for those who import it from here."""
+
+if TYPE_CHECKING:
+    from async_jobs.ports.leases import Heads, HeadsQuery, Success
+    from async_jobs.ports.upkeep import Upcoming
+else:
+    Heads = found("Heads", "ports.leases", "ports.store")
+    HeadsQuery = found("HeadsQuery", "ports.leases", "ports.store")
+    Success = found("Success", "ports.leases", "ports.store")
+    Upcoming = found("Upcoming", "ports.upkeep", "ports.store")
 
 Scheduler: Any = found("Scheduler", "application.scheduling.scheduler", "application.scheduler")
 Room: Any = found("Room", "application.working.room", "application.room")
@@ -34,8 +44,7 @@ ANNOUNCES_RUN_TIMES = any(each.name == "run_times" for each in fields(WorkerInfo
 KNOWS_TOLERANCES = "tolerance_seconds" in Candidate._fields
 KNOWS_TYPES = "type" in Candidate._fields
 NAMES_TENANTS = any(each.name == "tenants" for each in fields(HeadsQuery))
-RUNNING_COUNT: Any = vars(store_port)["RunningCount"]
-"""The port's tuple, wherever it is defined."""
+RUNNING_COUNT: Any = found("RunningCount", "domain.turns", "ports.store")
 KNOWS_STRAYS = "strays" in RUNNING_COUNT._fields
 
 

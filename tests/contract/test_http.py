@@ -36,7 +36,7 @@ from async_jobs.entrypoints.http.app import create_app
 from async_jobs.entrypoints.http.routes import create_jobs_router
 from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.ports.jobs import Jobs
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import a_request, an_id
 from async_jobs.testing.clocks import ManualChance, ManualClock
 from async_jobs.testing.contracts import JobsContract
@@ -102,7 +102,7 @@ async def pool(postgres_dsn: str, template_database: str) -> AsyncIterator[async
 
 
 @fixture
-async def behind(api: Api, store: JobStore, clock: ManualClock) -> AsyncIterator[None]:
+async def behind(api: Api, store: Store, clock: ManualClock) -> AsyncIterator[None]:
     """Puts a service on the test's store and clock behind the API."""
     api.service = JobService(KIT_LIMITS, store, clock=clock, chance=ManualChance(seed=1))
     yield
@@ -151,7 +151,7 @@ class Threaded:
 
 class TestAsyncClientOverAsgi(JobsContract):
     @fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         return MemoryJobStore()
 
     @fixture
@@ -167,7 +167,7 @@ class TestAsyncClientOverAsgi(JobsContract):
 
     @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
     async def test_payloads_arrive_as_they_were(
-        self, jobs: Jobs, store: JobStore, payload: Payload
+        self, jobs: Jobs, store: Store, payload: Payload
     ) -> None:
         """There and back."""
         enqueued = await jobs.enqueue(a_request(payload=payload))
@@ -178,7 +178,7 @@ class TestAsyncClientOverAsgi(JobsContract):
 
 class TestAsyncClientOverPostgres(JobsContract):
     @fixture
-    async def store(self, pool: asyncpg.Pool) -> JobStore:
+    async def store(self, pool: asyncpg.Pool) -> Store:
         await pool.execute("DELETE FROM jobs")
         return PostgresJobStore(pool)
 
@@ -198,7 +198,7 @@ class TestAsyncClientOverPostgres(JobsContract):
 
 class TestBlockingClientInThreads(JobsContract):
     @fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         return MemoryJobStore()
 
     @fixture
@@ -234,7 +234,7 @@ class PassingClock(ManualClock):
 
 class TestLargeBatches:
     @fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         return MemoryJobStore()
 
     @pytest.fixture
@@ -290,7 +290,7 @@ class TestLostAnswers:
         return PassingClock()
 
     @fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         return MemoryJobStore()
 
     @fixture
@@ -304,30 +304,28 @@ class TestLostAnswers:
         ) as client:
             yield client
 
-    async def test_an_enqueue_creates_one_job(self, jobs: Jobs, store: JobStore) -> None:
+    async def test_an_enqueue_creates_one_job(self, jobs: Jobs, store: Store) -> None:
         """Four requests were carried out; it is no duplicate, for the caller asked once."""
         enqueued = await jobs.enqueue(a_request(dedupe_key="daily"))
 
         (job,) = await all_jobs(store)
         assert enqueued == (job.id, False)
 
-    async def test_a_batch_that_fills_a_quota_is_admitted(
-        self, jobs: Jobs, store: JobStore
-    ) -> None:
+    async def test_a_batch_that_fills_a_quota_is_admitted(self, jobs: Jobs, store: Store) -> None:
         """The tenant is full by its own first try, and repeating that is free."""
         many = await jobs.enqueue_many([a_request(tenant_id="limited")] * LIMITED_MAX)
 
         assert {each.job_id for each in many} == {job.id for job in await all_jobs(store)}
         assert [each.duplicate for each in many] == [False] * LIMITED_MAX
 
-    async def test_a_job_is_cancelled(self, jobs: Jobs, store: JobStore) -> None:
+    async def test_a_job_is_cancelled(self, jobs: Jobs, store: Store) -> None:
         """However often it was."""
         job = await added(store)
 
         assert (await jobs.cancel_job(job.id)).status is JobStatus.CANCELLED
 
     async def test_a_job_gets_one_life_and_the_caller_the_truth(
-        self, jobs: Jobs, store: JobStore
+        self, jobs: Jobs, store: Store
     ) -> None:
         """It was retried, and the client says that it does not know."""
         job = await in_phase(store, Phase.DEAD)
@@ -377,7 +375,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class TestConnectionsOfTheirOwn:
     @fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         return MemoryJobStore()
 
     @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.machines import JobStoreMachine
 
 QUICK = settings(
@@ -21,7 +21,7 @@ QUICK = settings(
 
 class MemoryMachine(JobStoreMachine):
     @asynccontextmanager
-    async def open_store(self) -> AsyncIterator[JobStore]:
+    async def open_store(self) -> AsyncIterator[Store]:
         yield MemoryJobStore()
 
 
@@ -37,7 +37,7 @@ def test_the_postgres_store_behaves_like_a_dict(database_dsn: str) -> None:
 
     class PostgresMachine(JobStoreMachine):
         @asynccontextmanager
-        async def open_store(self) -> AsyncIterator[JobStore]:
+        async def open_store(self) -> AsyncIterator[Store]:
             pool = await create_pool(database_dsn, max_size=2)
             try:
                 await pool.execute("DELETE FROM jobs")

@@ -19,7 +19,7 @@ from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.queue import AdjacentQueue, JobQueue
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
@@ -28,9 +28,9 @@ from async_jobs.testing.contracts import (
     CheckpointsContract,
     JobQueueContract,
     JobsContract,
-    JobStoreContract,
     SignalContract,
     StatisticsContract,
+    StoreContract,
     WorkersContract,
 )
 from async_jobs.testing.contracts.jobs import KIT_LIMITS
@@ -51,13 +51,13 @@ def elapsing(clock: ManualClock) -> Elapse:
     return elapse
 
 
-class TestMemoryJobStore(JobStoreContract):
+class TestMemoryJobStore(StoreContract):
     @pytest.fixture
-    async def store(self, unreadable: UnreadableRows) -> JobStore:
+    async def store(self, unreadable: UnreadableRows) -> Store:
         return MemoryJobStore(unreadable=unreadable)
 
     @pytest.fixture
-    async def other_store(self, store: JobStore) -> JobStore:
+    async def other_store(self, store: Store) -> Store:
         return store  # it lives in one process
 
     @pytest.fixture
@@ -102,7 +102,7 @@ class TestMemoryJobQueue(JobQueueContract):
 
 class TestMemoryAdjacentQueue(AdjacentQueueContract):
     @pytest.fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         return MemoryJobStore()
 
     @pytest.fixture
@@ -157,7 +157,7 @@ class TestMemoryCheckpoints(CheckpointsContract):
 
 class TestMemoryStatistics(StatisticsContract):
     @pytest.fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         return MemoryJobStore()
 
     @pytest.fixture
@@ -167,9 +167,9 @@ class TestMemoryStatistics(StatisticsContract):
 
 class TestJobServiceOnMemory(JobsContract):
     @pytest.fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         return MemoryJobStore()
 
     @pytest.fixture
-    async def jobs(self, store: JobStore, clock: ManualClock) -> Jobs:
+    async def jobs(self, store: Store, clock: ManualClock) -> Jobs:
         return OwnLoops(KIT_LIMITS, store, clock=clock, chance=ManualChance())

@@ -31,7 +31,7 @@ from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.queue import AdjacentQueue, JobQueue
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows, later
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
@@ -41,9 +41,9 @@ from async_jobs.testing.contracts import (
     ClockContract,
     JobQueueContract,
     JobsContract,
-    JobStoreContract,
     SignalContract,
     StatisticsContract,
+    StoreContract,
     WorkersContract,
 )
 from async_jobs.testing.contracts.jobs import KIT_LIMITS
@@ -124,13 +124,13 @@ def transactions(pool: asyncpg.Pool) -> Transaction:
     return transaction
 
 
-class TestPostgresJobStore(JobStoreContract):
+class TestPostgresJobStore(StoreContract):
     @fixture
-    async def store(self, pool: asyncpg.Pool, unreadable: UnreadableRows) -> JobStore:
+    async def store(self, pool: asyncpg.Pool, unreadable: UnreadableRows) -> Store:
         return PostgresJobStore(pool, unreadable=unreadable)
 
     @fixture
-    async def other_store(self, other_pool: asyncpg.Pool) -> JobStore:
+    async def other_store(self, other_pool: asyncpg.Pool) -> Store:
         return PostgresJobStore(other_pool)
 
     @fixture
@@ -170,8 +170,8 @@ class TestPostgresJobStore(JobStoreContract):
             'backoff_policy = \'{"type": "cubic"}\'',
         ],
     )
-    async def test_js_19_whatever_is_damaged(
-        self, store: JobStore, pool: asyncpg.Pool, damage: str
+    async def test_ls_6_whatever_is_damaged(
+        self, store: Store, pool: asyncpg.Pool, damage: str
     ) -> None:
         """Reads go on, and the slot is given back."""
         good, bad = [await in_phase(store, Phase.CLAIMED) for _ in range(2)]
@@ -193,7 +193,7 @@ class TestPostgresJobStore(JobStoreContract):
         ],
     )
     async def test_js_1_a_backoff_policy_is_stored_without_its_usual_values(
-        self, store: JobStore, pool: asyncpg.Pool, policy: BackoffPolicy, written: str
+        self, store: Store, pool: asyncpg.Pool, policy: BackoffPolicy, written: str
     ) -> None:
         """Rows that are there rely on what they leave out."""
         job = await added(store, backoff_policy=policy)
@@ -202,8 +202,8 @@ class TestPostgresJobStore(JobStoreContract):
         (read,) = await store.get([job.id])
         assert read.backoff_policy == policy
 
-    async def test_js_6_a_turn_whose_connection_died_is_free_again(
-        self, store: JobStore, other_store: JobStore, pool: asyncpg.Pool
+    async def test_ls_2_a_turn_whose_connection_died_is_free_again(
+        self, store: Store, other_store: Store, pool: asyncpg.Pool
     ) -> None:
         """The server lets go of it with the session; the holder learns on its way out."""
 
@@ -247,7 +247,7 @@ class TestPostgresJobQueue(JobQueueContract):
 
 class TestPostgresAdjacentQueue(TestPostgresJobQueue, AdjacentQueueContract):
     @fixture
-    async def store(self, pool: asyncpg.Pool) -> JobStore:
+    async def store(self, pool: asyncpg.Pool) -> Store:
         return PostgresJobStore(pool)
 
     @fixture
@@ -305,7 +305,7 @@ class TestPostgresCheckpoints(CheckpointsContract):
 
 class TestPostgresStatistics(StatisticsContract):
     @fixture
-    async def store(self, pool: asyncpg.Pool) -> JobStore:
+    async def store(self, pool: asyncpg.Pool) -> Store:
         return PostgresJobStore(pool)
 
     @fixture
@@ -331,9 +331,9 @@ class TestPostgresClock(ClockContract):
 
 class TestJobServiceOnPostgres(JobsContract):
     @fixture
-    async def store(self, pool: asyncpg.Pool) -> JobStore:
+    async def store(self, pool: asyncpg.Pool) -> Store:
         return PostgresJobStore(pool)
 
     @fixture
-    async def jobs(self, store: JobStore, clock: ManualClock) -> Jobs:
+    async def jobs(self, store: Store, clock: ManualClock) -> Jobs:
         return JobService(KIT_LIMITS, store, clock=clock, chance=ManualChance())

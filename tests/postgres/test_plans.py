@@ -21,7 +21,7 @@ from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import HandOff, JobFilter, JobStatus
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.domain.outlook import Counted
-from async_jobs.ports.store import Success
+from async_jobs.ports.leases import Success
 from async_jobs.testing.builders import a_handoff, a_job, later
 from async_jobs.testing.clocks import NOW
 from tests import services

@@ -26,7 +26,8 @@ from async_jobs.domain.patience import REFUSED_PAUSE_MIN
 from async_jobs.domain.pools import Fleet
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.entrypoints.http.app import create_app
-from async_jobs.ports.store import HeadsQuery, Success, Upcoming
+from async_jobs.ports.leases import HeadsQuery, Success
+from async_jobs.ports.upkeep import Upcoming
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_job, later
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock
 from tests.postgres.guarded import LANE, Guarded, refusal

@@ -33,7 +33,7 @@ from async_jobs.domain.errors import (
 from async_jobs.domain.job import HandOff, JobFilter, JobStatus
 from async_jobs.domain.lifecycle import Claimed
 from async_jobs.domain.scheduling import LeaseGrant
-from async_jobs.ports.store import HeadsQuery, Success
+from async_jobs.ports.leases import HeadsQuery, Success
 from async_jobs.testing.builders import a_job, a_worker, later
 from async_jobs.testing.clocks import NOW
 from tests.postgres.guarded import LANE, Guarded, refusal

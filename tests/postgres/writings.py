@@ -23,8 +23,9 @@ from async_jobs.domain.job import HandOff, Job, JsonValue
 from async_jobs.domain.lifecycle import Change, JobEvent, advance, change
 from async_jobs.domain.pools import Fleet
 from async_jobs.domain.turns import RunningCount
+from async_jobs.ports.leases import Success
 from async_jobs.ports.queue import Delivery
-from async_jobs.ports.store import Success, Upcoming
+from async_jobs.ports.upkeep import Upcoming
 from async_jobs.testing.builders import SimpleLimits, a_job, a_quota, a_use_case, a_worker, later
 from async_jobs.testing.clocks import NOW, ManualClock
 

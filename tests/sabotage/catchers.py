@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from async_jobs.adapters.memory.store import MemoryJobStore
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.machines import JobStoreMachine
 from tests.sabotage.edits.patches import Bug
 from tests.simulation.plan import Plan, plan_of
@@ -113,7 +113,7 @@ def failing_example(bug: Bug, *, examples: int = EXAMPLES) -> int | None:
             super().teardown()
 
         @asynccontextmanager
-        async def open_store(self) -> AsyncIterator[JobStore]:
+        async def open_store(self) -> AsyncIterator[Store]:
             yield MemoryJobStore()
 
     once = settings(

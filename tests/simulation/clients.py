@@ -278,8 +278,8 @@ class Clients:
 
         await self._ask(walked)
         there = before & self._judge.promised_to(tenant) - self._judge.unreadable
-        self._judge.require(there <= set(found), "JS-8", "a page left out a job")
-        self._judge.require(len(found) == len(set(found)), "JS-8", "a page repeated a job")
+        self._judge.require(there <= set(found), "JS-5", "a page left out a job")
+        self._judge.require(len(found) == len(set(found)), "JS-5", "a page repeated a job")
 
     # --- a team with a loop of its own ---
 

@@ -18,15 +18,10 @@ from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.checkpoints import Checkpoints
+from async_jobs.ports.leases import Heads, HeadsQuery, Success
 from async_jobs.ports.queue import Acked, AdjacentQueue, Claims, Delivery, JobQueue, Sent
-from async_jobs.ports.store import (
-    AddResult,
-    Applied,
-    Heads,
-    HeadsQuery,
-    Success,
-    Upcoming,
-)
+from async_jobs.ports.store import AddResult, Applied
+from async_jobs.ports.upkeep import Upcoming
 from async_jobs.ports.workers import WorkerInfo, Workers
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.records import Node

@@ -14,8 +14,9 @@ from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.domain.turns import RunningCount
+from async_jobs.ports.leases import Heads, HeadsQuery, Success
 from async_jobs.ports.queue import AdjacentQueue
-from async_jobs.ports.store import Applied, Heads, HeadsQuery, Success
+from async_jobs.ports.store import Applied
 from tests.simulation.judge import Judge
 from tests.simulation.records import Node
 

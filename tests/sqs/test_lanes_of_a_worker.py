@@ -32,7 +32,7 @@ from async_jobs.domain.job import EnqueueJobRequest
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import Signal
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits
 from tests import services
 from tests.harness import PATIENCE_SECONDS, clock, eventually
@@ -44,7 +44,7 @@ SLOTS = 6
 class Line:
     """A scheduler and one worker of all lanes, each of which is a use case's own."""
 
-    def __init__(self, store: JobStore, queues: Sequence[JobQueue], signal: Signal) -> None:
+    def __init__(self, store: Store, queues: Sequence[JobQueue], signal: Signal) -> None:
         self.stop = asyncio.Event()
         self.may_end = asyncio.Event()
         self.errors: list[Exception] = []

@@ -29,6 +29,7 @@ PROMISED = {
     "JobService",
     "JobStatus",
     "JobStore",
+    "Store",
     "JobsHttpClient",
     "QuotaExceededError",
     "Reject",
@@ -159,7 +160,7 @@ def test_a_door_loads_what_lies_behind_it_and_no_more(
 @pytest.mark.parametrize(
     ("config", "store", "told"),
     [
-        (LIMITS, None, "store must be a JobStore, .* it is a NoneType"),
+        (LIMITS, None, "store must be a Store, .* it is a NoneType"),
         (None, MemoryJobStore(), "config must be an AsyncJobsConfig, .* it is a NoneType"),
         ({}, MemoryJobStore(), "config must be .* its use_case_configs .* it is a dict"),
     ],

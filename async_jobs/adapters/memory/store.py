@@ -27,16 +27,9 @@ from async_jobs.domain.job import (
 )
 from async_jobs.domain.lifecycle import Change, Claimed, Succeeded, advance
 from async_jobs.domain.quota import Refused, admit
-from async_jobs.ports.store import (
-    Added,
-    AddResult,
-    Applied,
-    Duplicate,
-    Invalid,
-    Success,
-    Unreadable,
-    Upcoming,
-)
+from async_jobs.ports.leases import Success
+from async_jobs.ports.store import Added, AddResult, Applied, Duplicate, Invalid, Unreadable
+from async_jobs.ports.upkeep import Upcoming
 
 
 class MemoryJobStore:

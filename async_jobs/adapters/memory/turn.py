@@ -15,8 +15,8 @@ from async_jobs.domain.job import HandOff, Job, JobStatus
 from async_jobs.domain.lifecycle import Leased, advance
 from async_jobs.domain.scheduling import Candidate, LeaseGrant, in_tenant_order
 from async_jobs.domain.turns import RunningCount
+from async_jobs.ports.leases import Heads, HeadsQuery
 from async_jobs.ports.queue import AdjacentQueue
-from async_jobs.ports.store import Heads, HeadsQuery
 
 
 class MemoryTurn:

@@ -36,14 +36,9 @@ from async_jobs.adapters.postgres.turn import PostgresTurn
 from async_jobs.domain.errors import StoreRefused, Unavailable
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus, UnreadableJob
 from async_jobs.domain.lifecycle import Change, Claimed
-from async_jobs.ports.store import (
-    AddResult,
-    Applied,
-    Success,
-    Unreadable,
-    Unwritable,
-    Upcoming,
-)
+from async_jobs.ports.leases import Success
+from async_jobs.ports.store import AddResult, Applied, Unreadable, Unwritable
+from async_jobs.ports.upkeep import Upcoming
 
 T = TypeVar("T")
 LONG_AGO = datetime(1000, 1, 1, tzinfo=UTC)

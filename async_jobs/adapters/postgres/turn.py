@@ -24,8 +24,8 @@ from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import StoreRefused
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
 from async_jobs.domain.turns import RunningCount
+from async_jobs.ports.leases import Heads, HeadsQuery
 from async_jobs.ports.queue import AdjacentQueue
-from async_jobs.ports.store import Heads, HeadsQuery
 
 TENANT_LOCKS = 1_024
 

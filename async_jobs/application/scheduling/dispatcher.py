@@ -18,8 +18,8 @@ from async_jobs.domain.limits import Limits, TenantQuota, queue_of
 from async_jobs.domain.pools import Fleet
 from async_jobs.domain.scheduling import Candidate, grant
 from async_jobs.ports.clock import Clock
+from async_jobs.ports.leases import DispatchTurn, Heads, HeadsQuery, Leases
 from async_jobs.ports.queue import AdjacentQueue, JobQueue
-from async_jobs.ports.store import DispatchTurn, Heads, HeadsQuery, JobStore
 from async_jobs.ports.telemetry import Telemetry
 
 LEASES_MAX = 1_000
@@ -71,7 +71,7 @@ class Dispatcher:
     def __init__(
         self,
         config: Limits,
-        store: JobStore,
+        leases: Leases,
         clock: Clock,
         telemetry: Telemetry | None = None,
         *,
@@ -80,7 +80,7 @@ class Dispatcher:
     ) -> None:
         self.memory = ServiceMemory(interval)
         self._config = config
-        self._store = store
+        self._leases = leases
         self._clock = clock
         self._telemetry = telemetry
         self._queue_of = queue_of
@@ -131,7 +131,7 @@ class Dispatcher:
     ) -> Dispatched:
         await self._clock.sync()
         limited = self._limited.of(self._config.per_tenant_quotas)
-        async with self._store.turn(use_cases, limited) as turn:
+        async with self._leases.turn(use_cases, limited) as turn:
             if not turn.use_cases:
                 return Dispatched()
             now = self._clock.now()

@@ -32,8 +32,9 @@ from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import DISPATCH, Signal
-from async_jobs.ports.store import JobStore, Upcoming
+from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.upkeep import Upcoming
 from async_jobs.ports.workers import Workers
 
 # What a tick may take to end once the scheduler is told to stop.
@@ -77,7 +78,7 @@ class Scheduler:
     def __init__(
         self,
         config: Limits,
-        store: JobStore,
+        store: Store,
         queue_of: Callable[[str], JobQueue],
         *,
         clock: Clock,

@@ -15,7 +15,7 @@ from async_jobs.domain.facts import PoisonDropped, start_is_news, tell
 from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import AdjacentQueue, Claims, Delivery
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
 
 TRIES_MAX = 4
@@ -28,7 +28,7 @@ class Claimer:
     def __init__(
         self,
         worker_id: str,
-        store: JobStore,
+        store: Store,
         *,
         clock: Clock,
         chance: Chance,

@@ -20,11 +20,11 @@ from async_jobs.domain.errors import AsyncJobsError, IllegalTransition
 from async_jobs.domain.job import Job, Phase
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.signal import Signal, cancellation
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 
 BATCH_MAX = 1_000
 
-OpenStore: TypeAlias = Callable[[], AbstractAsyncContextManager[tuple[JobStore, Clock]]]
+OpenStore: TypeAlias = Callable[[], AbstractAsyncContextManager[tuple[Store, Clock]]]
 """Opens a store and its clock on the event loop that calls it."""
 
 
@@ -66,7 +66,7 @@ class Renewals:
         """Tell whether no lease is held but that of an attempt."""
         return all(each is attempt for each in self._attempts.values())
 
-    async def renew(self, store: JobStore, clock: Clock) -> None:
+    async def renew(self, store: Store, clock: Clock) -> None:
         """Extend every lease held; learn which were lost and which jobs are to be cancelled.
 
         Raises:
@@ -80,7 +80,7 @@ class Renewals:
                 await self._look_why(store, clock, lost)
 
     async def _renew(
-        self, store: JobStore, clock: Clock, attempts: Sequence[Attempt]
+        self, store: Store, clock: Clock, attempts: Sequence[Attempt]
     ) -> list[Attempt]:
         """Extend leases; returns the attempts for which that failed."""
         now = clock.now()
@@ -98,7 +98,7 @@ class Renewals:
                 lost.append(attempt)
         return lost
 
-    async def _look_why(self, store: JobStore, clock: Clock, lost: Sequence[Attempt]) -> None:
+    async def _look_why(self, store: Store, clock: Clock, lost: Sequence[Attempt]) -> None:
         stored = {job.id: job for job in await store.get([a.job.id for a in lost])}
         again = []
         for attempt in lost:
@@ -127,7 +127,7 @@ def _same_lease(stored: Job, known: Job) -> bool:
 
 async def keep_renewing(
     renewals: Renewals,
-    store: JobStore,
+    store: Store,
     clock: Clock,
     *,
     every_seconds: float,

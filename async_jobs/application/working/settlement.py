@@ -16,8 +16,9 @@ from async_jobs.domain.errors import IllegalTransition, StoreRefused, Unavailabl
 from async_jobs.domain.facts import JobSucceeded, StaleOutcomeDropped, job_ids, tell
 from async_jobs.domain.job import Job
 from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.leases import Success
 from async_jobs.ports.signal import DISPATCH, Signal
-from async_jobs.ports.store import JobStore, Success
+from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ class Settler:
 
     def __init__(
         self,
-        store: JobStore,
+        store: Store,
         *,
         clock: Clock,
         chance: Chance,

@@ -36,7 +36,7 @@ from async_jobs.domain.run_times import RunTimes
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import RECEIVE_MAX, JobQueue
 from async_jobs.ports.signal import Signal
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import WorkerInfo, Workers
 
@@ -62,7 +62,7 @@ class Worker:
     def __init__(
         self,
         identity: Identity,
-        store: JobStore,
+        store: Store,
         queues: Sequence[JobQueue],
         registry: JobRegistry,
         *,

@@ -54,7 +54,7 @@ from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
-from async_jobs.ports.store import JobStore, Unreadable, Unwritable
+from async_jobs.ports.store import Store, Unreadable, Unwritable
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 from async_jobs.version import __version__
@@ -258,7 +258,7 @@ class Container(containers.DeclarativeContainer):
     clock: providers.Provider[Clock] = providers.Singleton(PostgresClock, pool, host=host_clock)
     signal: providers.Provider[Signal] = providers.Singleton(_signal, config, pool, clock)
     unreadable = providers.Singleton(_unreadable, telemetry, clock)
-    store: providers.Provider[JobStore] = providers.Singleton(
+    store: providers.Provider[Store] = providers.Singleton(
         PostgresJobStore,
         pool,
         unreadable=unreadable,

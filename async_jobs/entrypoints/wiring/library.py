@@ -19,7 +19,7 @@ from async_jobs.domain.limits import Limits
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 
@@ -31,7 +31,7 @@ class JobService(OwnLoops):
         config: an `AsyncJobsConfig`, or anything with its `use_case_configs` and
             `per_tenant_quotas`. Of the rest only `db_schema` is looked at, if it has one: a store
             on Postgres has to be for the same.
-        store: a `PostgresJobStore`, a `MemoryJobStore`, or any other `JobStore`.
+        store: a `PostgresJobStore`, a `MemoryJobStore`, or any other `Store`.
         clock: by default the database's time for a store on Postgres, else this host's.
         chance: by default the operating system's entropy.
         signal: by default NOTIFY for a store on Postgres, else none: polling finds the jobs.
@@ -47,7 +47,7 @@ class JobService(OwnLoops):
     def __init__(
         self,
         config: Limits,
-        store: JobStore,
+        store: Store,
         *,
         clock: Clock | None = None,
         chance: Chance | None = None,
@@ -84,7 +84,7 @@ def _check(config: object, store: object) -> None:
             )
     if not callable(getattr(store, "add", None)):
         raise TypeError(
-            f"store must be a JobStore, e.g. PostgresJobStore(pool); it is a {type(store).__name__}"
+            f"store must be a Store, e.g. PostgresJobStore(pool); it is a {type(store).__name__}"
         )
 
 
@@ -104,7 +104,7 @@ def _check_schema(config: object, store: object) -> None:
     )
 
 
-def _ports_beside(store: JobStore) -> tuple[Clock, Chance, Signal | None]:
+def _ports_beside(store: Store) -> tuple[Clock, Chance, Signal | None]:
     """Return the clock, the chance and the signal that belong to a store made by itself."""
     host, chance = SystemClock(), SystemChance()
     if not isinstance(store, PostgresJobStore):

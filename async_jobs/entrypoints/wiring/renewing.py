@@ -12,7 +12,7 @@ from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.application.working.renewal import OpenStore, RenewalHost, Renewals, RenewalThread
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from async_jobs.ports.clock import Clock
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 
 RENEWAL_POOL_MAX_SIZE = 2
 
@@ -46,7 +46,7 @@ def open_renewal_store_of(config: AsyncJobsConfig, host_clock: Clock) -> OpenSto
     """Return what opens a store on the renewal thread: connections are bound to their loop."""
 
     @asynccontextmanager
-    async def open_store() -> AsyncIterator[tuple[JobStore, Clock]]:
+    async def open_store() -> AsyncIterator[tuple[Store, Clock]]:
         pool = await create_pool(
             config.db_dsn,
             max_size=RENEWAL_POOL_MAX_SIZE,

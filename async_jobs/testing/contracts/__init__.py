@@ -20,11 +20,14 @@ from async_jobs.testing.contracts.adjacent import AdjacentQueueContract  # noqa:
 from async_jobs.testing.contracts.checkpoints import CheckpointsContract  # noqa: E402
 from async_jobs.testing.contracts.clocks import ChanceContract, ClockContract  # noqa: E402
 from async_jobs.testing.contracts.jobs import JobsContract  # noqa: E402
+from async_jobs.testing.contracts.leases import LeasesContract  # noqa: E402
 from async_jobs.testing.contracts.queues import JobQueueContract  # noqa: E402
 from async_jobs.testing.contracts.signals import SignalContract  # noqa: E402
 from async_jobs.testing.contracts.statistics import StatisticsContract  # noqa: E402
-from async_jobs.testing.contracts.stores import JobStoreContract  # noqa: E402
+from async_jobs.testing.contracts.store import JobStoreContract  # noqa: E402
+from async_jobs.testing.contracts.stores import StoreContract  # noqa: E402
 from async_jobs.testing.contracts.telemetry import TelemetryContract  # noqa: E402
+from async_jobs.testing.contracts.upkeep import UpkeepContract  # noqa: E402
 from async_jobs.testing.contracts.workers import WorkersContract  # noqa: E402
 
 __all__ = [
@@ -35,8 +38,11 @@ __all__ = [
     "JobQueueContract",
     "JobStoreContract",
     "JobsContract",
+    "LeasesContract",
     "SignalContract",
     "StatisticsContract",
+    "StoreContract",
     "TelemetryContract",
+    "UpkeepContract",
     "WorkersContract",
 ]

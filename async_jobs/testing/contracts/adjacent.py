@@ -21,10 +21,10 @@ from async_jobs.domain.lifecycle import (
 )
 from async_jobs.domain.scheduling import grant
 from async_jobs.ports.queue import AdjacentQueue, Claims
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import a_handoff, a_job, candidate_of, later
 from async_jobs.testing.clocks import NOW, let_others_run
-from async_jobs.testing.contracts.claiming import handoff_of
+from async_jobs.testing.contracts.leases.claiming import handoff_of
 from async_jobs.testing.contracts.queues import JobQueueContract, PutBody, received
 from async_jobs.testing.contracts.scenes import (
     CRASH,
@@ -50,12 +50,12 @@ class AdjacentQueueContract(JobQueueContract):
     """
 
     @pytest.fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         """Where the jobs of both lanes are; there are none when a test begins."""
         raise NotImplementedError("override the fixture `store`")
 
     async def test_aq_1_a_claim_gives_exactly_what_advance_makes(
-        self, queue: AdjacentQueue, store: JobStore, elapse: Elapse
+        self, queue: AdjacentQueue, store: Store, elapse: Elapse
     ) -> None:
         """All fields of it; and the message does not come back."""
         job = await happened(
@@ -79,7 +79,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert await queue.receive(max_messages=10, wait_seconds=0) == []
 
     async def test_aq_1_several_for_one_job_are_one_claim(
-        self, queue: AdjacentQueue, store: JobStore
+        self, queue: AdjacentQueue, store: Store
     ) -> None:
         """Of a former lease, of the present one, twice, and a bare id: all are gone."""
         job = await a_handed_off_job(store, queue)
@@ -95,7 +95,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert await queue.depth() == 0
 
     async def test_aq_1_another_lease_is_left_alone(
-        self, queue: AdjacentQueue, store: JobStore
+        self, queue: AdjacentQueue, store: Store
     ) -> None:
         """A former one, and one that was never given; their messages are gone."""
         job = await a_handed_off_job(store, queue)
@@ -107,7 +107,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert await queue.depth() == 0
 
     async def test_aq_1_what_cannot_be_claimed_is_gone_and_unchanged(
-        self, queue: AdjacentQueue, store: JobStore
+        self, queue: AdjacentQueue, store: Store
     ) -> None:
         """Cancelled, taken back, claimed by another, over, or unknown; the others are claimed."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(6)]
@@ -127,7 +127,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert await queue.depth() == 0
 
     async def test_aq_1_no_more_are_taken_than_were_asked_for(
-        self, queue: AdjacentQueue, store: JobStore
+        self, queue: AdjacentQueue, store: Store
     ) -> None:
         """The others stay, and come in the order in which they were sent."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(5)]
@@ -141,9 +141,7 @@ class AdjacentQueueContract(JobQueueContract):
         ids = [job.id for job in jobs[::-1]]
         assert taken == [ids[:2], ids[2:3], ids[3:]]
 
-    async def test_aq_1_a_message_is_one_claims(
-        self, queue: AdjacentQueue, store: JobStore
-    ) -> None:
+    async def test_aq_1_a_message_is_one_claims(self, queue: AdjacentQueue, store: Store) -> None:
         """Many claim at once: each job is claimed once, and none is left out."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(12)]
         await queue.send([handoff_of(job) for job in jobs])
@@ -157,7 +155,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert {(await the_job(store, job_id)).attempts for job_id in claimed} == {1}
 
     async def test_aq_1_what_another_has_received_is_hidden(
-        self, queue: AdjacentQueue, store: JobStore, elapse: Elapse
+        self, queue: AdjacentQueue, store: Store, elapse: Elapse
     ) -> None:
         """By its own way, until it gives it back or its time is over."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(2)]
@@ -176,7 +174,7 @@ class AdjacentQueueContract(JobQueueContract):
 
     @pytest.mark.parametrize("turns", [0, 1, 2, 4, 8, 16])
     async def test_aq_1_a_cancelled_claim_has_done_both_or_neither(
-        self, queue: AdjacentQueue, store: JobStore, elapse: Elapse, turns: int
+        self, queue: AdjacentQueue, store: Store, elapse: Elapse, turns: int
     ) -> None:
         """Cancelled at any step, it leaves no message without its lease, and no lease without."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(3)]
@@ -197,7 +195,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert stands.count(Phase.CLAIMED) in (0, 2)
 
     async def test_aq_1_each_lane_has_its_own(
-        self, queue: AdjacentQueue, other_lane: AdjacentQueue, store: JobStore
+        self, queue: AdjacentQueue, other_lane: AdjacentQueue, store: Store
     ) -> None:
         """A claim on the other one takes nothing of it."""
         job = await a_handed_off_job(store, queue)
@@ -207,7 +205,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert await all_claimed(queue) == [advance(job, CLAIMED, now=later(1))]
 
     async def test_aq_2_what_was_claimed_unheard_is_found(
-        self, queue: AdjacentQueue, other_lane: AdjacentQueue, store: JobStore
+        self, queue: AdjacentQueue, other_lane: AdjacentQueue, store: Store
     ) -> None:
         """By the worker, the lane and the instants, and while it is still held."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(4)]
@@ -230,7 +228,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert await found("worker-2") == []
 
     async def test_aq_3_poison_is_dropped_and_holds_up_nothing(
-        self, queue: AdjacentQueue, store: JobStore, poison: PutBody
+        self, queue: AdjacentQueue, store: Store, poison: PutBody
     ) -> None:
         """What came before and after it is claimed; each is told of once."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(2)]
@@ -249,7 +247,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert await queue.depth() == 0
 
     async def test_aq_3_more_tells_of_what_is_left(
-        self, queue: AdjacentQueue, store: JobStore
+        self, queue: AdjacentQueue, store: Store
     ) -> None:
         """Nothing that was taken could be claimed, and yet there is something behind it."""
         job = await a_handed_off_job(store, queue)
@@ -278,7 +276,7 @@ class AdjacentQueueContract(JobQueueContract):
             assert await until_done(waiting, elapse, 0.25) <= seconds + self.notices_within_seconds
 
     async def test_aq_5_what_a_turn_leases_is_handed_off(
-        self, queue: AdjacentQueue, other_lane: AdjacentQueue, store: JobStore
+        self, queue: AdjacentQueue, other_lane: AdjacentQueue, store: Store
     ) -> None:
         """On the lanes given, each its own, in the order of the grants; on others nothing."""
         names = [queue.name, other_lane.name, "elsewhere", queue.name]
@@ -293,7 +291,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert (await the_job(store, jobs[2].id)).phase is Phase.HANDED_OFF
 
     async def test_aq_5_a_lane_that_was_not_given_gets_nothing(
-        self, queue: AdjacentQueue, other_lane: AdjacentQueue, store: JobStore
+        self, queue: AdjacentQueue, other_lane: AdjacentQueue, store: Store
     ) -> None:
         """Whoever leased sends by itself, as it does to a lane elsewhere."""
         job = a_job(queue=queue.name)
@@ -304,7 +302,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert (await queue.depth(), await other_lane.depth()) == (0, 0)
 
     async def test_aq_5_what_was_not_leased_is_not_handed_off(
-        self, queue: AdjacentQueue, store: JobStore
+        self, queue: AdjacentQueue, store: Store
     ) -> None:
         """A grant that lost leaves no message."""
         jobs = [a_job(queue=queue.name) for _ in range(2)]
@@ -316,7 +314,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert [job.id for job in await all_claimed(queue)] == [jobs[1].id]
 
     async def test_aq_5_a_turn_that_fails_hands_off_nothing(
-        self, queue: AdjacentQueue, store: JobStore
+        self, queue: AdjacentQueue, store: Store
     ) -> None:
         """And nobody sees a hand-off before the turn has ended."""
         job = a_job(queue=queue.name)
@@ -333,7 +331,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert await the_job(store, job.id) == job
 
     async def test_aq_5_a_turn_wakes_who_waits(
-        self, queue: AdjacentQueue, store: JobStore, elapse: Elapse
+        self, queue: AdjacentQueue, store: Store, elapse: Elapse
     ) -> None:
         """A worker need not look again by itself."""
         job = a_job(queue=queue.name)
@@ -346,7 +344,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert await until_done(waiting, elapse, 0.5) <= 2 * self.notices_within_seconds
 
 
-async def a_handed_off_job(store: JobStore, queue: AdjacentQueue, **fields: object) -> Job:
+async def a_handed_off_job(store: Store, queue: AdjacentQueue, **fields: object) -> Job:
     """Store a job of the lane's queue and lease it, without a message."""
     job = a_job(queue=queue.name, **fields)
     await stored(store, job)
@@ -354,7 +352,7 @@ async def a_handed_off_job(store: JobStore, queue: AdjacentQueue, **fields: obje
 
 
 async def leased_onto(
-    store: JobStore, lanes: Sequence[AdjacentQueue], jobs: Sequence[Job]
+    store: Store, lanes: Sequence[AdjacentQueue], jobs: Sequence[Job]
 ) -> frozenset[UUID]:
     """Lease pending jobs of one use case onto lanes, in a turn of their own."""
     async with store.turn([jobs[0].use_case]) as turn:

@@ -18,7 +18,7 @@ from async_jobs.domain.errors import (
 from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus, Phase
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.ports.jobs import Jobs
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import SimpleLimits, a_request, an_id, later
 from async_jobs.testing.clocks import NOW, ManualClock
 from async_jobs.testing.contracts.scenes import (
@@ -64,17 +64,17 @@ class JobsContract:
         return ManualClock()
 
     @pytest.fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         """Where the jobs are kept: the back door through which tests bring them somewhere."""
         raise NotImplementedError("override the fixture `store`")
 
     @pytest.fixture
-    async def jobs(self, store: JobStore, clock: ManualClock) -> Jobs:
+    async def jobs(self, store: Store, clock: ManualClock) -> Jobs:
         """The port under test, over `store`, made with `KIT_LIMITS` and `clock`."""
         raise NotImplementedError("override the fixture `jobs`")
 
     async def test_jb_1_an_enqueued_job_exists_with_its_defaults(
-        self, jobs: Jobs, store: JobStore
+        self, jobs: Jobs, store: Store
     ) -> None:
         """Whatever the request leaves open comes from the use case, and it is due now."""
         enqueued = await jobs.enqueue(a_request(use_case="reports"))
@@ -90,7 +90,7 @@ class JobsContract:
         assert (job.priority, job.dedupe_key, job.headers) == (0, None, {})
 
     async def test_jb_1_an_enqueued_job_has_what_was_asked_for(
-        self, jobs: Jobs, store: JobStore
+        self, jobs: Jobs, store: Store
     ) -> None:
         """Every field of the request."""
         request = EnqueueJobRequest(
@@ -115,7 +115,7 @@ class JobsContract:
         assert EnqueueJobRequest(**kept) == request
         assert job.deadline_at == later(11.623_456)
 
-    async def test_jb_1_a_run_at_in_the_past_is_now(self, jobs: Jobs, store: JobStore) -> None:
+    async def test_jb_1_a_run_at_in_the_past_is_now(self, jobs: Jobs, store: Store) -> None:
         """Being asked for late does not make a job late."""
         enqueued = await jobs.enqueue(a_request(run_at=later(-3_600)))
 
@@ -130,7 +130,7 @@ class JobsContract:
         ids = [enqueued.job_id for enqueued in (*many, one)]
         assert ids == sorted(set(ids))
 
-    async def test_jb_2_one_invalid_job_keeps_all_out(self, jobs: Jobs, store: JobStore) -> None:
+    async def test_jb_2_one_invalid_job_keeps_all_out(self, jobs: Jobs, store: Store) -> None:
         """Wherever in the call it stands; its field is named."""
         with pytest.raises(InvalidJobError) as caught:
             await jobs.enqueue_many([a_request(), a_request(priority=2**15), a_request()])
@@ -138,9 +138,7 @@ class JobsContract:
         assert caught.value.field.endswith("priority")
         assert await all_jobs(store) == []
 
-    async def test_jb_2_one_tenant_over_quota_keeps_all_out(
-        self, jobs: Jobs, store: JobStore
-    ) -> None:
+    async def test_jb_2_one_tenant_over_quota_keeps_all_out(self, jobs: Jobs, store: Store) -> None:
         """Other tenants' jobs in the call included."""
         over = [a_request(tenant_id="limited") for _ in range(LIMITED_MAX + 1)]
         with pytest.raises(QuotaExceededError):
@@ -148,7 +146,7 @@ class JobsContract:
 
         assert await all_jobs(store) == []
 
-    async def test_jb_2_a_foreign_id_keeps_all_out(self, jobs: Jobs, store: JobStore) -> None:
+    async def test_jb_2_a_foreign_id_keeps_all_out(self, jobs: Jobs, store: Store) -> None:
         """It is invalid, and says nothing about whose it is."""
         theirs = await added(store, tenant_id="secretive")
         with pytest.raises(InvalidJobError) as caught:
@@ -158,7 +156,7 @@ class JobsContract:
         assert "secretive" not in str(caught.value)
         assert await all_jobs(store) == [theirs]
 
-    async def test_jb_2_a_thousand_jobs_are_one_call(self, jobs: Jobs, store: JobStore) -> None:
+    async def test_jb_2_a_thousand_jobs_are_one_call(self, jobs: Jobs, store: Store) -> None:
         """Answered in order; a thousand and one are too many, none are no problem."""
         requests = [a_request(payload={"i": i}) for i in range(1_000)]
 
@@ -172,7 +170,7 @@ class JobsContract:
 
     @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.HANDED_OFF, Phase.CLAIMED])
     async def test_jb_3_a_live_key_answers_with_its_job(
-        self, jobs: Jobs, store: JobStore, phase: Phase
+        self, jobs: Jobs, store: Store, phase: Phase
     ) -> None:
         """Whether it waits or runs; after its end the key is free."""
         job = await in_phase(store, phase, dedupe_key="daily")
@@ -184,7 +182,7 @@ class JobsContract:
         assert not other.duplicate
         assert len(await all_jobs(store)) == 2
 
-    async def test_jb_3_racing_duplicates_get_one_job(self, jobs: Jobs, store: JobStore) -> None:
+    async def test_jb_3_racing_duplicates_get_one_job(self, jobs: Jobs, store: Store) -> None:
         """All of them, by whichever came first."""
         answers = await race(*(jobs.enqueue(a_request(dedupe_key="daily")) for _ in range(16)))
 
@@ -192,9 +190,7 @@ class JobsContract:
         assert {answer.job_id for answer in answers} == {job.id}
         assert [answer.duplicate for answer in answers].count(False) == 1
 
-    async def test_jb_4_a_repeated_enqueue_creates_nothing(
-        self, jobs: Jobs, store: JobStore
-    ) -> None:
+    async def test_jb_4_a_repeated_enqueue_creates_nothing(self, jobs: Jobs, store: Store) -> None:
         """Alone or in a batch, however often."""
         one, two = (a_request(id=an_id()) for _ in range(2))
         first = await jobs.enqueue(one)
@@ -218,7 +214,7 @@ class JobsContract:
 
     @pytest.mark.parametrize(("field", "overrides"), INVALID, ids=range(len(INVALID)))
     async def test_jb_5_an_invalid_request_names_its_field(
-        self, jobs: Jobs, store: JobStore, field: str, overrides: dict[str, Any]
+        self, jobs: Jobs, store: Store, field: str, overrides: dict[str, Any]
     ) -> None:
         """And creates nothing."""
         with pytest.raises(InvalidJobError) as caught:
@@ -275,9 +271,7 @@ class JobsContract:
         await jobs.enqueue(a_request(tenant_id="limited"))
         await jobs.enqueue(a_request())
 
-    async def test_jb_6_racing_enqueues_keep_to_the_quota(
-        self, jobs: Jobs, store: JobStore
-    ) -> None:
+    async def test_jb_6_racing_enqueues_keep_to_the_quota(self, jobs: Jobs, store: Store) -> None:
         """Of 32 at once, five get in."""
 
         async def enqueue() -> bool:
@@ -293,7 +287,7 @@ class JobsContract:
 
     @pytest.mark.parametrize("phase", list(PATHS))
     async def test_jb_7_get_returns_the_job_as_it_stands(
-        self, jobs: Jobs, store: JobStore, phase: Phase
+        self, jobs: Jobs, store: Store, phase: Phase
     ) -> None:
         """The whole record, to the operator and to its tenant."""
         job = await in_phase(store, phase, headers={"trace": "1"}, run_at=later(0.000_001))
@@ -302,7 +296,7 @@ class JobsContract:
         assert await jobs.get_job(job.id, tenant_id=job.tenant_id) == job
 
     async def test_jb_7_a_foreign_id_looks_like_a_missing_one(
-        self, jobs: Jobs, store: JobStore
+        self, jobs: Jobs, store: Store
     ) -> None:
         """To every call that takes an id, and nothing happens to the job."""
         theirs, missing = await added(store, tenant_id="secretive"), an_id()
@@ -318,7 +312,7 @@ class JobsContract:
 
     @pytest.mark.parametrize("limit", [1, 3, 7, 1_000])
     async def test_jb_8_pages_hold_every_job_once_newest_first(
-        self, jobs: Jobs, store: JobStore, limit: int
+        self, jobs: Jobs, store: Store, limit: int
     ) -> None:
         """Of one tenant or, for an operator, of all."""
         known = [await added(store, tenant_id=("one", "two")[i % 2]) for i in range(7)]
@@ -327,7 +321,7 @@ class JobsContract:
         assert await walk(jobs, limit=limit, tenant_id="one") == known[::-2]
         assert await walk(jobs, limit=limit, tenant_id="nobody") == []
 
-    async def test_jb_8_filters_hold_together(self, jobs: Jobs, store: JobStore) -> None:
+    async def test_jb_8_filters_hold_together(self, jobs: Jobs, store: Store) -> None:
         """By use case and status, alone or both."""
         known = {
             (use_case, phase): await in_phase(store, phase, use_case=use_case)
@@ -343,7 +337,7 @@ class JobsContract:
 
     @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.HANDED_OFF])
     async def test_jb_9_a_job_nobody_executes_is_cancelled_at_once(
-        self, jobs: Jobs, store: JobStore, clock: ManualClock, phase: Phase
+        self, jobs: Jobs, store: Store, clock: ManualClock, phase: Phase
     ) -> None:
         """And stays so when asked again."""
         job = await in_phase(store, phase)
@@ -356,7 +350,7 @@ class JobsContract:
         assert (cancelled.status, cancelled.finished_at) == (JobStatus.CANCELLED, later(5))
         assert again == cancelled == await the_job(store, job.id)
 
-    async def test_jb_9_a_worker_is_asked_to_stop(self, jobs: Jobs, store: JobStore) -> None:
+    async def test_jb_9_a_worker_is_asked_to_stop(self, jobs: Jobs, store: Store) -> None:
         """The job runs on until its worker says so; asking again changes nothing."""
         job = await in_phase(store, Phase.CLAIMED)
 
@@ -369,7 +363,7 @@ class JobsContract:
 
     @pytest.mark.parametrize("phase", [Phase.SUCCEEDED, Phase.DEAD])
     async def test_jb_9_a_job_that_ended_otherwise_stays(
-        self, jobs: Jobs, store: JobStore, phase: Phase
+        self, jobs: Jobs, store: Store, phase: Phase
     ) -> None:
         """It is too late to cancel it."""
         job = await in_phase(store, phase)
@@ -378,7 +372,7 @@ class JobsContract:
 
         assert await the_job(store, job.id) == job
 
-    async def test_jb_9_racing_cancels_agree(self, jobs: Jobs, store: JobStore) -> None:
+    async def test_jb_9_racing_cancels_agree(self, jobs: Jobs, store: Store) -> None:
         """Eight people press the button."""
         job = await added(store)
 
@@ -388,7 +382,7 @@ class JobsContract:
 
     @pytest.mark.parametrize("phase", [Phase.DEAD, Phase.CANCELLED])
     async def test_jb_10_a_retried_job_is_due_with_its_history(
-        self, jobs: Jobs, store: JobStore, clock: ManualClock, phase: Phase
+        self, jobs: Jobs, store: Store, clock: ManualClock, phase: Phase
     ) -> None:
         """Attempts and crashes count anew; what went wrong before is not forgotten."""
         job = await happened(store, await added(store), *CRASH, *PATHS[phase])
@@ -405,7 +399,7 @@ class JobsContract:
 
     @pytest.mark.parametrize("phase", sorted(set(PATHS) - {Phase.DEAD, Phase.CANCELLED}))
     async def test_jb_10_other_jobs_are_not_retried(
-        self, jobs: Jobs, store: JobStore, phase: Phase
+        self, jobs: Jobs, store: Store, phase: Phase
     ) -> None:
         """A job that lives or has succeeded stays as it is."""
         job = await in_phase(store, phase)
@@ -415,7 +409,7 @@ class JobsContract:
         assert await the_job(store, job.id) == job
 
     async def test_jb_10_a_taken_dedupe_key_keeps_a_job_from_its_retry(
-        self, jobs: Jobs, store: JobStore
+        self, jobs: Jobs, store: Store
     ) -> None:
         """At most one live job per key, whoever asks."""
         job = await in_phase(store, Phase.DEAD, dedupe_key="daily")

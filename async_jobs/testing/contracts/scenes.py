@@ -24,7 +24,8 @@ from async_jobs.domain.lifecycle import (
     change,
 )
 from async_jobs.domain.scheduling import grant
-from async_jobs.ports.store import Added, AddResult, Heads, HeadsQuery, JobStore
+from async_jobs.ports.leases import Heads, HeadsQuery
+from async_jobs.ports.store import Added, AddResult, Store
 from async_jobs.testing.builders import a_job, candidate_of, later
 from async_jobs.testing.clocks import NOW, let_others_run
 
@@ -77,7 +78,7 @@ async def soon(call: Awaitable[T]) -> T:
         return await call
 
 
-async def meanwhile(store: JobStore) -> None:
+async def meanwhile(store: Store) -> None:
     """Let what was started come to where it waits: other tasks run, and round trips pass."""
     for _ in range(15):
         await let_others_run()
@@ -98,7 +99,7 @@ async def until_done(task: asyncio.Future[Any], elapse: Elapse, step_seconds: fl
 
 async def against_open(
     transaction: Transaction,
-    store: JobStore,
+    store: Store,
     *,
     first: Callable[[object], Awaitable[object]],
     rival: Callable[[], Awaitable[T]],
@@ -117,26 +118,26 @@ async def against_open(
     return await soon(meeting)
 
 
-async def stored(store: JobStore, *jobs: Job) -> None:
+async def stored(store: Store, *jobs: Job) -> None:
     """Add new jobs without any limit."""
     results = await store.add(jobs, {})
     assert results == [Added(job.id) for job in jobs]
 
 
-async def added(store: JobStore, **overrides: Any) -> Job:
+async def added(store: Store, **overrides: Any) -> Job:
     """Add one new job, see `a_job`."""
     job = a_job(**overrides)
     await stored(store, job)
     return job
 
 
-async def the_job(store: JobStore, job_id: UUID) -> Job:
+async def the_job(store: Store, job_id: UUID) -> Job:
     """Return the one job with this id."""
     (job,) = await store.get([job_id])
     return job
 
 
-async def happened(store: JobStore, job: Job, *events: JobEvent, now: datetime = NOW) -> Job:
+async def happened(store: Store, job: Job, *events: JobEvent, now: datetime = NOW) -> Job:
     """Make events happen to a stored job, one save each; returns the job as it then stands."""
     for event in events:
         step = change(job, event, now=now)
@@ -146,12 +147,12 @@ async def happened(store: JobStore, job: Job, *events: JobEvent, now: datetime =
     return job
 
 
-async def in_phase(store: JobStore, phase: Phase, **overrides: Any) -> Job:
+async def in_phase(store: Store, phase: Phase, **overrides: Any) -> Job:
     """Add a job and bring it into a phase."""
     return await happened(store, await added(store, **overrides), *PATHS[phase])
 
 
-async def all_jobs(store: JobStore, criteria: JobFilter | None = None) -> list[Job]:
+async def all_jobs(store: Store, criteria: JobFilter | None = None) -> list[Job]:
     """Return every job that matches, page by page."""
     jobs: list[Job] = []
     before: UUID | None = None
@@ -164,7 +165,7 @@ async def all_jobs(store: JobStore, criteria: JobFilter | None = None) -> list[J
 
 
 async def heads_of(
-    store: JobStore,
+    store: Store,
     use_case: str = "notifications",
     *,
     now: datetime = NOW,
@@ -184,7 +185,7 @@ async def heads_of(
         return (await turn.heads([query], now))[use_case]
 
 
-async def leased(store: JobStore, job: Job, *, until: datetime = UNTIL, now: datetime = NOW) -> Job:
+async def leased(store: Store, job: Job, *, until: datetime = UNTIL, now: datetime = NOW) -> Job:
     """Lease a pending job in a turn; returns the job as it then stands."""
     async with store.turn([job.use_case]) as turn:
         ids = await turn.lease([grant(candidate_of(job), until=until, now=now)])

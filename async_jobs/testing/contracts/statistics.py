@@ -9,7 +9,7 @@ import pytest
 from async_jobs.domain.job import Phase
 from async_jobs.domain.outlook import Counted
 from async_jobs.ports.statistics import Statistics
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import a_job, later
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.contracts.scenes import PATHS, added, in_phase, stored
@@ -22,17 +22,17 @@ class StatisticsContract:
     """
 
     @pytest.fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         """A store without jobs."""
         raise NotImplementedError("override the fixture `store`")
 
     @pytest.fixture
-    async def statistics(self, store: JobStore) -> Statistics:
+    async def statistics(self, store: Store) -> Statistics:
         """The statistics under test, of the jobs in `store`."""
         raise NotImplementedError("override the fixture `statistics`")
 
     async def test_st_1_what_has_to_start_by_an_instant_is_counted(
-        self, statistics: Statistics, store: JobStore
+        self, statistics: Statistics, store: Store
     ) -> None:
         """By use case, on the instant itself too, whatever the tenant and the queue."""
         for index, seconds in enumerate((-5, 30, 60, 61)):
@@ -50,7 +50,7 @@ class StatisticsContract:
         }
 
     async def test_st_1_what_is_scheduled_counts_as_well(
-        self, statistics: Statistics, store: JobStore
+        self, statistics: Statistics, store: Store
     ) -> None:
         """If its deadline is before the instant, not only its start; promoted or not."""
         for tolerance in (5, 20, 90):
@@ -63,7 +63,7 @@ class StatisticsContract:
         assert before == after == {"notifications": Counted(2)}
 
     async def test_st_1_late_jobs_that_were_put_aside_count(
-        self, statistics: Statistics, store: JobStore
+        self, statistics: Statistics, store: Store
     ) -> None:
         """They have to start all the same."""
         await added(store, run_at=later(-90), deadline_at=later(-30))
@@ -75,7 +75,7 @@ class StatisticsContract:
         assert counts == {"notifications": Counted(2)}
 
     async def test_st_1_only_what_is_pending_waits(
-        self, statistics: Statistics, store: JobStore
+        self, statistics: Statistics, store: Store
     ) -> None:
         """What was handed off, runs or has ended does not."""
         for phase in PATHS:
@@ -88,7 +88,7 @@ class StatisticsContract:
 
     @pytest.mark.parametrize("run_at_seconds", [0, 30])
     async def test_st_2_no_count_is_more_than_the_limit(
-        self, statistics: Statistics, store: JobStore, run_at_seconds: float
+        self, statistics: Statistics, store: Store, run_at_seconds: float
     ) -> None:
         """And it says that there may be more."""
         run_at = later(run_at_seconds)
@@ -101,7 +101,7 @@ class StatisticsContract:
         assert all_of_them == {"notifications": Counted(7)}
 
     async def test_st_2_what_others_have_scheduled_hides_nothing_in_silence(
-        self, statistics: Statistics, store: JobStore
+        self, statistics: Statistics, store: Store
     ) -> None:
         """Where so much comes due earlier that it is not seen, the count says so."""
         others = (
@@ -115,7 +115,7 @@ class StatisticsContract:
         assert count == 1 or (count == 0 and at_least)
 
     async def test_st_3_a_count_below_the_limit_is_exact(
-        self, statistics: Statistics, store: JobStore
+        self, statistics: Statistics, store: Store
     ) -> None:
         """Whatever else is due by then, or becomes due afterwards."""
         await stored(
@@ -131,7 +131,7 @@ class StatisticsContract:
         assert counts == {"notifications": Counted(4), "reports": Counted(5, at_least=True)}
 
     async def test_st_4_every_use_case_that_has_jobs_is_named(
-        self, statistics: Statistics, store: JobStore
+        self, statistics: Statistics, store: Store
     ) -> None:
         """Of those that wait and of those that ended; each once, and no other."""
         assert not await statistics.use_cases()

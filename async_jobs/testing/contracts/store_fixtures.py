@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.contracts.scenes import Corrupt, Mend, Transaction
 
@@ -21,12 +21,12 @@ class StoreFixtures:
         return UnreadableRows()
 
     @pytest.fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         """The store under test; it reports to the fixture `unreadable`."""
         raise NotImplementedError("override the fixture `store`")
 
     @pytest.fixture
-    async def other_store(self) -> JobStore:
+    async def other_store(self) -> Store:
         """The same jobs through a client that shares nothing with `store` but the jobs.
 
         Two connections, as two processes would have. A store that lives in one process

@@ -144,7 +144,7 @@ SERVICE = (
             "        request = replace(request, id=None)\n"
             "        return new_job(request,",
         ),
-        breaks="JS-14",
+        breaks="JS-10",
     ),
     bug(
         "cancel_that_lost_says_done",

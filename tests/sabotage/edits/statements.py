@@ -17,7 +17,7 @@ BUGS = (
     spoiled(
         "promote_forgets",
         "A job that comes due stays out of the indexes that schedulers look at.",
-        breaks="JS-16",
+        breaks="UP-2",
         statement="promote_due",
         text="SET lane = 0",
         instead="SET lane = NULL",
@@ -25,7 +25,7 @@ BUGS = (
     spoiled(
         "retention_by_creation",
         "The statement that forgets finished jobs goes by the time of their creation.",
-        breaks="JS-13",
+        breaks="UP-1",
         statement="purge_jobs",
         text="finished_at < $2",
         instead="created_at < $2",
@@ -33,7 +33,7 @@ BUGS = (
     spoiled(
         "cap_counts_claimed_only",
         "The statement that counts running jobs leaves hand-offs out.",
-        breaks="JS-7",
+        breaks="LS-3",
         statement="running_counts",
         text="status = 'running'",
         instead="status = 'running' AND started_at IS NOT NULL",
@@ -49,7 +49,7 @@ BUGS = (
     spoiled(
         "reaps_unclaimed_only",
         "The leases of dead workers are not found.",
-        breaks="JS-15",
+        breaks="LS-4",
         statement="expired_leases",
         text="status = 'running'",
         instead="status = 'running' AND started_at IS NULL",

@@ -144,7 +144,7 @@ SLOTS = (
             "    turn.end()",
             "    [self._put(job) for job in turn.leased()]; turn.end()",
         ),
-        breaks="JS-7",
+        breaks="LS-3",
     ),
 )
 
@@ -183,7 +183,7 @@ ADMISSION = (
             "not job",
         ),
         Edit(MemoryJobStore._judge, "if known is not None:", "if not job:"),
-        breaks="JS-14",
+        breaks="JS-10",
     ),
 )
 
@@ -208,7 +208,7 @@ READING = (
             "min((row.run_at for row in pending if row.run_at > now), default=None)",
             "None",
         ),
-        breaks="JS-16",
+        breaks="UP-2",
     ),
     bug(
         "purge_of_live_rows",
@@ -236,7 +236,7 @@ READING = (
         "pagination_skips",
         "A page begins behind the job that the one before named as the next.",
         Edit(MemoryJobStore.find, "page[-1].id if", "matching[limit].id if"),
-        breaks="JS-8",
+        breaks="JS-5",
     ),
     bug(
         "foreign_tenant_visible",

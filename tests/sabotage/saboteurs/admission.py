@@ -113,7 +113,7 @@ class LooksForKeysOutsideTheLock(Door):
 class TellsWhoseItIs(Door):
     """Names the owner of an id that is taken."""
 
-    breaks = "JS-14"
+    breaks = "JS-10"
 
     async def admit(
         self, jobs: Sequence[Job], limits: Mapping[str, int], add: Add
@@ -129,7 +129,7 @@ class TellsWhoseItIs(Door):
 class AddsTwice(Door):
     """Takes a repeated id for a new job."""
 
-    breaks = "JS-14"
+    breaks = "JS-10"
 
     async def admit(
         self, jobs: Sequence[Job], limits: Mapping[str, int], add: Add
@@ -141,7 +141,7 @@ class AddsTwice(Door):
 class AddsAllOrNothing(Door):
     """Lets an invalid job keep out those that stand apart from it."""
 
-    breaks = "JS-14"
+    breaks = "JS-10"
 
     async def admit(
         self, jobs: Sequence[Job], limits: Mapping[str, int], add: Add
@@ -152,7 +152,7 @@ class AddsAllOrNothing(Door):
 class CommitsAtOnce(Door):
     """Adds outside of the transaction it was given."""
 
-    breaks = "JS-17"
+    breaks = "JS-11"
 
     async def admit(
         self, jobs: Sequence[Job], limits: Mapping[str, int], add: Add

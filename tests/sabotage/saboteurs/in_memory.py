@@ -12,13 +12,13 @@ import pytest
 
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.ports.queue import AdjacentQueue, JobQueue
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualClock, let_others_run
 from async_jobs.testing.contracts import (
     AdjacentQueueContract,
     JobQueueContract,
-    JobStoreContract,
+    StoreContract,
 )
 from async_jobs.testing.contracts.queues import PutBody
 from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Mend, Transaction
@@ -29,15 +29,15 @@ from tests.sabotage.saboteurs.queues import UntouchedLane
 from tests.sabotage.saboteurs.stores import Untouched
 
 
-class SabotagedStore(JobStoreContract):
+class SabotagedStore(StoreContract):
     saboteur: ClassVar[type[Untouched]]
 
     @pytest.fixture
-    async def store(self, unreadable: UnreadableRows) -> JobStore:
+    async def store(self, unreadable: UnreadableRows) -> Store:
         return self.saboteur(unreadable)
 
     @pytest.fixture
-    async def other_store(self, store: JobStore) -> JobStore:
+    async def other_store(self, store: Store) -> Store:
         return store
 
     @pytest.fixture
@@ -92,7 +92,7 @@ class SabotagedAdjacentQueue(AdjacentQueueContract):
         return ManualClock()
 
     @pytest.fixture
-    async def store(self) -> JobStore:
+    async def store(self) -> Store:
         return MemoryJobStore()
 
     @pytest.fixture

@@ -60,65 +60,65 @@ SPOILED = {
         "UPDATE SET live_max = NULL",
         "UPDATE SET live_max = admissions.live_max",
     ),
-    "ShowsBeforeTheTime": Spoiled("JS-5", "ready_heads", "j.run_at <= $4", "$4 IS NOT NULL"),
+    "ShowsBeforeTheTime": Spoiled("LS-1", "ready_heads", "j.run_at <= $4", "$4 IS NOT NULL"),
     "PressesWithLateJobs": Spoiled(
-        "JS-5", "ready_heads", "(0, $4::timestamptz, ", "(0, least('-infinity', $4::timestamptz), "
+        "LS-1", "ready_heads", "(0, $4::timestamptz, ", "(0, least('-infinity', $4::timestamptz), "
     ),
     "PressesWithUrgentJobsOnly": Spoiled(
-        "JS-5", "ready_heads", "(0, '-infinity', $4)", "(0, $4, $4)"
+        "LS-1", "ready_heads", "(0, '-infinity', $4)", "(0, $4, $4)"
     ),
     "PressesWithoutWhatIsBehind": Spoiled(
-        "JS-5", "ready_heads", "(1, '-infinity'", "(2, '-infinity'"
+        "LS-1", "ready_heads", "(1, '-infinity'", "(2, '-infinity'"
     ),
     "NamesInVain": Spoiled(
-        "JS-5", "ready_heads", "AS n (place, tenant_id)", "AS n (place, tenant_id) WHERE false"
+        "LS-1", "ready_heads", "AS n (place, tenant_id)", "AS n (place, tenant_id) WHERE false"
     ),
-    "NamesInAnyUseCase": Spoiled("JS-5", "ready_heads", "unnest($6::int[]", "unnest(ARRAY[1]"),
-    "WalksNowhere": Spoiled("JS-5", "ready_heads", "WHERE w.step < w.steps", "WHERE false"),
-    "WalksWithoutAnEnd": Spoiled("JS-5", "ready_heads", "(step = steps)::int", "0"),
-    "MissesNothingUrgent": Spoiled("JS-5", "ready_heads", "THEN 1 ELSE 0", "THEN 1 ELSE 1"),
+    "NamesInAnyUseCase": Spoiled("LS-1", "ready_heads", "unnest($6::int[]", "unnest(ARRAY[1]"),
+    "WalksNowhere": Spoiled("LS-1", "ready_heads", "WHERE w.step < w.steps", "WHERE false"),
+    "WalksWithoutAnEnd": Spoiled("LS-1", "ready_heads", "(step = steps)::int", "0"),
+    "MissesNothingUrgent": Spoiled("LS-1", "ready_heads", "THEN 1 ELSE 0", "THEN 1 ELSE 1"),
     "TakesEqualDeadlinesForThePressing": Spoiled(
-        "JS-5", "ready_heads", "AND head.id IN (SELECT id FROM pressing)", "AND true"
+        "LS-1", "ready_heads", "AND head.id IN (SELECT id FROM pressing)", "AND true"
     ),
     "FindsLateJobsUrgent": Spoiled(
-        "JS-5", "urgent_heads", "j.deadline_at >= $3 AND j.run_at <= $3", "j.run_at <= $3"
+        "LS-1", "urgent_heads", "j.deadline_at >= $3 AND j.run_at <= $3", "j.run_at <= $3"
     ),
     "TellsNoTolerance": Spoiled(
-        "JS-5", "ready_heads", "date_part('epoch', j.delay_tolerance)", "0::float8"
+        "LS-1", "ready_heads", "date_part('epoch', j.delay_tolerance)", "0::float8"
     ),
-    "TellsNoTypeOfLateJobs": Spoiled("JS-5", "late_heads", "j.type", "''::text"),
-    "TakesEveryTurn": Spoiled("JS-6", "take_turns", "pg_try_advisory_xact_lock(key)", "true"),
+    "TellsNoTypeOfLateJobs": Spoiled("LS-1", "late_heads", "j.type", "''::text"),
+    "TakesEveryTurn": Spoiled("LS-2", "take_turns", "pg_try_advisory_xact_lock(key)", "true"),
     "LeasesByStatusAlone": Spoiled(
-        "JS-7", "lease_jobs", "j.lease_seq = g.expected_lease_seq", "true"
+        "LS-3", "lease_jobs", "j.lease_seq = g.expected_lease_seq", "true"
     ),
-    "PagesOldestFirst": Spoiled("JS-8", "find_jobs", "ORDER BY id DESC", "ORDER BY id"),
+    "PagesOldestFirst": Spoiled("JS-5", "find_jobs", "ORDER BY id DESC", "ORDER BY id"),
     "PagesWithoutWhatRuns": Spoiled(
-        "JS-8", "find_tenant_jobs", "'running' = ANY($2::text[])", "false"
+        "JS-5", "find_tenant_jobs", "'running' = ANY($2::text[])", "false"
     ),
     "PagesWithWhatRunsForOthers": Spoiled(
-        "JS-8", "find_tenant_jobs", "ANY($2::text[]) AND j.tenant_id = $1", "ANY($2::text[])"
+        "JS-5", "find_tenant_jobs", "ANY($2::text[]) AND j.tenant_id = $1", "ANY($2::text[])"
     ),
     "PagesThatRepeatWhatRuns": Spoiled(
-        "JS-8",
+        "JS-5",
         "find_tenant_jobs",
         "AND j.id <= $3 AND ($4::text IS NULL OR j.use_case = $4)\n)",
         "AND ($4::text IS NULL OR j.use_case = $4)\n)",
     ),
     "PromotesUnheard": Spoiled(
-        "JS-16", "promote_due", "(SELECT count(*) FROM promoted)", "0::bigint"
+        "UP-2", "promote_due", "(SELECT count(*) FROM promoted)", "0::bigint"
     ),
     "SetsAsideWhatWasRenewed": Spoiled(
-        "JS-19", "set_aside", "j.lease_expires_at = a.lease_end", "true"
+        "LS-6", "set_aside", "j.lease_expires_at = a.lease_end", "true"
     ),
-    "ClaimsWhateverLease": Spoiled("JS-20", "claim_jobs", "j.lease_seq = c.lease_seq", "true"),
-    "ClaimsWhatIsOver": Spoiled("JS-20", "claim_jobs", "j.lease_expires_at > $4", "true"),
-    "ClaimsTwice": Spoiled("JS-20", "claim_jobs", "j.started_at IS NULL", "true"),
-    "SucceedsInAnyLease": Spoiled("JS-21", "succeed_jobs", "j.lease_seq = s.lease_seq", "true"),
-    "SucceedsUnclaimed": Spoiled("JS-21", "succeed_jobs", "j.started_at IS NOT NULL", "true"),
+    "ClaimsWhateverLease": Spoiled("LS-7", "claim_jobs", "j.lease_seq = c.lease_seq", "true"),
+    "ClaimsWhatIsOver": Spoiled("LS-7", "claim_jobs", "j.lease_expires_at > $4", "true"),
+    "ClaimsTwice": Spoiled("LS-7", "claim_jobs", "j.started_at IS NULL", "true"),
+    "SucceedsInAnyLease": Spoiled("LS-8", "succeed_jobs", "j.lease_seq = s.lease_seq", "true"),
+    "SucceedsUnclaimed": Spoiled("LS-8", "succeed_jobs", "j.started_at IS NOT NULL", "true"),
     "SucceedsInSilence": Spoiled(
-        "JS-21", "succeed_jobs", "finished_at = $4, updated_at = $4", "finished_at = $4"
+        "LS-8", "succeed_jobs", "finished_at = $4, updated_at = $4", "finished_at = $4"
     ),
-    "ReadsForeignJobs": Spoiled("JS-9", "get_jobs", "tenant_id = $2", "true"),
+    "ReadsForeignJobs": Spoiled("JS-6", "get_jobs", "tenant_id = $2", "true"),
 }
 
 

@@ -23,13 +23,9 @@ from async_jobs.domain.job import (
     Phase,
 )
 from async_jobs.domain.lifecycle import Cancelled, Change, Claimed, Fence, LeaseExpired, change
-from async_jobs.ports.store import (
-    AddResult,
-    Applied,
-    DispatchTurn,
-    Success,
-    Upcoming,
-)
+from async_jobs.ports.leases import DispatchTurn, Success
+from async_jobs.ports.store import AddResult, Applied
+from async_jobs.ports.upkeep import Upcoming
 from async_jobs.testing.builders import UnreadableRows, later
 
 HOUR = timedelta(hours=1)
@@ -130,7 +126,7 @@ class Rounds(Untouched):
 class SkipsAtBorders(Untouched):
     """Leaves out the last job of every page but the last."""
 
-    breaks = "JS-8"
+    breaks = "JS-5"
 
     async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
         jobs, cursor, _ = await super().find(criteria, limit=limit, before=before)
@@ -140,7 +136,7 @@ class SkipsAtBorders(Untouched):
 class RepeatsAtBorders(Untouched):
     """Begins a page with the job that ended the one before."""
 
-    breaks = "JS-8"
+    breaks = "JS-5"
 
     async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
         after = UUID(int=before.int + 1) if before else None
@@ -150,7 +146,7 @@ class RepeatsAtBorders(Untouched):
 class ForgetsTenants(Untouched):
     """Gives any job to anybody who knows its id."""
 
-    breaks = "JS-9"
+    breaks = "JS-6"
 
     async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
         return await super().get(ids)
@@ -159,7 +155,7 @@ class ForgetsTenants(Untouched):
 class KeepsObjects(Untouched):
     """Returns the payload that it was handed, instead of a copy."""
 
-    breaks = "JS-10"
+    breaks = "JS-7"
 
     def __init__(self, unreadable: UnreadableRows) -> None:
         super().__init__(unreadable)
@@ -184,7 +180,7 @@ class KeepsObjects(Untouched):
 class ChokesOnBadRows(Untouched):
     """Fails as a whole when one row is unreadable."""
 
-    breaks = "JS-11"
+    breaks = "JS-8"
 
     def __init__(self, unreadable: UnreadableRows) -> None:
         super().__init__(unreadable)
@@ -197,7 +193,7 @@ class ChokesOnBadRows(Untouched):
 class PassesOverBadRows(Untouched):
     """Tells nobody who pages that a row cannot be read."""
 
-    breaks = "JS-11"
+    breaks = "JS-8"
 
     async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
         page = await super().find(criteria, limit=limit, before=before)
@@ -207,7 +203,7 @@ class PassesOverBadRows(Untouched):
 class ReapsEarly(Untouched):
     """Takes leases for over that are not."""
 
-    breaks = "JS-15"
+    breaks = "LS-4"
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
         return await super().expired(now + HOUR, limit=limit)
@@ -216,7 +212,7 @@ class ReapsEarly(Untouched):
 class LeavesThemTheirSlots(Untouched):
     """Never gives an unreadable row back."""
 
-    breaks = "JS-19"
+    breaks = "LS-6"
 
     async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
         return 0
@@ -225,7 +221,7 @@ class LeavesThemTheirSlots(Untouched):
 class SetsAsideEarly(Untouched):
     """Takes a lease away that is not over."""
 
-    breaks = "JS-19"
+    breaks = "LS-6"
 
     async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
         return await super().set_aside(now + HOUR, until=until, limit=limit)
@@ -234,7 +230,7 @@ class SetsAsideEarly(Untouched):
 class SetsAsideWithoutEnd(Untouched):
     """Ignores how many rows it may touch at a time."""
 
-    breaks = "JS-19"
+    breaks = "LS-6"
 
     async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
         return await super().set_aside(now, until=until, limit=10_000)
@@ -243,7 +239,7 @@ class SetsAsideWithoutEnd(Untouched):
 class SetsAsideTheReadable(Untouched):
     """Gives back whatever has a lease that is over."""
 
-    breaks = "JS-19"
+    breaks = "LS-6"
 
     async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
         over = await super().expired(now, limit=limit)
@@ -254,7 +250,7 @@ class SetsAsideTheReadable(Untouched):
 class ShowsItAtOnce(Untouched):
     """Lets a row that was set aside be leased again at once."""
 
-    breaks = "JS-19"
+    breaks = "LS-6"
 
     async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
         return await super().set_aside(now, until=now, limit=limit)
@@ -266,7 +262,7 @@ class ShowsItAtOnce(Untouched):
 class ClaimsWhateverLease(Untouched):
     """Takes every hand-off for one of the present lease."""
 
-    breaks = "JS-20"
+    breaks = "LS-7"
 
     async def claim(
         self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
@@ -278,7 +274,7 @@ class ClaimsWhateverLease(Untouched):
 class ClaimsWhatIsOver(Untouched):
     """Does not look at the end of the lease."""
 
-    breaks = "JS-20"
+    breaks = "LS-7"
 
     async def claim(
         self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
@@ -289,7 +285,7 @@ class ClaimsWhatIsOver(Untouched):
 class ClaimsTwice(Untouched):
     """Gives what is claimed already once more."""
 
-    breaks = "JS-20"
+    breaks = "LS-7"
 
     async def claim(
         self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
@@ -302,7 +298,7 @@ class ClaimsTwice(Untouched):
 class ForgetsBareIds(Untouched):
     """Claims only what is numbered."""
 
-    breaks = "JS-20"
+    breaks = "LS-7"
 
     async def claim(
         self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
@@ -317,7 +313,7 @@ class ForgetsBareIds(Untouched):
 class SucceedsInAnyLease(Untouched):
     """Takes every success for one of the present lease."""
 
-    breaks = "JS-21"
+    breaks = "LS-8"
 
     async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
         present = {
@@ -343,14 +339,14 @@ class SucceedsOnce(SucceedsInPhase):
     """Tells whoever repeats a success that the lease is lost."""
 
     phases = (Phase.CLAIMED, Phase.CANCELLING)
-    breaks = "JS-21"
+    breaks = "LS-8"
 
 
 class SucceedsUnlessCancelled(SucceedsInPhase):
     """Drops the success of a job whose cancellation was asked for."""
 
     phases = (Phase.CLAIMED, Phase.SUCCEEDED)
-    breaks = "JS-21"
+    breaks = "LS-8"
 
 
 # --- what is written ---
@@ -423,7 +419,7 @@ class StopsAtTheFirstLoser(Untouched):
 class CannotBeRepeated(Untouched):
     """Says that a change lost because it was applied before."""
 
-    breaks = "JS-12"
+    breaks = "JS-9"
 
     async def save(self, changes: Sequence[Change]) -> Applied:
         found = {change.job.id: await self.fence_of(change.job.id) for change in changes}
@@ -436,7 +432,7 @@ class CannotBeRepeated(Untouched):
 class PurgesTheLiving(Untouched):
     """Takes pending jobs for finished ones."""
 
-    breaks = "JS-13"
+    breaks = "UP-1"
 
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
         pending = await self.all(JobFilter(use_case=use_case, status=JobStatus.PENDING))
@@ -448,7 +444,7 @@ class PurgesTheLiving(Untouched):
 class PurgesWithoutEnd(Untouched):
     """Ignores how much it may purge at a time."""
 
-    breaks = "JS-13"
+    breaks = "UP-1"
 
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
         return await super().purge(use_case, before=before, limit=10_000)

@@ -13,8 +13,9 @@ from async_jobs.domain.deadline import is_late
 from async_jobs.domain.lifecycle import Leased, change
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
 from async_jobs.domain.turns import RunningCount
+from async_jobs.ports.leases import DispatchTurn, Heads, HeadsQuery
 from async_jobs.ports.queue import AdjacentQueue
-from async_jobs.ports.store import DispatchTurn, Heads, HeadsQuery, Upcoming
+from async_jobs.ports.upkeep import Upcoming
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.model import most_urgent
@@ -65,7 +66,7 @@ class InTurns(Untouched):
 class ShowsEarly(InTurns):
     """Shows jobs that are not due."""
 
-    breaks = "JS-5"
+    breaks = "LS-1"
 
     class Kind(Turn):
         async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
@@ -75,7 +76,7 @@ class ShowsEarly(InTurns):
 class ShowsInDisorder(InTurns):
     """Shows the jobs of each tenant from their end."""
 
-    breaks = "JS-5"
+    breaks = "LS-1"
 
     class Kind(Turn):
         async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
@@ -86,7 +87,7 @@ class ShowsInDisorder(InTurns):
 class ShowsTheLoudOnly(InTurns):
     """Shows the most urgent jobs, so that a large backlog hides the tenants behind it."""
 
-    breaks = "JS-5"
+    breaks = "LS-1"
 
     class Kind(Turn):
         async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
@@ -104,7 +105,7 @@ class ShowsTheLoudOnly(InTurns):
 class ShowsUrgentBehindPriority(InTurns):
     """Shows a beginning of what each tenant has, and nothing else."""
 
-    breaks = "JS-5"
+    breaks = "LS-1"
 
     class Kind(Turn):
         async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
@@ -119,7 +120,7 @@ class ShowsUrgentBehindPriority(InTurns):
 class ShowsUrgentBehindOverdue(InTurns):
     """The same, but only of tenants that have late jobs."""
 
-    breaks = "JS-5"
+    breaks = "LS-1"
 
     class Kind(Turn):
         async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
@@ -134,7 +135,7 @@ class ShowsUrgentBehindOverdue(InTurns):
 class ForgetsWhoIsNamed(InTurns):
     """Shows named tenants when their turn comes."""
 
-    breaks = "JS-5"
+    breaks = "LS-1"
 
     class Kind(Turn):
         async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
@@ -144,7 +145,7 @@ class ForgetsWhoIsNamed(InTurns):
 class ShowsNamedTenantsOnly(InTurns):
     """Forgets the rotation where tenants are named."""
 
-    breaks = "JS-5"
+    breaks = "LS-1"
 
     class Kind(Turn):
         async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
@@ -160,7 +161,7 @@ class ShowsNamedTenantsOnly(InTurns):
 class ShowsFewerThanThereAre(InTurns):
     """Shows less than was asked for, so that a scheduler takes a part for the whole."""
 
-    breaks = "JS-5"
+    breaks = "LS-1"
 
     class Kind(Turn):
         async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
@@ -176,7 +177,7 @@ class ShowsFewerThanThereAre(InTurns):
 class ShowsUrgentTwice(InTurns):
     """Shows the most urgent job in its tenant's order, and once more at the end."""
 
-    breaks = "JS-5"
+    breaks = "LS-1"
 
     class Kind(Turn):
         async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
@@ -190,7 +191,7 @@ class ShowsUrgentTwice(InTurns):
 class TellsNoTolerance(InTurns):
     """Shows jobs as if all were due by their deadline at once."""
 
-    breaks = "JS-5"
+    breaks = "LS-1"
 
     class Kind(Turn):
         async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
@@ -206,7 +207,7 @@ class TellsNoTolerance(InTurns):
 class TellsNoType(InTurns):
     """Shows late jobs without what kind of work they are."""
 
-    breaks = "JS-5"
+    breaks = "LS-1"
 
     class Kind(Turn):
         async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
@@ -233,7 +234,7 @@ def beginnings(
 class Overlaps(InTurns):
     """Gives everybody whatever they ask for."""
 
-    breaks = "JS-6"
+    breaks = "LS-2"
 
     @asynccontextmanager
     async def turn(
@@ -250,7 +251,7 @@ class Overlaps(InTurns):
 class NeverLetsGo(InTurns):
     """Keeps a turn whose holder broke off."""
 
-    breaks = "JS-6"
+    breaks = "LS-2"
 
     def __init__(self, unreadable: UnreadableRows) -> None:
         super().__init__(unreadable)
@@ -272,7 +273,7 @@ class NeverLetsGo(InTurns):
 class LeasesAtOnce(InTurns):
     """Leases for everybody to see, and for good, before the turn has ended."""
 
-    breaks = "JS-7"
+    breaks = "LS-3"
 
     class Kind(Turn):
         async def lease(
@@ -290,7 +291,7 @@ class LeasesAtOnce(InTurns):
 class LeasesByIdAlone(InTurns):
     """Ignores the lease number that a grant expects."""
 
-    breaks = "JS-7"
+    breaks = "LS-3"
 
     class Kind(Turn):
         async def lease(
@@ -305,7 +306,7 @@ class LeasesByIdAlone(InTurns):
 class CountsTooFew(InTurns):
     """Counts claimed jobs only, so that hand-offs under way break the cap."""
 
-    breaks = "JS-7"
+    breaks = "LS-3"
 
     class Kind(Turn):
         async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
@@ -315,7 +316,7 @@ class CountsTooFew(InTurns):
 class KnowsNoTomorrow(Untouched):
     """Cannot tell when the next job comes due."""
 
-    breaks = "JS-16"
+    breaks = "UP-2"
 
     async def promote(
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
@@ -327,7 +328,7 @@ class KnowsNoTomorrow(Untouched):
 class TellsOfPromotionsThatWereNone(Untouched):
     """Says that a job was made visible which everybody saw before."""
 
-    breaks = "JS-16"
+    breaks = "UP-2"
 
     async def promote(
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
@@ -339,7 +340,7 @@ class TellsOfPromotionsThatWereNone(Untouched):
 class LeasesByItsOwnClock(InTurns):
     """Puts an instant of its own into what it leases."""
 
-    breaks = "JS-18"
+    breaks = "LS-5"
 
     class Kind(Turn):
         async def lease(

@@ -20,17 +20,10 @@ from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.clock import Clock
+from async_jobs.ports.leases import DispatchTurn, Heads, HeadsQuery, Success
 from async_jobs.ports.queue import Acked, AdjacentQueue, Claims, Delivery, JobQueue, Sent
-from async_jobs.ports.store import (
-    AddResult,
-    Applied,
-    DispatchTurn,
-    Heads,
-    HeadsQuery,
-    JobStore,
-    Success,
-    Upcoming,
-)
+from async_jobs.ports.store import AddResult, Applied, Store
+from async_jobs.ports.upkeep import Upcoming
 from async_jobs.ports.workers import WorkerInfo
 from async_jobs.testing.clocks import let_others_run
 
@@ -102,7 +95,7 @@ class FaultyStore(Faulty):
         sidelined: the use cases whose late jobs were to stand back at the last promotion.
     """
 
-    def __init__(self, inner: JobStore) -> None:
+    def __init__(self, inner: Store) -> None:
         super().__init__()
         self.inner = inner
         self.queries: list[Sequence[HeadsQuery]] = []
@@ -253,7 +246,7 @@ class FaultyQueue(Faulty):
         return await self._through("depth", self.inner.depth)
 
 
-def _implements(store: FaultyStore, queue: FaultyQueue) -> tuple[JobStore, JobQueue]:
+def _implements(store: FaultyStore, queue: FaultyQueue) -> tuple[Store, JobQueue]:
     return store, queue
 
 

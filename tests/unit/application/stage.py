@@ -25,7 +25,7 @@ from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import DISPATCH, Signal
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_job, later
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
@@ -84,7 +84,7 @@ class Stage:
         self,
         *,
         queue_of: Callable[[str], JobQueue] | None = None,
-        store: JobStore | None = None,
+        store: Store | None = None,
         checkpoints: Checkpoints | None = None,
         **settings: Any,
     ) -> Scheduler:
@@ -106,7 +106,7 @@ class Stage:
         self,
         *queues: JobQueue,
         worker_id: str = "worker-1",
-        store: JobStore | None = None,
+        store: Store | None = None,
         signal: Signal | None = None,
         workers: Workers | None = None,
         make_renewal_host: Callable[[Renewals], RenewalHost] | None = None,

@@ -11,8 +11,8 @@ from async_jobs.application.settings import SchedulerSettings
 from async_jobs.domain.facts import JobsPurged
 from async_jobs.domain.limits import Limits
 from async_jobs.ports.clock import Clock
-from async_jobs.ports.store import JobStore
 from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.upkeep import Upkeep
 
 PURGES_MAX: Final = 8
 """Of so many use cases a tick forgets jobs; the others' follow in the next ones, at once."""
@@ -27,7 +27,7 @@ class Purging(Chore):
     def __init__(
         self,
         config: Limits,
-        store: JobStore,
+        upkeep: Upkeep,
         settings: SchedulerSettings,
         *,
         clock: Clock,
@@ -35,7 +35,7 @@ class Purging(Chore):
     ) -> None:
         super().__init__("purge", settings.purge_interval_seconds)
         self._config = config
-        self._store = store
+        self._upkeep = upkeep
         self._settings = settings
         self._clock = clock
         self._telemetry = telemetry
@@ -48,13 +48,13 @@ class Purging(Chore):
         Between two of these parts there is a dispatch, however many use cases there are.
         """
         if not self._left:
-            for name, oldest in (await self._store.oldest_finished()).items():
+            for name, oldest in (await self._upkeep.oldest_finished()).items():
                 if oldest < self._kept_since(name):
                     self._left.append(name)
         limit = self._settings.purge_limit
         for _ in range(min(PURGES_MAX, len(self._left))):
             name = self._left.popleft()
-            count = await self._store.purge(name, before=self._kept_since(name), limit=limit)
+            count = await self._upkeep.purge(name, before=self._kept_since(name), limit=limit)
             if count:
                 self._telemetry.record(JobsPurged(at=self._clock.now(), use_case=name, count=count))
             limit -= count

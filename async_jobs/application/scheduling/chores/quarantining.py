@@ -7,7 +7,7 @@ from datetime import timedelta
 from async_jobs.application.scheduling.chores.chore import Chore
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.ports.clock import Clock
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.leases import Leases
 
 
 class Quarantining(Chore):
@@ -16,9 +16,9 @@ class Quarantining(Chore):
     It is one statement: a crash leaves all of it or nothing.
     """
 
-    def __init__(self, store: JobStore, settings: SchedulerSettings, *, clock: Clock) -> None:
+    def __init__(self, leases: Leases, settings: SchedulerSettings, *, clock: Clock) -> None:
         super().__init__("set aside", settings.purge_interval_seconds)
-        self._store = store
+        self._leases = leases
         self._delay = timedelta(seconds=settings.unreadable_delay_seconds)
         self._limit = settings.reap_limit
         self._clock = clock
@@ -26,7 +26,7 @@ class Quarantining(Chore):
     async def set_aside(self) -> bool:
         """Free the slots of rows that cannot be read; returns whether more may be left."""
         now = self._clock.now()
-        count = await self._store.set_aside(now, until=now + self._delay, limit=self._limit)
+        count = await self._leases.set_aside(now, until=now + self._delay, limit=self._limit)
         more = count == self._limit
         if more:
             self.repeat()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from async_jobs.application.scheduling.chores.chore import Chore
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.ports.clock import Clock
-from async_jobs.ports.store import JobStore, Upcoming
+from async_jobs.ports.upkeep import Upcoming, Upkeep
 
 
 class Readying(Chore):
@@ -17,9 +17,9 @@ class Readying(Chore):
     A crash leaves jobs due and hidden until the next promotion, which is the next tick's.
     """
 
-    def __init__(self, store: JobStore, settings: SchedulerSettings, *, clock: Clock) -> None:
+    def __init__(self, upkeep: Upkeep, settings: SchedulerSettings, *, clock: Clock) -> None:
         super().__init__("promote", 0.0)
-        self._store = store
+        self._upkeep = upkeep
         self._limit = settings.promote_limit
         self._clock = clock
         self._next_run_at: datetime | None = datetime.min.replace(tzinfo=UTC)  # nothing is known
@@ -40,7 +40,7 @@ class Readying(Chore):
 
     async def promote(self) -> Upcoming:
         """Promote what is due; returns how many, and when the next one comes due."""
-        upcoming = await self._store.promote(
+        upcoming = await self._upkeep.promote(
             self._clock.now(), limit=self._limit, sidelined=sorted(self.late)
         )
         self._next_run_at = upcoming.run_at

@@ -11,7 +11,7 @@ from async_jobs.application.settings import SchedulerSettings
 from async_jobs.domain.crashes import who_waited
 from async_jobs.domain.lifecycle import LeaseExpired
 from async_jobs.ports.clock import Chance, Clock
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.leases import Leases
 
 
 class Reaped(NamedTuple):
@@ -29,7 +29,7 @@ class Reaping(Chore):
 
     def __init__(
         self,
-        store: JobStore,
+        leases: Leases,
         changes: Changes,
         settings: SchedulerSettings,
         *,
@@ -37,7 +37,7 @@ class Reaping(Chore):
         chance: Chance,
     ) -> None:
         super().__init__("reap", settings.interval_seconds)
-        self._store = store
+        self._leases = leases
         self._changes = changes
         self._limit = settings.reap_limit
         self._clock = clock
@@ -46,7 +46,7 @@ class Reaping(Chore):
     async def reap(self) -> Reaped:
         """End leases that are over."""
         now = self._clock.now()
-        over = await self._store.expired(now, limit=self._limit)
+        over = await self._leases.expired(now, limit=self._limit)
         if over:
             await failpoints.reached(failpoints.REAPER_BETWEEN_READ_AND_SAVE)
         waited = who_waited(over)

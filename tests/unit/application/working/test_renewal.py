@@ -27,7 +27,7 @@ from async_jobs.domain.lifecycle import (
     Succeeded,
 )
 from async_jobs.ports.clock import Clock
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import an_id, later
 from async_jobs.testing.clocks import let_others_run
 from async_jobs.testing.contracts.scenes import happened, in_phase
@@ -353,7 +353,7 @@ class Opening:
         self.opened_in: list[int] = []
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[tuple[JobStore, Clock]]:
+    async def __call__(self) -> AsyncIterator[tuple[Store, Clock]]:
         if self._fails:
             self._fails -= 1
             raise Unavailable("no connection")

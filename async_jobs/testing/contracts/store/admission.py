@@ -1,4 +1,4 @@
-"""The store's contract, part one: what gets in. JS-3, JS-14, JS-17."""
+"""JobStore, JS-3 and JS-10: what gets in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from async_jobs.domain.job import JobFilter, JobStatus, Phase
 from async_jobs.domain.lifecycle import Cancelled, Retried, Snoozed
 from async_jobs.domain.quota import Refused
-from async_jobs.ports.store import Added, Duplicate, Invalid, JobStore
+from async_jobs.ports.store import Added, Duplicate, Invalid, Store
 from async_jobs.testing.builders import a_job, an_id, later
 from async_jobs.testing.contracts.scenes import (
     PATHS,
@@ -30,7 +30,7 @@ from async_jobs.testing.contracts.store_fixtures import StoreFixtures
 class QuotaContract(StoreFixtures):
     """JS-3: a tenant's limit of pending jobs."""
 
-    async def test_js_3_a_call_may_fill_the_limit_and_not_pass_it(self, store: JobStore) -> None:
+    async def test_js_3_a_call_may_fill_the_limit_and_not_pass_it(self, store: Store) -> None:
         """With room for three, three are admitted, and then not one more."""
         filled = await store.add([a_job() for _ in range(3)], {"acme": 3})
         passed = await store.add([a_job()], {"acme": 3})
@@ -39,14 +39,14 @@ class QuotaContract(StoreFixtures):
         assert passed == [Refused(tenant_id="acme", limit=3, used=3, asked=1)]
         assert len(await all_jobs(store)) == 3
 
-    async def test_js_3_a_limit_of_zero_admits_nothing(self, store: JobStore) -> None:
+    async def test_js_3_a_limit_of_zero_admits_nothing(self, store: Store) -> None:
         """A tenant may be shut out altogether."""
         results = await store.add([a_job()], {"acme": 0})
 
         assert results == [Refused(tenant_id="acme", limit=0, used=0, asked=1)]
 
     async def test_js_3_one_of_64_racing_adds_gets_the_last_place(
-        self, store: JobStore, other_store: JobStore
+        self, store: Store, other_store: Store
     ) -> None:
         """64 callers see one free place; 63 learn that it is gone."""
         await stored(store, a_job(), a_job())
@@ -59,7 +59,7 @@ class QuotaContract(StoreFixtures):
 
     @pytest.mark.parametrize("apart", [False, True])
     async def test_js_3_racing_batches_fill_the_limit_as_far_as_they_fit(
-        self, store: JobStore, other_store: JobStore, apart: bool
+        self, store: Store, other_store: Store, apart: bool
     ) -> None:
         """Batches of one to four race for ten places: each gets in whole or not at all."""
         batches = [[a_job() for _ in range(i % 4 + 1)] for i in range(20)]
@@ -76,7 +76,7 @@ class QuotaContract(StoreFixtures):
         room = 10 - len(admitted)
         assert 0 <= room < min(len(answer) for answer in answers if kinds(answer)[0] != "Added")
 
-    async def test_js_3_a_refused_call_leaves_nothing_behind(self, store: JobStore) -> None:
+    async def test_js_3_a_refused_call_leaves_nothing_behind(self, store: Store) -> None:
         """One tenant without room keeps out the whole call, other tenants' jobs included."""
         free = a_job(tenant_id="free")
         full = [a_job(tenant_id="full") for _ in range(3)]
@@ -89,7 +89,7 @@ class QuotaContract(StoreFixtures):
 
     @pytest.mark.parametrize("beside", [[], ["free"]], ids=["alone", "beside another tenant"])
     async def test_js_3_what_stands_apart_is_refused_together(
-        self, store: JobStore, beside: list[str]
+        self, store: Store, beside: list[str]
     ) -> None:
         """Who wants a part of it admitted asks again for less."""
         batch = [a_job(tenant_id=tenant) for tenant in ["full", *beside, "full", "full"]]
@@ -100,7 +100,7 @@ class QuotaContract(StoreFixtures):
         assert results == [refused] * len(batch)
         assert await all_jobs(store) == []
 
-    async def test_js_3_a_refused_call_frees_its_dedupe_keys(self, store: JobStore) -> None:
+    async def test_js_3_a_refused_call_frees_its_dedupe_keys(self, store: Store) -> None:
         """A key in a refused call was never taken."""
         refused = await store.add([a_job(dedupe_key="daily")], {"acme": 0})
         again = await store.add([a_job(dedupe_key="daily")], {"acme": 1})
@@ -108,7 +108,7 @@ class QuotaContract(StoreFixtures):
         assert kinds(refused) == ["Refused"]
         assert kinds(again) == ["Added"]
 
-    async def test_js_3_a_refused_call_is_no_duplicate_of_itself(self, store: JobStore) -> None:
+    async def test_js_3_a_refused_call_is_no_duplicate_of_itself(self, store: Store) -> None:
         """What repeats a job of the same call is refused with it: there is nothing to ask for."""
         first = a_job(dedupe_key="daily")
         batch = [first, a_job(dedupe_key="daily"), replace(first), a_job()]
@@ -118,19 +118,19 @@ class QuotaContract(StoreFixtures):
         assert results == [Refused(tenant_id="acme", limit=1, used=0, asked=2)] * 4
 
     @pytest.mark.parametrize("phase", sorted(set(Phase) - {Phase.PENDING}))
-    async def test_js_3_only_pending_jobs_count(self, store: JobStore, phase: Phase) -> None:
+    async def test_js_3_only_pending_jobs_count(self, store: Store, phase: Phase) -> None:
         """A job that runs or has ended takes no place."""
         await in_phase(store, phase)
 
         assert kinds(await store.add([a_job()], {"acme": 1})) == ["Added"]
 
-    async def test_js_3_a_job_that_waits_for_later_counts(self, store: JobStore) -> None:
+    async def test_js_3_a_job_that_waits_for_later_counts(self, store: Store) -> None:
         """Pending is pending, whether due or not."""
         await added(store, run_at=later(3_600))
 
         assert kinds(await store.add([a_job()], {"acme": 1})) == ["Refused"]
 
-    async def test_js_3_a_job_that_comes_back_from_a_worker_counts(self, store: JobStore) -> None:
+    async def test_js_3_a_job_that_comes_back_from_a_worker_counts(self, store: Store) -> None:
         """Whatever was known of the tenant while it ran."""
         runs = await in_phase(store, Phase.CLAIMED)
         admitted = await store.add([a_job()], {"acme": 2})
@@ -139,7 +139,7 @@ class QuotaContract(StoreFixtures):
         assert kinds(admitted) == ["Added"]
         assert kinds(await store.add([a_job()], {"acme": 2})) == ["Refused"]
 
-    async def test_js_3_a_job_that_is_retried_counts(self, store: JobStore) -> None:
+    async def test_js_3_a_job_that_is_retried_counts(self, store: Store) -> None:
         """Whatever was known of the tenant while it was dead."""
         dead = await in_phase(store, Phase.DEAD)
         admitted = await store.add([a_job()], {"acme": 2})
@@ -150,7 +150,7 @@ class QuotaContract(StoreFixtures):
 
     @pytest.mark.parametrize("others", [0, 1])
     async def test_js_3_a_job_that_was_added_without_a_limit_counts(
-        self, store: JobStore, others: int
+        self, store: Store, others: int
     ) -> None:
         """By whoever knows of none, alone or with others, between two calls of who does."""
         admitted = await store.add([a_job()], {"acme": 2})
@@ -159,7 +159,7 @@ class QuotaContract(StoreFixtures):
         assert kinds(admitted) == ["Added"]
         assert kinds(await store.add([a_job()], {"acme": 2})) == ["Refused"]
 
-    async def test_js_3_room_is_found_again(self, store: JobStore) -> None:
+    async def test_js_3_room_is_found_again(self, store: Store) -> None:
         """As often as a place becomes free, however many were taken before."""
         admitted: list[str] = []
         for _ in range(3):
@@ -172,7 +172,7 @@ class QuotaContract(StoreFixtures):
 
         assert admitted == ["Added", "Added", "Refused"] * 3
 
-    async def test_js_3_duplicates_charge_nothing(self, store: JobStore) -> None:
+    async def test_js_3_duplicates_charge_nothing(self, store: Store) -> None:
         """With one free place, two duplicates and one new job fit."""
         first = await added(store, dedupe_key="daily")
         new = a_job()
@@ -181,7 +181,7 @@ class QuotaContract(StoreFixtures):
 
         assert results == [Duplicate(first.id), Duplicate(first.id), Added(new.id)]
 
-    async def test_js_3_a_refused_call_still_tells_its_duplicates(self, store: JobStore) -> None:
+    async def test_js_3_a_refused_call_still_tells_its_duplicates(self, store: Store) -> None:
         """Whoever repeats a call that had succeeded learns so, however full the tenant is."""
         first = await added(store, dedupe_key="daily")
 
@@ -190,7 +190,7 @@ class QuotaContract(StoreFixtures):
         refused = Refused(tenant_id="acme", limit=1, used=1, asked=1)
         assert results == [refused, Duplicate(first.id)]
 
-    async def test_js_3_tenants_are_counted_apart(self, store: JobStore) -> None:
+    async def test_js_3_tenants_are_counted_apart(self, store: Store) -> None:
         """One tenant's backlog takes no place of another's."""
         await stored(store, *(a_job(tenant_id="busy") for _ in range(5)))
 
@@ -199,7 +199,7 @@ class QuotaContract(StoreFixtures):
         assert kinds(results) == ["Added"]
 
     async def test_js_3_racing_calls_for_the_same_tenants_do_not_deadlock(
-        self, store: JobStore, other_store: JobStore
+        self, store: Store, other_store: Store
     ) -> None:
         """Calls that name the same limited tenants in opposite order all come to an end."""
         tenants = [f"tenant-{i}" for i in range(6)]
@@ -217,7 +217,7 @@ class QuotaContract(StoreFixtures):
 
     @pytest.mark.parametrize("commits", [True, False])
     async def test_js_3_an_open_transaction_holds_its_place(
-        self, store: JobStore, transaction: Transaction, commits: bool
+        self, store: Store, transaction: Transaction, commits: bool
     ) -> None:
         """The last place goes to the transaction that took it first, unless it rolls back."""
         rival = await against_open(
@@ -233,11 +233,11 @@ class QuotaContract(StoreFixtures):
 
 
 class IdentityContract(StoreFixtures):
-    """JS-14: an id is taken once."""
+    """JS-10: an id is taken once."""
 
     @pytest.mark.parametrize("phase", list(PATHS))
-    async def test_js_14_a_known_id_is_a_duplicate_and_changes_nothing(
-        self, store: JobStore, phase: Phase
+    async def test_js_10_a_known_id_is_a_duplicate_and_changes_nothing(
+        self, store: Store, phase: Phase
     ) -> None:
         """Whatever became of the job, and whatever the repetition says."""
         job = await in_phase(store, phase)
@@ -246,7 +246,7 @@ class IdentityContract(StoreFixtures):
         assert await store.add([again], {"acme": 0}) == [Duplicate(job.id)]
         assert await the_job(store, job.id) == job
 
-    async def test_js_14_a_call_may_name_an_id_twice(self, store: JobStore) -> None:
+    async def test_js_10_a_call_may_name_an_id_twice(self, store: Store) -> None:
         """The second is a duplicate of the first."""
         job = a_job()
 
@@ -254,8 +254,8 @@ class IdentityContract(StoreFixtures):
 
         assert results == [Added(job.id), Duplicate(job.id)]
 
-    async def test_js_14_racing_adds_of_an_id_add_it_once(
-        self, store: JobStore, other_store: JobStore
+    async def test_js_10_racing_adds_of_an_id_add_it_once(
+        self, store: Store, other_store: Store
     ) -> None:
         """A client that repeats itself before the first answer creates one job."""
         job = a_job()
@@ -266,7 +266,7 @@ class IdentityContract(StoreFixtures):
         assert sorted(kinds(results)) == ["Added"] + ["Duplicate"] * 15
         assert await all_jobs(store) == [job]
 
-    async def test_js_14_a_foreign_id_is_invalid_and_tells_nothing(self, store: JobStore) -> None:
+    async def test_js_10_a_foreign_id_is_invalid_and_tells_nothing(self, store: Store) -> None:
         """The answer names the field, not the owner, and nothing of the call is added."""
         theirs = await added(store, tenant_id="secretive")
         mine = a_job()
@@ -281,8 +281,8 @@ class IdentityContract(StoreFixtures):
         assert await all_jobs(store) == [theirs]
 
     @pytest.mark.parametrize("limits", [{}, {"acme": 9}], ids=["unlimited", "limited"])
-    async def test_js_14_an_invalid_job_leaves_those_that_stand_apart(
-        self, store: JobStore, limits: dict[str, int]
+    async def test_js_10_an_invalid_job_leaves_those_that_stand_apart(
+        self, store: Store, limits: dict[str, int]
     ) -> None:
         """Each is answered for itself."""
         theirs = await added(store, tenant_id="secretive")
@@ -304,7 +304,7 @@ class IdentityContract(StoreFixtures):
             *(job.id for job in mine),
         }
 
-    async def test_js_14_an_invalid_job_asks_for_no_room(self, store: JobStore) -> None:
+    async def test_js_10_an_invalid_job_asks_for_no_room(self, store: Store) -> None:
         """When those that stand apart are refused, it is invalid all the same."""
         theirs = await added(store, tenant_id="secretive")
         known = await added(store)
@@ -316,8 +316,8 @@ class IdentityContract(StoreFixtures):
         assert kinds(results) == ["Duplicate", "Invalid", "Refused", "Refused"]
         assert results[2:] == [refused, refused]
 
-    async def test_js_14_one_of_two_tenants_gets_an_id_they_race_for(
-        self, store: JobStore, other_store: JobStore
+    async def test_js_10_one_of_two_tenants_gets_an_id_they_race_for(
+        self, store: Store, other_store: Store
     ) -> None:
         """Eight calls of each tenant: one adds, its tenant's are duplicates, others invalid."""
         job_id = an_id()
@@ -337,8 +337,8 @@ class IdentityContract(StoreFixtures):
         assert [*by_tenant.values()] == [["Invalid"] * 8]
 
     @pytest.mark.parametrize("commits", [True, False])
-    async def test_js_14_an_open_transaction_holds_its_id(
-        self, store: JobStore, transaction: Transaction, commits: bool
+    async def test_js_10_an_open_transaction_holds_its_id(
+        self, store: Store, transaction: Transaction, commits: bool
     ) -> None:
         """A repetition waits for the first call's transaction."""
         job = a_job()

@@ -1,4 +1,4 @@
-"""The store's contract, part two: one live job per dedupe key. JS-4."""
+"""JobStore, JS-4: one live job per dedupe key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from async_jobs.domain.lifecycle import (
     Succeeded,
     change,
 )
-from async_jobs.ports.store import Added, Duplicate, JobStore
+from async_jobs.ports.store import Added, Duplicate, Store
 from async_jobs.testing.builders import a_job, later
 from async_jobs.testing.contracts.scenes import (
     UNTIL,
@@ -40,7 +40,7 @@ LIVE_PHASES = (Phase.PENDING, Phase.HANDED_OFF, Phase.CLAIMED, Phase.CANCELLING)
 class DedupeContract(StoreFixtures):
     """JS-4: at most one live job per tenant and dedupe key."""
 
-    async def test_js_4_a_live_key_answers_with_its_job(self, store: JobStore) -> None:
+    async def test_js_4_a_live_key_answers_with_its_job(self, store: Store) -> None:
         """The second job with a key is a duplicate of the first, and is not stored."""
         first = await added(store, dedupe_key="daily")
         second = a_job(dedupe_key="daily")
@@ -48,7 +48,7 @@ class DedupeContract(StoreFixtures):
         assert await store.add([second], {}) == [Duplicate(first.id)]
         assert await store.get([second.id]) == []
 
-    async def test_js_4_a_call_may_hold_its_own_duplicate(self, store: JobStore) -> None:
+    async def test_js_4_a_call_may_hold_its_own_duplicate(self, store: Store) -> None:
         """Of two jobs with one key in one call the first is added, and it charges one place."""
         first, second = a_job(dedupe_key="daily"), a_job(dedupe_key="daily")
 
@@ -58,7 +58,7 @@ class DedupeContract(StoreFixtures):
         assert await all_jobs(store) == [first]
 
     async def test_js_4_one_of_32_racing_duplicates_is_added(
-        self, store: JobStore, other_store: JobStore
+        self, store: Store, other_store: Store
     ) -> None:
         """All callers end up with the same job, whichever it is."""
         calls = [
@@ -72,7 +72,7 @@ class DedupeContract(StoreFixtures):
         assert results.count(Duplicate(winner.id)) == 31
 
     async def test_js_4_racing_batches_agree_on_every_key(
-        self, store: JobStore, other_store: JobStore
+        self, store: Store, other_store: Store
     ) -> None:
         """Batches of the same ten keys, in opposite order, each get one answer per key."""
         keys = [f"key-{i}" for i in range(10)]
@@ -89,7 +89,7 @@ class DedupeContract(StoreFixtures):
                 Added(mine) if mine == holder else Duplicate(holder) for mine, holder in holders
             ]
 
-    async def test_js_4_tenants_have_keys_of_their_own(self, store: JobStore) -> None:
+    async def test_js_4_tenants_have_keys_of_their_own(self, store: Store) -> None:
         """The same key of another tenant is another key."""
         results = await store.add(
             [a_job(tenant_id="one", dedupe_key="k"), a_job(tenant_id="two", dedupe_key="k")], {}
@@ -98,14 +98,14 @@ class DedupeContract(StoreFixtures):
         assert kinds(results) == ["Added", "Added"]
 
     @pytest.mark.parametrize("phase", LIVE_PHASES)
-    async def test_js_4_a_live_job_keeps_its_key(self, store: JobStore, phase: Phase) -> None:
+    async def test_js_4_a_live_job_keeps_its_key(self, store: Store, phase: Phase) -> None:
         """Waiting, handed off, executing or about to be cancelled: the key is taken."""
         job = await in_phase(store, phase, dedupe_key="daily")
 
         assert await store.add([a_job(dedupe_key="daily")], {}) == [Duplicate(job.id)]
 
     @pytest.mark.parametrize("phase", TERMINAL_PHASES)
-    async def test_js_4_a_finished_job_frees_its_key(self, store: JobStore, phase: Phase) -> None:
+    async def test_js_4_a_finished_job_frees_its_key(self, store: Store, phase: Phase) -> None:
         """However it ended, the next job may take the key, and then holds it."""
         await in_phase(store, phase, dedupe_key="daily")
         heir = a_job(dedupe_key="daily")
@@ -115,7 +115,7 @@ class DedupeContract(StoreFixtures):
 
     @pytest.mark.parametrize("commits", [True, False])
     async def test_js_4_an_open_transaction_holds_its_key(
-        self, store: JobStore, transaction: Transaction, commits: bool
+        self, store: Store, transaction: Transaction, commits: bool
     ) -> None:
         """Racing duplicates wait for it: its job if it commits, else one of theirs."""
         first = a_job(dedupe_key="daily")
@@ -136,7 +136,7 @@ class DedupeContract(StoreFixtures):
         assert {r for answer in answers for r in answer} == {Duplicate(live.id)} | heirs
 
     async def test_js_4_a_key_may_come_free_while_others_ask_for_it(
-        self, store: JobStore, other_store: JobStore
+        self, store: Store, other_store: Store
     ) -> None:
         """Its job ends beside four adds: one of them gets the key, or all were too early."""
         for _ in range(12):
@@ -157,7 +157,7 @@ class DedupeContract(StoreFixtures):
             assert {r for a in answers for r in a} <= known | {Added(heir) for heir in heir_ids}
             await store.save([change(heir, Cancelled(), now=later(1)) for heir in heirs])
 
-    async def test_js_4_a_save_that_revives_a_taken_key_conflicts(self, store: JobStore) -> None:
+    async def test_js_4_a_save_that_revives_a_taken_key_conflicts(self, store: Store) -> None:
         """An operator's retry is kept out by the job that has the key now; others go through."""
         old = await in_phase(store, Phase.DEAD, dedupe_key="daily")
         other = await in_phase(store, Phase.DEAD)
@@ -170,7 +170,7 @@ class DedupeContract(StoreFixtures):
         assert await the_job(store, old.id) == old
         assert await the_job(store, heir.id) == heir
 
-    async def test_js_4_a_retry_takes_its_free_key_again(self, store: JobStore) -> None:
+    async def test_js_4_a_retry_takes_its_free_key_again(self, store: Store) -> None:
         """Nobody has the key any more, so the retried job holds it."""
         old = await in_phase(store, Phase.CANCELLED, dedupe_key="daily")
         await in_phase(store, Phase.SUCCEEDED, dedupe_key="daily")
@@ -180,7 +180,7 @@ class DedupeContract(StoreFixtures):
         assert await store.add([a_job(dedupe_key="daily")], {}) == [Duplicate(revived.id)]
 
     async def test_js_4_one_of_racing_retries_takes_the_key(
-        self, store: JobStore, other_store: JobStore
+        self, store: Store, other_store: Store
     ) -> None:
         """Eight dead jobs had one key in turn; of eight retries at once one is applied."""
         dead = [await in_phase(store, Phase.DEAD, dedupe_key="daily") for _ in range(8)]
@@ -198,7 +198,7 @@ class DedupeContract(StoreFixtures):
         live = [job for job in await all_jobs(store) if job.status in LIVE]
         assert [job.id for job in live] == [winners[0].id]
 
-    async def test_js_4_one_of_two_retries_in_a_batch_takes_the_key(self, store: JobStore) -> None:
+    async def test_js_4_one_of_two_retries_in_a_batch_takes_the_key(self, store: Store) -> None:
         """Within one batch, too, the first to live keeps the second out."""
         dead = [await in_phase(store, Phase.DEAD, dedupe_key="daily") for _ in range(2)]
 
@@ -209,7 +209,7 @@ class DedupeContract(StoreFixtures):
 
     @pytest.mark.parametrize("commits", [True, False])
     async def test_js_4_a_retry_meets_a_key_in_an_open_transaction(
-        self, store: JobStore, transaction: Transaction, commits: bool
+        self, store: Store, transaction: Transaction, commits: bool
     ) -> None:
         """Whether the retry conflicts is for the transaction to decide."""
         old = await in_phase(store, Phase.DEAD, dedupe_key="daily")
@@ -226,7 +226,7 @@ class DedupeContract(StoreFixtures):
         assert applied.conflicting == ({old.id} if commits else frozenset())
         assert len([job for job in await all_jobs(store) if job.status in LIVE]) == 1
 
-    async def test_js_4_no_step_of_a_life_loses_the_key(self, store: JobStore) -> None:
+    async def test_js_4_no_step_of_a_life_loses_the_key(self, store: Store) -> None:
         """From lease to retry and back the key stays taken while the job lives."""
         job = await added(store, dedupe_key="daily", max_attempts=1)
         twin = [a_job(dedupe_key="daily")]

@@ -1,4 +1,4 @@
-"""The store's contract, part nine: leases end well. JS-21."""
+"""Leases, LS-8: they end well."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from async_jobs.domain.lifecycle import (
     advance,
     change,
 )
-from async_jobs.ports.store import JobStore, Success
+from async_jobs.ports.leases import Success
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import an_id, later
 from async_jobs.testing.contracts.scenes import (
     CRASH,
@@ -39,16 +40,16 @@ def success_of(job: Job, result: JsonValue = None) -> Success:
     return Success(job.id, job.lease_seq, result, job.worker_id)
 
 
-async def taken_over(store: JobStore, lost: Job) -> Job:
+async def taken_over(store: Store, lost: Job) -> Job:
     """Give a claimed job whose lease is over to another worker."""
     events = LeaseExpired(), Leased(later(300)), Claimed("worker-2", later(300))
     return await happened(store, lost, *events, now=later(60))
 
 
 class SucceedingContract(StoreFixtures):
-    """JS-21: a success ends the lease it was reached in, and nothing else."""
+    """LS-8: a success ends the lease it was reached in, and nothing else."""
 
-    async def test_js_21_the_worker_of_a_lost_lease_changes_nothing(self, store: JobStore) -> None:
+    async def test_ls_8_the_worker_of_a_lost_lease_changes_nothing(self, store: Store) -> None:
         """Though its lease had the number of the present one, as after a failover that lost it."""
         job = await in_phase(store, Phase.CLAIMED)
         stale = Success(job.id, job.lease_seq, "old", "the worker before")
@@ -59,8 +60,8 @@ class SucceedingContract(StoreFixtures):
         assert await store.succeed([whoever], now=later(5)) == {job.id}
 
     @pytest.mark.parametrize("result", RESULTS, ids=range(len(RESULTS)))
-    async def test_js_21_a_success_gives_exactly_what_advance_makes(
-        self, store: JobStore, result: JsonValue
+    async def test_ls_8_a_success_gives_exactly_what_advance_makes(
+        self, store: Store, result: JsonValue
     ) -> None:
         """All fields of it, whatever happened to the job before."""
         job = await happened(
@@ -80,8 +81,8 @@ class SucceedingContract(StoreFixtures):
     @pytest.mark.parametrize(
         "event", [Renewed(later(300)), CancelRequested()], ids=["renewed", "to be cancelled"]
     )
-    async def test_js_21_what_keeps_the_lease_does_not_stand_in_the_way(
-        self, store: JobStore, event: JobEvent
+    async def test_ls_8_what_keeps_the_lease_does_not_stand_in_the_way(
+        self, store: Store, event: JobEvent
     ) -> None:
         """The work is done, whatever the worker had not heard of yet."""
         job = await in_phase(store, Phase.CLAIMED)
@@ -93,8 +94,8 @@ class SucceedingContract(StoreFixtures):
         assert await the_job(store, job.id) == advance(after, Succeeded(), now=later(2))
 
     @pytest.mark.parametrize("phase", sorted(set(Phase) - {Phase.CLAIMED, Phase.CANCELLING}))
-    async def test_js_21_what_nobody_executes_is_left_alone(
-        self, store: JobStore, phase: Phase
+    async def test_ls_8_what_nobody_executes_is_left_alone(
+        self, store: Store, phase: Phase
     ) -> None:
         """Whoever leased it, or ended it; a job that succeeded so stays as it is."""
         job = await in_phase(store, phase)
@@ -104,7 +105,7 @@ class SucceedingContract(StoreFixtures):
         assert succeeded == ({job.id} if phase is Phase.SUCCEEDED else frozenset())
         assert await the_job(store, job.id) == job
 
-    async def test_js_21_another_lease_is_left_alone(self, store: JobStore) -> None:
+    async def test_ls_8_another_lease_is_left_alone(self, store: Store) -> None:
         """A former one whose worker was given up, and one that was never given."""
         lost = await in_phase(store, Phase.CLAIMED)
         job = await taken_over(store, lost)
@@ -114,7 +115,7 @@ class SucceedingContract(StoreFixtures):
             assert await store.succeed([stale], now=later(100)) == frozenset()
         assert await the_job(store, job.id) == job
 
-    async def test_js_21_a_success_of_another_lease_stands(self, store: JobStore) -> None:
+    async def test_ls_8_a_success_of_another_lease_stands(self, store: Store) -> None:
         """It is not taken for one's own."""
         lost = await in_phase(store, Phase.CLAIMED)
         job = await happened(
@@ -124,7 +125,7 @@ class SucceedingContract(StoreFixtures):
         assert await store.succeed([success_of(lost, "late")], now=later(100)) == frozenset()
         assert await the_job(store, job.id) == job
 
-    async def test_js_21_a_success_may_be_repeated(self, store: JobStore) -> None:
+    async def test_ls_8_a_success_may_be_repeated(self, store: Store) -> None:
         """The reply was lost; the second call comes later and changes nothing."""
         job = await in_phase(store, Phase.CLAIMED)
         told = [success_of(job, {"n": 1})]
@@ -136,7 +137,7 @@ class SucceedingContract(StoreFixtures):
         assert first == second == {job.id}
         assert await the_job(store, job.id) == done
 
-    async def test_js_21_losers_do_not_hold_up_the_others(self, store: JobStore) -> None:
+    async def test_ls_8_losers_do_not_hold_up_the_others(self, store: Store) -> None:
         """Gone, ended, waiting and claimed jobs in one batch."""
         jobs = [await in_phase(store, Phase.CLAIMED) for _ in range(3)]
         ended = await in_phase(store, Phase.CANCELLED)
@@ -148,7 +149,7 @@ class SucceedingContract(StoreFixtures):
         assert succeeded == {job.id for job in jobs}
         assert await store.succeed([], now=later(5)) == frozenset()
 
-    async def test_js_21_a_success_frees_the_dedupe_key(self, store: JobStore) -> None:
+    async def test_ls_8_a_success_frees_the_dedupe_key(self, store: Store) -> None:
         """As any end does."""
         job = await in_phase(store, Phase.CLAIMED, dedupe_key="daily")
         await store.succeed([success_of(job)], now=later(5))
@@ -158,7 +159,7 @@ class SucceedingContract(StoreFixtures):
         assert again.id != job.id
         assert (await the_job(store, again.id)).status is JobStatus.PENDING
 
-    async def test_js_21_what_was_handed_over_may_be_changed(self, store: JobStore) -> None:
+    async def test_ls_8_what_was_handed_over_may_be_changed(self, store: Store) -> None:
         """The stored result shares nothing with the handler's."""
         job = await in_phase(store, Phase.CLAIMED)
         result: dict[str, JsonValue] = {"sent": [1]}
@@ -168,9 +169,7 @@ class SucceedingContract(StoreFixtures):
 
         assert (await the_job(store, job.id)).result == {"sent": [1]}
 
-    async def test_js_21_one_of_many_ends_wins(
-        self, store: JobStore, other_store: JobStore
-    ) -> None:
+    async def test_ls_8_one_of_many_ends_wins(self, store: Store, other_store: Store) -> None:
         """A worker's success, and the reaper's view of the same lease."""
         jobs = [await in_phase(store, Phase.CLAIMED) for _ in range(4)]
 

@@ -1,4 +1,4 @@
-"""The store's contract, part seven: reaping and forgetting. JS-13, JS-15, JS-19."""
+"""Leases, LS-4 and LS-6: finding those that are over."""
 
 from __future__ import annotations
 
@@ -10,17 +10,15 @@ import pytest
 from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.job import Job, JobStatus, Phase
 from async_jobs.domain.lifecycle import (
-    Cancelled,
     Claimed,
     Expired,
     Leased,
     Renewed,
-    Retried,
     Succeeded,
     change,
 )
 from async_jobs.domain.scheduling import grant
-from async_jobs.ports.store import Duplicate, JobStore
+from async_jobs.ports.store import Duplicate, Store
 from async_jobs.testing.builders import UnreadableRows, a_job, later
 from async_jobs.testing.clocks import NOW, let_others_run
 from async_jobs.testing.contracts.scenes import (
@@ -30,7 +28,6 @@ from async_jobs.testing.contracts.scenes import (
     Corrupt,
     Mend,
     added,
-    all_jobs,
     happened,
     heads_of,
     in_phase,
@@ -43,7 +40,7 @@ from async_jobs.testing.contracts.store_fixtures import StoreFixtures
 TERMINAL_PHASES = (Phase.SUCCEEDED, Phase.DEAD, Phase.CANCELLED)
 
 
-async def all_dead(store: JobStore, count: int) -> list[Job]:
+async def all_dead(store: Store, count: int) -> list[Job]:
     """Add jobs and let them miss their deadline."""
     jobs = [a_job(deadline_at=NOW) for _ in range(count)]
     await stored(store, *jobs)
@@ -52,93 +49,11 @@ async def all_dead(store: JobStore, count: int) -> list[Job]:
     return [end.job for end in ends]
 
 
-class HouseKeepingContract(StoreFixtures):
-    """JS-13 and JS-15: forgetting and reaping."""
+class ExpiringContract(StoreFixtures):
+    """LS-4: finding the leases that are over."""
 
-    @pytest.mark.parametrize("phase", list(PATHS))
-    async def test_js_13_purge_forgets_the_finished_only(
-        self, store: JobStore, phase: Phase
-    ) -> None:
-        """However old, a job that lives is never forgotten."""
-        job = await in_phase(store, phase)
-        finished = phase in TERMINAL_PHASES
-
-        assert await store.purge(job.use_case, before=later(10**6), limit=10) == int(finished)
-        assert await store.get([job.id]) == ([] if finished else [job])
-
-    async def test_js_13_a_retried_job_is_kept(self, store: JobStore) -> None:
-        """It has another life, though it had ended long ago."""
-        job = await in_phase(store, Phase.DEAD)
-        revived = await happened(store, job, Retried(), now=later(1))
-
-        assert await store.purge(job.use_case, before=later(10**6), limit=10) == 0
-        assert await store.get([job.id]) == [revived]
-
-    async def test_js_13_purge_goes_by_the_end_of_the_job(self, store: JobStore) -> None:
-        """Finished before the instant, not at it, and whenever it was created."""
-        job = await added(store, created_at=later(-(10**6)))
-        job = await happened(store, job, Cancelled(), now=later(10))
-
-        assert await store.purge(job.use_case, before=later(10), limit=10) == 0
-        assert await store.purge(job.use_case, before=later(10.000_001), limit=10) == 1
-
-    async def test_js_13_purge_takes_the_oldest_first_up_to_its_limit(
-        self, store: JobStore
-    ) -> None:
-        """Small batches, in the order in which the jobs ended."""
-        jobs = [await added(store) for _ in range(6)]
-        order = [jobs[i] for i in (3, 0, 5, 1, 4, 2)]
-        for i, job in enumerate(order):
-            await happened(store, job, Cancelled(), now=later(i))
-
-        for i in (2, 4, 6):
-            assert await store.purge("notifications", before=later(100), limit=2) == 2
-            left = {job.id for job in await all_jobs(store)}
-            assert left == {job.id for job in order[i:]}
-        assert await store.purge("notifications", before=later(100), limit=2) == 0
-
-    async def test_js_13_it_is_told_when_the_first_of_each_use_case_ended(
-        self, store: JobStore
-    ) -> None:
-        """Of those that have finished jobs, whatever else they have."""
-        for use_case, ends in {"b": (3, 1, 2), "a": (5,), "c": ()}.items():
-            await added(store, use_case=use_case)
-            for seconds in ends:
-                job = await added(store, use_case=use_case)
-                await happened(store, job, Cancelled(), now=later(seconds))
-
-        assert await store.oldest_finished() == {"a": later(5), "b": later(1)}
-        await store.purge("b", before=later(2), limit=10)
-        assert await store.oldest_finished() == {"a": later(5), "b": later(2)}
-
-    async def test_js_13_purge_keeps_to_its_use_case(self, store: JobStore) -> None:
-        """Each use case has a retention of its own."""
-        job = await in_phase(store, Phase.DEAD, use_case="reports")
-
-        assert await store.purge("notifications", before=later(100), limit=10) == 0
-        assert await store.get([job.id]) == [job]
-
-    async def test_js_13_a_racing_retry_is_applied_or_too_late(
-        self, store: JobStore, other_store: JobStore
-    ) -> None:
-        """Never both: a retry that says applied has left a job that is there."""
-        for _ in range(8):
-            dead = await all_dead(store, 40)
-            steps = [change(job, Retried(), now=later(1)) for job in dead]
-            saves = [
-                asyncio.ensure_future((store, other_store)[i % 2].save(steps[i::8]))
-                for i in range(8)
-            ]
-            await let_others_run()
-            for each in (store, other_store):
-                await each.purge("notifications", before=later(100), limit=100)
-            applied = {job_id for answer in await race(*saves) for job_id in answer.ids}
-
-            left = {job.id for job in await store.get([job.id for job in dead])}
-            assert left == applied
-
-    async def test_js_15_expired_gives_the_running_jobs_whose_lease_is_over(
-        self, store: JobStore
+    async def test_ls_4_expired_gives_the_running_jobs_whose_lease_is_over(
+        self, store: Store
     ) -> None:
         """Handed off, executing or being cancelled; nothing that does not run."""
         jobs = {phase: await in_phase(store, phase) for phase in PATHS}
@@ -148,7 +63,7 @@ class HouseKeepingContract(StoreFixtures):
         over = await store.expired(UNTIL, limit=10)
         assert sorted(over, key=lambda job: job.id) == running
 
-    async def test_js_15_expired_gives_the_longest_over_first(self, store: JobStore) -> None:
+    async def test_ls_4_expired_gives_the_longest_over_first(self, store: Store) -> None:
         """Up to its limit, so that nobody waits for ever."""
         ends = [30, 10, 50, 20, 40]
         jobs = {end: await happened(store, await added(store), Leased(later(end))) for end in ends}
@@ -156,7 +71,7 @@ class HouseKeepingContract(StoreFixtures):
         assert await store.expired(later(40), limit=10) == [jobs[e] for e in (10, 20, 30, 40)]
         assert await store.expired(later(100), limit=3) == [jobs[e] for e in (10, 20, 30)]
 
-    async def test_js_15_a_renewed_lease_is_not_over(self, store: JobStore) -> None:
+    async def test_ls_4_a_renewed_lease_is_not_over(self, store: Store) -> None:
         """It counts from its new end."""
         job = await in_phase(store, Phase.CLAIMED)
         renewed = await happened(store, job, Renewed(later(120)), now=later(30))
@@ -164,7 +79,7 @@ class HouseKeepingContract(StoreFixtures):
         assert await store.expired(later(119), limit=10) == []
         assert await store.expired(later(120), limit=10) == [renewed]
 
-    async def test_js_15_expired_sees_all_tenants_and_use_cases(self, store: JobStore) -> None:
+    async def test_ls_4_expired_sees_all_tenants_and_use_cases(self, store: Store) -> None:
         """The reaper is everybody's."""
         for i in range(4):
             await in_phase(
@@ -179,19 +94,19 @@ AGAIN = later(360)
 """When the rows of these stories are due again, once they were set aside."""
 
 
-async def running(store: JobStore) -> int:
+async def running(store: Store) -> int:
     """Count the slots taken."""
     async with store.turn([]) as turn:
         return sum(count.claimed + count.unclaimed for count in await turn.running())
 
 
 class AsideContract(StoreFixtures):
-    """JS-19: rows that cannot be read give their slots back."""
+    """LS-6: rows that cannot be read give their slots back."""
 
     @pytest.mark.parametrize("phase", RUNNING_PHASES)
-    async def test_js_19_it_is_given_back_once_its_lease_is_over(
+    async def test_ls_6_it_is_given_back_once_its_lease_is_over(
         self,
-        store: JobStore,
+        store: Store,
         corrupt: Corrupt,
         mend: Mend,
         unreadable: UnreadableRows,
@@ -222,8 +137,8 @@ class AsideContract(StoreFixtures):
             updated_at=UNTIL,
         )
 
-    async def test_js_19_it_is_leased_again_when_it_is_due(
-        self, store: JobStore, corrupt: Corrupt
+    async def test_ls_6_it_is_leased_again_when_it_is_due(
+        self, store: Store, corrupt: Corrupt
     ) -> None:
         """Under the next number, and it can be set aside again."""
         job = await in_phase(store, Phase.CLAIMED)
@@ -240,8 +155,8 @@ class AsideContract(StoreFixtures):
         assert await store.set_aside(later(420), until=later(720), limit=10) == 1
         assert await running(store) == 0
 
-    async def test_js_19_the_last_crash_is_not_counted(
-        self, store: JobStore, corrupt: Corrupt, mend: Mend
+    async def test_ls_6_the_last_crash_is_not_counted(
+        self, store: Store, corrupt: Corrupt, mend: Mend
     ) -> None:
         """It ends no job; the attempt is refunded as ever."""
         crashes = CRASH * (CRASHES_MAX - 1)
@@ -256,8 +171,8 @@ class AsideContract(StoreFixtures):
         assert (mended.attempts, mended.crashes) == (0, CRASHES_MAX - 1)
 
     @pytest.mark.parametrize("phase", list(PATHS))
-    async def test_js_19_what_can_be_read_or_does_not_run_is_left_alone(
-        self, store: JobStore, corrupt: Corrupt, mend: Mend, phase: Phase
+    async def test_ls_6_what_can_be_read_or_does_not_run_is_left_alone(
+        self, store: Store, corrupt: Corrupt, mend: Mend, phase: Phase
     ) -> None:
         """A job whose lease is over waits for the reaper; a row without a lease holds no slot."""
         good = await in_phase(store, phase)
@@ -273,8 +188,8 @@ class AsideContract(StoreFixtures):
         assert sorted(left, key=lambda job: job.id) == [good, *idle]
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 5])
-    async def test_js_19_it_takes_the_longest_over_first_up_to_its_limit(
-        self, store: JobStore, corrupt: Corrupt, limit: int
+    async def test_ls_6_it_takes_the_longest_over_first_up_to_its_limit(
+        self, store: Store, corrupt: Corrupt, limit: int
     ) -> None:
         """However many that can be read stand before them."""
         ends = [50, 10, 20, 40, 30]
@@ -291,9 +206,7 @@ class AsideContract(StoreFixtures):
             assert shown == {bad[end].id for end in sorted(ends)[: done + count]}
         assert await store.set_aside(UNTIL, until=AGAIN, limit=limit) == 0
 
-    async def test_js_19_its_dedupe_key_stays_taken(
-        self, store: JobStore, corrupt: Corrupt
-    ) -> None:
+    async def test_ls_6_its_dedupe_key_stays_taken(self, store: Store, corrupt: Corrupt) -> None:
         """It lives."""
         job = await in_phase(store, Phase.CLAIMED, dedupe_key="daily")
         await corrupt(job.id)
@@ -301,8 +214,8 @@ class AsideContract(StoreFixtures):
 
         assert await store.add([a_job(dedupe_key="daily")], {}) == [Duplicate(job.id)]
 
-    async def test_js_19_writes_about_the_old_lease_lose(
-        self, store: JobStore, corrupt: Corrupt, mend: Mend
+    async def test_ls_6_writes_about_the_old_lease_lose(
+        self, store: Store, corrupt: Corrupt, mend: Mend
     ) -> None:
         """A claim, an outcome or a renewal that comes late changes nothing."""
         handed_off = await in_phase(store, Phase.HANDED_OFF)
@@ -321,8 +234,8 @@ class AsideContract(StoreFixtures):
             await mend(job.id)
             assert (await the_job(store, job.id)).status is JobStatus.PENDING
 
-    async def test_js_19_a_racing_renewal_is_applied_or_too_late(
-        self, store: JobStore, other_store: JobStore, corrupt: Corrupt
+    async def test_ls_6_a_racing_renewal_is_applied_or_too_late(
+        self, store: Store, other_store: Store, corrupt: Corrupt
     ) -> None:
         """Never both: whoever was told that the lease goes on still has it."""
         for round_ in range(8):

@@ -1,4 +1,4 @@
-"""The store's contract: rows that are no jobs any more. JS-11."""
+"""JobStore, JS-8: rows that are no jobs any more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from async_jobs.domain.job import Job, JobFilter, JobStatus, Phase
 from async_jobs.domain.lifecycle import Leased
 from async_jobs.domain.scheduling import grant
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import UnreadableRows, candidate_of, later
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.contracts.scenes import (
@@ -25,10 +25,10 @@ from async_jobs.testing.contracts.store_fixtures import StoreFixtures
 
 
 class UnreadableContract(StoreFixtures):
-    """JS-11: one row that is no job any more."""
+    """JS-8: one row that is no job any more."""
 
-    async def test_js_11_get_skips_and_reports_it(
-        self, store: JobStore, corrupt: Corrupt, unreadable: UnreadableRows
+    async def test_js_8_get_skips_and_reports_it(
+        self, store: Store, corrupt: Corrupt, unreadable: UnreadableRows
     ) -> None:
         """The others come back; the problem is named without the content."""
         good, bad = await added(store), await added(store, payload={"password": "hunter2"})
@@ -40,8 +40,8 @@ class UnreadableContract(StoreFixtures):
         assert "hunter2" not in str(unreadable.problems)
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 10])
-    async def test_js_11_pages_go_on_behind_it(
-        self, store: JobStore, corrupt: Corrupt, unreadable: UnreadableRows, limit: int
+    async def test_js_8_pages_go_on_behind_it(
+        self, store: Store, corrupt: Corrupt, unreadable: UnreadableRows, limit: int
     ) -> None:
         """Wherever on a page it stands, the walk meets every job, tells of it, and ends."""
         jobs = [await added(store) for _ in range(7)]
@@ -75,8 +75,8 @@ class UnreadableContract(StoreFixtures):
             (JobFilter(status=JobStatus.DEAD), False),
         ],
     )
-    async def test_js_11_a_page_tells_what_can_be_told_of_it(
-        self, store: JobStore, corrupt: Corrupt, criteria: JobFilter, is_told: bool
+    async def test_js_8_a_page_tells_what_can_be_told_of_it(
+        self, store: Store, corrupt: Corrupt, criteria: JobFilter, is_told: bool
     ) -> None:
         """Whose it is, where it stands and why it is no job, to whoever would see the job."""
         bad = await added(store, payload={"password": "hunter2"})
@@ -90,8 +90,8 @@ class UnreadableContract(StoreFixtures):
         )
         assert all(row.problem and "hunter2" not in row.problem for row in told)
 
-    async def test_js_11_expired_skips_and_reports_it(
-        self, store: JobStore, corrupt: Corrupt, unreadable: UnreadableRows
+    async def test_js_8_expired_skips_and_reports_it(
+        self, store: Store, corrupt: Corrupt, unreadable: UnreadableRows
     ) -> None:
         """The reaper mends the others."""
         jobs = [await in_phase(store, Phase.CLAIMED) for _ in range(3)]
@@ -102,7 +102,7 @@ class UnreadableContract(StoreFixtures):
         assert sorted(job.id for job in expired) == [jobs[0].id, jobs[2].id]
         assert unreadable.ids == [jobs[1].id]
 
-    async def test_js_11_expired_looks_behind_it(self, store: JobStore, corrupt: Corrupt) -> None:
+    async def test_js_8_expired_looks_behind_it(self, store: Store, corrupt: Corrupt) -> None:
         """A row that stays unreadable does not use up the limit for ever."""
         first = await added(store)
         first = await happened(store, first, Leased(later(10)))
@@ -111,8 +111,8 @@ class UnreadableContract(StoreFixtures):
 
         assert await store.expired(UNTIL, limit=1) == [second]
 
-    async def test_js_11_turns_show_and_lease_it_like_any_other(
-        self, store: JobStore, corrupt: Corrupt
+    async def test_js_8_turns_show_and_lease_it_like_any_other(
+        self, store: Store, corrupt: Corrupt
     ) -> None:
         """They read no whole jobs, and cannot tell."""
         jobs = [await added(store) for _ in range(3)]
@@ -128,8 +128,8 @@ class UnreadableContract(StoreFixtures):
             counts = await turn.running()
         assert [(count.claimed, count.unclaimed) for count in counts] == [(0, 3)]
 
-    async def test_js_11_it_counts_as_running_all_the_same(
-        self, store: JobStore, corrupt: Corrupt
+    async def test_js_8_it_counts_as_running_all_the_same(
+        self, store: Store, corrupt: Corrupt
     ) -> None:
         """Else as many others as there are such rows would run beyond the capacity."""
         await corrupt((await in_phase(store, Phase.CLAIMED)).id)
@@ -140,7 +140,7 @@ class UnreadableContract(StoreFixtures):
 
         assert [(count.claimed, count.unclaimed) for count in counts] == [(1, 1)]
 
-    async def test_js_11_writes_go_on_beside_it(self, store: JobStore, corrupt: Corrupt) -> None:
+    async def test_js_8_writes_go_on_beside_it(self, store: Store, corrupt: Corrupt) -> None:
         """Adding, saving, promoting, leasing and purging others do not mind it."""
         bad = [await in_phase(store, phase) for phase in (Phase.PENDING, Phase.CLAIMED, Phase.DEAD)]
         for job in bad:

@@ -1,26 +1,21 @@
-"""The store's contract, part six: what a scheduler is shown. JS-5, JS-16."""
+"""Leases, LS-1: what a scheduler is shown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import pytest
 
 from async_jobs.domain.deadline import LatePolicy, is_late
 from async_jobs.domain.job import Job, Phase
 from async_jobs.domain.lifecycle import (
-    Cancelled,
     Claimed,
-    Failed,
-    Leased,
     Released,
-    Retried,
-    Snoozed,
 )
 from async_jobs.domain.scheduling import Candidate, grant, in_tenant_order
-from async_jobs.ports.store import Heads, HeadsQuery, JobStore
+from async_jobs.ports.leases import Heads, HeadsQuery
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import a_job, candidate_of, later
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.contracts.scenes import (
@@ -34,7 +29,7 @@ from async_jobs.testing.contracts.scenes import (
     stored,
 )
 from async_jobs.testing.contracts.store_fixtures import StoreFixtures
-from async_jobs.testing.model import is_shown_rightly, most_urgent
+from async_jobs.testing.model import in_window, is_shown_rightly, most_urgent
 
 every_policy = pytest.mark.parametrize("policy", list(LatePolicy))
 
@@ -71,11 +66,11 @@ def lanes_of(jobs: Sequence[Job], policy: LatePolicy, now: datetime) -> dict[str
 
 
 class HeadsContract(StoreFixtures):
-    """JS-5: ready jobs, in order, none of them early."""
+    """LS-1: ready jobs, in order, none of them early."""
 
     @every_policy
-    async def test_js_5_a_small_backlog_is_shown_whole_and_in_order(
-        self, store: JobStore, policy: LatePolicy
+    async def test_ls_1_a_small_backlog_is_shown_whole_and_in_order(
+        self, store: Store, policy: LatePolicy
     ) -> None:
         """Within each tenant by priority, deadline and id; late ones where the policy says."""
         jobs, now = a_backlog(60, tenants=4), later(100)
@@ -88,8 +83,8 @@ class HeadsContract(StoreFixtures):
 
     @every_policy
     @pytest.mark.parametrize("limit", [1, 3, 7, 20])
-    async def test_js_5_of_a_large_backlog_the_beginning_of_each_lane_is_shown(
-        self, store: JobStore, policy: LatePolicy, limit: int
+    async def test_ls_1_of_a_large_backlog_the_beginning_of_each_lane_is_shown(
+        self, store: Store, policy: LatePolicy, limit: int
     ) -> None:
         """Only a most urgent job is shown though its tenant has a better one that is not."""
         jobs, now = a_backlog(90, tenants=6), later(100)
@@ -99,12 +94,13 @@ class HeadsContract(StoreFixtures):
         heads = await heads_of(store, now=now, limit=limit, late_policy=policy)
 
         shown, whole = lanes(heads.ready), lanes_of(jobs, policy, now)
-        assert all(is_shown_rightly(lane, whole[tenant], urgent) for tenant, lane in shown.items())
+        window = in_window(map(candidate_of, jobs), limit, now)
+        assert all(is_shown_rightly(lane, whole[tenant], window) for tenant, lane in shown.items())
         assert set(heads.ready) >= set(urgent)
         assert set(shown) >= set(sorted(whole)[: eighth(limit)])
         assert len(shown) >= min(len(whole), limit / 2)
 
-    async def test_js_5_a_tie_is_broken_by_the_id(self, store: JobStore) -> None:
+    async def test_ls_1_a_tie_is_broken_by_the_id(self, store: Store) -> None:
         """Of equals the older job goes first, whatever the order in which they were added."""
         jobs = [a_job() for _ in range(20)]
         await stored(store, *jobs[10:])
@@ -115,13 +111,13 @@ class HeadsContract(StoreFixtures):
         assert heads.ready == tuple(candidate_of(job) for job in jobs)
 
     @pytest.mark.parametrize("phase", sorted(set(PATHS) - {Phase.PENDING}))
-    async def test_js_5_only_pending_jobs_are_shown(self, store: JobStore, phase: Phase) -> None:
+    async def test_ls_1_only_pending_jobs_are_shown(self, store: Store, phase: Phase) -> None:
         """Whatever runs or has ended is not ready."""
         await in_phase(store, phase)
 
         assert await heads_of(store) == Heads()
 
-    async def test_js_5_nothing_is_shown_early(self, store: JobStore) -> None:
+    async def test_ls_1_nothing_is_shown_early(self, store: Store) -> None:
         """A job is due at its run_at, and not a microsecond before."""
         jobs = [await added(store, run_at=later(10 + i / 1_000_000)) for i in range(-1, 2)]
 
@@ -129,8 +125,8 @@ class HeadsContract(StoreFixtures):
 
         assert heads.ready == tuple(candidate_of(job) for job in jobs[:2])
 
-    async def test_js_5_a_scheduler_whose_clock_is_behind_is_shown_nothing_early(
-        self, store: JobStore
+    async def test_ls_1_a_scheduler_whose_clock_is_behind_is_shown_nothing_early(
+        self, store: Store
     ) -> None:
         """Due is decided by the instant asked about, whoever has promoted the job already."""
         job = await added(store, run_at=later(10))
@@ -139,7 +135,7 @@ class HeadsContract(StoreFixtures):
         assert (await heads_of(store, now=later(9))).ready == ()
         assert (await heads_of(store, now=later(10))).ready == (candidate_of(job),)
 
-    async def test_js_5_each_use_case_has_its_own(self, store: JobStore) -> None:
+    async def test_ls_1_each_use_case_has_its_own(self, store: Store) -> None:
         """One question for several use cases; none sees another's jobs."""
         mail = await added(store, use_case="notifications", queue="shared")
         report = await added(store, use_case="reports", queue="shared", priority=5)
@@ -156,8 +152,8 @@ class HeadsContract(StoreFixtures):
         assert heads["idle"] == Heads()
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
-    async def test_js_5_the_walk_comes_round_to_every_tenant(
-        self, store: JobStore, limit: int
+    async def test_ls_1_the_walk_comes_round_to_every_tenant(
+        self, store: Store, limit: int
     ) -> None:
         """`limit` tenants at a time by name, beside one whose jobs are all more urgent."""
         names = [f"tenant-{i}" for i in range(7)]
@@ -179,8 +175,8 @@ class HeadsContract(StoreFixtures):
         assert met == first_jobs
 
     @pytest.mark.parametrize("limit", [1, 7, 9, 20])
-    async def test_js_5_the_walk_comes_round_beside_many_urgent_tenants(
-        self, store: JobStore, limit: int
+    async def test_ls_1_the_walk_comes_round_beside_many_urgent_tenants(
+        self, store: Store, limit: int
     ) -> None:
         """An eighth of `limit` at a time by name, though the urgent ones fill the view."""
         urgent = [a_job(tenant_id=f"urgent-{i}", deadline_at=later(1)) for i in range(limit)]
@@ -199,7 +195,7 @@ class HeadsContract(StoreFixtures):
         assert after == ""
         assert met == everybody
 
-    async def test_js_5_the_walk_starts_again_after_the_last_tenant(self, store: JobStore) -> None:
+    async def test_ls_1_the_walk_starts_again_after_the_last_tenant(self, store: Store) -> None:
         """Resumed behind everybody, it shows the first ones next."""
         await stored(store, *(a_job(tenant_id=f"tenant-{i}") for i in range(4)))
 
@@ -211,7 +207,7 @@ class HeadsContract(StoreFixtures):
 
         assert met == {f"tenant-{i}" for i in range(4)}
 
-    async def test_js_5_what_is_shown_does_not_grow_with_the_backlog(self, store: JobStore) -> None:
+    async def test_ls_1_what_is_shown_does_not_grow_with_the_backlog(self, store: Store) -> None:
         """However many jobs wait, a scheduler reads about as many as it asked for."""
         await stored(store, *a_backlog(100, tenants=4))
         small = await heads_of(store, now=later(100), limit=5)
@@ -220,8 +216,8 @@ class HeadsContract(StoreFixtures):
 
         assert len(large.ready) <= max(len(small.ready), 4 * 5)
 
-    async def test_js_5_a_leased_job_is_shown_no_more_until_it_comes_back(
-        self, store: JobStore
+    async def test_ls_1_a_leased_job_is_shown_no_more_until_it_comes_back(
+        self, store: Store
     ) -> None:
         """Under its new number, with the deadline it then has."""
         job = await leased(store, await added(store))
@@ -231,7 +227,7 @@ class HeadsContract(StoreFixtures):
 
         assert (await heads_of(store)).ready == (candidate_of(back),)
 
-    async def test_js_5_what_a_turn_has_leased_it_is_not_shown_again(self, store: JobStore) -> None:
+    async def test_ls_1_what_a_turn_has_leased_it_is_not_shown_again(self, store: Store) -> None:
         """Even before its leases are visible to others."""
         jobs = [await added(store) for _ in range(3)]
         await store.promote(NOW, limit=10)
@@ -244,8 +240,8 @@ class HeadsContract(StoreFixtures):
         assert heads.ready == (candidate_of(jobs[0]), candidate_of(jobs[2]))
 
     @pytest.mark.parametrize("limit", [1, 5, 100])
-    async def test_js_5_late_jobs_are_listed_where_they_expire(
-        self, store: JobStore, limit: int
+    async def test_ls_1_late_jobs_are_listed_where_they_expire(
+        self, store: Store, limit: int
     ) -> None:
         """Earliest deadline first, across tenants, wherever they stand in their lanes."""
         jobs, now = a_backlog(60, tenants=4), later(100)
@@ -259,8 +255,8 @@ class HeadsContract(StoreFixtures):
         assert all(by_id[candidate.id] == candidate for candidate in heads.late)
 
     @pytest.mark.parametrize("policy", [LatePolicy.RUN, LatePolicy.SIDELINE])
-    async def test_js_5_late_jobs_are_listed_nowhere_else(
-        self, store: JobStore, policy: LatePolicy
+    async def test_ls_1_late_jobs_are_listed_nowhere_else(
+        self, store: Store, policy: LatePolicy
     ) -> None:
         """Other policies run late jobs, so they are ready like any."""
         await added(store, deadline_at=later(1))
@@ -269,7 +265,7 @@ class HeadsContract(StoreFixtures):
 
         assert (len(heads.ready), heads.late) == (1, ())
 
-    async def test_js_5_a_job_on_its_deadline_is_not_late(self, store: JobStore) -> None:
+    async def test_ls_1_a_job_on_its_deadline_is_not_late(self, store: Store) -> None:
         """Late begins a microsecond after it."""
         jobs = {}
         for policy in LatePolicy:
@@ -282,118 +278,3 @@ class HeadsContract(StoreFixtures):
         assert heads[LatePolicy.RUN].ready == jobs[LatePolicy.RUN][::-1]
         assert heads[LatePolicy.SIDELINE].ready == jobs[LatePolicy.SIDELINE]
         assert heads[LatePolicy.EXPIRE].late == jobs[LatePolicy.EXPIRE][1:]
-
-
-class PromotionContract(StoreFixtures):
-    """JS-16: from later to now."""
-
-    async def test_js_16_promote_tells_when_the_next_job_comes_due(self, store: JobStore) -> None:
-        """Of any tenant and use case; None when nothing waits for its time."""
-        assert (await store.promote(NOW, limit=10)).run_at is None
-        await added(store)
-        assert (await store.promote(NOW, limit=10)).run_at is None
-
-        for seconds in (30, 10.000_001, 20):
-            await added(store, run_at=later(seconds), tenant_id=f"t{seconds}", use_case="reports")
-
-        assert (await store.promote(NOW, limit=10)).run_at == later(10.000_001)
-        assert (await store.promote(later(10), limit=10)).run_at == later(10.000_001)
-        assert (await store.promote(later(10.000_001), limit=10)).run_at == later(20)
-        assert (await store.promote(later(29), limit=10)).run_at == later(30)
-        assert (await store.promote(later(30), limit=10)).run_at is None
-
-    async def test_js_16_a_due_job_is_shown_after_a_promote(self, store: JobStore) -> None:
-        """At its run_at exactly, or whenever after it somebody comes to promote."""
-        soon_due = await added(store, run_at=later(10))
-        later_due = await added(store, run_at=later(20))
-
-        assert (await heads_of(store, now=later(10))).ready == (candidate_of(soon_due),)
-        assert len((await heads_of(store, now=later(500))).ready) == 2
-        assert later_due.run_at == later(20)
-
-    async def test_js_16_promote_says_how_many_were_not_visible_before(
-        self, store: JobStore
-    ) -> None:
-        """Whoever has looked already knows then whether to look again."""
-        for seconds in (10, 20, 30):
-            await added(store, run_at=later(seconds))
-
-        async def shown(at: datetime) -> int:
-            async with store.turn(["notifications"]) as turn:
-                query = HeadsQuery(use_case="notifications", limit=100)
-                return len((await turn.heads([query], at))["notifications"].ready)
-
-        for at, due in ((later(5), 0), (later(20), 2), (later(20), 2), (later(40), 3)):
-            before = await shown(at)
-            assert (await store.promote(at, limit=10)).promoted == due - before
-            assert await shown(at) == due
-
-    async def test_js_16_a_limited_promote_says_that_more_is_due(self, store: JobStore) -> None:
-        """Repeated until its answer lies ahead, it has made everything due visible."""
-        due = [await added(store, run_at=later(i)) for i in range(1, 11)]
-        ahead = await added(store, run_at=later(100))
-
-        next_run_at = None
-        for _ in range(len(due)):
-            next_run_at = (await store.promote(later(50), limit=3)).run_at
-            assert next_run_at is not None
-            if next_run_at > later(50):
-                break
-        assert next_run_at == ahead.run_at
-        async with store.turn(["notifications"]) as turn:
-            query = HeadsQuery(use_case="notifications", limit=100)
-            heads = await turn.heads([query], later(50))
-        assert heads["notifications"].ready == tuple(candidate_of(job) for job in due)
-
-    async def test_js_16_a_job_that_comes_back_for_later_waits_again(self, store: JobStore) -> None:
-        """After a failure with backoff, a snooze: not before its new run_at."""
-        failed = await in_phase(store, Phase.CLAIMED)
-        failed = await happened(store, failed, Failed("x", retry_after=timedelta(seconds=30)))
-        snoozed = await in_phase(store, Phase.CLAIMED)
-        snoozed = await happened(store, snoozed, Snoozed(later(40)))
-
-        assert (await heads_of(store, now=later(29))).ready == ()
-        assert (await store.promote(later(29), limit=10)).run_at == later(30)
-        assert (await heads_of(store, now=later(30))).ready == (candidate_of(failed),)
-        assert len((await heads_of(store, now=later(40))).ready) == 2
-        assert snoozed.run_at == later(40)
-
-    async def test_js_16_a_job_that_ended_while_waiting_is_not_upcoming(
-        self, store: JobStore
-    ) -> None:
-        """Nobody needs to wake for what was cancelled; a retry makes it due at once."""
-        job = await added(store, run_at=later(10))
-        job = await happened(store, job, Cancelled())
-        assert (await store.promote(NOW, limit=10)).run_at is None
-        assert (await heads_of(store, now=later(10))).ready == ()
-
-        job = await happened(store, job, Retried(), now=later(5))
-        assert (await heads_of(store, now=later(5))).ready == (candidate_of(job),)
-
-    async def test_js_16_a_promoted_job_is_the_same_job(self, store: JobStore) -> None:
-        """Becoming due changes nothing that can be read, and no lease expects otherwise."""
-        job = await added(store, run_at=later(10))
-        await store.promote(later(10), limit=10, sidelined=["notifications"])
-        await store.promote(later(5_000), limit=10, sidelined=["notifications"])
-
-        assert await store.get([job.id]) == [job]
-        assert replace(job, lease_seq=1).lease_seq == (await leased(store, job)).lease_seq
-
-    async def test_js_16_jobs_may_run_out_of_time_while_they_wait(self, store: JobStore) -> None:
-        """Sidelined step by step: those whose deadline has passed go behind."""
-        slack = await added(store, deadline_at=later(1_000))
-        tight = await added(store, deadline_at=later(100), priority=1)
-
-        on_time = await heads_of(store, now=later(100), late_policy=LatePolicy.SIDELINE)
-        late = await heads_of(store, now=later(101), late_policy=LatePolicy.SIDELINE)
-
-        assert on_time.ready == (candidate_of(tight), candidate_of(slack))
-        assert late.ready == (candidate_of(slack), candidate_of(tight))
-
-    async def test_js_16_a_lease_taken_of_a_job_not_promoted_stands(self, store: JobStore) -> None:
-        """Saved by someone who knew the job otherwise: it runs, and is promoted no more."""
-        job = await added(store, run_at=later(10))
-        running = await happened(store, job, Leased(later(300)))
-
-        assert (await store.promote(later(20), limit=10)).run_at is None
-        assert await store.get([job.id]) == [running]

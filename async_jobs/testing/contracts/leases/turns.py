@@ -1,4 +1,4 @@
-"""The store's contract, part five: turns and what is leased in them. JS-6, JS-7, JS-18."""
+"""Leases, LS-2, LS-3 and LS-5: turns, and what is leased in them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from async_jobs.domain.lifecycle import (
     change,
 )
 from async_jobs.domain.scheduling import grant
-from async_jobs.ports.store import DispatchTurn, HeadsQuery, JobStore
+from async_jobs.ports.leases import DispatchTurn, HeadsQuery
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import a_job, an_id, candidate_of, later
 from async_jobs.testing.clocks import NOW, let_others_run
 from async_jobs.testing.contracts.scenes import (
@@ -71,9 +72,9 @@ LIVES: dict[str, tuple[dict[str, Any], tuple[JobEvent, ...]]] = {
 
 
 class TurnsContract(StoreFixtures):
-    """JS-6: who holds the right to lease."""
+    """LS-2: who holds the right to lease."""
 
-    async def test_js_6_a_turn_holds_what_it_asked_for(self, store: JobStore) -> None:
+    async def test_ls_2_a_turn_holds_what_it_asked_for(self, store: Store) -> None:
         """Use cases and tenants, known or never heard of."""
         async with store.turn(["notifications", "reports"], ["acme"]) as turn:
             assert turn.use_cases == {"notifications", "reports"}
@@ -81,8 +82,8 @@ class TurnsContract(StoreFixtures):
         async with store.turn([]) as turn:
             assert turn.use_cases == turn.tenants == frozenset()
 
-    async def test_js_6_a_second_turn_gets_what_is_left(
-        self, store: JobStore, other_store: JobStore
+    async def test_ls_2_a_second_turn_gets_what_is_left(
+        self, store: Store, other_store: Store
     ) -> None:
         """It does not wait for the first, and takes what the first does not hold."""
         async with store.turn(["a", "b"], ["one"]):
@@ -95,14 +96,14 @@ class TurnsContract(StoreFixtures):
             assert turn.use_cases == {"b"}
             assert turn.tenants == {"one"}
 
-    async def test_js_6_a_use_case_and_a_tenant_of_one_name_are_two(
-        self, store: JobStore, other_store: JobStore
+    async def test_ls_2_a_use_case_and_a_tenant_of_one_name_are_two(
+        self, store: Store, other_store: Store
     ) -> None:
         """The names live in rooms of their own."""
         async with store.turn(["acme"]), other_store.turn([], ["acme"]) as turn:
             assert turn.tenants == {"acme"}
 
-    async def test_js_6_any_name_can_be_held(self, store: JobStore, other_store: JobStore) -> None:
+    async def test_ls_2_any_name_can_be_held(self, store: Store, other_store: Store) -> None:
         """200 of them at once, long ones and odd ones, each apart from all others."""
         names = ["ü𝄞'\"%s;-" * 20, " ", "a", "A", "a ", *(f"use case {i}" for i in range(195))]
         first = store.turn(names[::2], names[1::2])
@@ -111,14 +112,12 @@ class TurnsContract(StoreFixtures):
             assert other.use_cases == set(names[1::2])
             assert other.tenants == set(names[::2])
 
-    async def test_js_6_racing_turns_never_overlap(
-        self, store: JobStore, other_store: JobStore
-    ) -> None:
+    async def test_ls_2_racing_turns_never_overlap(self, store: Store, other_store: Store) -> None:
         """Eight schedulers try again and again; each time at most one of them is in."""
         inside: set[str] = set()
         turns = 0
 
-        async def scheduler(mine: JobStore) -> None:
+        async def scheduler(mine: Store) -> None:
             nonlocal turns
             for _ in range(10):
                 async with mine.turn(["notifications", "reports"], ["acme"]) as turn:
@@ -136,8 +135,8 @@ class TurnsContract(StoreFixtures):
             assert len(turn.use_cases | turn.tenants) == 3
 
     @pytest.mark.parametrize("how", ["error", "cancelled"])
-    async def test_js_6_a_turn_that_breaks_off_is_free_again(
-        self, store: JobStore, other_store: JobStore, how: str
+    async def test_ls_2_a_turn_that_breaks_off_is_free_again(
+        self, store: Store, other_store: Store, how: str
     ) -> None:
         """Whether its holder failed or was cancelled while it held the turn."""
         holding = asyncio.Event()
@@ -162,8 +161,8 @@ class TurnsContract(StoreFixtures):
             assert turn.tenants == {"acme"}
 
     @pytest.mark.parametrize("after", range(12))
-    async def test_js_6_a_turn_cancelled_anywhere_is_free_again(
-        self, store: JobStore, other_store: JobStore, after: int
+    async def test_ls_2_a_turn_cancelled_anywhere_is_free_again(
+        self, store: Store, other_store: Store, after: int
     ) -> None:
         """On its way in, in the middle of a question, or on its way out."""
         job = await added(store)
@@ -184,10 +183,10 @@ class TurnsContract(StoreFixtures):
         assert (await the_job(store, job.id)).phase in {Phase.PENDING, Phase.HANDED_OFF}
 
 
-class LeasesContract(StoreFixtures):
-    """JS-7 and JS-18: what turns count and lease."""
+class LeasingContract(StoreFixtures):
+    """LS-3 and LS-5: what turns count and lease."""
 
-    async def test_js_7_running_counts_every_running_job(self, store: JobStore) -> None:
+    async def test_ls_3_running_counts_every_running_job(self, store: Store) -> None:
         """By use case, tenant and queue, claimed apart from unclaimed, held or not."""
         for phase in PATHS:
             await in_phase(store, phase)
@@ -206,8 +205,8 @@ class LeasesContract(StoreFixtures):
             ("reports", "acme", "slow", 1, 1),
         ]
 
-    async def test_js_7_claims_of_workers_that_were_not_asked_for_are_strays(
-        self, store: JobStore
+    async def test_ls_3_claims_of_workers_that_were_not_asked_for_are_strays(
+        self, store: Store
     ) -> None:
         """What runs in workers that are gone takes no slot of those that live."""
         job = await in_phase(store, Phase.CLAIMED)
@@ -221,8 +220,8 @@ class LeasesContract(StoreFixtures):
         assert known == [("notifications", "acme", "notifications", 1, 1, 0)]
         assert unknown == [("notifications", "acme", "notifications", 1, 1, 1)]
 
-    async def test_js_7_a_lease_is_visible_when_its_turn_has_ended(
-        self, store: JobStore, other_store: JobStore
+    async def test_ls_3_a_lease_is_visible_when_its_turn_has_ended(
+        self, store: Store, other_store: Store
     ) -> None:
         """And not before."""
         job = await added(store)
@@ -233,7 +232,7 @@ class LeasesContract(StoreFixtures):
 
         assert (await the_job(other_store, job.id)).status is JobStatus.RUNNING
 
-    async def test_js_7_a_turn_that_fails_has_leased_nothing(self, store: JobStore) -> None:
+    async def test_ls_3_a_turn_that_fails_has_leased_nothing(self, store: Store) -> None:
         """Its jobs are as they were."""
         job = await added(store)
         with contextlib.suppress(RollBack):
@@ -244,7 +243,7 @@ class LeasesContract(StoreFixtures):
         assert await the_job(store, job.id) == job
         assert await leased(store, job) != job
 
-    async def test_js_7_a_lease_needs_the_number_it_expects(self, store: JobStore) -> None:
+    async def test_ls_3_a_lease_needs_the_number_it_expects(self, store: Store) -> None:
         """A job that has moved on since it was read is left alone; the others are leased."""
         known = [await in_phase(store, Phase.HANDED_OFF) for _ in range(2)]
         known = [await happened(store, job, HandOffFailed("throttled")) for job in known]
@@ -260,7 +259,7 @@ class LeasesContract(StoreFixtures):
         assert sorted(await all_jobs(store), key=lambda job: job.id)[:2] == [moved, known[1]]
 
     @pytest.mark.parametrize("phase", sorted(set(PATHS) - {Phase.PENDING}))
-    async def test_js_7_only_pending_jobs_are_leased(self, store: JobStore, phase: Phase) -> None:
+    async def test_ls_3_only_pending_jobs_are_leased(self, store: Store, phase: Phase) -> None:
         """The number alone does not do."""
         job = await in_phase(store, phase)
         ghost = a_job()
@@ -272,8 +271,8 @@ class LeasesContract(StoreFixtures):
         assert await all_jobs(store) == [job]
 
     @pytest.mark.parametrize("fails", [True, False])
-    async def test_js_7_a_change_that_meets_an_open_lease_waits_for_its_end(
-        self, store: JobStore, other_store: JobStore, fails: bool
+    async def test_ls_3_a_change_that_meets_an_open_lease_waits_for_its_end(
+        self, store: Store, other_store: Store, fails: bool
     ) -> None:
         """A cancel finds the job leased, or as it was if the turn failed."""
         job = await added(store)
@@ -292,8 +291,8 @@ class LeasesContract(StoreFixtures):
         expected = Phase.CANCELLED if fails else Phase.HANDED_OFF
         assert (await the_job(store, job.id)).phase is expected
 
-    async def test_js_7_a_job_that_changed_under_the_turn_is_not_leased(
-        self, store: JobStore, other_store: JobStore
+    async def test_ls_3_a_job_that_changed_under_the_turn_is_not_leased(
+        self, store: Store, other_store: Store
     ) -> None:
         """It was cancelled between being shown and being leased."""
         job = await added(store)
@@ -306,15 +305,15 @@ class LeasesContract(StoreFixtures):
 
         assert await the_job(store, job.id) == cancelled
 
-    async def test_js_7_four_racing_schedulers_keep_to_the_cap(
-        self, store: JobStore, other_store: JobStore
+    async def test_ls_3_four_racing_schedulers_keep_to_the_cap(
+        self, store: Store, other_store: Store
     ) -> None:
         """Forty jobs, three places, workers that free them: never a fourth job runs."""
         cap = 3
         await stored(store, *(a_job() for _ in range(40)))
         seen: list[int] = []
 
-        async def scheduler(mine: JobStore) -> None:
+        async def scheduler(mine: Store) -> None:
             while any(job.status is JobStatus.PENDING for job in await all_jobs(mine)):
                 await tick(mine, cap)
                 running = await all_jobs(mine, RUNNING)
@@ -327,7 +326,7 @@ class LeasesContract(StoreFixtures):
         assert {job.phase for job in await all_jobs(store)} <= {Phase.HANDED_OFF, Phase.SUCCEEDED}
 
     @pytest.mark.parametrize("life", list(LIVES))
-    async def test_js_18_a_lease_gives_what_advance_gives(self, store: JobStore, life: str) -> None:
+    async def test_ls_5_a_lease_gives_what_advance_gives(self, store: Store, life: str) -> None:
         """All fields of it, whatever the job has been through."""
         overrides, events = LIVES[life]
         job = await happened(store, await added(store, **overrides), *events)
@@ -337,7 +336,7 @@ class LeasesContract(StoreFixtures):
             job, Leased(until), now=now
         )
 
-    async def test_js_18_a_lease_of_heads_gives_what_advance_gives(self, store: JobStore) -> None:
+    async def test_ls_5_a_lease_of_heads_gives_what_advance_gives(self, store: Store) -> None:
         """The whole way: promoted, shown, granted; a thousand at once."""
         jobs = [a_job(run_at=later(i % 50), tenant_id=f"tenant-{i % 7}") for i in range(1_000)]
         await stored(store, *jobs)
@@ -349,7 +348,7 @@ class LeasesContract(StoreFixtures):
         assert ids == {job.id for job in jobs}
         assert await all_jobs(store) == [advance(job, Leased(until), now=now) for job in jobs[::-1]]
 
-    async def test_js_18_each_grant_of_a_batch_has_its_own_values(self, store: JobStore) -> None:
+    async def test_ls_5_each_grant_of_a_batch_has_its_own_values(self, store: Store) -> None:
         """Numbers, ends and instants are not mixed up."""
         back: list[JobEvent] = [Leased(UNTIL), HandOffFailed("no")]
         jobs = [await happened(store, await added(store), *back * i) for i in range(4)]
@@ -368,7 +367,7 @@ class LeasesContract(StoreFixtures):
         )
 
 
-async def tick(store: JobStore, cap: int) -> None:
+async def tick(store: Store, cap: int) -> None:
     """Dispatch as a scheduler does: hold, count, look, lease what the cap leaves room for."""
     await store.promote(NOW, limit=100)
     async with store.turn(["notifications"]) as turn:
@@ -384,7 +383,7 @@ async def fill(turn: DispatchTurn, cap: int) -> None:
     await turn.lease([grant(candidate, until=UNTIL, now=NOW) for candidate in chosen])
 
 
-async def finish(store: JobStore, jobs: Sequence[Job]) -> None:
+async def finish(store: Store, jobs: Sequence[Job]) -> None:
     """Work as workers do: claim what is handed off, and settle it."""
     fresh = [job for job in jobs if job.phase is Phase.HANDED_OFF]
     claims = [change(job, Claimed("worker-1", UNTIL), now=later(1)) for job in fresh]

@@ -1,4 +1,4 @@
-"""The store's contract, part eight: leases are consumed. JS-20."""
+"""Leases, LS-7: they are consumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from async_jobs.domain.lifecycle import (
     Leased,
     advance,
 )
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import a_handoff, later
 from async_jobs.testing.contracts.scenes import CRASH, UNTIL, happened, in_phase, race, the_job
 from async_jobs.testing.contracts.store_fixtures import StoreFixtures
@@ -31,11 +31,11 @@ def handoff_of(job: Job) -> HandOff:
 
 
 class ClaimingContract(StoreFixtures):
-    """JS-20: a lease is consumed once, by whoever comes first."""
+    """LS-7: a lease is consumed once, by whoever comes first."""
 
     @pytest.mark.parametrize("bare", [False, True], ids=["numbered", "bare"])
-    async def test_js_20_a_claim_gives_exactly_what_advance_makes(
-        self, store: JobStore, bare: bool
+    async def test_ls_7_a_claim_gives_exactly_what_advance_makes(
+        self, store: Store, bare: bool
     ) -> None:
         """All fields of it, whatever happened to the job before."""
         job = await in_phase(store, Phase.PENDING, max_attempts=3)
@@ -64,8 +64,8 @@ class ClaimingContract(StoreFixtures):
 
     @pytest.mark.parametrize("bare", [False, True], ids=["numbered", "bare"])
     @pytest.mark.parametrize("phase", sorted(set(Phase) - {Phase.HANDED_OFF}))
-    async def test_js_20_what_is_not_handed_off_is_left_alone(
-        self, store: JobStore, phase: Phase, bare: bool
+    async def test_ls_7_what_is_not_handed_off_is_left_alone(
+        self, store: Store, phase: Phase, bare: bool
     ) -> None:
         """Whoever holds it, or ended it."""
         job = await in_phase(store, phase)
@@ -78,7 +78,7 @@ class ClaimingContract(StoreFixtures):
         assert claimed == []
         assert await the_job(store, job.id) == job
 
-    async def test_js_20_another_lease_is_left_alone(self, store: JobStore) -> None:
+    async def test_ls_7_another_lease_is_left_alone(self, store: Store) -> None:
         """A former one, and one that was never given."""
         job = await happened(
             store,
@@ -92,7 +92,7 @@ class ClaimingContract(StoreFixtures):
             assert await store.claim([stale], CLAIMED, now=later(1)) == []
         assert await the_job(store, job.id) == job
 
-    async def test_js_20_a_lease_ends_at_its_end(self, store: JobStore) -> None:
+    async def test_ls_7_a_lease_ends_at_its_end(self, store: Store) -> None:
         """At that very instant it is over, though nobody reaped it."""
         job = await in_phase(store, Phase.HANDED_OFF)
         end = job.lease_expires_at
@@ -105,8 +105,8 @@ class ClaimingContract(StoreFixtures):
     @pytest.mark.parametrize(
         "events", [(Cancelled(),), (HandOffFailed("throttled"),)], ids=["cancelled", "taken back"]
     )
-    async def test_js_20_a_lease_that_ended_is_left_alone(
-        self, store: JobStore, events: tuple[JobEvent, ...]
+    async def test_ls_7_a_lease_that_ended_is_left_alone(
+        self, store: Store, events: tuple[JobEvent, ...]
     ) -> None:
         """The hand-off is still on its way."""
         job = await in_phase(store, Phase.HANDED_OFF)
@@ -115,7 +115,7 @@ class ClaimingContract(StoreFixtures):
         assert await store.claim([handoff_of(job)], CLAIMED, now=later(1)) == []
         assert await the_job(store, job.id) == after
 
-    async def test_js_20_losers_do_not_hold_up_the_others(self, store: JobStore) -> None:
+    async def test_ls_7_losers_do_not_hold_up_the_others(self, store: Store) -> None:
         """Gone, claimed and current leases in one batch."""
         jobs = [await in_phase(store, Phase.HANDED_OFF) for _ in range(3)]
         taken = await in_phase(store, Phase.CLAIMED)
@@ -129,9 +129,7 @@ class ClaimingContract(StoreFixtures):
         assert {job.id for job in claimed} == {job.id for job in jobs}
         assert await store.claim([], CLAIMED, now=later(1)) == []
 
-    async def test_js_20_one_of_many_claims_wins(
-        self, store: JobStore, other_store: JobStore
-    ) -> None:
+    async def test_ls_7_one_of_many_claims_wins(self, store: Store, other_store: Store) -> None:
         """Each worker received the same hand-offs, in another order."""
         jobs = [await in_phase(store, Phase.HANDED_OFF) for _ in range(4)]
         batch = [handoff_of(job) for job in jobs]

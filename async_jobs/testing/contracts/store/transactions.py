@@ -1,4 +1,4 @@
-"""JS-17: what is added in a caller's own transaction."""
+"""JobStore, JS-11: what is added in a caller's own transaction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.quota import Refused
-from async_jobs.ports.store import Duplicate, JobStore
+from async_jobs.ports.store import Duplicate, Store
 from async_jobs.testing.builders import a_job
 from async_jobs.testing.contracts.scenes import (
     RollBack,
@@ -23,10 +23,10 @@ from async_jobs.testing.contracts.store_fixtures import StoreFixtures
 
 
 class TransactionContract(StoreFixtures):
-    """JS-17: adding within the caller's transaction."""
+    """JS-11: adding within the caller's transaction."""
 
-    async def test_js_17_a_commit_makes_the_job_visible(
-        self, store: JobStore, other_store: JobStore, transaction: Transaction
+    async def test_js_11_a_commit_makes_the_job_visible(
+        self, store: Store, other_store: Store, transaction: Transaction
     ) -> None:
         """Nobody sees the job before the caller's own work is committed."""
         job = a_job()
@@ -37,8 +37,8 @@ class TransactionContract(StoreFixtures):
 
         assert await other_store.get([job.id]) == [job]
 
-    async def test_js_17_a_rollback_takes_the_job_back(
-        self, store: JobStore, transaction: Transaction
+    async def test_js_11_a_rollback_takes_the_job_back(
+        self, store: Store, transaction: Transaction
     ) -> None:
         """The caller's work failed, so there is nothing to run, and its key is free."""
         job = a_job(dedupe_key="daily")
@@ -50,8 +50,8 @@ class TransactionContract(StoreFixtures):
         assert await all_jobs(store) == []
         assert kinds(await store.add([a_job(dedupe_key="daily")], {"acme": 1})) == ["Added"]
 
-    async def test_js_17_a_transaction_sees_what_it_added(
-        self, store: JobStore, transaction: Transaction
+    async def test_js_11_a_transaction_sees_what_it_added(
+        self, store: Store, transaction: Transaction
     ) -> None:
         """Its own jobs count against the limit, hold their keys, and are known by id."""
         first = a_job(dedupe_key="daily")
@@ -65,8 +65,8 @@ class TransactionContract(StoreFixtures):
         assert more == [Refused(tenant_id="acme", limit=1, used=1, asked=1)]
         assert await all_jobs(store) == [first]
 
-    async def test_js_17_a_call_turned_away_leaves_the_transaction_usable(
-        self, store: JobStore, transaction: Transaction
+    async def test_js_11_a_call_turned_away_leaves_the_transaction_usable(
+        self, store: Store, transaction: Transaction
     ) -> None:
         """Refused, invalid and duplicate are answers: what else it did is still committed."""
         theirs = await added(store, tenant_id="other")
@@ -80,8 +80,8 @@ class TransactionContract(StoreFixtures):
         assert kinds([*refused, *invalid]) == ["Refused", "Invalid", "Invalid"]
         assert await all_jobs(store) == [last, first, theirs]
 
-    async def test_js_17_open_transactions_do_not_disturb_each_other(
-        self, store: JobStore, transaction: Transaction
+    async def test_js_11_open_transactions_do_not_disturb_each_other(
+        self, store: Store, transaction: Transaction
     ) -> None:
         """Interleaved, for different tenants and keys: each ends in its own way."""
         jobs = [a_job(tenant_id=f"tenant-{i % 2}", dedupe_key=f"key-{i}") for i in range(4)]
@@ -99,8 +99,8 @@ class TransactionContract(StoreFixtures):
         new = [a_job(tenant_id="tenant-1", dedupe_key=key) for key in ("key-1", "key-3")]
         assert kinds(await store.add(new, limits)) == ["Added", "Added"]
 
-    async def test_js_17_a_transaction_that_is_over_is_refused(
-        self, store: JobStore, transaction: Transaction
+    async def test_js_11_a_transaction_that_is_over_is_refused(
+        self, store: Store, transaction: Transaction
     ) -> None:
         """Else the job would be there whatever became of the caller's own work."""
         async with transaction() as within:
@@ -113,8 +113,8 @@ class TransactionContract(StoreFixtures):
         assert await all_jobs(store) == []
 
     @pytest.mark.parametrize("within", [object(), "", 0])
-    async def test_js_17_what_is_no_transaction_is_refused(
-        self, store: JobStore, within: object
+    async def test_js_11_what_is_no_transaction_is_refused(
+        self, store: Store, within: object
     ) -> None:
         """Nor is it taken for none."""
         with pytest.raises(InvalidJobError) as refused:

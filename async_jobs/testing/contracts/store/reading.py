@@ -1,4 +1,4 @@
-"""The store's contract, part three: what comes out. JS-1, JS-8, JS-9, JS-10."""
+"""JobStore, JS-1 and JS-5 to JS-7: what comes out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from async_jobs.domain.job import Job, JobFilter, JobPage, JobStatus, Payload, Phase
 from async_jobs.domain.lifecycle import Claimed, Failed, Leased, Succeeded, change
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import a_job, an_id, later
 from async_jobs.testing.contracts.scenes import (
     PATHS,
@@ -30,14 +30,14 @@ class RoundTripContract(StoreFixtures):
     """JS-1: what is read equals what was written."""
 
     @pytest.mark.parametrize("name", list(PAYLOADS))
-    async def test_js_1_payloads_come_back_as_they_were(self, store: JobStore, name: str) -> None:
+    async def test_js_1_payloads_come_back_as_they_were(self, store: Store, name: str) -> None:
         """Every JSON object within the bounds survives."""
         job = await added(store, payload=PAYLOADS[name])
 
         assert await the_job(store, job.id) == job
 
     @pytest.mark.parametrize("name", list(JOBS))
-    async def test_js_1_jobs_come_back_as_they_were(self, store: JobStore, name: str) -> None:
+    async def test_js_1_jobs_come_back_as_they_were(self, store: Store, name: str) -> None:
         """Every field within its bounds survives."""
         job = await added(store, **JOBS[name])
 
@@ -45,7 +45,7 @@ class RoundTripContract(StoreFixtures):
 
     @pytest.mark.parametrize("name", list(JOBS))
     async def test_js_1_jobs_of_a_call_come_back_as_they_were(
-        self, store: JobStore, name: str
+        self, store: Store, name: str
     ) -> None:
         """Whatever they have in common, and whatever one of them alone has."""
         shared = {**JOBS[name], "dedupe_key": None}
@@ -58,7 +58,7 @@ class RoundTripContract(StoreFixtures):
 
     @pytest.mark.parametrize("phase", list(PATHS))
     async def test_js_1_every_way_of_reading_gives_the_same_job(
-        self, store: JobStore, phase: Phase
+        self, store: Store, phase: Phase
     ) -> None:
         """`get`, `find` and, for a running job, `expired` agree, instants in UTC."""
         job = await in_phase(store, phase)
@@ -70,7 +70,7 @@ class RoundTripContract(StoreFixtures):
         assert {got.run_at.tzinfo, got.deadline_at.tzinfo, got.updated_at.tzinfo} == {UTC}
 
     @pytest.mark.parametrize("result", [None, False, 0, "", [], {}, 1e23, {"a": [1.5, None]}])
-    async def test_js_1_results_come_back_as_they_were(self, store: JobStore, result: Any) -> None:
+    async def test_js_1_results_come_back_as_they_were(self, store: Store, result: Any) -> None:
         """Whatever JSON a handler returned, null and other empty things told apart."""
         job = await happened(store, await in_phase(store, Phase.CLAIMED), Succeeded(result))
 
@@ -78,7 +78,7 @@ class RoundTripContract(StoreFixtures):
         assert read == job
         assert type(read.result) is type(result)
 
-    async def test_js_1_the_history_of_errors_comes_back(self, store: JobStore) -> None:
+    async def test_js_1_the_history_of_errors_comes_back(self, store: Store) -> None:
         """Attempts, instants and texts, in order."""
         job = await added(store, max_attempts=30)
         for attempt in range(1, 25):
@@ -90,7 +90,7 @@ class RoundTripContract(StoreFixtures):
         assert [error.attempt for error in job.errors] == list(range(5, 25))
         assert await the_job(store, job.id) == job
 
-    async def test_js_1_a_thousand_jobs_go_in_and_out_at_once(self, store: JobStore) -> None:
+    async def test_js_1_a_thousand_jobs_go_in_and_out_at_once(self, store: Store) -> None:
         """The largest batch there is, told apart by every field that can differ."""
         jobs = [a_job(payload={"i": i}, priority=i % 7, run_at=later(i)) for i in range(1_000)]
 
@@ -100,7 +100,7 @@ class RoundTripContract(StoreFixtures):
         assert sorted(got, key=lambda job: job.id) == jobs
         assert await all_jobs(store) == jobs[::-1]
 
-    async def test_js_1_nothing_in_nothing_out(self, store: JobStore) -> None:
+    async def test_js_1_nothing_in_nothing_out(self, store: Store) -> None:
         """Empty batches are legal, and unknown or repeated ids yield no extra jobs."""
         job = await added(store)
 
@@ -110,11 +110,11 @@ class RoundTripContract(StoreFixtures):
 
 
 class PagesContract(StoreFixtures):
-    """JS-8: pages."""
+    """JS-5: pages."""
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 4, 7, 100])
-    async def test_js_8_pages_hold_every_job_once_newest_first(
-        self, store: JobStore, limit: int
+    async def test_js_5_pages_hold_every_job_once_newest_first(
+        self, store: Store, limit: int
     ) -> None:
         """Whatever the size of a page, the walk is the same, and ends."""
         jobs = [await added(store) for _ in range(7)]
@@ -132,9 +132,7 @@ class PagesContract(StoreFixtures):
         assert walked == jobs[::-1]
 
     @pytest.mark.parametrize("limit", [1, 2, 5])
-    async def test_js_8_pages_of_a_tenant_are_in_one_order(
-        self, store: JobStore, limit: int
-    ) -> None:
+    async def test_js_5_pages_of_a_tenant_are_in_one_order(self, store: Store, limit: int) -> None:
         """Whatever their status, and whoever else's jobs there are."""
         for phase in (Phase.PENDING, Phase.CLAIMED, Phase.DEAD, Phase.HANDED_OFF, Phase.PENDING):
             for tenant_id in ("one", "two"):
@@ -151,11 +149,11 @@ class PagesContract(StoreFixtures):
                 break
         assert walked == jobs
 
-    async def test_js_8_no_jobs_make_one_empty_page(self, store: JobStore) -> None:
+    async def test_js_5_no_jobs_make_one_empty_page(self, store: Store) -> None:
         """An empty store has one page, with nothing on it and nothing after it."""
         assert await store.find(JobFilter(), limit=10) == JobPage((), None)
 
-    async def test_js_8_filters_hold_together(self, store: JobStore) -> None:
+    async def test_js_5_filters_hold_together(self, store: Store) -> None:
         """Every combination of tenant, use case and status lists exactly what matches."""
         for tenant in ("one", "two"):
             for use_case in ("notifications", "reports"):
@@ -173,7 +171,7 @@ class PagesContract(StoreFixtures):
                     ]
 
     @pytest.mark.parametrize("limit", [1, 2, 3])
-    async def test_js_8_a_walk_bears_changes_on_the_way(self, store: JobStore, limit: int) -> None:
+    async def test_js_5_a_walk_bears_changes_on_the_way(self, store: Store, limit: int) -> None:
         """Jobs come, go and change between pages; those that stayed are met exactly once."""
         stayed = [await added(store) for _ in range(8)]
         passing = [await in_phase(store, Phase.DEAD, use_case="reports") for _ in range(3)]
@@ -197,7 +195,7 @@ class PagesContract(StoreFixtures):
             job.id for job in stayed[::-1]
         ]
 
-    async def test_js_8_a_cursor_outlives_its_job(self, store: JobStore) -> None:
+    async def test_js_5_a_cursor_outlives_its_job(self, store: Store) -> None:
         """The job at a page's border may be purged before the next page is asked for."""
         older = await added(store)
         border = await in_phase(store, Phase.SUCCEEDED)
@@ -212,9 +210,9 @@ class PagesContract(StoreFixtures):
 
 
 class TenantsContract(StoreFixtures):
-    """JS-9: tenants do not see each other."""
+    """JS-6: tenants do not see each other."""
 
-    async def test_js_9_a_foreign_id_looks_like_a_missing_one(self, store: JobStore) -> None:
+    async def test_js_6_a_foreign_id_looks_like_a_missing_one(self, store: Store) -> None:
         """Asked for as another tenant, a job does not exist."""
         job = await added(store, tenant_id="one")
 
@@ -222,7 +220,7 @@ class TenantsContract(StoreFixtures):
         assert await store.get([an_id()], tenant_id="two") == []
         assert await store.get([job.id], tenant_id="one") == [job]
 
-    async def test_js_9_a_tenant_gets_its_own_among_many(self, store: JobStore) -> None:
+    async def test_js_6_a_tenant_gets_its_own_among_many(self, store: Store) -> None:
         """A mixed list of ids yields the tenant's own jobs, whatever state they are in."""
         mine = [await in_phase(store, phase, tenant_id="one") for phase in PATHS]
         theirs = [await in_phase(store, phase, tenant_id="two") for phase in PATHS]
@@ -232,8 +230,8 @@ class TenantsContract(StoreFixtures):
         assert sorted(got, key=lambda job: job.id) == mine
 
     @pytest.mark.parametrize("tenant_id", ["", "on", "one ", "ONE", "%", "one\\", "o_e", "ône"])
-    async def test_js_9_tenants_are_told_apart_to_the_letter(
-        self, store: JobStore, tenant_id: str
+    async def test_js_6_tenants_are_told_apart_to_the_letter(
+        self, store: Store, tenant_id: str
     ) -> None:
         """No prefix, pattern, case or accent makes one tenant another."""
         job = await added(store, tenant_id="one")
@@ -241,7 +239,7 @@ class TenantsContract(StoreFixtures):
         assert await store.get([job.id], tenant_id=tenant_id) == []
         assert await all_jobs(store, JobFilter(tenant_id=tenant_id)) == []
 
-    async def test_js_9_pages_of_a_tenant_hold_no_other(self, store: JobStore) -> None:
+    async def test_js_6_pages_of_a_tenant_hold_no_other(self, store: Store) -> None:
         """Even with another tenant's job as the cursor."""
         jobs = [await added(store, tenant_id=("one", "two")[i % 2]) for i in range(6)]
 
@@ -251,9 +249,9 @@ class TenantsContract(StoreFixtures):
 
 
 class IsolationContract(StoreFixtures):
-    """JS-10: the store shares no object with its callers."""
+    """JS-7: the store shares no object with its callers."""
 
-    async def test_js_10_a_job_handed_over_may_be_changed(self, store: JobStore) -> None:
+    async def test_js_7_a_job_handed_over_may_be_changed(self, store: Store) -> None:
         """The caller goes on using its payload and headers."""
         payload: Payload = {"list": [1], "object": {"deep": [1]}}
         headers = {"trace": "1"}
@@ -265,7 +263,7 @@ class IsolationContract(StoreFixtures):
         assert read.payload == {"list": [1], "object": {"deep": [1]}}
         assert read.headers == {"trace": "1"}
 
-    async def test_js_10_a_job_received_may_be_changed(self, store: JobStore) -> None:
+    async def test_js_7_a_job_received_may_be_changed(self, store: Store) -> None:
         """Whichever way it was read."""
         job = await in_phase(store, Phase.CLAIMED, payload={"list": [1], "object": {"deep": [1]}})
         kept = await the_job(store, job.id)
@@ -277,7 +275,7 @@ class IsolationContract(StoreFixtures):
         assert await the_job(store, job.id) == kept
         assert (await store.expired(UNTIL, limit=1))[0] == kept
 
-    async def test_js_10_a_saved_job_may_be_changed(self, store: JobStore) -> None:
+    async def test_js_7_a_saved_job_may_be_changed(self, store: Store) -> None:
         """Its payload and result belong to the caller again once `save` has returned."""
         job = await in_phase(store, Phase.CLAIMED, payload={"list": [1], "object": {"deep": [1]}})
         result: Any = {"list": [1]}
@@ -291,7 +289,7 @@ class IsolationContract(StoreFixtures):
         assert await the_job(store, job.id) == kept
         assert kept.result == {"list": [1]}
 
-    async def test_js_10_batches_and_limits_belong_to_the_caller(self, store: JobStore) -> None:
+    async def test_js_7_batches_and_limits_belong_to_the_caller(self, store: Store) -> None:
         """The lists and mappings passed in are neither kept nor changed."""
         jobs, limits = [a_job(), a_job()], {"acme": 2}
         await store.add(jobs, limits)

@@ -1,4 +1,4 @@
-"""The store's contract, part six, continued: what matters of a large backlog is seen. JS-5."""
+"""Leases, LS-1: what matters of a large backlog is seen."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from datetime import timedelta
 import pytest
 
 from async_jobs.domain.deadline import LatePolicy
-from async_jobs.ports.store import HeadsQuery, JobStore
+from async_jobs.ports.leases import HeadsQuery
+from async_jobs.ports.store import Store
 from async_jobs.testing.builders import a_job, candidate_of, later
 from async_jobs.testing.clocks import NOW
-from async_jobs.testing.contracts.heads import a_backlog, every_policy, lanes, lanes_of
+from async_jobs.testing.contracts.leases.heads import a_backlog, every_policy, lanes, lanes_of
 from async_jobs.testing.contracts.scenes import added, heads_of, stored
 from async_jobs.testing.contracts.store_fixtures import StoreFixtures
 
 
 class ViewsContract(StoreFixtures):
-    """JS-5: of more jobs than can be looked at, what matters is seen."""
+    """LS-1: of more jobs than can be looked at, what matters is seen."""
 
     @every_policy
-    async def test_js_5_overdue_jobs_hide_no_urgent_one(
-        self, store: JobStore, policy: LatePolicy
+    async def test_ls_1_overdue_jobs_hide_no_urgent_one(
+        self, store: Store, policy: LatePolicy
     ) -> None:
         """Two thousand of them, of the same tenants."""
         tenants = ("acme", "zoo")
@@ -39,7 +40,7 @@ class ViewsContract(StoreFixtures):
         assert 10 <= len(heads.ready) == len(set(heads.ready)) <= 4 * 10
 
     @pytest.mark.parametrize("limit", [2, 10, 40])
-    async def test_js_5_priority_hides_no_urgent_job(self, store: JobStore, limit: int) -> None:
+    async def test_ls_1_priority_hides_no_urgent_job(self, store: Store, limit: int) -> None:
         """Its tenant has many that it likes better and that can wait; each is shown once."""
         calm = [a_job(priority=5, deadline_at=later(1_000)) for _ in range(150)]
         urgent = [a_job(priority=i % 2, deadline_at=later(5)) for i in range(2)]
@@ -51,7 +52,7 @@ class ViewsContract(StoreFixtures):
         assert set(ready) >= {candidate_of(job) for job in urgent}
         assert len(set(ready)) == len(ready) <= 4 * limit
 
-    async def test_js_5_equal_deadlines_hide_no_earlier_one(self, store: JobStore) -> None:
+    async def test_ls_1_equal_deadlines_hide_no_earlier_one(self, store: Store) -> None:
         """What is added in bulk is often due at one instant."""
         calm = [a_job(priority=5, deadline_at=later(1_000)) for _ in range(150)]
         urgent = a_job(deadline_at=later(999.999_999))
@@ -59,7 +60,7 @@ class ViewsContract(StoreFixtures):
 
         assert candidate_of(urgent) in (await heads_of(store, limit=20)).ready
 
-    async def test_js_5_urgent_jobs_of_several_use_cases_stay_apart(self, store: JobStore) -> None:
+    async def test_ls_1_urgent_jobs_of_several_use_cases_stay_apart(self, store: Store) -> None:
         """Those that priority hides are shown in their own use case, where it has hidden any."""
         urgent = {}
         for name in ("notifications", "reports"):
@@ -77,7 +78,7 @@ class ViewsContract(StoreFixtures):
         for name, hidden in urgent.items():
             assert [c for c in heads[name].ready if c.priority == 0] == [hidden]
 
-    async def test_js_5_late_jobs_fill_what_urgent_ones_leave(self, store: JobStore) -> None:
+    async def test_ls_1_late_jobs_fill_what_urgent_ones_leave(self, store: Store) -> None:
         """Those that were put behind as well; whoever sees fewer than `limit` has seen all."""
         late = [a_job(tenant_id=f"late-{i % 3}", deadline_at=later(1)) for i in range(30)]
         urgent = [a_job(tenant_id="late-0", deadline_at=later(200)) for _ in range(4)]
@@ -91,8 +92,8 @@ class ViewsContract(StoreFixtures):
 
     @every_policy
     @pytest.mark.parametrize("size", [1, 8, 9, 10, 11, 30])
-    async def test_js_5_fewer_than_the_limit_are_all_there_are(
-        self, store: JobStore, policy: LatePolicy, size: int
+    async def test_ls_1_fewer_than_the_limit_are_all_there_are(
+        self, store: Store, policy: LatePolicy, size: int
     ) -> None:
         """And of more there are as many at least, whoever is named."""
         jobs, now = a_backlog(size, tenants=3), later(100)
@@ -104,7 +105,7 @@ class ViewsContract(StoreFixtures):
             assert len(heads.ready) >= min(size, 9)
             assert size > 9 or lanes(heads.ready) == lanes_of(jobs, policy, now)
 
-    async def test_js_5_named_tenants_are_shown_behind_a_flood(self, store: JobStore) -> None:
+    async def test_ls_1_named_tenants_are_shown_behind_a_flood(self, store: Store) -> None:
         """A beginning of what each has, in its own order; whoever has nothing is not missed."""
         flood = [a_job(tenant_id="a", deadline_at=later(1)) for _ in range(60)]
         others = [a_job(tenant_id=f"b-{i}", deadline_at=later(50)) for i in range(10)]
@@ -124,7 +125,7 @@ class ViewsContract(StoreFixtures):
         assert all(shown[name] == whole[name][: len(shown[name])] for name in whole)
         assert not shown.keys() & {"nobody"}
 
-    async def test_js_5_who_is_named_is_named_in_one_use_case(self, store: JobStore) -> None:
+    async def test_ls_1_who_is_named_is_named_in_one_use_case(self, store: Store) -> None:
         """In another one it waits for the walk."""
         for use_case in ("notifications", "reports"):
             flood = [
@@ -146,7 +147,7 @@ class ViewsContract(StoreFixtures):
             "reports": True,
         }
 
-    async def test_js_5_the_walk_comes_round_beside_named_tenants(self, store: JobStore) -> None:
+    async def test_ls_1_the_walk_comes_round_beside_named_tenants(self, store: Store) -> None:
         """As many as may be named, turn after turn."""
         names = [f"tenant-{i}" for i in range(12)]
         await stored(store, *(a_job(tenant_id=name) for name in names for _ in range(2)))
@@ -162,7 +163,7 @@ class ViewsContract(StoreFixtures):
         assert after == ""
         assert met == set(names)
 
-    async def test_js_5_a_candidate_tells_its_tolerance_and_type(self, store: JobStore) -> None:
+    async def test_ls_1_a_candidate_tells_its_tolerance_and_type(self, store: Store) -> None:
         """To the microsecond, whether it is late or not."""
         tolerance = timedelta(days=2, hours=3, microseconds=1)
         jobs = [
