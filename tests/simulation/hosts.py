@@ -32,9 +32,14 @@ class HostClock:
         self._loop = loop
         self._wrong_by = timedelta(seconds=wrong_by)
         self._counts_from = counts_from
+        self._at, self._now = 0.0, EPOCH + self._wrong_by
 
     def now(self) -> datetime:
-        return EPOCH + timedelta(seconds=self._loop.time()) + self._wrong_by
+        # Time stands still most of the time: what was told for an instant is told again.
+        at = self._loop.time()
+        if at != self._at:
+            self._at, self._now = at, EPOCH + timedelta(seconds=at) + self._wrong_by
+        return self._now
 
     def monotonic(self) -> float:
         return self._counts_from + self._loop.time()

@@ -264,15 +264,12 @@ class Judge:
     @property
     def unfinished(self) -> list[Job]:
         """The live jobs that can be read."""
-        return self._ledger.rows_that(
-            lambda row: row.status not in ENDED and row.id not in self._ledger.unreadable
-        )
+        return self._ledger.unfinished
 
     @property
     def crowded(self) -> bool:
         """Whether more jobs are ready than any worker has slots."""
-        ready = self._ledger.rows_that(lambda r: r.status is PENDING and r.run_at <= self.now())
-        return len(ready) > self._terms.slots
+        return self._ledger.has_ready(more_than=self._terms.slots, now=self.now())
 
     @property
     def unreadable(self) -> Set[UUID]:
@@ -327,9 +324,9 @@ class Judge:
         now = self.now()
         running = [row for row in self._ledger.rows.values() if row.status is RUNNING]
         unclaimed = Counter(row.queue for row in running if row.started_at is None)
-        idle = set()
+        idle, unreadable = set[str](), self._ledger.unreadable
         for row in self._ledger.rows.values():
-            if row.status is not PENDING or row.run_at > now or row.id in self._ledger.unreadable:
+            if row.status is not PENDING or row.run_at > now or row.id in unreadable:
                 continue
             cap = self._limits.use_case_configs[row.use_case].max_concurrent
             quota = self._limits.per_tenant_quotas.get(row.tenant_id, UNLIMITED).max_running

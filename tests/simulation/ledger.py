@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from uuid import UUID
 
 from async_jobs.domain.job import Job, JobStatus
@@ -77,6 +78,23 @@ class Ledger:
         elif row.status is RUNNING:
             self.running[row.use_case] += by
             self.tenant_running[row.tenant_id] += by
+
+    @property
+    def unfinished(self) -> list[Job]:
+        """The live jobs that can be read."""
+        unreadable = self.unreadable
+        return [
+            row
+            for row in self.rows.values()
+            if row.status not in ENDED and not (unreadable and row.id in unreadable)
+        ]
+
+    def has_ready(self, *, more_than: int, now: datetime) -> bool:
+        """Tell whether more jobs are due than a number."""
+        if self.pending.total() <= more_than:
+            return False
+        ready = (row.status is PENDING and row.run_at <= now for row in self.rows.values())
+        return sum(ready) > more_than
 
     def rows_that(self, is_meant: Callable[[Job], bool]) -> list[Job]:
         """Return some of the rows, in the order in which they were added."""

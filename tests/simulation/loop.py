@@ -10,11 +10,10 @@ even its `finally` blocks.
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
 from typing import Any, TypeVar, TypeVarTuple
 
 from tests.simulation.dice import Dice
@@ -124,8 +123,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, _Call]] = []
         self._scheduled = 0
         self._busy: list[Process] = []
-        self._steps_at_once = 0
         self.steps = 0
+        self._steps_max = STEPS_AT_ONE_INSTANT_MAX
         self.failure: BaseException | None = None
         self.unhandled: list[dict[str, Any]] = []
         self.outside = Process("outside")
@@ -141,7 +140,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def context_of(self, process: Process) -> Context:
         """Return a context in which everything belongs to the process."""
-        context = contextvars.copy_context()
+        context = copy_context()
         context.run(PROCESS.set, process)
         return context
 
@@ -183,63 +182,66 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         task = self.start(self.outside, work)
         asyncio._set_running_loop(self)
         try:
-            while not task.done():
-                while not self._busy:
-                    self._let_time_pass()
-                self._step()
-                if self.failure is not None:
-                    raise self.failure
+            self._run_until(task.done)
         finally:
             asyncio._set_running_loop(None)
         return task.result()
+
+    def _run_until(self, is_over: Callable[[], bool]) -> None:
+        """Take steps; all of a simulation is in here, so it asks for nothing twice."""
+        busy, draw = self._busy, self._draw
+        while not is_over():
+            while not busy:
+                self._let_time_pass()
+            index = int(draw() * len(busy)) if len(busy) > 1 else 0
+            process = busy[index]
+            ready = process.ready
+            stands = process.dead or process.standing > 0 or not ready
+            call = None if stands else ready.popleft()
+            if not ready or stands:
+                process._busy = False
+                busy[index] = busy[-1]
+                busy.pop()
+            if call is None or call.given_up:
+                continue
+            if process.fuse is None or not self._burns_down(process, call):
+                self.steps += 1
+                if self.steps > self._steps_max:
+                    raise NeverRests(f"at {self._now:.3f} s, {call!r}")
+                call.context.run(call.callback, *call.args)
+            if self.failure is not None:
+                raise self.failure
+
+    def _burns_down(self, process: Process, call: _Call) -> bool:
+        """Shorten a fuse; tells whether the process dies of it, or might, instead of a step."""
+        assert process.fuse is not None
+        process.fuse -= 1
+        if process.fuse >= 0:
+            return False
+        process.ready.appendleft(call)
+        self._mark(process)
+        process.fuse = None
+        self._on_death(process)
+        return True
 
     def _mark(self, process: Process) -> None:
         if process.ready and not (process._busy or process.dead or process.standing > 0):
             process._busy = True
             self._busy.append(process)
 
-    def _step(self) -> None:
-        busy = self._busy
-        index = int(self._draw() * len(busy)) if len(busy) > 1 else 0
-        process = busy[index]
-        ready = process.ready
-        if process.dead or process.standing > 0 or not ready:
-            process._busy = False
-            busy[index] = busy[-1]
-            busy.pop()
-            return
-        call = ready.popleft()
-        if not ready:
-            process._busy = False
-            busy[index] = busy[-1]
-            busy.pop()
-        if call.given_up:
-            return
-        if process.fuse is not None:
-            if process.fuse <= 0:
-                ready.appendleft(call)
-                self._mark(process)
-                process.fuse = None
-                self._on_death(process)
-                return
-            process.fuse -= 1
-        self.steps += 1
-        self._steps_at_once += 1
-        if self._steps_at_once > STEPS_AT_ONE_INSTANT_MAX:
-            raise NeverRests(f"at {self._now:.3f} s, {call!r}")
-        call.context.run(call.callback, *call.args)
-
     def _let_time_pass(self) -> None:
         timers = self._timers
         if not timers:
             raise NothingLeftToDo(f"at {self._now:.3f} s")
-        self._now = max(self._now, timers[0][0])
-        self._steps_at_once = 0
-        while timers and timers[0][0] <= self._now:
-            call = heapq.heappop(timers)[2]
+        self._now = now = max(self._now, timers[0][0])
+        self._steps_max = self.steps + STEPS_AT_ONE_INSTANT_MAX
+        while timers and timers[0][0] <= now:
+            call = heappop(timers)[2]
             if not call.given_up:
-                call.process.ready.append(call)
-                self._mark(call.process)
+                process = call.process
+                process.ready.append(call)
+                if not process._busy:
+                    self._mark(process)
 
     # --- what asyncio asks of a loop ---
 
@@ -249,8 +251,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        call = self._call(callback, args, context, self._now)
-        process = call.process
+        if context is None:
+            context = copy_context()
+        process = context.get(PROCESS, self.outside)
+        call = _Call(callback, args, context, process, self._now)
         process.ready.append(call)
         if not process._busy:
             self._mark(process)
@@ -277,21 +281,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        call = self._call(callback, args, context, when)
-        self._scheduled += 1
-        heapq.heappush(self._timers, (when, self._scheduled, call))
-        return call
-
-    def _call(
-        self,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: Context | None,
-        at: float,
-    ) -> _Call:
         if context is None:
-            context = contextvars.copy_context()
-        return _Call(callback, args, context, context.get(PROCESS, self.outside), at)
+            context = copy_context()
+        call = _Call(callback, args, context, context.get(PROCESS, self.outside), when)
+        self._scheduled += 1
+        heappush(self._timers, (when, self._scheduled, call))
+        return call
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -305,7 +300,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         **options: Any,
     ) -> asyncio.Task[Any]:
         if context is None:
-            context = contextvars.copy_context()
+            context = copy_context()
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
         context.get(PROCESS, self.outside).keep(task)
         return task
