@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
@@ -66,13 +66,12 @@ class MemoryTurn:
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
         """See `DispatchTurn`."""
         await round_trip()
-        ready = [
-            row
-            for row in self._rows(JobStatus.PENDING)
-            if row.run_at <= now and row.id not in self._leased
-        ]
+        ready: defaultdict[str, list[Job]] = defaultdict(list)
+        for row in self._rows(JobStatus.PENDING):
+            if row.run_at <= now and row.id not in self._leased:
+                ready[row.use_case].append(row)
         return {
-            query.use_case: _heads([r for r in ready if r.use_case == query.use_case], query, now)
+            query.use_case: _heads(ready[query.use_case], query, now)
             for query in queries
             if query.use_case in self._use_cases
         }

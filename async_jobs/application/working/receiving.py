@@ -47,6 +47,8 @@ class Receiver:
         on_error: Callable[[Exception], None],
     ) -> None:
         self._queue = queue
+        # Asked once: to look whether all methods are there takes as long as a good part of a claim.
+        self._lane = queue if isinstance(queue, AdjacentQueue) else None
         self._intake = intake
         self._share = share
         self._begin = begin
@@ -83,10 +85,10 @@ class Receiver:
         try:
             if not places:
                 return
-            if not isinstance(self._queue, AdjacentQueue):
+            if self._lane is None:
                 await self._receive(places, leaving)
                 return
-            claims = await self._intake.claim_off(self._queue, max_jobs=places)
+            claims = await self._intake.claim_off(self._lane, max_jobs=places)
             await self._begin(claims.jobs)
         finally:
             self._share.give_back()
@@ -96,7 +98,7 @@ class Receiver:
             # What ends at once makes room before the next claim, which is a larger one then.
             await self._clock.sleep(0)
         elif not claims.more:
-            await self._queue.wait(self._poll_seconds)
+            await self._lane.wait(self._poll_seconds)
 
     # --- lanes elsewhere: what was asked for cannot be taken back ---
 
