@@ -26,8 +26,11 @@ demo: .venv/.run ## run the whole system on a realistic workload, with no servic
 
 # Two workers, because CI and small laptops have two cores and most tests keep one busy. It is safe
 # because nothing is shared: each worker process starts a Postgres of its own, and each test gets a
-# database of its own. `worksteal` evens out the few long tests.
+# database of its own. `worksteal` evens out the few long tests. The package is compiled first, for
+# the hundreds of programs that tests start: where PYTHONDONTWRITEBYTECODE is set, as in containers,
+# each of them would compile it for itself.
 test: .venv/.dev ## run all tests on real components; ARGS='-k quota' picks some
+	@$(BIN)/python -m compileall -q async_jobs
 	@$(BIN)/pytest --quiet --numprocesses=2 --dist=worksteal $(ARGS)
 
 # In an environment of its own, which is made anew: the command line with its log, and the whole
