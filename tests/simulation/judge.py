@@ -326,7 +326,9 @@ class Judge:
         unclaimed = Counter(row.queue for row in running if row.started_at is None)
         idle, unreadable = set[str](), self._ledger.unreadable
         for row in self._ledger.rows.values():
-            if row.status is not PENDING or row.run_at > now or row.id in unreadable:
+            if row.status is not PENDING or row.use_case in idle:
+                continue
+            if row.run_at > now or row.id in unreadable:
                 continue
             cap = self._limits.use_case_configs[row.use_case].max_concurrent
             quota = self._limits.per_tenant_quotas.get(row.tenant_id, UNLIMITED).max_running

@@ -229,6 +229,14 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             process._busy = True
             self._busy.append(process)
 
+    def _make_ready(self, call: _Call) -> None:
+        process = call.process
+        process.ready.append(call)
+        # As in `_mark`, which is one call too many for what happens all the time.
+        if not (process._busy or process.dead or process.standing > 0):
+            process._busy = True
+            self._busy.append(process)
+
     def _let_time_pass(self) -> None:
         timers = self._timers
         if not timers:
@@ -238,10 +246,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         while timers and timers[0][0] <= now:
             call = heappop(timers)[2]
             if not call.given_up:
-                process = call.process
-                process.ready.append(call)
-                if not process._busy:
-                    self._mark(process)
+                self._make_ready(call)
 
     # --- what asyncio asks of a loop ---
 
@@ -253,11 +258,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Handle:
         if context is None:
             context = copy_context()
-        process = context.get(PROCESS, self.outside)
-        call = _Call(callback, args, context, process, self._now)
-        process.ready.append(call)
-        if not process._busy:
-            self._mark(process)
+        call = _Call(callback, args, context, context.get(PROCESS, self.outside), self._now)
+        self._make_ready(call)
         return call
 
     def call_soon_threadsafe(
