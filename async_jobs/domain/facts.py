@@ -170,6 +170,22 @@ class HandlerStuck(JobFact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoopBlocked(Fact):
+    """A worker's event loop has not gone round for a while: nothing else runs there.
+
+    Of the job whose handler holds it all is None where that cannot be known.
+    """
+
+    blocked_for: timedelta
+    job_id: UUID | None = None
+    tenant_id: str | None = None
+    use_case: str | None = None
+    type: str | None = None
+    attempt: int | None = None
+    places: Places = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoisonDropped(Fact):
     """A message that is no hand-off was taken off its queue."""
 

@@ -7,13 +7,16 @@ import json
 import logging
 import re
 import traceback
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from async_jobs.adapters.telemetry.logs import LogTelemetry
 from async_jobs.adapters.telemetry.raised import raised
 from async_jobs.application.handling.outcomes import event_of
-from async_jobs.domain.facts import Fact, JobDied, job_ids
+from async_jobs.domain.facts import Fact, HandlerMissing, JobDied, JobFailed, LoopBlocked, job_ids
 from async_jobs.domain.lifecycle import Failed
 from async_jobs.entrypoints.programs.logs import formatter
 from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
@@ -127,6 +130,33 @@ def test_of_an_error_all_is_told_that_quotes_nobody(
     assert "hunter2" not in handler.lines[0]
 
 
+@pytest.mark.parametrize("kind", [HandlerMissing, LoopBlocked])
+def test_what_every_job_of_a_type_may_say_is_told_once_an_hour(kind: type[Any]) -> None:
+    """Of each type, for there may be a hundred thousand jobs of it."""
+    job, handler = a_job(), ListHandler()
+    telemetry = LogTelemetry(logger_to(handler))
+    more = {"blocked_for": timedelta(seconds=3)} if kind is LoopBlocked else {}
+    minutes = [0, 1, 59, 60, 61]
+
+    for minute in minutes:
+        for type in ("greet", "welcome"):
+            at = job.created_at + timedelta(minutes=minute)
+            telemetry.record(kind(**job_ids(replace(job, type=type), at=at), **more))
+
+    assert ["'greet'" in line for line in handler.lines] == [True, False] * 2
+
+
+def test_a_loop_that_nobody_known_blocks_is_told_once_an_hour_for_each_place() -> None:
+    """A task that a handler has made need not be known for its."""
+    at, handler = a_job().created_at, ListHandler()
+    telemetry = LogTelemetry(logger_to(handler))
+
+    for place in ("a.py:1 in a", "b.py:2 in b", "a.py:1 in a"):
+        telemetry.record(LoopBlocked(at=at, blocked_for=timedelta(seconds=3), places=(place,)))
+
+    assert len(handler.lines) == 2
+
+
 def fails_inside(secret: str) -> None:
     raise KeyError(secret)
 
@@ -208,7 +238,8 @@ def test_what_nobody_raised_is_no_exception(fact: Fact) -> None:
 
     LogTelemetry(logger_to(handler)).record(fact)
 
-    assert [each.stack for each in handler.found] == ([[]] if getattr(fact, "places", ()) else [])
+    fails = isinstance(fact, JobFailed | JobDied)
+    assert [each.stack for each in handler.found] == ([[]] if fails else [])
 
 
 def test_members_of_a_group_are_no_causes() -> None:

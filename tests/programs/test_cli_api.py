@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from tests.command_line import (
     enqueued,
     refusal,
 )
-from tests.harness import Program, Programs, answer, environment, eventually
+from tests.harness import Program, Programs, answer, clock, environment, eventually
 
 # --- the API ------------------------------------------------------------------------------------
 
@@ -271,6 +272,58 @@ async def test_dev_runs_handlers_and_use_cases_of_ones_own(cli: Programs, tmp_pa
     assert await dev.ended() == 0
     assert '"use_case": "mine"' in words
     assert [each["variable"] for each in dev.logged("variable_not_used")] == ["ASYNC_JOBS_DB_DSN"]
+
+
+@pytest.mark.parametrize(("signals", "code"), [(1, 1), (9, 128 + 2)], ids=["once", "again"])
+async def test_dev_stops_its_postgres_while_a_handler_blocks_its_loop(
+    cli: Programs, home: Path, tmp_path: Path, signals: int, code: int
+) -> None:
+    """The handler is told of; then Ctrl-C ends all of it within its bound, or at once if repeated.
+
+    So no server is left that nobody stops.
+    """
+    cli.settings = {
+        "ASYNC_JOBS_USE_CASES": json.dumps({"mine": {"max_concurrent": 3}}),
+        "ASYNC_JOBS_DRAIN_TIMEOUT_SECONDS": "0",
+        TOKEN_VARIABLE: "a-token",
+        "EXECUTIONS_FILE": str(tmp_path / "executions"),
+        "GATE_FILE": str(tmp_path / "gate"),
+    }
+    dev = cli.start(
+        *("dev", "--port", "0", "--data-dir", str(home), "--log-format", "json"),
+        *("--handlers", "tests.programs.handlers_for_tests"),
+    )
+    words = await told(dev)
+    (url,) = re.findall(r"API: +(\S+)", words)
+    (dsn,) = re.findall(r"database: +(\S+)", words)
+    await cli.run(
+        *("jobs", "enqueue", "--tenant", "acme", "--use-case", "mine"),
+        *("--type", "hold_the_event_loop", "--url", url),
+    )
+    await dev.has_logged("loop_blocked")
+
+    async def has_ended() -> bool:
+        nonlocal signals
+        if signals:
+            dev.process.send_signal(signal.SIGINT)
+            signals -= 1
+        await clock.sleep(0.2)  # a second one right behind the first is the same one
+        return dev.process.poll() is not None
+
+    async def is_gone() -> bool:
+        try:
+            await (await asyncpg.connect(dsn)).close()
+        except ConnectionRefusedError:
+            return True
+        except asyncpg.CannotConnectNowError:
+            return False  # it is shutting down
+        return False
+
+    await eventually(has_ended, "the end of dev", seconds=30)
+    await eventually(is_gone, "the end of its Postgres", seconds=30)
+
+    assert dev.process.returncode == code
+    assert dev.logged("loop_blocked")[0]["type"] == "hold_the_event_loop"
 
 
 async def test_the_demo_ends_as_planned(cli: Programs) -> None:

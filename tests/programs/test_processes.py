@@ -285,7 +285,8 @@ async def test_a_handler_that_blocks_the_loop_for_good_is_a_crash(
         await eventually(charged, "a crash")
 
     assert code == 1
-    assert worker.logged("exiting_beside_a_blocked_loop")
+    (told,) = worker.logged("exiting_beside_a_blocked_loop")
+    assert "the handler of 'hold_the_event_loop'" in told["problem"]
 
 
 async def test_sigterm_ends_a_worker_whose_loop_is_blocked(system: System) -> None:
@@ -297,23 +298,52 @@ async def test_sigterm_ends_a_worker_whose_loop_is_blocked(system: System) -> No
     worker.terminate()
 
     assert await worker.ended(seconds=30) == 1
-    assert worker.logged("exiting_by_force")
+    (told,) = worker.logged("exiting_by_force")
+    assert "the handler of 'hold_the_event_loop'" in told["problem"]
 
 
 async def test_a_worker_lives_while_a_handler_blocks_its_loop(system: System) -> None:
-    """Its leases are renewed all the while, so nobody may take it for dead."""
-    await system.enqueue("hold_the_event_loop")
+    """Its leases are renewed all the while, so nobody may take it for dead.
+
+    Which handler it is, and where in the code, is told in the log, and instead of readiness.
+    """
+    (job_id,) = await system.enqueue("hold_the_event_loop")
     system.scheduler()
     port = free_port()
     worker = system.worker("--health-port", str(port))
-    await system.have_begun(1)
+    await worker.has_logged("loop_blocked")
     live = await asyncio.to_thread(answer, port, "/health/live")
+    status, ready = await asyncio.to_thread(answer, port, "/health/ready")
     system.open_gate()
     await system.become(succeeded=1)
     worker.terminate()
+    code = await worker.ended()
+    (told,) = worker.logged("loop_blocked")
 
     assert live == (200, {"status": "live"})
-    assert await worker.ended() == 0
+    assert (status, ready["status"]) == (503, "not ready")
+    assert ready["problem"].startswith("the handler of 'hold_the_event_loop' has blocked the event")
+    assert "handlers_for_tests.py" in ready["problem"]
+    assert (told["job_id"], told["type"]) == (str(job_id), "hold_the_event_loop")
+    assert told["blocked_for"] >= 3
+    assert any("handlers_for_tests.py" in place for place in told["places"])
+    assert told["places"][-1].endswith(" in hold_the_event_loop")
+    assert code == 0
+
+
+async def test_a_second_signal_ends_a_worker_whose_loop_is_blocked(system: System) -> None:
+    """At once as well, for the loop need not hear of it."""
+    await system.enqueue("hold_the_event_loop")
+    system.scheduler()
+    worker = system.worker()
+    await system.have_begun(1)
+
+    async def ends() -> bool:
+        worker.terminate()  # again and again, for one right behind the first is the same one
+        return worker.process.poll() is not None
+
+    await eventually(ends, "the end of the worker", seconds=15)
+    assert await worker.ended() == 128 + 15
 
 
 # --- what is logged -----------------------------------------------------------------------------

@@ -5,18 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
+import threading
+from dataclasses import replace
+from datetime import timedelta
 from unittest import mock
 
 import pytest
 from dependency_injector import providers
 
+from async_jobs.application.handling.registry import JobContext, running_job
 from async_jobs.application.scheduling.noticing import LOOK_SECONDS
 from async_jobs.domain.errors import ConfigurationError
+from async_jobs.domain.facts import LoopBlocked
+from async_jobs.entrypoints.programs.blocked import BlockingHandler
 from async_jobs.entrypoints.programs.garbage import THRESHOLDS
 from async_jobs.entrypoints.programs.loops import execute
 from async_jobs.entrypoints.programs.processes import run_async, stopping_on_signals
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from async_jobs.entrypoints.wiring.container import memory_container
+from async_jobs.testing.builders import a_job
 from async_jobs.testing.contracts.scenes import added
 from tests.unit.application.stage import Stage
 
@@ -60,6 +68,25 @@ async def test_a_system_without_signals_is_told_at_the_start() -> None:
     told = pytest.raises(ConfigurationError, match=r"runs on Linux and macOS; on .* in WSL")
     with refusing, told, stopping_on_signals(logging.getLogger("async_jobs")):
         pass
+
+
+async def test_a_task_that_a_handler_made_is_known_for_the_handlers() -> None:
+    """Since Python 3.12, which lets others see its context; before it is only its place."""
+    stage = Stage()
+    worker = stage.worker()
+    blocking = BlockingHandler(worker, stage.telemetry, stage.clock)
+    context = JobContext.of(replace(a_job(), type="greet"), threading.Event())
+
+    async def block() -> None:
+        blocking.told(3.0)
+
+    running_job.set(context)
+    await asyncio.create_task(block())
+
+    (fact,) = stage.telemetry.of(LoopBlocked)
+    assert fact.type == ("greet" if sys.version_info >= (3, 12) else None)
+    assert fact.blocked_for == timedelta(seconds=3)
+    assert fact.places[-1].endswith(".block")
 
 
 async def test_a_worker_that_runs_tells_of_a_missing_scheduler(

@@ -123,6 +123,16 @@ class EmbeddedPostgres:
             if server is not None:
                 server.end(mode)
 
+    def ask_to_stop(self) -> None:
+        """Let the server stop by itself, as fast as it can, and wait for nothing.
+
+        For a process that ends this instant; any thread may call it. Temporary data is removed
+        by its watcher.
+        """
+        server = self._server
+        if server is not None:
+            server.ask("fast")
+
     def restart(self, mode: StopMode = "fast") -> str:
         """Stop the server and start it again on the same data and port; return the same DSN.
 

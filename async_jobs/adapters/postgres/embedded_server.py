@@ -19,6 +19,8 @@ from async_jobs.adapters.postgres.embedded_host import (
 
 StopMode = Literal["fast", "immediate"]
 
+_MEANS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
 START_SECONDS_MAX = 120  # crash recovery of a large cluster takes its time
 STOP_SECONDS_MAX = 30
 POLL_SECONDS = 0.01
@@ -59,14 +61,18 @@ class Server:
             return self._child.poll() is None
         return _is_postmaster(self.pid)
 
+    def ask(self, mode: StopMode) -> None:
+        """Tell it to stop, if it runs, and wait for nothing."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, _MEANS[mode])
+
     def end(self, mode: StopMode) -> None:
         """Stop it, by harsher means when it does not obey; one that has ended is fine.
 
         Raises:
             EmbeddedPostgresError: it outlived even SIGKILL.
         """
-        wanted = signal.SIGINT if mode == "fast" else signal.SIGQUIT
-        for means in (wanted, signal.SIGQUIT, signal.SIGKILL):
+        for means in (_MEANS[mode], signal.SIGQUIT, signal.SIGKILL):
             if self.is_running():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.pid, means)

@@ -19,7 +19,8 @@ _OURS = "|".join(map(re.escape, OWN_WORDS))
 _KIND = re.compile(rf"{_OURS}|{TIMED_OUT} after .*|[A-Za-z_][\w.]{{0,79}}(?=: )")
 _BARE_KIND = re.compile(r"[A-Za-z_]\w{0,79}")
 
-# There may be a hundred thousand jobs of a type that nobody knows: one of them is told an hour.
+# There may be a hundred thousand jobs of a type that nobody knows, or whose handler blocks the
+# loop: one of them is told an hour.
 TOLD_AGAIN = timedelta(hours=1)
 KINDS_MAX = 1_000
 
@@ -43,6 +44,7 @@ _LEVELS: Mapping[type[facts.Fact], int] = {
     facts.UseCasePaused: logging.WARNING,
     facts.SchedulerMissing: logging.WARNING,
     facts.HandlerStuck: logging.ERROR,
+    facts.LoopBlocked: logging.ERROR,
     facts.RowUnreadable: logging.ERROR,
     facts.RowUnwritable: logging.ERROR,
     facts.ChoreSkipped: logging.ERROR,
@@ -61,7 +63,7 @@ class LogTelemetry:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._told_at: dict[tuple[str, str], datetime] = {}
+        self._told_at: dict[tuple[object, ...], datetime] = {}
 
     def wants(self, kind: type[facts.Fact]) -> bool:
         """See `Telemetry`."""
@@ -77,10 +79,14 @@ class LogTelemetry:
                 self._logger.log(level, _snake(type(fact).__name__), extra=extra, exc_info=raised)
 
     def _was_told(self, fact: facts.Fact) -> bool:
-        """Tell whether a job's want of a handler repeats what another one's said an hour ago."""
-        if not isinstance(fact, facts.HandlerMissing):
-            return False
-        kind = fact.use_case, fact.type
+        """Tell whether a fact repeats what one of another job said less than an hour ago."""
+        match fact:
+            case facts.HandlerMissing() | facts.LoopBlocked(type=str()):
+                kind: tuple[object, ...] = type(fact), fact.use_case, fact.type
+            case facts.LoopBlocked():
+                kind = type(fact), fact.places[:1]
+            case _:
+                return False
         before = self._told_at.get(kind)
         if before is not None and timedelta(0) <= fact.at - before < TOLD_AGAIN:
             return True

@@ -7,7 +7,8 @@ from asyncio import CancelledError
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from traceback import walk_tb
+from traceback import walk_stack, walk_tb
+from types import CodeType, FrameType
 from typing import Final, SupportsFloat
 
 from async_jobs.domain import lifecycle
@@ -20,6 +21,7 @@ _BETWEEN: Final = (
     str(Path(__file__).parents[1] / "working" / "attempt.py"),
     str(Path("concurrent", "futures", "thread.py")),
 )
+_LOOP: Final = str(Path("asyncio", "events.py"))
 
 
 class HandlerOutcome(Exception):
@@ -167,6 +169,18 @@ def places_of(error: BaseException) -> tuple[str, ...]:
     return tuple(place[:PLACE_CHARACTERS_MAX] for place in places)
 
 
+def places_in(frame: FrameType) -> tuple[str, ...]:
+    """Return where a handler is that runs in a frame of another thread: as `places_of`."""
+    codes: list[tuple[CodeType, int]] = []
+    for each, line in walk_stack(frame):
+        # What has called the handler is ours or the event loop's, and the same for all.
+        if each.f_code.co_filename.endswith((*_BETWEEN, _LOOP)):
+            break
+        codes.append((each.f_code, line))
+    told = [*codes[: FRAMES_MAX - 1], *codes[FRAMES_MAX - 1 :][-1:]]  # with the handler's own
+    return tuple(place[:PLACE_CHARACTERS_MAX] for place in map(_place, told))
+
+
 def _headed(heading: str, error: BaseException) -> list[str]:
     frames = _frames(error)
     return [f"{heading}, {frames[0]}", *frames[1:]] if frames else [heading]
@@ -177,8 +191,12 @@ def _frames(error: BaseException) -> list[str]:
     # What lies between the worker and the handler is ours, and the same for all.
     while codes and codes[0][0].co_filename.endswith(_BETWEEN):
         del codes[0]
-    codes = codes[: -FRAMES_MAX - 1 : -1]
-    return [f"{code.co_filename}:{line} in {code.co_qualname}" for code, line in codes]
+    return [_place(each) for each in codes[: -FRAMES_MAX - 1 : -1]]
+
+
+def _place(at: tuple[CodeType, int]) -> str:
+    code, line = at
+    return f"{code.co_filename}:{line} in {code.co_qualname}"
 
 
 def _text(value: object) -> str:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any
 
 from async_jobs.application.working.attempt import Attempt
 from async_jobs.domain.crashes import is_suspect
+from async_jobs.domain.job import Job
 
 
 class Slots:
@@ -83,6 +85,11 @@ class Slots:
     def tasks(self) -> Collection[asyncio.Task[None]]:
         """What runs the attempts."""
         return list(self._running.values())
+
+    def job_in(self, task: asyncio.Task[Any] | None) -> Job | None:
+        """Return the job that runs in a task of the event loop; any thread may ask."""
+        found = (attempt.job for attempt, running in list(self._running.items()) if running is task)
+        return next(found, None)
 
     def add(self, attempts: Iterable[Attempt]) -> None:
         """Put attempts in line, first come, first served; a suspect behind what finds a slot."""

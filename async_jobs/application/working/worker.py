@@ -77,8 +77,7 @@ class Worker:
     ) -> None:
         self._identity = identity
         self._store = store
-        self._queues = queues
-        self._registry = registry
+        self._queues, self._registry = queues, registry
         self._clock = clock
         self._chance = chance
         self._signal = signal
@@ -117,6 +116,7 @@ class Worker:
             give_back=lambda attempt: self._settler.add(attempt, lifecycle.Released()),
             is_alone=self._is_alone,
         )
+        self.job_in = self._slots.job_in  # whose handler runs in a task: for any thread to ask
         self._room.on_given_back = self._slots.fill
         self._receivers, self._run_times = [self._receiver(each) for each in queues], RunTimes()
 
@@ -393,8 +393,7 @@ class Worker:
         if attempt.settled:
             return
         ids = job_ids(attempt.job, at=self._clock.now())
-        reason = str(attempt.stop_reason)
-        self._telemetry.record(HandlerStuck(reason=reason, **ids))
+        self._telemetry.record(HandlerStuck(reason=str(attempt.stop_reason), **ids))
         self._conclude(attempt, attempt.stop_event())
         self._slots.let_go(attempt)
 

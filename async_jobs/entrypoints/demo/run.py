@@ -66,8 +66,10 @@ async def run_demo(jobs: int) -> bool:
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="async_jobs_demo_")))
         console.print("starting an embedded Postgres …")
-        dsn = await stack.enter_async_context(embedded_postgres())
-        config = AsyncJobsConfig(db_dsn=dsn, use_case_configs=USE_CASES, per_tenant_quotas=QUOTAS)
+        postgres = await stack.enter_async_context(embedded_postgres())
+        config = AsyncJobsConfig(
+            db_dsn=postgres.dsn, use_case_configs=USE_CASES, per_tenant_quotas=QUOTAS
+        )
         await migrated(config, logger)
         console.print(f"starting the API, a scheduler and {WORKERS} workers …")
         token = secrets.token_urlsafe()

@@ -18,6 +18,7 @@ from async_jobs.adapters.http.wire import TOKEN_HEADER
 from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.entrypoints.programs.blocked import telling_what_blocks
 from async_jobs.entrypoints.programs.loops import schedule
 from async_jobs.entrypoints.programs.options import LOOPBACK
 from async_jobs.entrypoints.programs.processes import (
@@ -27,6 +28,7 @@ from async_jobs.entrypoints.programs.processes import (
     migrated,
     stopping_on_signals,
 )
+from async_jobs.entrypoints.programs.signals import before_a_forced_exit
 from async_jobs.entrypoints.serving.asgi import Serving, serving
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
@@ -82,6 +84,7 @@ async def run_dev(
         config = container.config()
         worker = container.worker(registry=registry, queue_names=list(config.queue_names))
         at_the_end.enter_context(leaving_if_stuck(worker, logger))
+        stack.enter_context(telling_what_blocks(worker, container))
         app = api_of(config)(container)
         serves = await stack.enter_async_context(
             serving(app, host=LOOPBACK, port=port, option="--port")
@@ -110,11 +113,12 @@ async def _container(
         yield memory_container(config, logger)
         return
     typer.echo(f"starting Postgres in {data_dir} …")
-    async with embedded_postgres(data_dir / "postgres") as dsn:
-        config = config.model_copy(update={"db_dsn": dsn})
-        await migrated(config, logger)
-        async with opened(config, logger, application_name="async_jobs dev") as container:
-            yield container
+    async with embedded_postgres(data_dir / "postgres") as postgres:
+        config = config.model_copy(update={"db_dsn": postgres.dsn})
+        with before_a_forced_exit(postgres.ask_to_stop):
+            await migrated(config, logger)
+            async with opened(config, logger, application_name="async_jobs dev") as container:
+                yield container
 
 
 def _configured(handlers: Sequence[str]) -> AsyncJobsConfig:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from async_jobs.application.handling.registry import JobRegistry, job_registry
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
+from async_jobs.entrypoints.programs.blocked import telling_what_blocks
 from async_jobs.entrypoints.programs.garbage import collecting_by_size
 from async_jobs.entrypoints.programs.logs import enable_our_loggers
 from async_jobs.entrypoints.programs.loops import check_use_cases, execute, listening, schedule
@@ -25,7 +25,6 @@ from async_jobs.entrypoints.programs.signals import (
     EXIT_FAILED,
     EXIT_STOPPED,
     FORCE_SECONDS,
-    REPEAT_SECONDS,
     WATCHDOG,
     Terminated,
     hearing_signals,
@@ -66,12 +65,11 @@ class Stopping:
     """What the first SIGTERM or SIGINT does to a program.
 
     While it starts, it is cancelled; once it has `started`, it is asked to `stop` and takes its
-    time. A second signal exits at once, in either case, unless it comes right behind the first.
+    time.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
         self.stop = asyncio.Event()
-        self._since: float | None = None
         self.was_cancelled = False
         self.task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._is_starting = True
@@ -82,13 +80,9 @@ class Stopping:
         self._is_starting = False
 
     def received(self, number: signal.Signals) -> None:
-        """Take a signal."""
-        now = asyncio.get_running_loop().time()
-        if self._since is not None:
-            if now - self._since > REPEAT_SECONDS:
-                os._exit(128 + number)
+        """Take a signal; the first one counts."""
+        if self.stop.is_set():
             return
-        self._since = now
         self._logger.info("stopping", extra={"signal": number.name})
         self.stop.set()
         if self._is_starting:
@@ -153,12 +147,18 @@ async def run_worker(
         async with opening as container:
             worker = container.worker(registry=registry, queue_names=names)
             WATCHDOG.silence_seconds = _longest_run(registry, config) + BLOCKED_SECONDS
-            with leaving_if_stuck(worker, logger):
-                async with serving_health(worker.ready, host=health_host, port=health_port):
+            with leaving_if_stuck(worker, logger), telling_what_blocks(worker, container):
+                async with serving_health(
+                    worker.ready, _blocked, host=health_host, port=health_port
+                ):
                     logger.info("worker_started", extra={"queues": names, "types": registry.types})
                     stopping.started()
                     await execute(container, worker, stopping.stop)
     logger.info("worker_stopped")
+
+
+def _blocked() -> str | None:
+    return WATCHDOG.problem
 
 
 def _longest_run(registry: JobRegistry, config: AsyncJobsConfig) -> float:

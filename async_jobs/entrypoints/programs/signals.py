@@ -10,9 +10,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.errors import ConfigurationError
@@ -27,6 +27,9 @@ FORCE_SECONDS: Final = 10.0
 """What a program may take beyond its drain timeout, whatever hangs."""
 TELL_SECONDS: Final = 0.5
 LOOK_SECONDS: Final = 0.2
+BLOCKED_LOOKS: Final = 15
+"""A loop that stands still for so many looks is blocked: a handler may take a moment for itself."""
+AGAIN_LOOKS: Final = 300
 REPEAT_SECONDS: Final = 0.5
 """A signal to a whole group may come more than once, as children and supervisors pass it on."""
 
@@ -82,23 +85,38 @@ def _let_children_be() -> None:
 # --- leaving ------------------------------------------------------------------------------------
 
 
+class Holder(Protocol):
+    """Knows what a blocked loop is held by."""
+
+    def told(self, seconds: float) -> None:
+        """Tell of it, after so many seconds; called again and again while it lasts."""
+        ...
+
+    def problem(self, seconds: float) -> str:
+        """Return it in a sentence."""
+        ...
+
+
 class Watchdog:
     """Ends this process at a deadline, from a thread of its own: the loop may be what hangs.
 
-    It also ends a process whose loop does not go round any more: leases are renewed by another
-    thread, so that a handler that blocks the loop for good would keep its job and all others.
+    It also tells of a loop that stands still, and ends a process whose loop does not go round any
+    more: leases are renewed by another thread, so that a handler that blocks the loop for good
+    would keep its job and all others.
 
     Attributes:
         is_on: True where the process is the program's alone; else nothing is ended.
         logger: told why.
         silence_seconds: for how long the loop may stand still.
+        holder: knows what the loop is held by; None where it runs no handlers.
     """
 
     def __init__(self) -> None:
         self.is_on = False
         self.logger = logging.getLogger("async_jobs")
         self.silence_seconds = math.inf
-        self._beats = 0
+        self.holder: Holder | None = None
+        self._beats = self._looks = 0
         self._deadline, self._code = math.inf, EXIT_FAILED
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -120,16 +138,28 @@ class Watchdog:
         if self.is_on and not self._thread.is_alive():
             self._thread.start()
 
+    @property
+    def problem(self) -> str | None:
+        """What holds the loop, in a sentence; None while it goes round. Any thread may ask."""
+        if self.holder is None or self._looks < BLOCKED_LOOKS:
+            return None
+        return self.holder.problem(self._looks * LOOK_SECONDS)
+
     def _watch(self) -> None:
-        pause, heard, looks = threading.Event(), 0, 0
+        pause, heard = threading.Event(), 0
         while _clock.monotonic() < self._deadline:
             pause.wait(LOOK_SECONDS)
             # Looks are counted, for in a process that was paused this thread stood still as well.
-            looks = looks + 1 if heard == self._beats else 0
+            self._looks = self._looks + 1 if heard == self._beats else 0
             heard = self._beats
-            if looks * LOOK_SECONDS > self.silence_seconds:
-                leave(EXIT_FAILED, "exiting_beside_a_blocked_loop", seconds=looks * LOOK_SECONDS)
-        leave(self._code, "exiting_by_force", threads=_what_hangs())
+            seconds = self._looks * LOOK_SECONDS
+            if seconds > self.silence_seconds:
+                event = "exiting_beside_a_blocked_loop"
+                leave(EXIT_FAILED, event, seconds=seconds, problem=self.problem)
+            if self.holder is not None and self._looks % AGAIN_LOOKS == BLOCKED_LOOKS:
+                with suppress(Exception):  # telling must break nothing that is watched here
+                    self.holder.told(seconds)
+        leave(self._code, "exiting_by_force", threads=_what_hangs(), problem=self.problem)
 
 
 WATCHDOG: Final = Watchdog()
@@ -141,15 +171,42 @@ def _what_hangs() -> list[str]:
 
 
 def leave(code: int, event: str, **told: object) -> None:
-    """End this process at once; whatever holds a lock of the log cannot keep it."""
+    """End this process at once; whatever holds a lock of the log cannot keep it.
+
+    What is `told` as None is left out.
+    """
 
     def tell() -> None:
-        WATCHDOG.logger.error(event, extra=told)
+        extra = {name: value for name, value in told.items() if value is not None}
+        WATCHDOG.logger.error(event, extra=extra)
         logging.shutdown()
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()
     teller.join(TELL_SECONDS)
+    _exit(code)
+
+
+_before_exit: list[Callable[[], object]] = []
+
+
+@contextmanager
+def before_a_forced_exit(act: Callable[[], object]) -> Iterator[None]:
+    """Have `act` called if this process is ended by force within the block.
+
+    From any thread, or from the handler of a signal; it must not wait for anything.
+    """
+    _before_exit.append(act)
+    try:
+        yield
+    finally:
+        _before_exit.remove(act)
+
+
+def _exit(code: int) -> None:
+    for act in tuple(_before_exit):
+        with suppress(Exception):
+            act()
     os._exit(code)
 
 
@@ -189,8 +246,9 @@ def hearing_signals(
 ) -> Iterator[None]:
     """Call `received` on the running loop for each SIGTERM and SIGINT, for the length of a block.
 
-    Also when other code in this process takes the handlers away: they are put back. And when the
-    loop is blocked the process ends `force_seconds` after the first signal.
+    Also when other code in this process takes the handlers away: they are put back. Whatever the
+    loop does, a second signal ends the process at once, unless it comes right behind the first,
+    and else it ends `force_seconds` after the first one.
 
     Without a handler the kernel keeps signals from process number 1, as programs in containers
     are: so this is around everything that may take long, a wait for a database above all.
@@ -198,6 +256,7 @@ def hearing_signals(
     loop = asyncio.get_running_loop()
     ours: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {}
     timer: asyncio.TimerHandle
+    since: float | None = None
 
     def install(number: signal.Signals) -> None:
         try:
@@ -210,6 +269,11 @@ def hearing_signals(
         wakes_loop = signal.getsignal(number)
 
         def at_once(number: int, frame: FrameType | None) -> None:
+            nonlocal since
+            now = _clock.monotonic()
+            since = now if since is None else since
+            if now - since > REPEAT_SECONDS:
+                _exit(128 + number)
             WATCHDOG.leave_within(force_seconds, EXIT_FAILED)
             if callable(wakes_loop):
                 wakes_loop(number, frame)

@@ -16,8 +16,12 @@ Message: TypeAlias = MutableMapping[str, Any]
 END_SECONDS = 2.0
 
 
+def _no_problem() -> str | None:
+    return None
+
+
 def health_app(
-    ready: Callable[[], bool],
+    ready: Callable[[], bool], problem: Callable[[], str | None] = _no_problem
 ) -> Callable[[Message, object, Callable[[Message], Awaitable[None]]], Awaitable[None]]:
     """Return an ASGI application: `/health/live` is always 200, `/health/ready` 200 or 503."""
 
@@ -27,6 +31,8 @@ def health_app(
         match scope.get("path"):
             case "/health/live":
                 status, body = 200, {"status": "live"}
+            case "/health/ready" if (told := problem()) is not None:
+                status, body = 503, {"status": "not ready", "problem": told}
             case "/health/ready" if ready():
                 status, body = 200, {"status": "ready"}
             case "/health/ready":
@@ -42,7 +48,11 @@ def health_app(
 
 @asynccontextmanager
 async def serving_health(
-    ready: Callable[[], bool], *, host: str, port: int | None
+    ready: Callable[[], bool],
+    problem: Callable[[], str | None] = _no_problem,
+    *,
+    host: str,
+    port: int | None,
 ) -> AsyncIterator[None]:
     """Serve the health of this process for the length of a block, from a thread of its own.
 
@@ -50,6 +60,7 @@ async def serving_health(
 
     Args:
         ready: asked at each request, in that thread.
+        problem: asked likewise for what keeps it from being ready, as a sentence to be told.
         host: the address to listen on.
         port: None serves nothing.
 
@@ -63,7 +74,8 @@ async def serving_health(
 
     async def serve() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        async with serving(health_app(ready), host=host, port=port, option="--health-port"):
+        app = health_app(ready, problem)
+        async with serving(app, host=host, port=port, option="--health-port"):
             started.set_result(lambda: loop.call_soon_threadsafe(stop.set))
             await stop.wait()
 

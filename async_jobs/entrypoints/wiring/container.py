@@ -400,8 +400,8 @@ async def _close(pool: asyncpg.Pool) -> None:
 
 
 @asynccontextmanager
-async def embedded_postgres(data_dir: Path | None = None) -> AsyncIterator[str]:
-    """Run an embedded server for the length of a block; yields its DSN.
+async def embedded_postgres(data_dir: Path | None = None) -> AsyncIterator[EmbeddedPostgres]:
+    """Run an embedded server for the length of a block; yields it.
 
     Args:
         data_dir: where it keeps its data; None for a place that goes away with it.
@@ -410,10 +410,10 @@ async def embedded_postgres(data_dir: Path | None = None) -> AsyncIterator[str]:
     starting = asyncio.ensure_future(asyncio.to_thread(postgres.start))
     try:
         try:
-            dsn = await asyncio.shield(starting)
+            await asyncio.shield(starting)
         except asyncio.CancelledError:
             await starting  # a thread cannot be cancelled, and would start it all the same
             raise
-        yield dsn
+        yield postgres
     finally:
         await asyncio.to_thread(postgres.stop)

@@ -167,6 +167,8 @@ def every_fact(text: str) -> list[Fact]:
         facts.StaleOutcomeDropped(outcome=text, **ids),
         facts.HandlerMissing(**ids),
         facts.HandlerStuck(reason=text, **ids),
+        facts.LoopBlocked(blocked_for=second, places=(text,), **ids),
+        facts.LoopBlocked(at=NOW, blocked_for=second),
         facts.PoisonDropped(at=NOW, queue=text, problem=text),
         facts.RowUnreadable(at=NOW, job_id=None, problem=text),
         facts.RowUnreadable(at=NOW, job_id=an_id(), problem=text),

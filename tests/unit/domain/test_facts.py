@@ -259,6 +259,7 @@ def test_no_fact_has_room_for_a_payload(kind: type[Fact]) -> None:
         "str",
         "str | None",
         "int",
+        "int | None",
         "bool",
         "Places",
     }

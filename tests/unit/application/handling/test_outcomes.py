@@ -1,5 +1,7 @@
 """What an exception out of a handler becomes."""
 
+import asyncio
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,7 @@ from async_jobs.application.handling.outcomes import (
     describe,
     event_of,
     is_stop,
+    places_in,
     places_of,
 )
 from async_jobs.domain.lifecycle import Failed, JobEvent, Rejected, Snoozed
@@ -148,6 +151,28 @@ def test_places_are_few() -> None:
     places = places_of(ExceptionGroup("many", [raised(dive) for _ in range(50)]))
 
     assert len(places) == 3 * FRAMES_MAX
+
+
+def test_the_places_in_a_thread_are_where_it_is_just_now() -> None:
+    """Innermost first, few of them, and the outermost among them; what called it is not."""
+
+    def dive(depth: int) -> tuple[str, ...]:
+        return dive(depth - 1) if depth else places_in(sys._getframe())
+
+    def handle() -> tuple[str, ...]:
+        return dive(200)
+
+    # As the event loop calls what a task does.
+    loop = asyncio.new_event_loop()
+    told: list[tuple[str, ...]] = []
+    handle_of_loop = asyncio.Handle(lambda: told.append(handle()), (), loop, None)
+    handle_of_loop._run()
+    loop.close()
+
+    ((*_, within, outermost),) = told
+    assert len(told[0]) == FRAMES_MAX
+    assert within.endswith(".dive")
+    assert outermost.endswith(".<lambda>")
 
 
 def test_a_retry_without_a_reason_says_that_it_was_asked_for() -> None:
