@@ -81,6 +81,12 @@ _WHERE = {
     "run_worker_loop": "entrypoints.programs.loops",
 }
 
+_NEEDS = {
+    "AsyncJobsHttpClient": "httpx",
+    "JobsHttpClient": "httpx",
+    "create_jobs_router": "fastapi",
+}
+
 __all__ = [
     "AsyncJobsConfig",
     "AsyncJobsError",
@@ -125,6 +131,10 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _NEEDS:
+        from async_jobs.domain.extras import require
+
+        require(f"{__name__}.{name}", _NEEDS[name])
     value = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)
     globals()[name] = value
     return value

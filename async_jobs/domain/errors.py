@@ -6,7 +6,8 @@ AsyncJobsError
 ├── JobNotFoundError        no such job, or not this tenant's
 ├── IllegalTransition       the job's state forbids what was asked of it
 ├── ConfigurationError      the environment or the wiring is wrong (a ValueError)
-│   └── MigrationDue        the database's tables are missing, or older than this version
+│   ├── MigrationDue        the database's tables are missing, or older than this version
+│   └── MissingExtra        what is used needs an extra that is not installed (an ImportError)
 ├── Unavailable             a component did not answer; whether a write happened is unknown
 │   └── TenantBusy          another open transaction admits the tenant's jobs; nothing was written
 ├── StoreRefused            the store said no, by a rule of its own; repeating does not help
@@ -92,6 +93,10 @@ class ConfigurationError(AsyncJobsError, ValueError):
 
 class MigrationDue(ConfigurationError):
     """The database's tables are missing or older than this version; `async-jobs migrate` is due."""
+
+
+class MissingExtra(ConfigurationError, ImportError):
+    """What is used needs packages that only an extra brings; the message says which to install."""
 
 
 class Unavailable(AsyncJobsError):

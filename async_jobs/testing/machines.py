@@ -10,11 +10,9 @@ from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import IllegalTransition
+from async_jobs.domain.extras import require
 from async_jobs.domain.job import Job, JobFilter, JobStatus
 from async_jobs.domain.lifecycle import (
     Cancelled,
@@ -41,6 +39,13 @@ from async_jobs.ports.store import Invalid, Store
 from async_jobs.testing.builders import a_job
 from async_jobs.testing.clocks import NOW, ManualChance
 from async_jobs.testing.model import StoreModel, in_window, is_shown_rightly, most_urgent
+
+try:
+    from hypothesis import strategies as st
+    from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+except ModuleNotFoundError:
+    require("async_jobs.testing.machines", "hypothesis")
+    raise
 
 T = TypeVar("T")
 

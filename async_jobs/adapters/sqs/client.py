@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from async_jobs.adapters.sqs.errors import NO_REGION, opening
 from async_jobs.adapters.sqs.queue import BATCHES_IN_FLIGHT, WAIT_SECONDS_MAX, SqsClient
 from async_jobs.domain.errors import ConfigurationError
+from async_jobs.domain.extras import require
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = WAIT_SECONDS_MAX + 5
@@ -57,12 +58,8 @@ async def open_client(
 
 
 def _make(region: str | None, endpoint_url: str | None, connections: int) -> Any:
-    try:
-        import aioboto3
-    except ImportError as error:
-        raise ConfigurationError(
-            'the SQS transport needs aioboto3: pip install "async-jobs[sqs]"'
-        ) from error
+    require("the SQS transport", "aioboto3")
+    import aioboto3
     from botocore.config import Config
 
     # ECS and Lambda set AWS_REGION, which boto alone does not read.

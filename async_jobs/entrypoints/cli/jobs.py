@@ -23,6 +23,7 @@ from async_jobs.domain.errors import (
     InvalidJobError,
     JobNotFoundError,
 )
+from async_jobs.domain.extras import require
 from async_jobs.domain.facts import SchedulerMissing
 from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus, Phase, UnreadableJob
 from async_jobs.domain.outlook import Outlook
@@ -93,6 +94,7 @@ async def _jobs(
     if where.url is not None:
         if where.dsn is not None:
             raise ConfigurationError("--dsn, --url: only one of them can be asked")
+        require("--url", "httpx")
         from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient
 
         async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from async_jobs.domain.extras import require
 from async_jobs.entrypoints.cli.jobs import jobs_app
 from async_jobs.entrypoints.cli.options import (
     HealthHost,
@@ -291,12 +292,14 @@ def demo(
 
     Exits 0 when every job ended as it should. Example: `async-jobs demo --jobs 10000`
     """
-    from async_jobs.entrypoints.demo.run import run_demo
     from async_jobs.entrypoints.programs.logs import set_up_logging
     from async_jobs.entrypoints.programs.processes import run_async
 
     set_up_logging(log_level, LogFormat.TEXT)
     with reporting(log_level):
+        require("async-jobs demo", "fastapi", "httpx", "uvicorn")
+        from async_jobs.entrypoints.demo.run import run_demo
+
         if not run_async(run_demo(jobs)):
             raise typer.Exit(1)
 

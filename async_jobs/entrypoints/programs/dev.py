@@ -17,6 +17,7 @@ import typer
 from async_jobs.adapters.http.wire import TOKEN_HEADER
 from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.working.worker import Worker
+from async_jobs.domain.extras import require
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.entrypoints.programs.blocked import telling_what_blocks
 from async_jobs.entrypoints.programs.loops import schedule
@@ -72,6 +73,7 @@ async def run_dev(
     Raises:
         ConfigurationError: a variable is wrong, or a module cannot be imported.
     """
+    require("async-jobs dev", "fastapi", "uvicorn")
     configured = _configured(handlers)
     registry = load_handlers(configured.handler_modules)
     _tell_what_is_left_out(configured, logger)

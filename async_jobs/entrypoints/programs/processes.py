@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from async_jobs.application.handling.registry import JobRegistry, job_registry
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
+from async_jobs.domain.extras import require
 from async_jobs.entrypoints.programs.blocked import telling_what_blocks
 from async_jobs.entrypoints.programs.garbage import collecting_by_size
 from async_jobs.entrypoints.programs.logs import enable_our_loggers
@@ -218,12 +219,9 @@ def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Conta
     Raises:
         ConfigurationError: FastAPI is not installed, or tokens and `no_auth` contradict each other.
     """
-    try:
-        from async_jobs.entrypoints.http.app import create_app
-    except ModuleNotFoundError:
-        raise ConfigurationError(
-            'the HTTP API needs FastAPI: pip install "async-jobs[api]"'
-        ) from None
+    require("the HTTP API", "fastapi", "uvicorn")
+    from async_jobs.entrypoints.http.app import create_app
+
     has_token = bool(config.enqueue_auth_token or config.api_tokens)
     if has_token and no_auth:
         raise ConfigurationError(

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from async_jobs.domain.errors import ConfigurationError, Unavailable
+from async_jobs.domain.extras import require
 
 # Longer than the 60 s for which AWS load balancers keep idle connections by default: the side
 # that closes first must be the one that knows whether a request is under way.
@@ -63,11 +64,10 @@ async def serving(
     Raises:
         ConfigurationError: uvicorn is not installed, or nothing can listen there.
     """
-    try:
-        from async_jobs.entrypoints.serving.uvicorn_server import Server, impatient
-    except ModuleNotFoundError:
-        raise ConfigurationError(f"{option} needs uvicorn: install async-jobs[api]") from None
+    require(option, "uvicorn")
     import uvicorn
+
+    from async_jobs.entrypoints.serving.uvicorn_server import Server, impatient
 
     listening = _listening(host, port, option)
     settings = uvicorn.Config(

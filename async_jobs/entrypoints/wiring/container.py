@@ -42,6 +42,7 @@ from async_jobs.application.settings import SchedulerSettings, WorkerSettings
 from async_jobs.application.working.heartbeat import Identity
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
+from async_jobs.domain.extras import require
 from async_jobs.domain.facts import RowUnreadable, RowUnwritable
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig, sqs_variable
 from async_jobs.entrypoints.wiring.renewing import (
@@ -148,6 +149,7 @@ def _sqs_queue(config: AsyncJobsConfig, clock: Clock, client: Any) -> Callable[[
             "sqs_client: is required, because ASYNC_JOBS_QUEUE_BACKEND is sqs (which the URL of"
             " a queue implies)"
         )
+    require("SQS", "botocore")
     from async_jobs.adapters.sqs.queue import SqsJobQueue
 
     def make(name: str) -> JobQueue:
@@ -174,13 +176,9 @@ async def _sqs_client(config: AsyncJobsConfig) -> AsyncIterator[Any]:
     if config.queue_backend != "sqs":
         yield None
         return
-    try:
-        from async_jobs.adapters.sqs.client import CONNECTIONS, open_client, whereabouts_of
-    except ModuleNotFoundError:
-        raise ConfigurationError(
-            'SQS needs aioboto3: pip install "async-jobs[sqs]"; or set'
-            " ASYNC_JOBS_QUEUE_BACKEND to postgres"
-        ) from None
+    require("SQS", "aioboto3", instead=", or set ASYNC_JOBS_QUEUE_BACKEND to postgres")
+    from async_jobs.adapters.sqs.client import CONNECTIONS, open_client, whereabouts_of
+
     region, endpoint_url = whereabouts_of(config.sqs_queue_urls.values())
     # One more for the open receive of each lane beyond the first.
     connections = CONNECTIONS + len(config.sqs_queue_urls) - 1

@@ -9,18 +9,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import httpx
+
+from async_jobs.adapters.http import blocking, client
+from async_jobs.adapters.http.line import TIMEOUT_SECONDS, TRIES
 from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.ports.clock import Chance, Clock
-
-try:
-    import httpx
-
-    from async_jobs.adapters.http import blocking, client
-    from async_jobs.adapters.http.line import TIMEOUT_SECONDS, TRIES
-except ModuleNotFoundError as error:
-    if error.name != "httpx":
-        raise
-    raise ImportError("the HTTP clients need httpx: install async-jobs[client]") from None
 
 
 class AsyncJobsHttpClient(client.AsyncJobsHttpClient):

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import pkgutil
 
-import pytest
+from async_jobs.domain.extras import require
+
+require("async_jobs.testing.contracts", "hypothesis", "pytest")
+
+import pytest  # noqa: E402
 
 # Before the suites are imported, so that their asserts explain themselves anywhere.
 pytest.register_assert_rewrite(

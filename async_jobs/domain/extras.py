@@ -1,0 +1,49 @@
+"""Which extra brings what is imported only where it is needed, and how its want is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final
+
+from async_jobs.domain.errors import MissingExtra
+
+EXTRAS: Final[Mapping[str, str]] = {
+    "aioboto3": "sqs",
+    "botocore": "sqs",
+    "fastapi": "api",
+    "httpx": "client",
+    "hypothesis": "testing",
+    "pytest": "testing",
+    "uvicorn": "api",
+}
+"""The extra of `pyproject.toml` that each package comes with."""
+
+
+def require(what: str, *packages: str, instead: str = "") -> None:
+    """Say what to install, if a package is missing that only an extra brings.
+
+    Args:
+        what: what needs them, as its user knows it.
+        packages: names of `EXTRAS`.
+        instead: what else would help.
+
+    Raises:
+        MissingExtra: at least one cannot be imported; all of them are told at once.
+    """
+    missing = [package for package in packages if not _is_there(package)]
+    if missing:
+        extras = ",".join(sorted({EXTRAS[package] for package in missing}))
+        raise MissingExtra(
+            f"{what} needs {' and '.join(missing)}: pip install 'async-jobs[{extras}]'{instead}"
+        )
+
+
+def _is_there(package: str) -> bool:
+    try:
+        import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise  # it is there, and lacks something itself
+        return False
+    return True
