@@ -8,6 +8,7 @@ import threading
 import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +26,14 @@ from async_jobs.domain.job import Job, JsonValue, Payload
 from async_jobs.domain.wording import INVALID_PAYLOAD
 
 PROBLEMS_TOLD_MAX = 5
+CONTEXT_NAMES = ("ctx", "context", "job_context")
+# What pydantic's core calls types that no JSON object passes. What an application validates by
+# functions of its own is none of them: those make of an object what they like.
+NO_OBJECTS = {
+    *("none", "bool", "int", "float", "decimal", "complex", "str", "bytes", "literal", "enum"),
+    *("date", "time", "datetime", "timedelta", "uuid", "url", "multi-host-url"),
+    *("list", "tuple", "set", "frozenset", "generator"),
+}
 
 HandlerFunction = TypeVar("HandlerFunction", bound=Callable[..., Any])
 
@@ -160,8 +169,8 @@ class JobRegistry:
         Raises:
             HandlerExistsError: `type` has a handler already.
             ConfigurationError: the function does not take two positional arguments, takes them the
-                other way round, annotates the payload with what pydantic cannot read, or is a
-                generator.
+                other way round, annotates the payload with what pydantic cannot read or what a
+                JSON object cannot be, or is a generator.
         """
 
         def register(function: HandlerFunction) -> HandlerFunction:
@@ -262,23 +271,83 @@ def _payload_type(type: str, function: Callable[..., Any]) -> TypeAdapter[Any] |
         raise ConfigurationError(
             f"handler {type!r}: must take two positional arguments, the context and the payload"
         ) from None
-    annotation = _payload_annotation(type, function, signature)
-    if _names_the_context(annotation):
-        raise ConfigurationError(
-            f"handler {type!r}: must take the context first and the payload second; its second"
-            " parameter is annotated as the JobContext"
-        )
+    first, second = [*signature.parameters.values(), None][:2]
+    annotation = _payload_annotation(type, function, second)
+    _check_order(type, function, first, second, annotation)
     origin = typing.get_origin(annotation) or annotation
     if origin in (inspect.Parameter.empty, Any, dict, Mapping, object):
         return None
-    try:
-        return TypeAdapter(annotation)
-    except (PydanticUserError, TypeError):
-        # Pydantic's own words tell how to change pydantic, not the handler.
+    adapter = None
+    # Pydantic's own words tell how to change pydantic, not the handler.
+    with suppress(PydanticUserError, TypeError):
+        adapter = TypeAdapter[Any](annotation)
+    if adapter is None or not _passes_objects(adapter.core_schema, {}):
         raise ConfigurationError(
-            f"handler {type!r}: its payload cannot be read as {_shown(annotation)}: annotate it"
-            " with a pydantic model, a dataclass, a TypedDict or dict, or leave it without"
-        ) from None
+            f"handler {type!r}: its payload, a JSON object, cannot be read as {_shown(annotation)}:"
+            " annotate it with a pydantic model, a dataclass, a TypedDict or dict, or leave it"
+            " without"
+        )
+    return adapter
+
+
+def _check_order(
+    type: str,
+    function: Callable[..., Any],
+    first: inspect.Parameter | None,
+    second: inspect.Parameter | None,
+    payload_annotation: Any,
+) -> None:
+    """Refuse a function that takes the payload first, by what it says of its parameters."""
+    why = None
+    if _names_the_context(payload_annotation):
+        why = "its second parameter is annotated as the JobContext"
+    elif first is not None and (found := _wants_no_context(function, first)) is not None:
+        why = f"its first parameter is annotated as {_shown(found)}"
+    elif (
+        first is not None
+        and second is not None
+        and payload_annotation is inspect.Parameter.empty
+        and second.name in CONTEXT_NAMES
+        and first.name not in CONTEXT_NAMES
+    ):
+        why = f"its second parameter is called {second.name}"
+    if why is not None:
+        raise ConfigurationError(
+            f"handler {type!r}: must take the context first and the payload second; {why}"
+        )
+
+
+def _wants_no_context(function: Callable[..., Any], first: inspect.Parameter) -> Any:
+    """Return what the first parameter is annotated as if no context is one, else None."""
+    try:
+        annotation = _annotation(function, first)
+    except (NameError, TypeError):
+        return None  # it may be imported for type checkers only
+    wanted = typing.get_origin(annotation) or annotation
+    if wanted in (inspect.Parameter.empty, Any, types.UnionType) or not inspect.isclass(wanted):
+        return None
+    is_protocol = getattr(wanted, "_is_protocol", False)
+    return None if is_protocol or issubclass(JobContext, wanted) else annotation
+
+
+def _passes_objects(schema: Mapping[str, Any], named: Mapping[str, Any]) -> bool:
+    """Tell whether a core schema of pydantic lets any JSON object pass, as far as it shows."""
+    match schema:
+        case {"type": "definitions", "schema": inner, "definitions": definitions}:
+            return _passes_objects(inner, {each["ref"]: each for each in definitions})
+        case {"type": "definition-ref", "schema_ref": name} if name in named:
+            return _passes_objects(named[name], {})
+        case {"type": "nullable" | "default", "schema": inner}:
+            return _passes_objects(inner, named)
+        case {"type": "model", "root_model": True, "schema": inner}:
+            return _passes_objects(inner, named)
+        case {"type": "json-or-python", "json_schema": inner}:
+            return _passes_objects(inner, named)
+        case {"type": "union", "choices": choices}:
+            plain = [each[0] if isinstance(each, tuple) else each for each in choices]
+            return any(_passes_objects(each, named) for each in plain)
+        case _:
+            return schema["type"] not in NO_OBJECTS
 
 
 def _names_the_context(annotation: Any) -> bool:
@@ -286,18 +355,27 @@ def _names_the_context(annotation: Any) -> bool:
 
 
 def _shown(annotation: Any) -> str:
-    return annotation.__qualname__ if inspect.isclass(annotation) else repr(annotation)
+    is_plain = inspect.isclass(annotation) and not typing.get_args(annotation)
+    return annotation.__qualname__ if is_plain else repr(annotation)
 
 
 def _payload_annotation(
-    type: str, function: Callable[..., Any], signature: inspect.Signature
+    type: str, function: Callable[..., Any], second: inspect.Parameter | None
 ) -> Any:
-    """Return the annotation of the second parameter, and of no other: those may be unresolvable,
-    because they are imported for type checkers only."""
-    parameters = list(signature.parameters.values())
-    if len(parameters) < 2:
+    """Return the annotation of the payload, which has to be resolvable."""
+    if second is None:
         return inspect.Parameter.empty
-    annotation = parameters[1].annotation
+    try:
+        return _annotation(function, second)
+    except NameError as error:
+        raise ConfigurationError(
+            f"handler {type!r}: the annotation of its payload cannot be resolved: {error}"
+        ) from None
+
+
+def _annotation(function: Callable[..., Any], parameter: inspect.Parameter) -> Any:
+    """Return the annotation of one parameter, and of no other: those may be unresolvable."""
+    annotation = parameter.annotation
     if not isinstance(annotation, str):
         return annotation
     inner = _whole(inspect.unwrap(function))
@@ -308,13 +386,8 @@ def _payload_annotation(
     )
     if scope.get(annotation) is Payload:
         return dict  # an alias whose own parts the handler's module need not import
-    holder = types.SimpleNamespace(__annotations__={"payload": annotation})
-    try:
-        return typing.get_type_hints(holder, globalns=scope, include_extras=True)["payload"]
-    except NameError as error:
-        raise ConfigurationError(
-            f"handler {type!r}: the annotation of its payload cannot be resolved: {error}"
-        ) from None
+    holder = types.SimpleNamespace(__annotations__={parameter.name: annotation})
+    return typing.get_type_hints(holder, globalns=scope, include_extras=True)[parameter.name]
 
 
 job_registry = JobRegistry()
