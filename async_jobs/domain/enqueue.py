@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID
 
 from async_jobs.domain import bounds
@@ -135,7 +136,10 @@ def _queue(asked: str | None, use_case: str, config: UseCaseConfig, limits: Limi
     return asked
 
 
+NONE_KNOWN: Final = "none (set ASYNC_JOBS_USE_CASES, or in code use_case_configs)"
+
+
 def unknown_name(field: str, known: Collection[str]) -> InvalidJobError:
     """Return the error of a name that nobody configured; it tells the known ones."""
-    names = ", ".join(sorted(known)) or "none"
+    names = ", ".join(sorted(known)) or NONE_KNOWN
     return InvalidJobError(field, f"is not configured; known: {names}")

@@ -19,7 +19,7 @@ from django import db as django_db
 from django.conf import settings
 from django.db.transaction import atomic
 from psycopg import errors
-from psycopg.types.json import Json
+from psycopg.types.json import Json, Jsonb
 from sqlalchemy import create_engine, text
 
 from async_jobs import (
@@ -183,6 +183,27 @@ def test_a_savepoint_takes_it_along(connection: psycopg.Connection[Any]) -> None
     connection.commit()
 
     assert connection.execute("SELECT id FROM jobs").fetchall() == [(kept,)]
+
+
+@pytest.mark.parametrize("name", ["payload", "headers"])
+def test_what_is_jsonb_has_to_be_cast(
+    connection: psycopg.Connection[Any], database_dsn: str, name: str
+) -> None:
+    """A second function for it would make plain text, as most pass it, fit both and so neither."""
+    given = {"payload": Json({}), "headers": Json({})} | {name: Jsonb({"a": "b"})}
+    call = (
+        "SELECT job_id FROM async_jobs_enqueue(tenant_id => 'acme', use_case => 'mail',"
+        " type => 'send', payload => %(payload)s{}, headers => %(headers)s{})"
+    )
+
+    with (
+        pytest.raises(errors.UndefinedFunction, match="might need to add explicit type casts"),
+        connection.transaction(),
+    ):
+        connection.execute(call.format("", ""), given)
+    connection.execute(call.format("::json", "::json"), given)
+
+    assert connection.execute(f"SELECT {name} FROM jobs").fetchall() == [({"a": "b"},)]
 
 
 def test_a_synchronous_sqlalchemy_connection_commits_it(database_dsn: str) -> None:

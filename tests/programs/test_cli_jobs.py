@@ -12,7 +12,7 @@ import pytest
 
 from async_jobs.adapters.system import SystemClock
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
-from tests.command_line import ENQUEUE, UNKNOWN_ID, enqueued, refusal
+from tests.command_line import ENQUEUE, EXAMPLES, UNKNOWN_ID, WORKER, enqueued, refusal
 from tests.harness import Programs, eventually, free_port
 
 Where: TypeAlias = tuple[str, ...]
@@ -172,6 +172,26 @@ async def test_that_no_scheduler_ticks_is_told(on_database: Programs) -> None:
     assert [each.stderr for each in before] == [f"{warning}: pending jobs wait for one\n"] * 2
     assert await scheduler.ended() == 0
     assert changed.stderr + ended.stderr == ""
+
+
+async def test_that_nobody_will_run_a_job_is_told_to_whoever_enqueues_it(
+    on_database: Programs,
+) -> None:
+    """Once, beside its id; not while there are those who will."""
+    no_scheduler = "warning: no scheduler has ticked: pending jobs wait for one\n"
+    no_worker = "warning: no live worker receives the queue 'notifications': its jobs wait for one"
+
+    before = await on_database.run(*ENQUEUE)
+    on_database.start("scheduler")
+    on_database.start(*WORKER, *EXAMPLES)
+
+    async def is_quiet() -> bool:
+        return (await on_database.run(*ENQUEUE)).stderr == ""
+
+    await eventually(is_quiet, "a scheduler and a worker are there")
+
+    assert before.stderr == f"{no_scheduler}{no_worker}\n"
+    assert str(UUID(before.stdout.strip())) == before.stdout.strip()
 
 
 async def test_jobs_are_listed_as_a_table_that_is_cut_off_nowhere(

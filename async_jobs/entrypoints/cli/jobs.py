@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
 import typer
@@ -16,29 +13,18 @@ from rich.console import Console
 from rich.table import Table
 
 from async_jobs.adapters.http.wire import outlook_record_of, page_record_of, record_of
-from async_jobs.domain.errors import (
-    AsyncJobsError,
-    ConfigurationError,
-    IllegalTransition,
-    InvalidJobError,
-    JobNotFoundError,
-)
-from async_jobs.domain.extras import require
-from async_jobs.domain.facts import SchedulerMissing
+from async_jobs.domain.errors import IllegalTransition, InvalidJobError, JobNotFoundError
 from async_jobs.domain.job import EnqueueJobRequest, Job, JobStatus, Phase, UnreadableJob
-from async_jobs.domain.outlook import Outlook
+from async_jobs.entrypoints.cli.asking import Asked, Where, ask
 from async_jobs.entrypoints.cli.options import (
     EXIT_FAILED,
     LogLevelOption,
     reporting,
     tell,
 )
-from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
+from async_jobs.entrypoints.programs.options import LogLevel
 from async_jobs.entrypoints.programs.terminal import printable
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
-from async_jobs.ports.jobs import Jobs
-
-T = TypeVar("T")
 
 ERROR_CHARACTERS = 60
 PIPE_CHARACTERS = 2_000
@@ -71,75 +57,6 @@ JobId: TypeAlias = Annotated[UUID, typer.Argument(help="The job's id.")]
 JobIds: TypeAlias = Annotated[list[UUID], typer.Argument(help="The jobs' ids.")]
 
 
-class Where(NamedTuple):
-    """Where the jobs are: behind a remote API, or in a database."""
-
-    dsn: str | None
-    url: str | None
-    token: str | None
-
-
-class Asked(Jobs, Protocol):
-    """What the service and the client have: the calls of `Jobs`, and `outlook`."""
-
-    async def outlook(self, request: EnqueueJobRequest) -> Outlook:
-        """See `JobService`."""
-        ...
-
-
-@asynccontextmanager
-async def _jobs(
-    where: Where, logger: logging.Logger, *, warns: bool = False
-) -> AsyncIterator[Asked]:
-    if where.url is not None:
-        if where.dsn is not None:
-            raise ConfigurationError("--dsn, --url: only one of them can be asked")
-        require("--url", "httpx")
-        from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient
-
-        async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:
-            yield client
-        return
-    from async_jobs.entrypoints.settings.config import AsyncJobsConfig
-    from async_jobs.entrypoints.wiring.container import opened
-
-    dsn = {} if where.dsn is None else {"ASYNC_JOBS_DB_DSN": where.dsn}
-    config = AsyncJobsConfig.from_env(os.environ | dsn)
-    async with opened(config, logger, application_name="async_jobs cli") as container:
-        yield container.service()
-        if warns:
-            with suppress(AsyncJobsError):  # what was asked has been answered
-                _warn_of(await container.scheduler_watch().missing())
-
-
-def _warn_of(missing: SchedulerMissing | None) -> None:
-    if missing is not None:
-        at = missing.ticked_at
-        since = "" if at is None else f" since {at:%Y-%m-%d %H:%M:%S} UTC"
-        typer.echo(f"warning: no scheduler has ticked{since}: pending jobs wait for one", err=True)
-
-
-def _ask(
-    where: Where,
-    level: LogLevel,
-    call: Callable[[Asked], Awaitable[T]],
-    *,
-    warns: bool = False,
-) -> T:
-    """Run one call where the jobs are; `warns` of a missing scheduler whoever only looks."""
-    from async_jobs.entrypoints.programs.logs import set_up_logging
-    from async_jobs.entrypoints.programs.processes import run_async
-
-    logger = set_up_logging(level, LogFormat.TEXT)
-
-    async def run() -> T:
-        async with _jobs(where, logger, warns=warns) as jobs:
-            return await call(jobs)
-
-    with reporting(level):
-        return run_async(run())
-
-
 @jobs_app.command("list")
 def list_jobs(
     tenant: Tenant = None,
@@ -157,7 +74,7 @@ def list_jobs(
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """List jobs, newest first. Example: `async-jobs jobs list --tenant acme --status dead`"""
-    page = _ask(
+    page = ask(
         Where(dsn, url, token),
         log_level,
         lambda jobs: jobs.list_jobs(
@@ -225,7 +142,7 @@ def show(
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Print one job as JSON. Example: `async-jobs jobs show 0193…`"""
-    job = _ask(
+    job = ask(
         Where(dsn, url, token),
         log_level,
         lambda jobs: jobs.get_job(job_id, tenant_id=tenant),
@@ -282,7 +199,9 @@ def enqueue(
             run_at=_instant(run_at),
             headers=_headers(header or []),
         )
-    enqueued = _ask(Where(dsn, url, token), log_level, lambda jobs: jobs.enqueue(request))
+    enqueued = ask(
+        Where(dsn, url, token), log_level, lambda jobs: jobs.enqueue(request), enqueues=request
+    )
     typer.echo(enqueued.job_id)
 
 
@@ -313,7 +232,7 @@ def outlook(
         queue=queue,
         delay_tolerance=_tolerance(delay_tolerance_seconds),
     )
-    foreseen = _ask(
+    foreseen = ask(
         Where(dsn, url, token), log_level, lambda jobs: jobs.outlook(request), warns=True
     )
     typer.echo(json.dumps(outlook_record_of(foreseen), indent=2))
@@ -424,7 +343,7 @@ def _each(
                 tell(f"{named}{error}", level)
         return refused
 
-    if _ask(where, level, all_of_them):
+    if ask(where, level, all_of_them):
         raise typer.Exit(EXIT_FAILED)
 
 

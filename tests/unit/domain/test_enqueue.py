@@ -179,7 +179,10 @@ def test_an_unknown_queue_is_refused_with_the_known_ones() -> None:
 
 def test_without_any_use_case_nothing_is_known() -> None:
     """An empty configuration is said to be one."""
-    with pytest.raises(InvalidJobError, match="known: none"):
+    with pytest.raises(
+        InvalidJobError,
+        match=r"known: none \(set ASYNC_JOBS_USE_CASES, or in code use_case_configs\)$",
+    ):
         new_job(request(), Settings({}), now=NOW, id=JOB_ID)
 
 

@@ -1,0 +1,121 @@
+"""Where `async-jobs jobs …` asks: a database or a remote API; and what it tells besides."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+
+import typer
+
+from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
+from async_jobs.domain.extras import require
+from async_jobs.domain.facts import SchedulerMissing
+from async_jobs.domain.job import EnqueueJobRequest
+from async_jobs.domain.limits import queue_of
+from async_jobs.domain.outlook import Outlook
+from async_jobs.entrypoints.cli.options import reporting
+from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
+from async_jobs.ports.jobs import Jobs
+
+if TYPE_CHECKING:
+    from async_jobs.entrypoints.wiring.container import Container
+
+T = TypeVar("T")
+
+
+class Where(NamedTuple):
+    """Where the jobs are: behind a remote API, or in a database."""
+
+    dsn: str | None
+    url: str | None
+    token: str | None
+
+
+class Asked(Jobs, Protocol):
+    """What the service and the client have: the calls of `Jobs`, and `outlook`."""
+
+    async def outlook(self, request: EnqueueJobRequest) -> Outlook:
+        """See `JobService`."""
+        ...
+
+
+@asynccontextmanager
+async def _jobs(
+    where: Where,
+    logger: logging.Logger,
+    *,
+    warns: bool = False,
+    enqueues: EnqueueJobRequest | None = None,
+) -> AsyncIterator[Asked]:
+    if where.url is not None:
+        if where.dsn is not None:
+            raise ConfigurationError("--dsn, --url: only one of them can be asked")
+        require("--url", "httpx")
+        from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient
+
+        async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:
+            yield client
+        return
+    from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+    from async_jobs.entrypoints.wiring.container import opened
+
+    dsn = {} if where.dsn is None else {"ASYNC_JOBS_DB_DSN": where.dsn}
+    config = AsyncJobsConfig.from_env(os.environ | dsn)
+    async with opened(config, logger, application_name="async_jobs cli") as container:
+        yield container.service()
+        if warns or enqueues is not None:
+            with suppress(AsyncJobsError):  # what was asked has been answered
+                _warn_of(await container.scheduler_watch().missing())
+                if enqueues is not None:
+                    await _warn_of_no_worker(container, enqueues)
+
+
+def _warn_of(missing: SchedulerMissing | None) -> None:
+    if missing is not None:
+        at = missing.ticked_at
+        since = "" if at is None else f" since {at:%Y-%m-%d %H:%M:%S} UTC"
+        typer.echo(f"warning: no scheduler has ticked{since}: pending jobs wait for one", err=True)
+
+
+async def _warn_of_no_worker(container: Container, request: EnqueueJobRequest) -> None:
+    use_case = container.config().use_case_configs[request.use_case]
+    queue = request.queue or queue_of(request.use_case, use_case)
+    alive = await container.workers().live(container.clock().now())
+    if not any(queue in worker.queues for worker in alive):
+        typer.echo(
+            f"warning: no live worker receives the queue {queue!r}: its jobs wait for one", err=True
+        )
+
+
+def ask(
+    where: Where,
+    level: LogLevel,
+    call: Callable[[Asked], Awaitable[T]],
+    *,
+    warns: bool = False,
+    enqueues: EnqueueJobRequest | None = None,
+) -> T:
+    """Run one call where the jobs are.
+
+    Args:
+        where: there.
+        level: what is logged.
+        call: the call.
+        warns: tell afterwards, to whoever looks, that no scheduler ticks.
+        enqueues: tell that, and that no worker receives what was enqueued. Both only of a
+            database: an API does not tell.
+    """
+    from async_jobs.entrypoints.programs.logs import set_up_logging
+    from async_jobs.entrypoints.programs.processes import run_async
+
+    logger = set_up_logging(level, LogFormat.TEXT)
+
+    async def run() -> T:
+        async with _jobs(where, logger, warns=warns, enqueues=enqueues) as jobs:
+            return await call(jobs)
+
+    with reporting(level):
+        return run_async(run())
