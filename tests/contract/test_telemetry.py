@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import threading
 import traceback
 from dataclasses import replace
 from datetime import timedelta
@@ -16,6 +17,7 @@ import pytest
 from async_jobs.adapters.telemetry.logs import LogTelemetry
 from async_jobs.adapters.telemetry.raised import raised
 from async_jobs.application.handling.outcomes import event_of
+from async_jobs.application.handling.registry import JobContext, running_job
 from async_jobs.domain.facts import Fact, HandlerMissing, JobDied, JobFailed, LoopBlocked, job_ids
 from async_jobs.domain.lifecycle import Failed
 from async_jobs.entrypoints.programs.logs import formatter
@@ -229,6 +231,20 @@ def test_our_own_formats_tell_of_a_failure_in_one_line(
     assert "exc_info" not in line
     assert "Traceback" not in line
     assert "problem" not in line
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_a_line_of_a_handler_names_its_job_as_others_write_it(log_format: LogFormat) -> None:
+    """So that one search finds all lines of a job."""
+    job, written = a_job(), io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(formatter(LogLevel.INFO, log_format))
+
+    was = running_job.set(JobContext.of(job, threading.Event()))
+    logger_to(handler).info("sent")
+    running_job.reset(was)
+
+    assert re.search(rf'job_id(=|": "){job.id}\b', written.getvalue())
 
 
 @pytest.mark.parametrize("fact", every_fact("text"), ids=lambda fact: type(fact).__name__)

@@ -226,6 +226,16 @@ async def test_names_and_payloads_command_no_terminal(on_database: Programs, whe
     assert json.loads(shown)["tenant_id"] == name
 
 
+async def test_without_any_database_an_api_is_told_of(cli: Programs) -> None:
+    """As `dev` serves one, whose database is its own."""
+    del cli.settings["ASYNC_JOBS_DB_DSN"]
+
+    assert refusal(await cli.run("jobs", "list"), 2) == (
+        "error: ASYNC_JOBS_DB_DSN: is required (a Postgres URL)\n"
+        "error: --url: asks an API instead of a database\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [

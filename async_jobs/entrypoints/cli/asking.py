@@ -63,7 +63,12 @@ async def _jobs(
     from async_jobs.entrypoints.wiring.container import opened
 
     dsn = {} if where.dsn is None else {"ASYNC_JOBS_DB_DSN": where.dsn}
-    config = AsyncJobsConfig.from_env(os.environ | dsn)
+    try:
+        config = AsyncJobsConfig.from_env(os.environ | dsn)
+    except ConfigurationError as error:
+        if os.environ.get("ASYNC_JOBS_DB_DSN", "").strip() or where.dsn is not None:
+            raise
+        raise ConfigurationError(f"{error}\n--url: asks an API instead of a database") from None
     async with opened(config, logger, application_name="async_jobs cli") as container:
         yield container.service()
         if warns or enqueues is not None:

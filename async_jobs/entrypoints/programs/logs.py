@@ -100,7 +100,11 @@ def _with_job(
     """Say of a line that a handler wrote whose job it was running."""
     job = running_job.get()
     if job is not None:
-        for key, value in (("job_id", job.job_id), ("type", job.type), ("attempt", job.attempt)):
+        for key, value in (
+            ("job_id", str(job.job_id)),
+            ("type", job.type),
+            ("attempt", job.attempt),
+        ):
             event.setdefault(key, value)
     return event
 
