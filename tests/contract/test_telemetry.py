@@ -205,7 +205,10 @@ def test_a_failure_is_an_exception_for_those_who_collect_them() -> None:
     (told,) = handler.found
     assert told.__cause__ is not None
     assert [
-        (each.exc_type.__name__, [frame.name for frame in each.stack])
+        (
+            [*each.format_exception_only()][-1].partition(":")[0],
+            [frame.name for frame in each.stack],
+        )
         for each in (told, told.__cause__)
     ] == [("ValueError", ["failure", "fails"]), ("KeyError", ["fails", "fails_inside"])]
     assert {frame.filename for frame in told.stack} == {__file__}
