@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -436,6 +437,52 @@ async def test_the_loops_run_on_the_callers_own_pool(database_dsn: str) -> None:
 
     assert job.status is JobStatus.SUCCEEDED
     assert given_back
+
+
+class Hearing(logging.Handler):
+    """Lets a thread wait for a line of the log."""
+
+    def __init__(self, event: str) -> None:
+        super().__init__()
+        self._event = event
+        self.records: list[logging.LogRecord] = []
+        self.heard = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage() == self._event:
+            self.records.append(record)
+            self.heard.set()
+
+
+async def test_a_handler_that_blocks_the_callers_own_loop_is_told(database_dsn: str) -> None:
+    """To the caller's logger, while it does; and the thread that saw it ends with the loop."""
+    config = AsyncJobsConfig.from_env(SETTINGS | {"ASYNC_JOBS_DB_DSN": database_dsn})
+    hearing, registry, stop = Hearing("loop_blocked"), JobRegistry(), asyncio.Event()
+    logger = logging.Logger("an_application")  # noqa: LOG001 - of this test alone
+    logger.addHandler(hearing)
+
+    @registry.handler("block")
+    async def block(context: JobContext, payload: dict[str, object]) -> None:
+        hearing.heard.wait(60)
+        stop.set()
+
+    async with asyncpg.create_pool(database_dsn, min_size=1, max_size=6) as pool:
+        service = JobService(config, PostgresJobStore(pool))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(run_scheduler_loop(config, pool, None, logger, stop=stop))
+            group.create_task(
+                run_worker_loop(config, pool, None, registry, "mail", logger, stop=stop)
+            )
+            request = EnqueueJobRequest(tenant_id="acme", use_case="mail", type="block", payload={})
+            job_id = (await service.enqueue(request)).job_id
+
+    async def is_alone() -> bool:
+        return "loop-watch" not in [each.name for each in threading.enumerate()]
+
+    await eventually(is_alone, "the end of the thread")
+    (told,) = map(vars, hearing.records)
+    assert (told["type"], told["job_id"]) == ("block", str(job_id))
+    assert told["places"][-1].endswith(".block")
 
 
 async def test_a_cancelled_loop_gives_the_pool_back(database_dsn: str) -> None:

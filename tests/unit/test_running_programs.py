@@ -18,7 +18,7 @@ from async_jobs.application.handling.registry import JobContext, running_job
 from async_jobs.application.scheduling.noticing import LOOK_SECONDS
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.facts import LoopBlocked
-from async_jobs.entrypoints.programs.blocked import BlockingHandler
+from async_jobs.entrypoints.programs.blocked import LoopWatch
 from async_jobs.entrypoints.programs.garbage import THRESHOLDS
 from async_jobs.entrypoints.programs.loops import execute
 from async_jobs.entrypoints.programs.processes import run_async, stopping_on_signals
@@ -74,11 +74,11 @@ async def test_a_task_that_a_handler_made_is_known_for_the_handlers() -> None:
     """Since Python 3.12, which lets others see its context; before it is only its place."""
     stage = Stage()
     worker = stage.worker()
-    blocking = BlockingHandler(worker, stage.telemetry, stage.clock)
+    watch = LoopWatch(worker, stage.telemetry, stage.clock)
     context = JobContext.of(replace(a_job(), type="greet"), threading.Event())
 
     async def block() -> None:
-        blocking.told(3.0)
+        watch.tell(3.0)
 
     running_job.set(context)
     await asyncio.create_task(block())

@@ -19,7 +19,6 @@ from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.extras import require
 from async_jobs.domain.limits import UseCaseConfig
-from async_jobs.entrypoints.programs.blocked import telling_what_blocks
 from async_jobs.entrypoints.programs.loops import schedule
 from async_jobs.entrypoints.programs.options import LOOPBACK
 from async_jobs.entrypoints.programs.processes import (
@@ -28,6 +27,7 @@ from async_jobs.entrypoints.programs.processes import (
     load_handlers,
     migrated,
     stopping_on_signals,
+    watched,
 )
 from async_jobs.entrypoints.programs.signals import before_a_forced_exit
 from async_jobs.entrypoints.serving.asgi import Serving, serving
@@ -86,7 +86,7 @@ async def run_dev(
         config = container.config()
         worker = container.worker(registry=registry, queue_names=list(config.queue_names))
         at_the_end.enter_context(leaving_if_stuck(worker, logger))
-        stack.enter_context(telling_what_blocks(worker, container))
+        stack.enter_context(watched(worker, container))
         app = api_of(config)(container)
         serves = await stack.enter_async_context(
             serving(app, host=LOOPBACK, port=port, option="--port")

@@ -11,6 +11,7 @@ import asyncpg
 from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import ConfigurationError
+from async_jobs.entrypoints.programs.blocked import telling_what_blocks
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from async_jobs.entrypoints.wiring.container import Container, wired
 from async_jobs.entrypoints.wiring.renewing import error_logger
@@ -53,6 +54,7 @@ async def run_worker_loop(
 ) -> None:
     """Execute the jobs of one queue until `stop` is set, then drain; see `Worker.run`.
 
+    A handler that blocks the loop is told of from another thread, as `loop_blocked`.
     Leases are renewed from a thread of their own, with connections of their own to
     `config.db_dsn`; where passwords change, with those that `config.db_password` gives.
 
@@ -77,7 +79,8 @@ async def run_worker_loop(
         async with container.open_renewal_store()():
             pass
         worker = container.worker(registry=registry, queue_names=names)
-        await execute(container, worker, stop or asyncio.Event())
+        with telling_what_blocks(worker, container):
+            await execute(container, worker, stop or asyncio.Event())
 
 
 def check_use_cases(container: Container) -> None:

@@ -17,7 +17,7 @@ from async_jobs.application.handling.registry import JobRegistry, job_registry
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.extras import require
-from async_jobs.entrypoints.programs.blocked import telling_what_blocks
+from async_jobs.entrypoints.programs.blocked import Problem, telling_what_blocks
 from async_jobs.entrypoints.programs.garbage import collecting_by_size
 from async_jobs.entrypoints.programs.logs import enable_our_loggers
 from async_jobs.entrypoints.programs.loops import check_use_cases, execute, listening, schedule
@@ -148,9 +148,9 @@ async def run_worker(
         async with opening as container:
             worker = container.worker(registry=registry, queue_names=names)
             WATCHDOG.silence_seconds = _longest_run(registry, config) + BLOCKED_SECONDS
-            with leaving_if_stuck(worker, logger), telling_what_blocks(worker, container):
+            with leaving_if_stuck(worker, logger), watched(worker, container) as problem:
                 async with serving_health(
-                    worker.ready, _blocked, host=health_host, port=health_port
+                    worker.ready, problem, host=health_host, port=health_port
                 ):
                     logger.info("worker_started", extra={"queues": names, "types": registry.types})
                     stopping.started()
@@ -158,8 +158,18 @@ async def run_worker(
     logger.info("worker_stopped")
 
 
-def _blocked() -> str | None:
-    return WATCHDOG.problem
+@contextmanager
+def watched(worker: Worker, container: Container) -> Iterator[Problem]:
+    """Tell of handlers that block the loop, also if this process is ended for it.
+
+    Yields what returns it in a sentence.
+    """
+    with telling_what_blocks(worker, container) as problem:
+        before, WATCHDOG.problem = WATCHDOG.problem, problem
+        try:
+            yield problem
+        finally:
+            WATCHDOG.problem = before
 
 
 def _longest_run(registry: JobRegistry, config: AsyncJobsConfig) -> float:
@@ -181,7 +191,7 @@ def leaving_if_stuck(worker: Worker, logger: logging.Logger) -> Iterator[None]:
         raise
     finally:
         if worker.stuck:
-            leave(code, "exiting_beside_a_stuck_handler", because=because)
+            leave(code, "exiting_beside_a_stuck_handler", {"because": because})
 
 
 async def run_api(

@@ -9,10 +9,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.errors import ConfigurationError
@@ -27,9 +27,6 @@ FORCE_SECONDS: Final = 10.0
 """What a program may take beyond its drain timeout, whatever hangs."""
 TELL_SECONDS: Final = 0.5
 LOOK_SECONDS: Final = 0.2
-BLOCKED_LOOKS: Final = 15
-"""A loop that stands still for so many looks is blocked: a handler may take a moment for itself."""
-AGAIN_LOOKS: Final = 300
 REPEAT_SECONDS: Final = 0.5
 """A signal to a whole group may come more than once, as children and supervisors pass it on."""
 
@@ -85,38 +82,29 @@ def _let_children_be() -> None:
 # --- leaving ------------------------------------------------------------------------------------
 
 
-class Holder(Protocol):
-    """Knows what a blocked loop is held by."""
-
-    def told(self, seconds: float) -> None:
-        """Tell of it, after so many seconds; called again and again while it lasts."""
-        ...
-
-    def problem(self, seconds: float) -> str:
-        """Return it in a sentence."""
-        ...
+def _no_problem() -> str | None:
+    return None
 
 
 class Watchdog:
     """Ends this process at a deadline, from a thread of its own: the loop may be what hangs.
 
-    It also tells of a loop that stands still, and ends a process whose loop does not go round any
-    more: leases are renewed by another thread, so that a handler that blocks the loop for good
-    would keep its job and all others.
+    It also ends a process whose loop does not go round any more: leases are renewed by another
+    thread, so that a handler that blocks the loop for good would keep its job and all others.
 
     Attributes:
         is_on: True where the process is the program's alone; else nothing is ended.
         logger: told why.
         silence_seconds: for how long the loop may stand still.
-        holder: knows what the loop is held by; None where it runs no handlers.
+        problem: asked for what blocks the loop, to be told when the process is ended.
     """
 
     def __init__(self) -> None:
         self.is_on = False
         self.logger = logging.getLogger("async_jobs")
         self.silence_seconds = math.inf
-        self.holder: Holder | None = None
-        self._beats = self._looks = 0
+        self.problem = _no_problem
+        self._beats = 0
         self._deadline, self._code = math.inf, EXIT_FAILED
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -138,28 +126,26 @@ class Watchdog:
         if self.is_on and not self._thread.is_alive():
             self._thread.start()
 
-    @property
-    def problem(self) -> str | None:
-        """What holds the loop, in a sentence; None while it goes round. Any thread may ask."""
-        if self.holder is None or self._looks < BLOCKED_LOOKS:
-            return None
-        return self.holder.problem(self._looks * LOOK_SECONDS)
+    def _problem(self) -> str | None:
+        with suppress(Exception):  # whatever it is, the process has to end
+            return self.problem()
+        return None
 
     def _watch(self) -> None:
-        pause, heard = threading.Event(), 0
+        pause, heard, looks = threading.Event(), 0, 0
         while _clock.monotonic() < self._deadline:
             pause.wait(LOOK_SECONDS)
             # Looks are counted, for in a process that was paused this thread stood still as well.
-            self._looks = self._looks + 1 if heard == self._beats else 0
+            looks = looks + 1 if heard == self._beats else 0
             heard = self._beats
-            seconds = self._looks * LOOK_SECONDS
-            if seconds > self.silence_seconds:
-                event = "exiting_beside_a_blocked_loop"
-                leave(EXIT_FAILED, event, seconds=seconds, problem=self.problem)
-            if self.holder is not None and self._looks % AGAIN_LOOKS == BLOCKED_LOOKS:
-                with suppress(Exception):  # telling must break nothing that is watched here
-                    self.holder.told(seconds)
-        leave(self._code, "exiting_by_force", threads=_what_hangs(), problem=self.problem)
+            if looks * LOOK_SECONDS > self.silence_seconds:
+                told: dict[str, object] = {
+                    "seconds": looks * LOOK_SECONDS,
+                    "problem": self.problem(),
+                }
+                leave(EXIT_FAILED, "exiting_beside_a_blocked_loop", told)
+        told = {"threads": _what_hangs(), "problem": self._problem()}
+        leave(self._code, "exiting_by_force", told)
 
 
 WATCHDOG: Final = Watchdog()
@@ -170,7 +156,7 @@ def _what_hangs() -> list[str]:
     return [each.name for each in threading.enumerate() if not each.daemon and each is not main]
 
 
-def leave(code: int, event: str, **told: object) -> None:
+def leave(code: int, event: str, told: Mapping[str, object]) -> None:
     """End this process at once; whatever holds a lock of the log cannot keep it.
 
     What is `told` as None is left out.
