@@ -356,7 +356,7 @@ def test_a_missing_extra_is_named(name: str) -> None:
         timeout=60,
     )
 
-    assert "install async-jobs[client]" in done.stdout
+    assert "pip install 'async-jobs[client]'" in done.stdout
 
 
 def test_a_client_loads_no_database_driver() -> None:

@@ -132,7 +132,6 @@ class Names(RootModel[dict[str, str]]):
         *(str | None, list[int] | tuple[str, ...], Annotated[list[int], Field(max_length=3)]),
         *(Numbers, Numbers | None),
     ],
-    ids=repr,
 )
 def test_a_payload_that_no_object_can_be_is_refused(annotation: Any) -> None:
     """Every one of its jobs would end dead."""
@@ -157,7 +156,6 @@ def items_of(value: Any) -> Any:
         *(Annotated[Email | Letter, Field(discriminator="kind")], Mapping[str, int]),
         *(Annotated[list[int], BeforeValidator(items_of)], Tree),
     ],
-    ids=repr,
 )
 def test_a_payload_that_some_object_can_be_is_taken(annotation: Any) -> None:
     """Also what an application's own functions make of one."""
