@@ -18,21 +18,33 @@ from async_jobs.testing.builders import a_job, later
 from async_jobs.testing.clocks import NOW
 
 LANE = "notifications"
-_TRIGGER = """
+_REFUSING = """
 CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN RAISE EXCEPTION 'the audit table is full'; END $$;
-CREATE TRIGGER no BEFORE UPDATE OR DELETE ON jobs FOR EACH ROW
-    WHEN (OLD.priority = 7) EXECUTE FUNCTION no();
 """
+TRIGGERS = {
+    "at once": f"""
+        {_REFUSING}
+        CREATE TRIGGER no BEFORE UPDATE OR DELETE ON jobs FOR EACH ROW
+            WHEN (OLD.priority = 7) EXECUTE FUNCTION no();
+    """,
+    "at the commit": f"""
+        {_REFUSING}
+        CREATE CONSTRAINT TRIGGER no AFTER UPDATE OR DELETE ON jobs
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+            WHEN (OLD.priority = 7) EXECUTE FUNCTION no();
+    """,
+}
+"""When a trigger refuses."""
 
 
 class Guarded:
     """A store with a trigger that refuses changes of jobs of priority 7."""
 
     @classmethod
-    async def on(cls, pool: asyncpg.Pool) -> Guarded:
-        """Make the trigger."""
-        await pool.execute(_TRIGGER)
+    async def on(cls, pool: asyncpg.Pool, trigger: str = "at once") -> Guarded:
+        """Make the trigger, one of `TRIGGERS`."""
+        await pool.execute(TRIGGERS[trigger])
         return cls(pool)
 
     def __init__(self, pool: asyncpg.Pool) -> None:

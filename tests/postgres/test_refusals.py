@@ -30,7 +30,7 @@ from async_jobs.ports.leases import HeadsQuery, Success
 from async_jobs.ports.upkeep import Upcoming
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_job, later
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock
-from tests.postgres.guarded import LANE, Guarded, refusal
+from tests.postgres.guarded import LANE, TRIGGERS, Guarded, refusal
 from tests.unit.api.callers import SHARED, a_body, calling, problem_in
 
 LIMITS = SimpleLimits(use_case_configs={LANE: UseCaseConfig()}, per_tenant_quotas={})
@@ -42,9 +42,9 @@ async def pool(database_dsn: str) -> AsyncIterator[asyncpg.Pool]:
         yield pool
 
 
-@pytest.fixture
-async def guarded(pool: asyncpg.Pool) -> Guarded:
-    return await Guarded.on(pool)
+@pytest.fixture(params=TRIGGERS)
+async def guarded(pool: asyncpg.Pool, request: pytest.FixtureRequest) -> Guarded:
+    return await Guarded.on(pool, request.param)
 
 
 # --- calls ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
@@ -36,7 +37,7 @@ from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.ports.leases import HeadsQuery, Success
 from async_jobs.testing.builders import a_job, a_worker, later
 from async_jobs.testing.clocks import NOW
-from tests.postgres.guarded import LANE, Guarded, refusal
+from tests.postgres.guarded import LANE, TRIGGERS, Guarded, refusal
 from tests.services import embedded_postgres
 
 ANSWERS: dict[str, type[AsyncJobsError]] = {
@@ -252,10 +253,10 @@ async def test_a_refusal_quotes_no_value(database_dsn: str) -> None:
 # --- rows that a trigger of the application refuses -----------------------------------------------
 
 
-@pytest.fixture
-async def guarded(database_dsn: str) -> AsyncIterator[Guarded]:
+@pytest.fixture(params=TRIGGERS)
+async def guarded(database_dsn: str, request: pytest.FixtureRequest) -> AsyncIterator[Guarded]:
     pool = await create_pool(database_dsn)
-    yield await Guarded.on(pool)
+    yield await Guarded.on(pool, request.param)
     await pool.close()
 
 
@@ -339,6 +340,68 @@ async def test_a_lease_that_cannot_be_ended_does_not_keep_the_others(guarded: Gu
 
     assert applied.ids == {job.id for job in good}
     assert guarded.told == refusal(bad)
+
+
+LACKS = {
+    "InsufficientPrivilegeError": "RAISE EXCEPTION 'no right' USING ERRCODE = '42501'",
+    "UndefinedTableError": "INSERT INTO their_audit VALUES (NEW.id)",
+    "UndefinedColumnError": "PERFORM their_column FROM jobs LIMIT 1",
+    "InvalidCatalogNameError": "RAISE EXCEPTION 'no database' USING ERRCODE = '3D000'",
+}
+
+
+@pytest.mark.parametrize("kind", LACKS)
+async def test_what_a_rows_trigger_lacks_ends_no_program(guarded: Guarded, kind: str) -> None:
+    """It is a refusal of one row; only what our own statements lack is a wrong set-up."""
+    good, bad = await guarded.running(claim=True)
+    await guarded.pool.execute(
+        "CREATE OR REPLACE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN {LACKS[kind]}; END $$"
+    )
+    changes = [lifecycle.change(job, lifecycle.Failed("no"), now=later(1)) for job in [*good, bad]]
+
+    applied = await guarded.store.save(changes)
+
+    assert applied.ids == {job.id for job in good}
+    ((job_id, problem),) = guarded.told
+    assert job_id == bad.id
+    assert problem.startswith(kind)
+
+
+async def test_a_policy_forbids_one_row_and_ends_no_program(database_dsn: str) -> None:
+    """Row-level security refuses with the code of a missing right."""
+    owner = await asyncpg.connect(database_dsn)
+    role = f"policed_{secrets.token_hex(6)}"
+    good, bad = a_job(), a_job(priority=7)
+    await owner.execute(f"""
+        CREATE ROLE {role};
+        GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};
+        ALTER TABLE jobs ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY theirs ON jobs USING (true) WITH CHECK (priority <> 7);
+    """)
+    try:
+        async with asyncpg.create_pool(
+            database_dsn, min_size=1, max_size=1, server_settings={"role": role}
+        ) as pool:
+            told: list[UUID] = []
+            store = PostgresJobStore(pool, unwritable=lambda job_id, _: told.append(job_id))
+            await PostgresJobStore(pool).add([good], {})
+            with pytest.raises(StoreRefused):
+                await store.add([bad], {})
+            await owner.execute("ALTER TABLE jobs DISABLE ROW LEVEL SECURITY")
+            await store.add([bad], {})
+            await owner.execute("ALTER TABLE jobs ENABLE ROW LEVEL SECURITY")
+            changes = [lifecycle.change(job, lifecycle.Cancelled(), now=NOW) for job in (good, bad)]
+
+            assert (await store.save(changes)).ids == {good.id}
+            assert told == [bad.id]
+
+            await owner.execute(f"REVOKE UPDATE ON jobs FROM {role}")
+            with pytest.raises(ConfigurationError):
+                await store.save(changes)
+    finally:
+        await owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+        await owner.close()
 
 
 async def test_a_rows_own_unique_index_is_no_dedupe_key(guarded: Guarded) -> None:

@@ -57,6 +57,8 @@ _NO_ACCESS: Final = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientPrivilegeError,
 )
+# Where the server raises what a policy of row-level security forbids of one row.
+_OF_A_POLICY_AT: Final = "ExecWithCheckOptions"
 _READ_ONLY: Final = (
     "the database takes no writes: it is a standby, or default_transaction_read_only is on for its"
     " role or database"
@@ -91,13 +93,13 @@ class translated:  # noqa: N801 - a context manager, named like those of context
                 if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                     raise Unavailable(f"{_READ_ONLY}: {_told(error)}") from error
             raise Unavailable(f"the database did not answer: {_told(error)}") from error
-        if isinstance(error, _NO_SCHEMA):
+        if isinstance(error, _NO_SCHEMA) and not _is_of_a_row(error):
             raise MigrationDue(
                 f"the database lacks the async_jobs schema ({_told(error)}), or neither"
                 " ASYNC_JOBS_DB_SCHEMA nor the connection's search_path leads to it;"
                 " run: async-jobs migrate"
             ) from error
-        if isinstance(error, _NO_ACCESS):
+        if isinstance(error, _NO_ACCESS) and not _is_of_a_row(error):
             raise ConfigurationError(f"the database refused access: {_told(error)}") from error
         if isinstance(error, asyncpg.PostgresError) or _is_a_value(error):
             # Its details may quote a row, and with it a payload.
@@ -114,6 +116,16 @@ def _refusal(error: BaseException) -> str:
         return f"{kind} by {by}"
     function = _IN_FUNCTION.match(getattr(error, "context", None) or "")
     return f"{kind} in {function[1]}" if function else kind
+
+
+def _is_of_a_row(error: BaseException) -> bool:
+    """Tell whether something of the application's on a row raised an error, not our statement.
+
+    What our own tables and rights lack, the server says of the statement as a whole, without a
+    context: only what a function or a foreign key does meanwhile has one.
+    """
+    at = getattr(error, "server_source_function", None)
+    return bool(getattr(error, "context", None)) or at == _OF_A_POLICY_AT
 
 
 def _may_pass(error: BaseException) -> bool:

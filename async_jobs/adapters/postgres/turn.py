@@ -28,6 +28,8 @@ from async_jobs.ports.leases import Heads, HeadsQuery
 from async_jobs.ports.queue import AdjacentQueue
 
 TENANT_LOCKS = 1_024
+# What the commit would check is checked now, and again when it comes to what follows.
+_CHECK_AS_COMMIT_WOULD = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED"
 
 
 def lock_key(kind: str, name: str) -> int:
@@ -242,7 +244,9 @@ class PostgresTurn:
     ) -> list[asyncpg.Record]:
         async def write(some: Sequence[tuple[UUID, int, int, int]]) -> list[asyncpg.Record]:
             async with translated(), self._connection.transaction():
-                return await self._lease(some, after)
+                leased = await self._lease(some, after)
+                await self._connection.execute(_CHECK_AS_COMMIT_WOULD)
+                return leased
 
         def refused(row: tuple[UUID, int, int, int], error: StoreRefused) -> None:
             self.refused = True
