@@ -62,12 +62,12 @@ class TurnView:
         self._fleet = fleet
         self._memory = memory
         self._tenants_unheld = tenants_unheld
-        self._limit = max(0, limit)
+        self.limit = max(0, limit)
         self._now = now
         self._explain = explain
         self._running = Running(counts, fleet, lambda name: memory.turnover(name).seconds)
         self._slots = Slots(
-            config, self._running, fleet, memory, limit=self._limit, explain=explain
+            config, self._running, fleet, memory, limit=self.limit, explain=explain
         )
         self._observe()
 
@@ -123,7 +123,7 @@ class TurnView:
         pools = {*wanted, *shut, *map(self._fleet.pool_of, self._memory.queues)}
         for pool in self._slots.in_order(pools, wanted):
             shares[pool] = self._slots.share(
-                pool, wanted[pool], selections, self._limit - len(chosen)
+                pool, wanted[pool], selections, self.limit - len(chosen)
             )
             chosen += shares[pool].given
             blocked.update(shares[pool].blocked)

@@ -65,6 +65,7 @@ __all__ = [
     "advance",
     "cancelling",
     "change",
+    "holds",
     "next_lease_seq",
     "settle",
 ]
@@ -378,3 +379,14 @@ def change(job: Job, event: JobEvent, *, now: datetime) -> Change:
     """
     end = job.lease_expires_at if type(event) in _FENCED_BY_LEASE_END else None
     return Change(Fence(job.lease_seq, job.phase, end, job.worker_id), settle(job, event, now=now))
+
+
+def holds(change: Change, row: Job) -> bool:
+    """Tell whether a stored job is what a change expects."""
+    fence = change.fence
+    return (
+        row.lease_seq == fence.lease_seq
+        and row.phase is fence.phase
+        and fence.lease_expires_at in (None, row.lease_expires_at)
+        and fence.worker_id in (None, row.worker_id)
+    )

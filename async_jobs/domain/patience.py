@@ -17,6 +17,8 @@ UNKNOWN_TYPE_DELAY_MAX: Final = timedelta(hours=1)
 UNKNOWN_TYPE_DELAY_PART: Final = 10
 REFUSED_PAUSE_MIN: Final = timedelta(seconds=2)
 REFUSED_PAUSE_MAX: Final = timedelta(minutes=5)
+KEPT_PAUSE: Final = timedelta(hours=1)
+"""How long a finished job is left alone that could not be forgotten, as others refer to it."""
 NO_HANDLER_CAME: Final = "no worker had a handler for its type"
 NO_HANDLER: Final = "no worker that received it has a handler for its type"
 

@@ -88,6 +88,14 @@ class DispatchTurn(Protocol):
         """The tenants of those asked for that nobody else holds."""
         ...
 
+    @property
+    def refused(self) -> Collection[UUID]:
+        """What it was to lease and the store will not write, by a rule of its own.
+
+        The adapter has told of it, and `heads` leaves it out for a while.
+        """
+        ...
+
     async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
         """Count the running jobs of all use cases, held or not, in no particular order.
 

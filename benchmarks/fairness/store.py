@@ -303,6 +303,11 @@ class IndexedTurn:
         return self._tenants
 
     @property
+    def refused(self) -> Collection[UUID]:
+        """See `DispatchTurn`. Nothing is."""
+        return ()
+
+    @property
     def leased(self) -> Iterator[Job]:
         """What is to be stored when the turn ends without an error."""
         return iter(self._leased.values())

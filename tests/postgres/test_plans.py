@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from async_jobs.adapters.postgres.pool import AnyConnection
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
+from async_jobs.adapters.postgres.walking import PAGE
 from async_jobs.domain import lifecycle
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import HandOff, JobFilter, JobStatus
@@ -45,7 +46,8 @@ ROWS_MAX: Mapping[str, int] = {
     "set_aside": LIMIT,
     "promote_due": 2 * LIMIT + 1,
     "sideline_late": 2 * LIMIT,
-    "due_jobs": 2 * LIMIT,
+    "due_jobs": PAGE + 1,
+    "late_jobs": LIMIT,
     "move_jobs": 2 * LIMIT,
     # The most urgent ones, the walk, and of up to twice as many tenants what is theirs.
     "ready_heads": 7 * LIMIT,
@@ -421,7 +423,9 @@ async def unreadable_rows(scene: Scene) -> None:
 
 async def promotions_apart(scene: Scene) -> None:
     """Let in what is due, row by row if need be."""
-    await scene.store._promote_apart(later(86_400), LIMIT, ["sidelined"])
+    promotions = scene.store._promotions
+    await promotions.walk_on(later(86_400), LIMIT)
+    await promotions.go_behind_apart(later(86_400), LIMIT, ["sidelined"])
 
 
 async def a_lane(scene: Scene) -> None:
@@ -495,7 +499,7 @@ Call: TypeAlias = Callable[[Scene], Awaitable[None]]
         ),
         (leases, {"claim_jobs", "succeed_jobs"}),
         (unreadable_rows, {"expired_leases", "set_aside"}),
-        (promotions_apart, {"due_jobs", "move_jobs"}),
+        (promotions_apart, {"due_jobs", "late_jobs", "move_jobs"}),
         (a_lane, {"send_handoffs", "receive_handoffs", "release_handoffs", "ack_handoffs"}),
         (a_lane_beside_the_jobs, {"claim_handoffs", "claimed_jobs", "drop_poison"}),
         (pages_of_all, {"find_jobs"}),

@@ -424,7 +424,7 @@ async def test_jobs_are_purged_beside_those_that_others_refer_to(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A foreign key keeps its row, not the others, however many pages of such rows there are."""
-    monkeypatch.setattr("async_jobs.adapters.postgres.store.PURGE_PAGE", 2)
+    monkeypatch.setattr("async_jobs.adapters.postgres.walking.PURGED_AT_ONCE", 2)
     jobs = [a_job() for _ in range(9)]
     await guarded.store.add(jobs, {})
     for at, job in enumerate(jobs):

@@ -45,6 +45,10 @@ class RemoteTurn:
     def tenants(self) -> frozenset[str]:
         return cast("frozenset[str]", self._inner.tenants)
 
+    @property
+    def refused(self) -> Collection[UUID]:
+        return cast("Collection[UUID]", self._inner.refused)
+
     async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
         counts: Sequence[RunningCount] = await self._link.within(
             self._session, "running", partial(self._inner.running, workers)

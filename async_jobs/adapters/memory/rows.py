@@ -6,19 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from async_jobs.domain.job import Job, JobStatus, UnreadableJob, copied
-from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.unreadable import aside
-
-
-def holds(change: Change, row: Job) -> bool:
-    """Tell whether the row is what a change expects."""
-    fence = change.fence
-    return (
-        row.lease_seq == fence.lease_seq
-        and row.phase is fence.phase
-        and fence.lease_expires_at in (None, row.lease_expires_at)
-        and fence.worker_id in (None, row.worker_id)
-    )
 
 
 def unreadable_of(row: Job) -> UnreadableJob:

@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import islice
 from uuid import UUID
 
-from async_jobs.adapters.memory.rows import copy_of, holds, set_aside, unreadable_of
+from async_jobs.adapters.memory.rows import copy_of, set_aside, unreadable_of
 from async_jobs.adapters.memory.transaction import MemoryTransaction
 from async_jobs.adapters.memory.turn import MemoryTurn
 from async_jobs.adapters.memory.waiting import round_trip
@@ -25,7 +25,7 @@ from async_jobs.domain.job import (
     JobStatus,
     copied,
 )
-from async_jobs.domain.lifecycle import Change, Claimed, Succeeded, advance
+from async_jobs.domain.lifecycle import Change, Claimed, Succeeded, advance, holds
 from async_jobs.domain.quota import Refused, admit
 from async_jobs.ports.leases import Success
 from async_jobs.ports.store import Added, AddResult, Applied, Duplicate, Invalid, Unreadable

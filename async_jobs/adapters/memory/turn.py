@@ -48,6 +48,11 @@ class MemoryTurn:
         """See `DispatchTurn`."""
         return self._tenants
 
+    @property
+    def refused(self) -> Collection[UUID]:
+        """See `DispatchTurn`. Memory has no rules of its own."""
+        return ()
+
     async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
         """See `DispatchTurn`."""
         await round_trip()

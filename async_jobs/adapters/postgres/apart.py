@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from datetime import datetime
-from typing import NamedTuple, TypeVar
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -17,31 +17,50 @@ from async_jobs.ports.store import Unwritable
 T = TypeVar("T")
 Row = TypeVar("Row")
 
-REMEMBERED = 1_000
+REMEMBERED: Final = 10_000
+MET_MAX: Final = 32
+"""So many refusals a call finds out about at most where what is left can wait for the next one."""
+TOLD_MAX: Final = 10
+TOLD_AGAIN: Final = timedelta(hours=1)
+_PROBLEMS_MAX: Final = 100
+
+UNCHANGED: Final = StoreRefused(
+    "the database changed nothing", "left as it was, as by a trigger that returns NULL"
+)
 
 
 class _Refused(NamedTuple):
-    """What is known of a row: its problem, and how often it was met since the row was left alone.
+    """What is known of a row: its problem, when that was told, how often in a row it was met.
 
-    `until` is when it may be tried again; None if it is in nobody's way.
+    `until` is when it may be tried again.
     """
 
     problem: str
+    told_at: datetime
     times: int
-    until: datetime | None
+    until: datetime
 
 
 class Apart:
-    """Writes batches, and tells once of each row that a trigger or a constraint refuses.
+    """Writes batches, and tells of each row that a trigger or a constraint refuses, now and then.
 
-    A row that is refused again and again, as at each try to end its lease, is told of when its
-    problem is another one, or when a thousand others came between. Between two tries it is left
-    alone for a while (`refused_pause`).
+    Of a row that is refused again and again, as at each try to end its lease, it tells when its
+    problem is another one, and every hour; of one problem, of ten rows in an hour, however many
+    have it. Between two tries a row is left alone for a while.
+
+    Args:
+        unwritable: told.
+        pause: for how long a row is left alone that was refused so many times in a row.
     """
 
-    def __init__(self, unwritable: Unwritable) -> None:
+    def __init__(
+        self, unwritable: Unwritable, pause: Callable[[int], timedelta] = refused_pause
+    ) -> None:
         self._unwritable = unwritable
+        self._pause = pause
         self._rows: OrderedDict[UUID, _Refused] = OrderedDict()
+        self._told: OrderedDict[str, tuple[datetime, int]] = OrderedDict()
+        """Of each problem, since when rows are counted that were told of, and how many."""
 
     async def write(
         self,
@@ -49,6 +68,7 @@ class Apart:
         write: Callable[[Sequence[Row]], Awaitable[Sequence[T]]],
         *,
         refused: Callable[[Row, StoreRefused], object],
+        met_max: int | None = None,
     ) -> list[T]:
         """Write all rows in one call; if some are refused, the others by ever smaller calls.
 
@@ -56,39 +76,55 @@ class Apart:
             rows: the batch.
             write: writes rows of it, all or none.
             refused: told of each row that cannot be written, with the reason.
+            met_max: after so many of them the rest is left, from some row on.
         """
-        try:
-            return list(await write(rows))
-        except StoreRefused as error:
-            if len(rows) <= 1:
-                for row in rows:
+        written: list[T] = []
+        met = 0
+        left = [rows]
+        while left and met != met_max:
+            some = left.pop()
+            try:
+                written += await write(some)
+            except StoreRefused as error:
+                if len(some) > 1:
+                    half = len(some) // 2
+                    left += [some[half:], some[:half]]
+                    continue
+                for row in some:
+                    met += 1
                     refused(row, error)
-                return []
-        half = len(rows) // 2
-        written = await self.write(rows[:half], write, refused=refused)
-        return written + await self.write(rows[half:], write, refused=refused)
+        return written
 
-    def tell(self, job_id: UUID, error: StoreRefused, *, at: datetime | None = None) -> None:
-        """Tell of a job whose row could not be written.
-
-        Args:
-            job_id: which.
-            error: why.
-            at: the instant from which it is left alone; None to try it like any other.
-        """
+    def tell(self, job_id: UUID, error: StoreRefused, *, at: datetime) -> None:
+        """Tell of a job whose row could not be written at an instant; it is left alone then."""
         problem = error.refusal
-        known = self._rows.pop(job_id, _Refused("", 0, None))
-        if known.problem != problem:
-            self._unwritable(job_id, problem)
-        times, until = known.times, known.until
-        if at is not None and (until is None or at >= until):
-            # One that nothing was heard of for a long time has been written meanwhile.
-            is_anew = until is not None and at >= until + REFUSED_PAUSE_MAX
-            times = 1 if is_anew else times + 1
-            until = at + refused_pause(times)
-        self._rows[job_id] = _Refused(problem, times, until)
+        known = self._rows.pop(job_id, None)
+        if known is None:
+            times, until, told_at = 1, at + self._pause(1), at
+        else:
+            times, until, told_at = known.times, known.until, known.told_at
+            if at >= until:
+                # One that nothing was heard of for a long time has been written meanwhile.
+                times = 1 if at >= until + REFUSED_PAUSE_MAX else times + 1
+                until = at + self._pause(times)
+        if known is None or known.problem != problem or at >= told_at + TOLD_AGAIN:
+            told_at = at
+            self._tell(job_id, problem, at)
+        self._rows[job_id] = _Refused(problem, told_at, times, until)
         while len(self._rows) > REMEMBERED:
             self._rows.popitem(last=False)
+
+    def _tell(self, job_id: UUID, problem: str, at: datetime) -> None:
+        since, count = self._told.pop(problem, (at, 0))
+        if at >= since + TOLD_AGAIN:
+            since, count = at, 0
+        self._told[problem] = since, count + 1
+        while len(self._told) > _PROBLEMS_MAX:
+            self._told.popitem(last=False)
+        if count < TOLD_MAX:
+            self._unwritable(job_id, problem)
+        elif count == TOLD_MAX:
+            self._unwritable(job_id, f"{problem}, as of more rows: no more is told for an hour")
 
     def knows_any(self, job_ids: Iterable[UUID]) -> bool:
         """Tell whether one of these rows was refused lately, and so may be refused again."""
@@ -96,8 +132,12 @@ class Apart:
 
     def left_alone(self, now: datetime) -> list[UUID]:
         """Return the rows that were refused lately, and are not to be tried again yet."""
-        rows = self._rows.items()
-        return [job_id for job_id, row in rows if row.until is not None and row.until > now]
+        return [job_id for job_id, row in self._rows.items() if row.until > now]
+
+    def leaves_alone(self, job_id: UUID, now: datetime) -> bool:
+        """Tell whether a row is one of those that are not to be tried again yet."""
+        row = self._rows.get(job_id)
+        return row is not None and row.until > now
 
 
 def takes_a_key(error: StoreRefused) -> bool:

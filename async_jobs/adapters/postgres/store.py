@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -12,14 +11,14 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
 
 from async_jobs.adapters.postgres import adding
-from async_jobs.adapters.postgres.apart import Apart, takes_a_key
+from async_jobs.adapters.postgres.apart import UNCHANGED, Apart, takes_a_key
 from async_jobs.adapters.postgres.callers import connection_of, in_callers_transaction
 from async_jobs.adapters.postgres.errors import is_full_queue, retried, translated
 from async_jobs.adapters.postgres.pool import borrowed, fetched, schema_of
@@ -33,17 +32,16 @@ from async_jobs.adapters.postgres.rows import (
 from async_jobs.adapters.postgres.schemas import Whereabouts, looking_within
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.adapters.postgres.turn import PostgresTurn
+from async_jobs.adapters.postgres.walking import Promotions, Purges
 from async_jobs.domain.errors import StoreRefused, Unavailable
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus, UnreadableJob
-from async_jobs.domain.lifecycle import Change, Claimed
+from async_jobs.domain.lifecycle import Change, Claimed, holds
+from async_jobs.domain.patience import KEPT_PAUSE
 from async_jobs.ports.leases import Success
 from async_jobs.ports.store import AddResult, Applied, Unreadable, Unwritable
 from async_jobs.ports.upkeep import Upcoming
 
 T = TypeVar("T")
-LONG_AGO = datetime(1000, 1, 1, tzinfo=UTC)
-# What a purge takes at most where it has to find out which rows others refer to.
-PURGE_PAGE, PURGE_SECONDS = 100, 0.25
 FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
 
 
@@ -73,10 +71,9 @@ class PostgresJobStore:
         self.whereabouts = Whereabouts(schema_of(pool) if schema is None else schema)
         self._unreadable = unreadable or (lambda job_id, problem: None)
         self._apart = Apart(unwritable or (lambda job_id, problem: None))
-        # Of their own: many may be referred to, and would have the others forgotten.
-        self._purges_apart = Apart(unwritable or (lambda job_id, problem: None))
-        self._kept: dict[str, tuple[datetime, UUID]] = {}
-        """The last row looked at of each use case in which a purge was refused some."""
+        self._promotions = Promotions(self._fetch, self._apart)
+        kept = Apart(unwritable or (lambda job_id, problem: None), pause=lambda times: KEPT_PAUSE)
+        self._purges = Purges(self._fetch, kept)
         self._leases_apart = False
         """True after a turn whose leases were refused: the next one finds out which."""
 
@@ -212,7 +209,7 @@ class PostgresJobStore:
                 for lane in turn.handed_off:
                     lane.hush()
             raise
-        self._leases_apart = turn.refused
+        self._leases_apart = bool(turn.refused)
         for lane in turn.handed_off:
             lane.wake()
 
@@ -234,8 +231,13 @@ class PostgresJobStore:
         applied = set(await self._apart.write(ordered, self._save, refused=refused))
         known = applied | conflicting | refusals.keys()
         lost = [change for change in ordered if change.job.id not in known]
-        if lost:
-            applied |= await self._already_applied(lost)
+        stored = {job.id: job for job in await self.get([c.job.id for c in lost])} if lost else {}
+        for change in lost:
+            job = stored.get(change.job.id)
+            if job == change.job:  # by an earlier save whose reply was lost
+                applied.add(change.job.id)
+            elif job is not None and holds(change, job):
+                refused(change, UNCHANGED)
         return Applied(frozenset(applied), frozenset(conflicting), refusals)
 
     async def claim(
@@ -311,11 +313,6 @@ class PostgresJobStore:
 
         return [*await self._write(counted)]
 
-    async def _already_applied(self, lost: Sequence[Change]) -> set[UUID]:
-        """Return which of the losers were applied before, by a save whose reply was lost."""
-        stored = {job.id: job for job in await self.get([change.job.id for change in lost])}
-        return {change.job.id for change in lost if stored.get(change.job.id) == change.job}
-
     async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
         """See `JobStore`. Only reading shows which rows cannot be read."""
         seen = set(self._apart.left_alone(now))
@@ -345,80 +342,16 @@ class PostgresJobStore:
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
     ) -> Upcoming:
         """See `JobStore`. A row that cannot be written does not keep the others back."""
-        try:
-            return await self._promote(now, limit, sidelined)
-        except StoreRefused:
-            promoted = await self._promote_apart(now, limit, sidelined)
-        upcoming = await self._promote(now, limit - promoted, sidelined)
-        return upcoming._replace(promoted=promoted + upcoming.promoted)
-
-    async def _promote_apart(self, now: datetime, limit: int, sidelined: Collection[str]) -> int:
-        """Find out which rows are refused; promotes the others, and returns how many."""
-
-        async def write(some: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
-            columns = [row["id"] for row in some], [row["lane"] for row in some]
-            return await self._fetch("move_jobs", now, *columns)
-
-        left_alone = self._apart.left_alone(now)
-        rows = await self._fetch("due_jobs", now, limit, left_alone, list(sidelined))
-        moved = await self._apart.write(
-            sorted(rows, key=lambda row: row["id"]),
-            write,
-            refused=lambda row, error: self.tell_unwritable(row["id"], error, at=now),
-        )
-        return sum(row["lane"] is None for row in moved)
-
-    async def _promote(self, now: datetime, limit: int, sidelined: Collection[str]) -> Upcoming:
-        left_alone = self._apart.left_alone(now)
-        (row,) = await self._fetch("promote_due", now, limit, left_alone)
-        if sidelined:
-            await self._fetch("sideline_late", now, list(sidelined), limit, left_alone)
-        promoted = row["promoted"]
-        return Upcoming(now if promoted >= limit else row["next_run_at"], promoted)
+        return await self._promotions.promote(now, limit=limit, sidelined=sidelined)
 
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
         """See `JobStore`. Rows that other tables refer to are told of, and stay."""
-        if use_case not in self._kept:
-            try:
-                (row,) = await self._fetch("purge_jobs", use_case, before, limit)
-                return int(row["purged"])
-            except StoreRefused:
-                self._kept[use_case] = LONG_AGO, FIRST_ID
-        return await self._purge_apart(use_case, before, limit)
+        return await self._purges.purge(use_case, before=before, limit=limit)
 
     async def oldest_finished(self) -> Mapping[str, datetime]:
         """See `JobStore`."""
         rows = await self._fetch("oldest_finished")
         return {row["use_case"]: row["finished_at"] for row in rows}
-
-    async def _purge_apart(self, use_case: str, before: datetime, limit: int) -> int:
-        """Go on behind the rows that were refused last, page by page, for a moment.
-
-        At the end of them all the next call begins with the oldest again.
-        """
-
-        async def write(some: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
-            ids = sorted(row["id"] for row in some)
-            return await self._fetch("forget_jobs", ids, before)
-
-        purged = 0
-        loop = asyncio.get_running_loop()
-        until = loop.time() + PURGE_SECONDS
-        while purged < limit and loop.time() < until:
-            page = min(PURGE_PAGE, limit - purged)
-            rows = await self._fetch("old_jobs", use_case, before, *self._kept[use_case], page)
-            purged += len(
-                await self._purges_apart.write(
-                    rows,
-                    write,
-                    refused=lambda row, error: self._purges_apart.tell(row["id"], error),
-                )
-            )
-            if len(rows) < page:
-                del self._kept[use_case]
-                break
-            self._kept[use_case] = rows[-1]["finished_at"], rows[-1]["id"]
-        return purged
 
 
 def _ids(rows: Sequence[asyncpg.Record]) -> set[UUID]:

@@ -8,13 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 from zlib import crc32
 
 import asyncpg
 
-from async_jobs.adapters.postgres.apart import Apart
+from async_jobs.adapters.postgres.apart import MET_MAX, UNCHANGED, Apart
 from async_jobs.adapters.postgres.errors import translated
 from async_jobs.adapters.postgres.pool import AnyConnection
 from async_jobs.adapters.postgres.queue import PostgresJobQueue
@@ -28,6 +28,8 @@ from async_jobs.ports.leases import Heads, HeadsQuery
 from async_jobs.ports.queue import AdjacentQueue
 
 TENANT_LOCKS = 1_024
+_Lease: TypeAlias = tuple[UUID, int, int, int]
+"""Which job, the number of its last lease and of this one, and its place in the order."""
 # What the commit would check is checked now, and again when it comes to what follows.
 _CHECK_AS_COMMIT_WOULD = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED"
 
@@ -81,8 +83,7 @@ class PostgresTurn:
         """Knows which rows were refused lately: they are not shown for a while."""
         self.leases_apart = False
         """True where rows may be refused: the others are leased, for two more trips."""
-        self.refused = False
-        """True once a row was refused so."""
+        self._refused: set[UUID] = set()
 
     @classmethod
     async def take(
@@ -111,6 +112,11 @@ class PostgresTurn:
     def tenants(self) -> frozenset[str]:
         """See `DispatchTurn`."""
         return self._tenants
+
+    @property
+    def refused(self) -> Collection[UUID]:
+        """See `DispatchTurn`."""
+        return self._refused
 
     async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
         """See `DispatchTurn`."""
@@ -203,12 +209,12 @@ class PostgresTurn:
             raise TypeError("a turn hands off on queues of its own database only")
         self.handed_off |= set(lanes)
         # Those of a turn mostly share their times, and to encode times for each costs most.
-        by_times: defaultdict[tuple[datetime, datetime], list[tuple[UUID, int, int, int]]]
+        by_times: defaultdict[tuple[datetime, datetime], list[_Lease]]
         by_times = defaultdict(list)
         for place, (job_id, expected_seq, seq, until, at) in enumerate(grants):
             by_times[until, at].append((job_id, expected_seq, seq, place))
         apart = self._apart_for(grants)
-        leased: list[asyncpg.Record] = []
+        leased: set[UUID] = set()
         for times, alike in by_times.items():
             alike.sort()
             after = (
@@ -217,10 +223,15 @@ class PostgresTurn:
                 [lane.channel for lane in lanes if lane.channel is not None],
             )
             if apart is None:
-                leased += await self._lease(alike, after)
+                tried, done = alike, await self._lease(alike, after)
             else:
-                leased += await self._lease_apart(apart, alike, after, at=times[1])
-        return frozenset([row[0] for row in leased])
+                tried, done = await self._lease_apart(apart, alike, after, at=times[1])
+            ids = {row[0] for row in done}
+            if len(ids) < len(tried):
+                lost = [each for each in tried if each[0] not in ids]
+                await self._tell_unchanged(lost, at=times[1])
+            leased |= ids
+        return frozenset(leased)
 
     def _apart_for(self, grants: Sequence[LeaseGrant]) -> Apart | None:
         """Return what leases each for itself, if some of them may be refused."""
@@ -229,30 +240,39 @@ class PostgresTurn:
             return apart
         return apart if apart.knows_any(grant.job_id for grant in grants) else None
 
-    async def _lease(
-        self, alike: Sequence[tuple[UUID, int, int, int]], after: Sequence[Any]
-    ) -> list[asyncpg.Record]:
+    async def _lease(self, alike: Sequence[_Lease], after: Sequence[Any]) -> list[asyncpg.Record]:
         return await self._connection.fetch(sql("lease_jobs"), *zip(*alike, strict=True), *after)
 
     async def _lease_apart(
-        self,
-        apart: Apart,
-        alike: Sequence[tuple[UUID, int, int, int]],
-        after: Sequence[Any],
-        *,
-        at: datetime,
-    ) -> list[asyncpg.Record]:
-        async def write(some: Sequence[tuple[UUID, int, int, int]]) -> list[asyncpg.Record]:
+        self, apart: Apart, alike: Sequence[_Lease], after: Sequence[Any], *, at: datetime
+    ) -> tuple[list[_Lease], list[asyncpg.Record]]:
+        """Return what was tried and not refused, and what was leased of it.
+
+        After many refusals the rest is left to another turn: others may wait for this one's locks.
+        """
+        tried: list[_Lease] = []
+
+        async def write(some: Sequence[_Lease]) -> list[asyncpg.Record]:
             async with translated(), self._connection.transaction():
                 leased = await self._lease(some, after)
                 await self._connection.execute(_CHECK_AS_COMMIT_WOULD)
-                return leased
+            tried.extend(some)
+            return leased
 
-        def refused(row: tuple[UUID, int, int, int], error: StoreRefused) -> None:
-            self.refused = True
+        def refused(row: _Lease, error: StoreRefused) -> None:
+            self._refused.add(row[0])
             apart.tell(row[0], error, at=at)
 
-        return await apart.write(alike, write, refused=refused)
+        return tried, await apart.write(alike, write, refused=refused, met_max=MET_MAX)
+
+    async def _tell_unchanged(self, lost: Sequence[_Lease], *, at: datetime) -> None:
+        """Tell of those that are as they were, though nobody else has changed them."""
+        if self.apart is None:
+            return
+        ids, expected, *_ = zip(*lost, strict=True)
+        for row in await self._connection.fetch(sql("still_pending"), ids, expected):
+            self._refused.add(row["id"])
+            self.apart.tell(row["id"], UNCHANGED, at=at)
 
 
 # What `ready_heads` says of a row beside the place of its use case.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.dispatching import Chosen, Round, Seen, TurnView
-from async_jobs.domain.errors import ConfigurationError, Unavailable
+from async_jobs.domain.errors import ConfigurationError, StoreRefused, Unavailable
 from async_jobs.domain.facts import JobLeased, UseCaseSkipped
 from async_jobs.domain.fairness import ServiceMemory
 from async_jobs.domain.job import HandOff
@@ -30,6 +32,9 @@ HEADS_MIN = 64
 HEADS_LEAST = 16
 # Use cases that share places are shown for so many times as many, in case some have no jobs.
 HEADS_FACTOR = 2
+# What is refused leaves its place to others: in the last round to those of other tenants only, for
+# who knows how many more of the same tenant's jobs are refused.
+ROUNDS_MAX = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,7 @@ class Dispatched:
         expired: late jobs to bury.
         late: the use cases that showed late jobs which go behind others.
         more: places are left, and there may be jobs for them that the turn did not see.
+        refused: how many jobs the store refuses to lease; their places may be left.
     """
 
     by_queue: Mapping[str, Sequence[HandOff]] = field(default_factory=dict)
@@ -49,11 +55,24 @@ class Dispatched:
     expired: Sequence[Candidate] = ()
     late: Collection[str] = ()
     more: bool = False
+    refused: int = 0
 
     @property
     def handoffs(self) -> list[HandOff]:
         """The hand-offs of all queues."""
         return [handoff for handoffs in self.by_queue.values() for handoff in handoffs]
+
+
+class _Leased(NamedTuple):
+    """What a round of a turn chose, what of it was leased by which number, and onto which lanes.
+
+    `more` as in `Dispatched`.
+    """
+
+    chosen: Round
+    seqs: Mapping[UUID, int]
+    sent: Collection[str]
+    more: bool
 
 
 class Dispatcher:
@@ -112,14 +131,20 @@ class Dispatcher:
             Unavailable: the store did not answer.
             ConfigurationError: it is set up wrongly.
         """
-        try:
-            return await self._turn(use_cases, fleet, lease_for, limit)
-        except (Unavailable, ConfigurationError):
-            raise
-        except Exception as error:
-            if len(use_cases) == 1:
-                self._skip(next(iter(use_cases)), error)
-                return Dispatched()
+        error: Exception
+        for _ in range(2):
+            try:
+                return await self._turn(use_cases, fleet, lease_for, limit)
+            except (Unavailable, ConfigurationError):
+                raise
+            except StoreRefused as refused:
+                error = refused  # from now on the store finds out which leases it refuses
+            except Exception as other:
+                error = other
+                break
+        if len(use_cases) == 1:
+            self._skip(next(iter(use_cases)), error)
+            return Dispatched()
         parts: list[Dispatched] = []
         for name in use_cases:
             left = limit - sum(len(part.handoffs) for part in parts)
@@ -138,33 +163,59 @@ class Dispatcher:
             # To subtract all from all costs by their number, turn after turn.
             held_all = len(turn.tenants) == len(limited)
             unheld = frozenset() if held_all else limited - turn.tenants
-            view = TurnView(
-                self._config,
-                await turn.running(fleet.workers),
-                fleet,
-                self.memory,
-                tenants_unheld=unheld,
-                limit=limit,
-                now=now,
-            )
-            queries = self._queries(turn, view)
-            heads = await turn.heads(queries, now) if queries else {}
-            seen = self._seen(queries, heads)
-            chosen = view.choose(seen)
-            grants = [grant(c, until=now + lease_for, now=now) for _, c in chosen.chosen]
-            lanes = self._lanes_of(c for _, c in chosen.chosen)
-            leased = await turn.lease(grants, onto=lanes)
+            rounds: list[_Leased] = []
+            refused, passed = 0, frozenset[str]()
+            while not rounds or (refused < len(turn.refused) and len(rounds) < ROUNDS_MAX):
+                refused = len(turn.refused)
+                if len(rounds) == ROUNDS_MAX - 1:
+                    passed = _tenants_of(turn.refused, rounds)
+                view = TurnView(
+                    self._config,
+                    await turn.running(fleet.workers),
+                    fleet,
+                    self.memory,
+                    tenants_unheld=unheld,
+                    limit=limit - sum(len(each.seqs) for each in rounds),
+                    now=now,
+                )
+                rounds.append(await self._round(turn, view, now, now + lease_for, passed))
             sees_all = not unheld and len(turn.use_cases) == len(use_cases)
-            more = (
-                len(grants) >= limit
-                or not sees_all
-                or chosen.more
-                or view.hides_work(seen, chosen.chosen)
-            )
-        seqs = {each.job_id: each.lease_seq for each in grants if each.job_id in leased}
-        sent = {lane.name for lane in lanes}
-        dispatched = self._dispatched(chosen, seqs, now, sent=sent)
-        return replace(dispatched, late=chosen.late, more=bool(leased) and more)
+            more = not sees_all or any(each.more for each in rounds)
+            refused = len(turn.refused)
+        parts = [self._dispatched(each, now) for each in rounds]
+        leased = any(part.by_queue for part in parts)
+        # What is to be buried is seen in every round.
+        return replace(
+            _merged(parts), expired=parts[0].expired, more=leased and more, refused=refused
+        )
+
+    async def _round(
+        self,
+        turn: DispatchTurn,
+        view: TurnView,
+        now: datetime,
+        until: datetime,
+        passed: AbstractSet[str],
+    ) -> _Leased:
+        """Look, choose and lease; the jobs of some tenants are passed over."""
+        queries = self._queries(turn, view)
+        heads = await turn.heads(queries, now) if queries else {}
+        seen = self._seen(queries, heads)
+        if passed:
+            seen = {
+                name: replace(each, ready=[c for c in each.ready if c.tenant_id not in passed])
+                for name, each in seen.items()
+            }
+        chosen = view.choose(seen)
+        grants = [grant(c, until=until, now=now) for _, c in chosen.chosen]
+        lanes = self._lanes_of(c for _, c in chosen.chosen)
+        leased = await turn.lease(grants, onto=lanes)
+        return _Leased(
+            chosen,
+            {each.job_id: each.lease_seq for each in grants if each.job_id in leased},
+            {lane.name for lane in lanes},
+            len(grants) >= view.limit or chosen.more or view.hides_work(seen, chosen.chosen),
+        )
 
     def _seen(
         self, queries: Sequence[HeadsQuery], heads: Mapping[str, Heads]
@@ -254,20 +305,18 @@ class Dispatcher:
             return HEADS_LEAST
         return max(min(room, windows, part), least, HEADS_LEAST)
 
-    def _dispatched(
-        self,
-        chosen: Round,
-        seqs: Mapping[UUID, int],
-        now: datetime,
-        *,
-        sent: Collection[str],
-    ) -> Dispatched:
+    def _dispatched(self, part: _Leased, now: datetime) -> Dispatched:
         by_queue: dict[str, list[HandOff]] = {}
-        leased = [each for each in chosen.chosen if each[1].id in seqs]
+        leased = [each for each in part.chosen.chosen if each[1].id in part.seqs]
         for _, c in leased:
-            by_queue.setdefault(c.queue, []).append(HandOff(c.id, seqs[c.id], c.tenant_id))
-        self._tell(leased, seqs, now)
-        return Dispatched(by_queue=by_queue, sent=sent, expired=chosen.expired)
+            by_queue.setdefault(c.queue, []).append(HandOff(c.id, part.seqs[c.id], c.tenant_id))
+        self._tell(leased, part.seqs, now)
+        return Dispatched(
+            by_queue=by_queue,
+            sent=part.sent,
+            expired=part.chosen.expired,
+            late=part.chosen.late,
+        )
 
     def _tell(self, leased: Sequence[Chosen], seqs: Mapping[UUID, int], now: datetime) -> None:
         if self._telemetry is None or not self._telemetry.wants(JobLeased):
@@ -321,6 +370,12 @@ def _level(rooms: Iterable[int], left: int) -> int:
     return most
 
 
+def _tenants_of(job_ids: Collection[UUID], rounds: Iterable[_Leased]) -> frozenset[str]:
+    return frozenset(
+        c.tenant_id for each in rounds for _, c in each.chosen.chosen if c.id in job_ids
+    )
+
+
 def _merged(parts: Sequence[Dispatched]) -> Dispatched:
     by_queue: dict[str, list[HandOff]] = {}
     for part in parts:
@@ -332,4 +387,5 @@ def _merged(parts: Sequence[Dispatched]) -> Dispatched:
         expired=[c for part in parts for c in part.expired],
         late={name for part in parts for name in part.late},
         more=any(part.more for part in parts),
+        refused=sum(part.refused for part in parts),
     )

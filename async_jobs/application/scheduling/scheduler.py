@@ -55,8 +55,8 @@ class Tick:
         reaped: leases that were over.
         expired: late jobs that became dead.
         next_run_at: when the next scheduled job comes due.
-        more: a bound was met, late jobs made way, or jobs came due after the dispatch, so that
-            another tick should follow at once.
+        more: a bound was met, late jobs made way, leases were refused, or jobs came due after the
+            dispatch, so that another tick should follow at once.
     """
 
     leased: int = 0
@@ -265,6 +265,8 @@ class Scheduler:
                 reaped.more
                 # What a transport took in part, it may take the rest of.
                 or (sent > 0 and (dispatched.more or unsent > 0))
+                # Each of them is left alone now, and keeps no other from its place.
+                or dispatched.refused > 0
                 or aside
                 or purging
                 # Late jobs stand before others in what a dispatch sees, up to its bound.

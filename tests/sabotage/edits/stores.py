@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from async_jobs.adapters.memory import rows
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.store import MemoryJobStore
@@ -16,19 +15,19 @@ FENCES = (
     bug(
         "no_fence",
         "A save overwrites whatever is there.",
-        Edit(rows.holds, "row.lease_seq == fence.lease_seq", "True or fence"),
+        Edit(lifecycle.holds, "row.lease_seq == fence.lease_seq", "True or fence"),
         breaks="S4",
     ),
     bug(
         "fence_without_the_number",
         "A save compares the phase alone.",
-        Edit(rows.holds, "row.lease_seq == fence.lease_seq", "True"),
+        Edit(lifecycle.holds, "row.lease_seq == fence.lease_seq", "True"),
         breaks="S4",
     ),
     bug(
         "fence_without_the_phase",
         "A save compares the number alone, so that a lease is claimed by whoever comes.",
-        Edit(rows.holds, "and row.phase is fence.phase", ""),
+        Edit(lifecycle.holds, "and row.phase is fence.phase", ""),
         breaks="S3",
     ),
     bug(
@@ -36,7 +35,7 @@ FENCES = (
         "A success is saved whatever became of its lease.",
         Edit(MemoryJobStore.succeed, " or row.lease_seq != lease_seq", ""),
         Edit(
-            rows.holds,
+            lifecycle.holds,
             "row.lease_seq == fence.lease_seq",
             'change.job.status == "succeeded" or row.lease_seq == fence.lease_seq',
         ),
@@ -46,7 +45,7 @@ FENCES = (
         "fence_dropped_from_renewals",
         "A renewal is saved whatever became of its lease.",
         Edit(
-            rows.holds,
+            lifecycle.holds,
             "row.lease_seq == fence.lease_seq",
             'fence.lease_expires_at and change.job.status == "running"'
             " or row.lease_seq == fence.lease_seq",
@@ -57,7 +56,7 @@ FENCES = (
         "fence_dropped_from_reaps",
         "A reap is saved whatever became of its lease.",
         Edit(
-            rows.holds,
+            lifecycle.holds,
             "row.lease_seq == fence.lease_seq",
             'fence.lease_expires_at and change.job.status != "running"'
             " or row.lease_seq == fence.lease_seq",
@@ -124,7 +123,7 @@ SLOTS = (
         "slot_released_twice",
         "Whoever ends a lease ends the next one of the job as well, if it is under way.",
         Edit(
-            rows.holds,
+            lifecycle.holds,
             "row.lease_seq == fence.lease_seq",
             "row.lease_seq in (fence.lease_seq, fence.lease_seq + 1)",
         ),

@@ -37,6 +37,10 @@ class Turn:
     def tenants(self) -> frozenset[str]:
         return self.inner.tenants
 
+    @property
+    def refused(self) -> Collection[UUID]:
+        return self.inner.refused
+
     async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
         return await self.inner.running(workers)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
-from async_jobs.adapters.postgres.apart import REMEMBERED, Apart
+from async_jobs.adapters.postgres.apart import REMEMBERED, TOLD_AGAIN, TOLD_MAX, Apart
 from async_jobs.domain.errors import StoreRefused
 from async_jobs.domain.patience import REFUSED_PAUSE_MAX
 from async_jobs.testing.builders import an_id, later
@@ -66,12 +67,49 @@ def test_what_is_known_of_rows_is_bounded() -> None:
     assert not apart.knows_any(rows[:1])
 
 
-def test_a_row_in_nobodys_way_is_not_left_alone() -> None:
-    """A purge pages past it."""
+def test_of_one_problem_a_few_rows_are_told_of_in_an_hour() -> None:
+    """However many have it; each other problem is told of for itself."""
+    apart, told = an_apart()
+    rows = [an_id() for _ in range(TOLD_MAX + 5)]
+    for row in rows:
+        apart.tell(row, NO, at=later(0))
+    apart.tell(an_id(), StoreRefused("no", "CheckViolationError"), at=later(1))
+
+    assert [row for row, problem in told if problem == "RaiseError"] == rows[:TOLD_MAX]
+    assert told[TOLD_MAX] == (
+        rows[TOLD_MAX],
+        "RaiseError, as of more rows: no more is told for an hour",
+    )
+    assert told[TOLD_MAX + 1 :] == [(told[-1][0], "CheckViolationError")]
+
+
+def test_a_problem_that_lasts_is_told_again_every_hour() -> None:
+    """Of a row that is still refused then."""
     apart, told = an_apart()
     row = an_id()
+    hour = TOLD_AGAIN.total_seconds()
 
-    apart.tell(row, NO)
+    for at in (0, hour - 1, hour, hour + 1):
+        apart.tell(row, NO, at=later(at))
 
-    assert apart.left_alone(later(0)) == []
-    assert told == [(row, "RaiseError")]
+    assert told == [(row, "RaiseError")] * 2
+
+
+async def test_a_call_finds_out_about_so_many_refusals_and_no_more() -> None:
+    """What is left is behind all that was tried."""
+    apart, _ = an_apart()
+    written: list[int] = []
+    refused: list[int] = []
+
+    async def write(some: Sequence[int]) -> Sequence[int]:
+        if any(each % 2 for each in some):
+            raise NO
+        written.extend(some)
+        return some
+
+    done = await apart.write(
+        range(20), write, refused=lambda row, _: refused.append(row), met_max=3
+    )
+
+    assert refused == [1, 3, 5]
+    assert list(done) == written == [0, 2, 4]

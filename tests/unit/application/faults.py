@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeAlias, TypeVar
 from uuid import UUID
@@ -93,6 +94,7 @@ class FaultyStore(Faulty):
         queries: what was asked of each look at the heads.
         saved: the jobs of each save, by id.
         sidelined: the use cases whose late jobs were to stand back at the last promotion.
+        unwritable: the jobs that it refuses to lease; those are `left_alone` from then on.
     """
 
     def __init__(self, inner: Store) -> None:
@@ -102,6 +104,8 @@ class FaultyStore(Faulty):
         self.broken: set[str] = set()
         self.saved: list[list[UUID]] = []
         self.sidelined: list[str] = []
+        self.unwritable: set[UUID] = set()
+        self.left_alone: set[UUID] = set()
 
     async def add(
         self,
@@ -179,6 +183,7 @@ class FaultyTurn:
     def __init__(self, inner: DispatchTurn, store: FaultyStore) -> None:
         self._inner = inner
         self._store = store
+        self._refused: set[UUID] = set()
 
     @property
     def use_cases(self) -> frozenset[str]:
@@ -188,6 +193,10 @@ class FaultyTurn:
     def tenants(self) -> frozenset[str]:
         return self._inner.tenants
 
+    @property
+    def refused(self) -> Collection[UUID]:
+        return self._refused
+
     async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
         return await self._store.through("running", lambda: self._inner.running(workers))
 
@@ -196,12 +205,21 @@ class FaultyTurn:
         for query in queries:
             if query.use_case in self._store.broken:
                 raise RuntimeError(f"the heads of {query.use_case} cannot be read")
-        return await self._store.through("heads", lambda: self._inner.heads(queries, now))
+        heads = await self._store.through("heads", lambda: self._inner.heads(queries, now))
+        alone = self._store.left_alone
+        return {
+            name: replace(each, ready=tuple(c for c in each.ready if c.id not in alone))
+            for name, each in heads.items()
+        }
 
     async def lease(
         self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
     ) -> frozenset[UUID]:
-        return await self._store.through("lease", lambda: self._inner.lease(grants, onto=onto))
+        refused = {grant.job_id for grant in grants} & self._store.unwritable
+        self._refused |= refused
+        self._store.left_alone |= refused
+        allowed = [grant for grant in grants if grant.job_id not in refused]
+        return await self._store.through("lease", lambda: self._inner.lease(allowed, onto=onto))
 
 
 class FaultyQueue(Faulty):

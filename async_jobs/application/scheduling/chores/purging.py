@@ -16,6 +16,8 @@ from async_jobs.ports.upkeep import Upkeep
 
 PURGES_MAX: Final = 8
 """Of so many use cases a tick forgets jobs; the others' follow in the next ones, at once."""
+PURGE_SECONDS: Final = 0.25
+"""After so long a tick leaves the others to the next ones, too: rows may be refused one by one."""
 
 
 class Purging(Chore):
@@ -52,6 +54,7 @@ class Purging(Chore):
                 if oldest < self._kept_since(name):
                     self._left.append(name)
         limit = self._settings.purge_limit
+        until = self._clock.monotonic() + PURGE_SECONDS
         for _ in range(min(PURGES_MAX, len(self._left))):
             name = self._left.popleft()
             count = await self._upkeep.purge(name, before=self._kept_since(name), limit=limit)
@@ -60,6 +63,7 @@ class Purging(Chore):
             limit -= count
             if limit <= 0:
                 self._left.appendleft(name)
+            if limit <= 0 or self._clock.monotonic() >= until:
                 break
         if self._left:
             self.repeat()

@@ -358,6 +358,7 @@ class LeasingContract(StoreFixtures):
                 for i, job in enumerate(jobs)
             ]
             await turn.lease([*grants[::-1], grants[0]._replace(job_id=an_id())])
+            assert not turn.refused  # who has lost to somebody is not refused
 
         assert (
             await all_jobs(store)

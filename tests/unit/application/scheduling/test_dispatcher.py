@@ -8,7 +8,7 @@ import pytest
 
 from async_jobs.application.scheduling.dispatcher import Dispatched
 from async_jobs.domain.deadline import LatePolicy
-from async_jobs.domain.errors import Unavailable
+from async_jobs.domain.errors import StoreRefused, Unavailable
 from async_jobs.domain.facts import JobLeased, UseCaseSkipped
 from async_jobs.domain.job import Job, JobStatus, Phase
 from async_jobs.domain.lifecycle import Cancelled
@@ -394,3 +394,63 @@ async def test_what_another_scheduler_holds_is_skipped_this_time() -> None:
         nothing = await dispatch(stage)
 
     assert (ids(beside), nothing) == ([mine.id], Dispatched())
+
+
+# --- What the store refuses ------------------------------------------------------------------
+
+
+async def test_what_is_refused_leaves_its_place_to_others_in_the_same_turn() -> None:
+    """Even to jobs of the same tenant, if those behind it are not refused."""
+    stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=1)))
+    bad = await added(stage.memory, deadline_at=later(30))
+    good = await added(stage.memory, deadline_at=later(60))
+    stage.store.unwritable = {bad.id}
+
+    dispatched = await dispatch(stage)
+
+    assert ids(dispatched) == [good.id]
+    assert dispatched.refused == 1
+    assert [fact.job_id for fact in stage.telemetry.of(JobLeased)] == [good.id]
+
+
+async def test_a_tenant_of_whose_jobs_many_are_refused_takes_no_others_place() -> None:
+    """At last the turn passes over its jobs; and what was leased counts in each of its rounds."""
+    stage = Stage(limits(notifications=UseCaseConfig(max_concurrent=3)))
+    bad = [await added(stage.memory, tenant_id="a", deadline_at=later(30)) for _ in range(20)]
+    for tenant in ("b", "c", "d", "e"):
+        await added(stage.memory, tenant_id=tenant, deadline_at=later(60))
+    stage.store.unwritable = set(ids_of(bad))
+
+    dispatched = await dispatch(stage)
+
+    assert len(dispatched.handoffs) == 3
+    assert await running(stage) == {"notifications": 3}
+    assert 0 < dispatched.refused < len(bad)
+
+
+async def test_late_jobs_are_buried_once_however_many_rounds_a_turn_has() -> None:
+    """Each round is shown them."""
+    config = UseCaseConfig(max_concurrent=1, late_policy=LatePolicy.EXPIRE)
+    stage = Stage(limits(notifications=config))
+    late = await added(stage.memory, deadline_at=later(-1), run_at=later(-2))
+    bad = await added(stage.memory)
+    stage.store.unwritable = {bad.id}
+
+    dispatched = await dispatch(stage)
+
+    assert dispatched.refused == 1
+    assert [candidate.id for candidate in dispatched.expired] == [late.id]
+
+
+async def test_a_turn_that_is_refused_is_taken_again_at_once() -> None:
+    """By then the store finds out which lease it was; no use case is skipped for it."""
+    stage = Stage()
+    job = await added(stage.memory)
+
+    async def refuse() -> None:
+        raise StoreRefused("no", "RaiseError")
+
+    stage.store.before("lease", refuse)
+
+    assert ids(await dispatch(stage)) == [job.id]
+    assert not stage.telemetry.of(UseCaseSkipped)

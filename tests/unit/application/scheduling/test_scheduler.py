@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from async_jobs.application import failpoints
-from async_jobs.application.scheduling.chores.purging import PURGES_MAX
+from async_jobs.application.scheduling.chores.purging import PURGE_SECONDS, PURGES_MAX
 from async_jobs.application.scheduling.scheduler import Scheduler, Tick
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.crashes import CRASHES_MAX
@@ -68,6 +68,18 @@ async def test_a_tick_without_work_is_idle() -> None:
 
     assert tick.idle
     assert stage.telemetry.facts == []
+
+
+async def test_a_tick_follows_at_once_where_leases_were_refused() -> None:
+    """Behind them there may be jobs for the places; those refused are left alone."""
+    stage = Stage()
+    job = await added(stage.memory)
+    stage.store.unwritable = {job.id}
+    scheduler = stage.scheduler()
+
+    ticks = [await scheduler.tick() for _ in range(2)]
+
+    assert [tick.more for tick in ticks] == [True, False]
 
 
 async def test_what_is_reaped_is_dispatched_in_the_same_tick() -> None:
@@ -539,6 +551,27 @@ async def test_a_tick_purges_few_use_cases_and_dispatches_before_the_next() -> N
     assert await all_jobs(stage.memory) == []
     assert len(ticks) == math.ceil(len(names) / PURGES_MAX)
     assert stage.store.calls["oldest_finished"] == 1
+
+
+async def test_a_purge_that_takes_its_time_leaves_the_rest_to_the_next_ticks() -> None:
+    """However many use cases have rows that are refused, a dispatch waits for one call's worth."""
+    names = ["a", "b", "c"]
+    stage = Stage()
+    for name in names:
+        await in_phase(stage.memory, Phase.SUCCEEDED, use_case=name)
+    stage.clock.advance(120)
+    scheduler = stage.scheduler(retention_seconds=60)
+
+    async def take_long() -> None:
+        stage.clock.advance(PURGE_SECONDS)
+
+    stage.store.before("purge", *[take_long for _ in names])
+
+    ticks = [await scheduler.tick() for _ in names]
+
+    assert [tick.more for tick in ticks] == [True, True, False]
+    assert stage.store.calls["purge"] == len(names)
+    assert await all_jobs(stage.memory) == []
 
 
 async def test_a_use_case_that_cannot_be_purged_keeps_no_other_from_it() -> None:
