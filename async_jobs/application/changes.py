@@ -10,7 +10,7 @@ from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.facts import tell
 from async_jobs.domain.job import Job
-from async_jobs.ports.store import JobStore
+from async_jobs.ports.store import Applied, JobStore
 from async_jobs.ports.telemetry import Telemetry
 
 
@@ -21,17 +21,19 @@ class Changes:
         self._store = store
         self._telemetry = telemetry
 
-    async def apply(self, events: Sequence[tuple[Job, lifecycle.JobEvent]], now: datetime) -> int:
-        """Carry out events; returns how many stand."""
+    async def apply(
+        self, events: Sequence[tuple[Job, lifecycle.JobEvent]], now: datetime
+    ) -> Applied:
+        """Carry out events; returns which stand, and which the store refuses."""
         changes = {}
         for job, event in events:
             with suppress(IllegalTransition):
                 changes[job.id] = (job, event, lifecycle.change(job, event, now=now))
         if not changes:
-            return 0
+            return Applied(frozenset())
         applied = await self._store.save([change for *_, change in changes.values()])
         for job_id in applied.ids:
             job, event, change = changes[job_id]
             for fact in tell(job, event, change.job, at=now):
                 self._telemetry.record(fact)
-        return len(applied.ids)
+        return applied

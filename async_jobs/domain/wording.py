@@ -10,6 +10,7 @@ from typing import Final
 from async_jobs.domain.crashes import LEASE_EXPIRED
 from async_jobs.domain.deadline import DEADLINE_MISSED
 from async_jobs.domain.patience import NO_HANDLER_CAME
+from async_jobs.domain.refused import OUTCOME_REFUSED
 
 ASKED_FOR_A_RETRY: Final = "the handler asked for a retry"
 CANCELLED_ITSELF: Final = "the handler cancelled itself"
@@ -31,6 +32,7 @@ OWN_WORDS: Final = (
     INVALID_PAYLOAD,
     LEASE_EXPIRED,
     NO_HANDLER_CAME,
+    OUTCOME_REFUSED,
     RETURNED_AN_AWAITABLE,
     RETURNED_A_GENERATOR,
     STOPPED_UNASKED,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -17,15 +17,26 @@ from async_jobs.adapters.http.wire import Problem, error_of
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.postgres.apart import TOLD_MAX, UNCHANGED
 from async_jobs.adapters.postgres.pool import create_pool
+from async_jobs.application.changes import Changes
+from async_jobs.application.scheduling.chores.reaping import Reaping
 from async_jobs.application.scheduling.dispatcher import Dispatcher
+from async_jobs.application.settings import SchedulerSettings
 from async_jobs.application.working.attempt import Attempt
 from async_jobs.application.working.settlement import Settler
 from async_jobs.domain import lifecycle
-from async_jobs.domain.facts import JobFailed, JobSucceeded, UseCaseSkipped
-from async_jobs.domain.job import Job
-from async_jobs.domain.lifecycle import Failed, JobEvent, Succeeded
+from async_jobs.domain.facts import (
+    Fact,
+    JobFailed,
+    JobSucceeded,
+    ResultLeftOut,
+    StaleOutcomeDropped,
+    UseCaseSkipped,
+)
+from async_jobs.domain.job import Job, JobStatus
+from async_jobs.domain.lifecycle import Failed, JobEvent, Rejected, Snoozed, Succeeded
 from async_jobs.domain.patience import REFUSED_PAUSE_MIN
 from async_jobs.domain.pools import Fleet
+from async_jobs.domain.refused import LEFT_OUT
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.entrypoints.http.app import create_app
 from async_jobs.ports.leases import HeadsQuery, Success
@@ -235,10 +246,10 @@ async def test_many_rows_whose_lease_is_refused_hide_nobody(guarded: Guarded) ->
     await guarded.pool.execute("ALTER TABLE jobs DISABLE TRIGGER no")
     await guarded.store.add(others, {})
     await guarded.guard()
-    for _ in range(2):
+    all_bad = [bad.id, *(job.id for job in others)]
+    for ids in (all_bad, all_bad[:21], all_bad[21:]):
         with suppress(StoreRefused):
             async with guarded.store.turn([LANE]) as turn:
-                ids = [job.id for job in (bad, *others)]
                 await turn.lease([LeaseGrant(id, 0, 1, later(60), NOW) for id in ids])
 
     assert await due(guarded, at=later(1), limit=3) == [job.id for job in good]
@@ -378,6 +389,26 @@ async def test_jobs_are_purged_beside_one_that_is_kept_silently(silent: Guarded)
 # --- outcomes -------------------------------------------------------------------------------------
 
 
+async def settled(guarded: Guarded, jobs: Sequence[Job], event: JobEvent) -> Sequence[Fact]:
+    """Settle attempts of jobs by one and the same event; returns what was told."""
+    clock, telemetry = ManualClock(), RecordingTelemetry()
+    ended: list[Attempt] = []
+    settler = Settler(
+        guarded.store,
+        clock=clock,
+        chance=ManualChance(0),
+        signal=MemorySignal(clock=clock),
+        telemetry=telemetry,
+        on_settled=ended.append,
+    )
+    for job in jobs:
+        settler.add(Attempt(job, None, timeout_seconds=900), event)
+    async with asyncio.timeout(60):
+        await settler.settle_group()
+    assert len(ended) == len(jobs)
+    return telemetry.facts
+
+
 @pytest.mark.parametrize(
     ("event", "fact"),
     [(Succeeded({"n": 1}), JobSucceeded), (Failed("no"), JobFailed)],
@@ -388,26 +419,79 @@ async def test_an_outcome_that_is_refused_is_told_once(
 ) -> None:
     """As refused, and not as stale: its lease is still its worker's. The others are saved."""
     good, bad = await guarded.running(claim=True)
-    clock, telemetry = ManualClock(), RecordingTelemetry()
-    settled: list[Attempt] = []
-    settler = Settler(
-        guarded.store,
-        clock=clock,
-        chance=ManualChance(0),
-        signal=MemorySignal(clock=clock),
-        telemetry=telemetry,
-        on_settled=settled.append,
-    )
-    for job in (*good, bad):
-        settler.add(Attempt(job, None, timeout_seconds=900), event)
 
-    async with asyncio.timeout(60):
-        await settler.settle_group()
+    told = await settled(guarded, [*good, bad], event)
 
     assert guarded.told == refusal(bad)
-    assert [type(each) for each in telemetry.facts] == [fact] * len(good)
+    assert [type(each) for each in told] == [fact] * len(good)
     assert await guarded.stand([bad]) == [bad]
-    assert len(settled) == len(good) + 1
+
+
+REFUSED_OUTCOMES: dict[str, tuple[JobEvent, str]] = {
+    "a success": (Succeeded(), "NEW.status = 'succeeded'"),
+    "a result": (Succeeded({"n": 1}), "NEW.status = 'succeeded'"),
+    "an error's text": (Failed("s3cret"), "NEW.last_error LIKE '%s3cret%'"),
+    "a rejection's text": (Rejected("s3cret"), "NEW.last_error LIKE '%s3cret%'"),
+    "a snooze": (Snoozed(later(9)), "NEW.attempts = 0"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED_OUTCOMES)
+async def test_an_outcome_that_is_refused_is_told_in_the_jobs_history(
+    guarded: Guarded, what: str
+) -> None:
+    """It fails its attempt, and is no crash of its worker."""
+    event, rule = REFUSED_OUTCOMES[what]
+    good, bad = await guarded.running(claim=True)
+    await guarded.pool.execute(f"""
+        DROP TRIGGER no ON jobs;
+        CREATE TRIGGER no BEFORE UPDATE ON jobs FOR EACH ROW
+            WHEN (OLD.priority = 7 AND {rule}) EXECUTE FUNCTION no();
+    """)
+
+    told = await settled(guarded, [*good, bad], event)
+
+    (after,) = await guarded.stand([bad])
+    assert after.status is (JobStatus.DEAD if isinstance(event, Rejected) else JobStatus.PENDING)
+    assert after.last_error == "its outcome was refused: RaiseError in no()"
+    assert (after.attempts, after.crashes) == (1, 0)
+    assert guarded.told == refusal(bad)
+    assert not [fact for fact in told if isinstance(fact, StaleOutcomeDropped)]
+
+
+async def test_a_result_that_is_refused_is_left_out(pool: asyncpg.Pool, guarded: Guarded) -> None:
+    """The job has succeeded, as with one that is no JSON."""
+    _, bad = await guarded.running(claim=True)
+    await pool.execute("DROP TRIGGER no ON jobs")
+    await pool.execute("CREATE INDEX by_url ON jobs ((result ->> 'url'))")
+
+    told = await settled(
+        guarded, [bad], Succeeded({"url": "".join(f"{number:x}" for number in range(5_000))})
+    )
+
+    (after,) = await guarded.stand([bad])
+    problem = "result: the store refuses it (ProgramLimitExceededError)"
+    assert (after.status, after.result) == (JobStatus.SUCCEEDED, {LEFT_OUT: problem})
+    assert [fact.problem for fact in told if isinstance(fact, ResultLeftOut)] == [problem]
+
+
+async def test_whose_end_is_refused_is_charged_no_crash(guarded: Guarded) -> None:
+    """Its worker was refused its outcome as well, and nobody died."""
+    good, bad = await guarded.running(claim=True)
+    clock, telemetry = ManualClock(), RecordingTelemetry()
+    changes = Changes(guarded.store, telemetry)
+    reaping = Reaping(
+        guarded.store, changes, SchedulerSettings(), clock=clock, chance=ManualChance(0)
+    )
+    clock.advance(120)
+    assert (await reaping.reap()).leases == len(good)
+
+    await guarded.pool.execute("ALTER TABLE jobs DISABLE TRIGGER no")
+    clock.advance(REFUSED_PAUSE_MIN.total_seconds())
+    assert (await reaping.reap()).leases == 1
+
+    jobs = await guarded.stand([*good, bad])
+    assert {job.id: job.crashes for job in jobs} == {**{job.id: 1 for job in good}, bad.id: 0}
 
 
 async def test_a_row_that_meets_a_limit_of_the_server_is_refused_alone(

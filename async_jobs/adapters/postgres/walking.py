@@ -12,7 +12,7 @@ import asyncpg
 
 from async_jobs.adapters.postgres.apart import MET_MAX, UNCHANGED, Apart
 from async_jobs.domain.errors import StoreRefused
-from async_jobs.ports.store import Upcoming
+from async_jobs.ports.upkeep import Upcoming
 
 PAGE: Final = 1_000
 FEW: Final = 100

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import is_dataclass
-from typing import Final
 
 from pydantic_core import to_jsonable_python
 
-from async_jobs.domain.bounds import NESTING_MAX, bounded_error, check_result
+from async_jobs.domain.bounds import NESTING_MAX, check_result
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.lifecycle import Succeeded
-
-LEFT_OUT: Final = "result_left_out"
-"""The one field of what is kept instead of a result that cannot be kept; it says why."""
+from async_jobs.domain.refused import without_result
 
 
 def success_with(result: object) -> Succeeded:
@@ -31,10 +28,10 @@ def success_with(result: object) -> Succeeded:
         _check_ends(result, NESTING_MAX)
         return Succeeded(check_result(to_jsonable_python(result)))
     except InvalidJobError as error:
-        return _without(str(error))
+        return without_result(str(error))
     except Exception as error:  # serializers of models are the application's own
         # Its text may quote the value.
-        return _without(f"result: must be a JSON value ({type(error).__name__})")
+        return without_result(f"result: must be a JSON value ({type(error).__name__})")
 
 
 def _check_ends(value: object, levels_left: int) -> None:
@@ -53,7 +50,3 @@ def _check_ends(value: object, levels_left: int) -> None:
         raise InvalidJobError("result", f"is nested deeper than {NESTING_MAX} levels")
     for each in inner:
         _check_ends(each, levels_left - 1)
-
-
-def _without(problem: str) -> Succeeded:
-    return Succeeded({LEFT_OUT: bounded_error(problem)}, left_out=bounded_error(problem))

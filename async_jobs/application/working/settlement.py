@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TypeAlias, TypeVar
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import IllegalTransition, StoreRefused, Unavailable
 from async_jobs.domain.facts import JobSucceeded, StaleOutcomeDropped, job_ids, tell
 from async_jobs.domain.job import Job
+from async_jobs.domain.refused import instead_of
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.leases import Success
 from async_jobs.ports.signal import DISPATCH, Signal
@@ -155,21 +157,33 @@ class Settler:
         return {id: outcomes[id] for id, *_ in successes if id not in succeeded}
 
     async def _change(self, outcomes: _Outcomes, now: datetime) -> _Outcomes:
-        known = {job_id: attempt.job for job_id, (attempt, _) in outcomes.items()}
-        changes = {}
-        for job_id, (_, event) in outcomes.items():
-            try:
-                changes[job_id] = lifecycle.change(known[job_id], event, now=now)
-            except IllegalTransition:
-                self._drop(known[job_id], event)
-        applied = await self._patiently(lambda: self._store.save(list(changes.values())), outcomes)
-        if applied is None:
-            return {job_id: outcomes[job_id] for job_id in changes}
-        for job_id in applied.ids:
-            _, event = outcomes[job_id]
-            self._tell(known[job_id], event, changes[job_id].job, now)
-        # What the store refuses it has told of: those jobs are left to the end of their leases.
-        lost = changes.keys() - applied.ids - applied.refused.keys()
+        """Save outcomes by changes; in the place of one that is refused what can be kept.
+
+        If nothing can, the store has told of it, and the job is left to the end of its lease.
+        """
+        lost: set[UUID] = set()
+        left = outcomes
+        while left:
+            known = {job_id: attempt.job for job_id, (attempt, _) in left.items()}
+            changes = {}
+            for job_id, (_, event) in left.items():
+                try:
+                    changes[job_id] = lifecycle.change(known[job_id], event, now=now)
+                except IllegalTransition:
+                    self._drop(known[job_id], event)
+            save = partial(self._store.save, list(changes.values()))
+            applied = await self._patiently(save, left)
+            if applied is None:
+                lost |= changes.keys()
+                break
+            for job_id in applied.ids:
+                self._tell(known[job_id], left[job_id][1], changes[job_id].job, now)
+            lost |= changes.keys() - applied.ids - applied.refused.keys()
+            left = {
+                job_id: (left[job_id][0], instead)
+                for job_id, refusal in applied.refused.items()
+                if (instead := instead_of(left[job_id][1], refusal)) is not None
+            }
         return {job_id: outcomes[job_id] for job_id in lost}
 
     def _tell(self, before: Job, event: lifecycle.JobEvent, after: Job, at: datetime) -> None:

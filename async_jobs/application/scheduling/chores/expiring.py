@@ -31,5 +31,5 @@ class Expiring:
         for start in range(0, len(late), BATCH_MAX):
             ids = [candidate.id for candidate in late[start : start + BATCH_MAX]]
             events = [(job, Expired()) for job in await self._store.get(ids)]
-            ended += await self._changes.apply(events, self._clock.now())
+            ended += len((await self._changes.apply(events, self._clock.now())).ids)
         return ended
