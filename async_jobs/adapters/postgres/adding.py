@@ -8,9 +8,9 @@ it does not, the call locks the row, counts, and leaves the count behind for tho
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -58,17 +58,58 @@ async def add(
     Raises:
         TenantBusy: the jobs of a tenant with a limit are being admitted by a transaction that
             does not end in time.
+        Unavailable: what was waited for in vain is something else, and is named.
     """
-    try:
-        if limits and connection.is_in_transaction():
-            # It is the caller's. A session of our own bounds its waits without a trip.
-            wait = timedelta(seconds=LOCK_TIMEOUT_SECONDS)
+    is_callers = connection.is_in_transaction()
+    if limits and is_callers:
+        # A session of our own bounds its waits without a trip.
+        wait = timedelta(seconds=LOCK_TIMEOUT_SECONDS)
+        try:
             await connection.execute(sql("wait_for_admissions"), sorted(limits), wait)
+        except asyncpg.LockNotAvailableError as error:
+            raise TenantBusy(sorted(limits), LOCK_TIMEOUT_SECONDS) from error
+    try:
         return await _add(connection, jobs, limits, apart=apart)
     except asyncpg.LockNotAvailableError as error:
-        if not limits:
-            raise
-        raise TenantBusy(sorted(limits), LOCK_TIMEOUT_SECONDS) from error
+        waited_for = _waited_for(error)
+        if limits and not is_callers:
+            # An aborted transaction answers no question, and that of the caller has the rows.
+            locked = [] if waited_for else await _locked_tables(connection)
+            if not locked and waited_for != "jobs":
+                raise TenantBusy(sorted(limits), LOCK_TIMEOUT_SECONDS) from error
+        raise Unavailable(
+            f"another transaction did not end within {LOCK_TIMEOUT_SECONDS:g} s or the session's"
+            f" lock_timeout, and holds {_HELD.get(waited_for, _LOCK)}; nothing was written"
+        ) from error
+
+
+_LOCK: Final = "a lock on the tables of async_jobs, as a migration, an index or a backup may"
+_HELD: Final = {
+    "jobs": "a job with the same dedupe key or id",
+    "admissions": "the admission of the same tenant, whose jobs another process counts",
+}
+
+
+def _waited_for(error: asyncpg.LockNotAvailableError) -> str:
+    """Return the table of whose rows one was waited for; nothing if that is not told.
+
+    In every language the server's context has its name in quotes.
+    """
+    context = getattr(error, "context", None) or ""
+    return next((table for table in _HELD if f'"{table}"' in context), "")
+
+
+async def _locked_tables(connection: AnyConnection) -> list[str]:
+    """Return the tables that are locked as a whole; none if that cannot be found out."""
+    with suppress(asyncpg.PostgresError):
+        return [row["name"] for row in await connection.fetch(sql("locked_tables"))]
+    return []
+
+
+def may_wait_for(jobs: Iterable[Job], limits: Mapping[str, int]) -> frozenset[str]:
+    """Return the tenants whose other transactions an `add` may have to wait for."""
+    keyed = {job.tenant_id for job in jobs if job.dedupe_key is not None}
+    return frozenset(keyed.union(limits))
 
 
 async def _add(

@@ -20,8 +20,9 @@ import asyncpg
 from async_jobs.adapters.postgres import adding
 from async_jobs.adapters.postgres.apart import UNCHANGED, Apart, takes_a_key
 from async_jobs.adapters.postgres.callers import connection_of, in_callers_transaction
+from async_jobs.adapters.postgres.doorway import Doorway
 from async_jobs.adapters.postgres.errors import is_full_queue, retried, translated
-from async_jobs.adapters.postgres.pool import borrowed, fetched, schema_of
+from async_jobs.adapters.postgres.pool import LOCK_TIMEOUT_SECONDS, borrowed, fetched, schema_of
 from async_jobs.adapters.postgres.rows import (
     aside_columns,
     claimed_fields,
@@ -74,6 +75,7 @@ class PostgresJobStore:
         self._promotions = Promotions(self._fetch, self._apart)
         kept = Apart(unwritable or (lambda job_id, problem: None), pause=lambda times: KEPT_PAUSE)
         self._purges = Purges(self._fetch, kept)
+        self._doorway = Doorway(pool.get_max_size())
         self._leases_apart = False
         """True after a turn whose leases were refused: the next one finds out which."""
 
@@ -102,7 +104,11 @@ class PostgresJobStore:
             async with borrowed(self.pool, self.whereabouts) as connection:
                 return await adding.add(connection, jobs, limits, apart=apart)
 
-        return await self._write(on_own_connection)
+        tenants = adding.may_wait_for(jobs, limits)
+        if not tenants:
+            return await self._write(on_own_connection)
+        async with self._doorway.passing(tenants, wait_seconds=LOCK_TIMEOUT_SECONDS):
+            return await self._write(on_own_connection)
 
     async def _write(self, write: Callable[[], Awaitable[T]]) -> T:
         async with translated(self.pool):
