@@ -66,9 +66,7 @@ class TurnView:
         self._now = now
         self._explain = explain
         self._running = Running(counts, fleet, lambda name: memory.turnover(name).seconds)
-        self._slots = Slots(
-            config, self._running, fleet, memory, limit=self.limit, explain=explain
-        )
+        self._slots = Slots(config, self._running, fleet, memory, limit=self.limit, explain=explain)
         self._observe()
 
     def _observe(self) -> None:

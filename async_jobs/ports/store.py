@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
-from async_jobs.domain.job import Job, JobFilter, JobPage
+from async_jobs.domain.job import Job, JobFilter, JobPage, UnreadableJob
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.quota import Refused
 from async_jobs.ports.leases import Leases
@@ -79,9 +79,9 @@ class JobStore(Protocol):
         JS-7 What a caller does to an object after handing it over, or after receiving it,
             changes nothing in the store.
         JS-8 One unreadable row never hides the others: it is reported and skipped; `find` tells
-            of it in its page, by what of it can be told, whatever the limit and the filter. Turns,
-            which read no whole jobs, show, lease and count it like any other; a claim may
-            consume its lease, as nobody executes it.
+            of it in its page, whatever the limit and the filter, and `get` tells its caller if
+            asked to, by what of it can be told. Turns, which read no whole jobs, show, lease and
+            count it like any other; a claim may consume its lease, as nobody executes it.
         JS-9 A save whose reply was lost can be repeated: the second time says applied.
         JS-10 Adding an id that the same tenant already has is a `Duplicate` and changes
             nothing; an id that another tenant has is `Invalid`, says nothing about whose it
@@ -115,8 +115,21 @@ class JobStore(Protocol):
         """
         ...
 
-    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
-        """Return the jobs that exist, in no particular order."""
+    async def get(
+        self,
+        ids: Collection[UUID],
+        *,
+        tenant_id: str | None = None,
+        unreadable: ToldUnreadable | None = None,
+    ) -> list[Job]:
+        """Return the jobs that exist, in no particular order.
+
+        Args:
+            ids: whose.
+            tenant_id: whose jobs alone; None for everybody's.
+            unreadable: told of those among the rows that are no jobs any more, besides what the
+                adapter tells.
+        """
         ...
 
     async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
@@ -137,6 +150,9 @@ class Store(JobStore, Leases, Upkeep, Protocol):
 
 Unreadable: TypeAlias = "Callable[[UUID | None, str], None]"
 """Told of a row that is no job any more: its id as far as there is one, and the problem."""
+
+ToldUnreadable: TypeAlias = "Callable[[UnreadableJob], object]"
+"""Told of a row that is no job any more, by whoever reads it for somebody."""
 
 Unwritable: TypeAlias = "Callable[[UUID, str], None]"
 """Told of a job that the database refuses to write, and by what."""

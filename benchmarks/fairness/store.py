@@ -88,7 +88,13 @@ class IndexedJobStore:
         self._put(job)
         return Added(job.id)
 
-    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
+    async def get(
+        self,
+        ids: Collection[UUID],
+        *,
+        tenant_id: str | None = None,
+        unreadable: Any = None,
+    ) -> list[Job]:
         """See `JobStore`."""
         rows = (self._rows[each] for each in dict.fromkeys(ids) if each in self._rows)
         return [row for row in rows if tenant_id in (None, row.tenant_id)]

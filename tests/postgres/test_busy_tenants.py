@@ -135,10 +135,12 @@ async def test_a_dedupe_key_that_is_not_committed_is_told_as_one(
     impatient: None, service: JobService, operator: asyncpg.Connection, tenant: str
 ) -> None:
     """Also for a tenant with a quota, if it is not its admission that is held."""
+    store = service._store
+    assert isinstance(store, PostgresJobStore)
     async with operator.transaction():
         unlimited = JobService(
             SimpleLimits(use_case_configs=LIMITS.use_case_configs, per_tenant_quotas={}),
-            service._store,
+            store,
         )
         await unlimited.enqueue(a_request(tenant, "taken"), connection=operator)
         with pytest.raises(Unavailable, match="a job with the same dedupe key") as told:

@@ -20,7 +20,11 @@ from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.leases import Heads, HeadsQuery, Success
 from async_jobs.ports.queue import Acked, AdjacentQueue, Claims, Delivery, JobQueue, Sent
-from async_jobs.ports.store import AddResult, Applied
+from async_jobs.ports.store import (
+    AddResult,
+    Applied,
+    ToldUnreadable,
+)
 from async_jobs.ports.upkeep import Upcoming
 from async_jobs.ports.workers import WorkerInfo, Workers
 from tests.simulation.loop import SimulatedLoop
@@ -106,8 +110,15 @@ class RemoteStore:
         add = partial(self._store.add, jobs, limits, within=within.inner)
         return await self._link.within(within, "add", add)
 
-    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
-        return await self._link.call("get", partial(self._store.get, ids, tenant_id=tenant_id))
+    async def get(
+        self,
+        ids: Collection[UUID],
+        *,
+        tenant_id: str | None = None,
+        unreadable: ToldUnreadable | None = None,
+    ) -> list[Job]:
+        look = partial(self._store.get, ids, tenant_id=tenant_id, unreadable=unreadable)
+        return await self._link.call("get", look)
 
     async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
         look = partial(self._store.find, criteria, limit=limit, before=before)

@@ -28,7 +28,15 @@ from async_jobs.domain.job import (
 from async_jobs.domain.lifecycle import Change, Claimed, Succeeded, advance, holds
 from async_jobs.domain.quota import Refused, admit
 from async_jobs.ports.leases import Success
-from async_jobs.ports.store import Added, AddResult, Applied, Duplicate, Invalid, Unreadable
+from async_jobs.ports.store import (
+    Added,
+    AddResult,
+    Applied,
+    Duplicate,
+    Invalid,
+    ToldUnreadable,
+    Unreadable,
+)
 from async_jobs.ports.upkeep import Upcoming
 
 
@@ -135,15 +143,21 @@ class MemoryJobStore:
 
     # --- reading ---
 
-    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
+    async def get(
+        self,
+        ids: Collection[UUID],
+        *,
+        tenant_id: str | None = None,
+        unreadable: ToldUnreadable | None = None,
+    ) -> list[Job]:
         """See `JobStore`."""
         await round_trip()
         rows = [self._rows[job_id] for job_id in dict.fromkeys(ids) if job_id in self._rows]
-        return [
-            copy_of(row)
-            for row in self._readable(rows)
-            if tenant_id is None or row.tenant_id == tenant_id
-        ]
+        rows = [row for row in rows if tenant_id is None or row.tenant_id == tenant_id]
+        for row in rows:
+            if unreadable is not None and row.id in self._corrupt:
+                unreadable(unreadable_of(row))
+        return [copy_of(row) for row in self._readable(rows)]
 
     async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
         """See `JobStore`."""

@@ -39,7 +39,13 @@ from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus, U
 from async_jobs.domain.lifecycle import Change, Claimed, holds
 from async_jobs.domain.patience import KEPT_PAUSE
 from async_jobs.ports.leases import Success
-from async_jobs.ports.store import AddResult, Applied, Unreadable, Unwritable
+from async_jobs.ports.store import (
+    AddResult,
+    Applied,
+    ToldUnreadable,
+    Unreadable,
+    Unwritable,
+)
 from async_jobs.ports.upkeep import Upcoming
 
 T = TypeVar("T")
@@ -116,9 +122,22 @@ class PostgresJobStore:
 
     # --- reading ---
 
-    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
+    async def get(
+        self,
+        ids: Collection[UUID],
+        *,
+        tenant_id: str | None = None,
+        unreadable: ToldUnreadable | None = None,
+    ) -> list[Job]:
         """See `JobStore`."""
-        return self.jobs_of(await self._fetch("get_jobs", list(ids), tenant_id))
+        rows = await self._fetch("get_jobs", list(ids), tenant_id)
+        found: list[UnreadableJob] = []
+        jobs = list(jobs_of(rows, found.append))
+        for row in found:
+            self._tell_unreadable(row)
+            if unreadable is not None:
+                unreadable(row)
+        return jobs
 
     async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
         """See `JobStore`."""

@@ -36,6 +36,7 @@ from async_jobs.domain.job import (
     JobFilter,
     JobPage,
     JobStatus,
+    UnreadableJob,
 )
 from async_jobs.domain.limits import UNLIMITED, Limits
 from async_jobs.domain.outlook import Outlook
@@ -47,7 +48,6 @@ from async_jobs.ports.store import Added, AddResult, Duplicate, Invalid, JobStor
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 
-ID_MAX = 2**128 - 1
 TRIES_MAX = 10
 # How many requests are checked before others get their turn on the event loop.
 JOBS_AT_ONCE = 8
@@ -200,18 +200,12 @@ class JobService:
         _check_names(tenant_id=tenant_id)
         check_uuid("job_id", job_id)
         await self._clock.sync()  # whoever tells of a row that cannot be read says when
-        jobs = await self._store.get([job_id], tenant_id=tenant_id)
+        unreadable: list[UnreadableJob] = []
+        jobs = await self._store.get([job_id], tenant_id=tenant_id, unreadable=unreadable.append)
         if not jobs:
-            why = await self._why_unreadable(job_id, tenant_id)
+            why = unreadable[0].problem if unreadable else ""
             raise JobNotFoundError(job_id, unreadable=why)
         return jobs[0]
-
-    async def _why_unreadable(self, job_id: UUID, tenant_id: str | None) -> str:
-        """Tell why a row is no job any more; nothing where there is no such row."""
-        # The page that begins with it: only pages tell of such rows.
-        before = UUID(int=job_id.int + 1) if job_id.int < ID_MAX else None
-        page = await self._store.find(JobFilter(tenant_id=tenant_id), limit=1, before=before)
-        return next((row.problem for row in page.unreadable if row.id == job_id), "")
 
     async def list_jobs(
         self,

@@ -24,7 +24,11 @@ from async_jobs.domain.job import (
 )
 from async_jobs.domain.lifecycle import Cancelled, Change, Claimed, Fence, LeaseExpired, change
 from async_jobs.ports.leases import DispatchTurn, Success
-from async_jobs.ports.store import AddResult, Applied
+from async_jobs.ports.store import (
+    AddResult,
+    Applied,
+    ToldUnreadable,
+)
 from async_jobs.ports.upkeep import Upcoming
 from async_jobs.testing.builders import UnreadableRows, later
 
@@ -59,8 +63,14 @@ class Untouched:
     ) -> list[AddResult]:
         return await self.inner.add(jobs, limits, within=within, apart=apart)
 
-    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
-        return await self.inner.get(ids, tenant_id=tenant_id)
+    async def get(
+        self,
+        ids: Collection[UUID],
+        *,
+        tenant_id: str | None = None,
+        unreadable: ToldUnreadable | None = None,
+    ) -> list[Job]:
+        return await self.inner.get(ids, tenant_id=tenant_id, unreadable=unreadable)
 
     async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
         return await self.inner.find(criteria, limit=limit, before=before)
@@ -118,8 +128,14 @@ class Rounds(Untouched):
 
     breaks = "JS-1"
 
-    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
-        jobs = await super().get(ids, tenant_id=tenant_id)
+    async def get(
+        self,
+        ids: Collection[UUID],
+        *,
+        tenant_id: str | None = None,
+        unreadable: ToldUnreadable | None = None,
+    ) -> list[Job]:
+        jobs = await super().get(ids, tenant_id=tenant_id, unreadable=unreadable)
         return [replace(job, run_at=job.run_at.replace(microsecond=0)) for job in jobs]
 
 
@@ -148,8 +164,14 @@ class ForgetsTenants(Untouched):
 
     breaks = "JS-6"
 
-    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
-        return await super().get(ids)
+    async def get(
+        self,
+        ids: Collection[UUID],
+        *,
+        tenant_id: str | None = None,
+        unreadable: ToldUnreadable | None = None,
+    ) -> list[Job]:
+        return await super().get(ids, unreadable=unreadable)
 
 
 class KeepsObjects(Untouched):
@@ -172,8 +194,14 @@ class KeepsObjects(Untouched):
         self.payloads |= {job.id: job.payload for job in jobs}
         return await super().add(jobs, limits, within=within, apart=apart)
 
-    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
-        jobs = await super().get(ids, tenant_id=tenant_id)
+    async def get(
+        self,
+        ids: Collection[UUID],
+        *,
+        tenant_id: str | None = None,
+        unreadable: ToldUnreadable | None = None,
+    ) -> list[Job]:
+        jobs = await super().get(ids, tenant_id=tenant_id, unreadable=unreadable)
         return [replace(job, payload=self.payloads[job.id]) for job in jobs]
 
 

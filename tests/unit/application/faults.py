@@ -23,7 +23,12 @@ from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.leases import DispatchTurn, Heads, HeadsQuery, Success
 from async_jobs.ports.queue import Acked, AdjacentQueue, Claims, Delivery, JobQueue, Sent
-from async_jobs.ports.store import AddResult, Applied, Store
+from async_jobs.ports.store import (
+    AddResult,
+    Applied,
+    Store,
+    ToldUnreadable,
+)
 from async_jobs.ports.upkeep import Upcoming
 from async_jobs.ports.workers import WorkerInfo
 from async_jobs.testing.clocks import let_others_run
@@ -119,8 +124,16 @@ class FaultyStore(Faulty):
             "add", lambda: self.inner.add(jobs, limits, within=within, apart=apart)
         )
 
-    async def get(self, ids: Collection[UUID], *, tenant_id: str | None = None) -> list[Job]:
-        return await self._through("get", lambda: self.inner.get(ids, tenant_id=tenant_id))
+    async def get(
+        self,
+        ids: Collection[UUID],
+        *,
+        tenant_id: str | None = None,
+        unreadable: ToldUnreadable | None = None,
+    ) -> list[Job]:
+        return await self._through(
+            "get", lambda: self.inner.get(ids, tenant_id=tenant_id, unreadable=unreadable)
+        )
 
     async def find(self, criteria: JobFilter, *, limit: int, before: UUID | None = None) -> JobPage:
         return await self._through(

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from async_jobs.domain.job import Job, JobFilter, JobStatus, Phase
+from async_jobs.domain.job import Job, JobFilter, JobStatus, Phase, UnreadableJob
 from async_jobs.domain.lifecycle import Leased
 from async_jobs.domain.scheduling import grant
 from async_jobs.ports.store import Store
@@ -34,10 +34,26 @@ class UnreadableContract(StoreFixtures):
         good, bad = await added(store), await added(store, payload={"password": "hunter2"})
         await corrupt(bad.id)
 
-        assert await store.get([bad.id, good.id]) == [good]
+        told: list[UnreadableJob] = []
+        assert await store.get([bad.id, good.id], unreadable=told.append) == [good]
+        assert [(row.id, row.tenant_id, row.status) for row in told] == [
+            (bad.id, bad.tenant_id, "pending")
+        ]
+        assert [row.problem for row in told] == unreadable.problems
         assert unreadable.ids == [bad.id]
         assert unreadable.problems != [""]
         assert "hunter2" not in str(unreadable.problems)
+
+    async def test_js_6_a_foreign_row_that_cannot_be_read_looks_like_a_missing_one(
+        self, store: Store, corrupt: Corrupt
+    ) -> None:
+        """Nothing is told of it to another tenant."""
+        bad = await added(store)
+        await corrupt(bad.id)
+        told: list[UnreadableJob] = []
+
+        assert await store.get([bad.id], tenant_id="other", unreadable=told.append) == []
+        assert told == []
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 10])
     async def test_js_8_pages_go_on_behind_it(

@@ -14,6 +14,7 @@ from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.errors import (
     IllegalTransition,
     InvalidJobError,
+    JobNotFoundError,
     QuotaExceededError,
     Unavailable,
 )
@@ -107,6 +108,21 @@ async def test_text_is_no_id(service: JobService) -> None:
 
 
 # --- Enqueue ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_a_job_that_cannot_be_had_costs_one_look(
+    stage: Stage, service: JobService, is_there: bool
+) -> None:
+    """Whether there is none or its row cannot be read, which the error says then."""
+    job = await in_phase(stage.memory, Phase.PENDING)
+    stage.memory.corrupt(job.id)
+
+    with pytest.raises(JobNotFoundError) as told:
+        await service.get_job(job.id if is_there else an_id())
+
+    assert told.value.unreadable == ("corrupt" if is_there else "")
+    assert (stage.store.calls["get"], stage.store.calls["find"]) == (1, 0)
 
 
 async def test_an_enqueue_is_told_with_its_instants(stage: Stage, service: JobService) -> None:
