@@ -140,6 +140,9 @@ class Scene:
 
     # What the adapters want of a pool.
 
+    def get_max_size(self) -> int:
+        return 1
+
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[AnyConnection]:
         yield self.connection

@@ -54,6 +54,9 @@ class HeldPool:
     def __init__(self, connection: PoolConnectionProxy) -> None:
         self.connection = connection
 
+    def get_max_size(self) -> int:
+        return 1
+
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[PoolConnectionProxy]:
         yield _Held(self.connection)
