@@ -131,19 +131,19 @@ class Dispatcher:
             Unavailable: the store did not answer.
             ConfigurationError: it is set up wrongly.
         """
-        error: Exception
+        problem: Exception
         for _ in range(2):
             try:
                 return await self._turn(use_cases, fleet, lease_for, limit)
             except (Unavailable, ConfigurationError):
                 raise
-            except StoreRefused as refused:
-                error = refused  # from now on the store finds out which leases it refuses
-            except Exception as other:
-                error = other
+            except StoreRefused as refusal:
+                problem = refusal  # from now on the store finds out which leases it refuses
+            except Exception as error:
+                problem = error
                 break
         if len(use_cases) == 1:
-            self._skip(next(iter(use_cases)), error)
+            self._skip(next(iter(use_cases)), problem)
             return Dispatched()
         parts: list[Dispatched] = []
         for name in use_cases:

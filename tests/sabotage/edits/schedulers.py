@@ -84,7 +84,7 @@ HAND_OFFS = (
         Edit(
             Dispatcher.dispatch,
             "except Exception as error:",
-            "except Exception as error:\n            raise",
+            "except Exception as error:\n                raise",
         ),
         breaks="S18",
     ),
