@@ -132,7 +132,7 @@ def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name in _NEEDS:
-        from async_jobs.domain.extras import require
+        from async_jobs.extras import require
 
         require(f"{__name__}.{name}", _NEEDS[name])
     value = getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

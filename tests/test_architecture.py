@@ -19,7 +19,10 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "async_jobs"
 BIN = Path(sys.executable).parent
 
-RULE_1 = "Rule 1: entrypoints, testing, handlers > adapters, application > ports > domain > version"
+RULE_1 = (
+    "Rule 1: entrypoints, testing, handlers > adapters, application"
+    " > ports, extras > domain > version"
+)
 RULE_2 = "Rule 2: adapters are independent of one another"
 RULE_3 = "Rule 3: domain and ports import no third party and no asyncio, logging, time, random, os"
 RULE_4A = "Rule 4a: fastapi, typer and dependency_injector only under entrypoints"

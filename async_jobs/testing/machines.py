@@ -12,7 +12,6 @@ from uuid import UUID
 
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import IllegalTransition
-from async_jobs.domain.extras import require
 from async_jobs.domain.job import Job, JobFilter, JobStatus
 from async_jobs.domain.lifecycle import (
     Cancelled,
@@ -34,6 +33,7 @@ from async_jobs.domain.lifecycle import (
     change,
 )
 from async_jobs.domain.scheduling import LeaseGrant, grant
+from async_jobs.extras import require
 from async_jobs.ports.leases import Heads, HeadsQuery
 from async_jobs.ports.store import Invalid, Store
 from async_jobs.testing.builders import a_job

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from async_jobs.domain.extras import EXTRAS
+from async_jobs.extras import EXTRAS
 from tests.command_line import SETTINGS
 from tests.harness import ROOT, environment
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from async_jobs.adapters.sqs.errors import NO_REGION, opening
 from async_jobs.adapters.sqs.queue import BATCHES_IN_FLIGHT, WAIT_SECONDS_MAX, SqsClient
 from async_jobs.domain.errors import ConfigurationError
-from async_jobs.domain.extras import require
+from async_jobs.extras import require
 
 CONNECT_TIMEOUT_SECONDS = 5
 READ_TIMEOUT_SECONDS = WAIT_SECONDS_MAX + 5

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 import typer
 
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
-from async_jobs.domain.extras import require
 from async_jobs.domain.facts import SchedulerMissing
 from async_jobs.domain.job import EnqueueJobRequest
 from async_jobs.domain.limits import queue_of
 from async_jobs.domain.outlook import Outlook
 from async_jobs.entrypoints.cli.options import reporting
 from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
+from async_jobs.extras import require
 from async_jobs.ports.jobs import Jobs
 
 if TYPE_CHECKING:

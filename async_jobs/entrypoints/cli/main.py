@@ -15,7 +15,6 @@ from typing import Annotated
 
 import typer
 
-from async_jobs.domain.extras import require
 from async_jobs.entrypoints.cli.jobs import jobs_app
 from async_jobs.entrypoints.cli.options import (
     HealthHost,
@@ -28,6 +27,7 @@ from async_jobs.entrypoints.cli.options import (
 from async_jobs.entrypoints.programs.options import LOOPBACK, LogFormat, LogLevel
 from async_jobs.entrypoints.programs.signals import own_process, run_program
 from async_jobs.entrypoints.programs.terminal import set_up_output
+from async_jobs.extras import require
 from async_jobs.version import __version__
 
 app = typer.Typer(

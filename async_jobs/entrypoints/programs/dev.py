@@ -17,7 +17,6 @@ import typer
 from async_jobs.adapters.http.wire import TOKEN_HEADER
 from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.working.worker import Worker
-from async_jobs.domain.extras import require
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.entrypoints.programs.loops import schedule
 from async_jobs.entrypoints.programs.options import LOOPBACK
@@ -39,6 +38,7 @@ from async_jobs.entrypoints.wiring.container import (
     memory_container,
     opened,
 )
+from async_jobs.extras import require
 
 IN_MEMORY = "memory"
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from async_jobs.application.handling.registry import JobRegistry, job_registry
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
-from async_jobs.domain.extras import require
 from async_jobs.entrypoints.programs.blocked import Problem, telling_what_blocks
 from async_jobs.entrypoints.programs.garbage import collecting_by_size
 from async_jobs.entrypoints.programs.logs import enable_our_loggers
@@ -35,6 +34,7 @@ from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.entrypoints.serving.health import serving_health
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from async_jobs.entrypoints.wiring.container import Container, migrate, opened
+from async_jobs.extras import require
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

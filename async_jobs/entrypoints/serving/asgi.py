@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from async_jobs.domain.errors import ConfigurationError, Unavailable
-from async_jobs.domain.extras import require
+from async_jobs.extras import require
 
 # Longer than the 60 s for which AWS load balancers keep idle connections by default: the side
 # that closes first must be the one that knows whether a request is under way.

@@ -42,7 +42,6 @@ from async_jobs.application.settings import SchedulerSettings, WorkerSettings
 from async_jobs.application.working.heartbeat import Identity
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
-from async_jobs.domain.extras import require
 from async_jobs.domain.facts import RowUnreadable, RowUnwritable
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig, sqs_variable
 from async_jobs.entrypoints.wiring.renewing import (
@@ -50,6 +49,7 @@ from async_jobs.entrypoints.wiring.renewing import (
     open_renewal_store_of,
     renewal_thread,
 )
+from async_jobs.extras import require
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import JobQueue

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pkgutil
 
-from async_jobs.domain.extras import require
+from async_jobs.extras import require
 
 require("async_jobs.testing.contracts", "hypothesis", "pytest")
 
