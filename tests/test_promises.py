@@ -122,7 +122,7 @@ def implementations_of(port: type) -> list[type]:
 
 
 def test_the_contract_of_an_extension_holds_all_of_what_it_extends() -> None:
-    """`AdjacentQueue` is a `JobQueue`, and tested as one."""
+    """`Outbox` is a `JobQueue`, and tested as one."""
     for name, port in PORTS.items():
         for other in PORTS.keys() - {name}:
             if PORTS[other] in port.__mro__:

@@ -35,7 +35,7 @@ OF_LANES_ELSEWHERE: Final = (
     SCHEDULER_AFTER_SEND_BEFORE_MARK,
     WORKER_AFTER_RECEIVE_BEFORE_CLAIM,
 )
-"""Windows that a lane beside the jobs does not have: there it is one commit."""
+"""Windows that an outbox does not have: there it is one commit."""
 
 _armed: dict[str, Hook] = {}
 

@@ -14,7 +14,7 @@ from async_jobs.domain.job import HandOff, Job, JsonValue
 from async_jobs.domain.lifecycle import Claimed
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
 from async_jobs.domain.turns import RunningCount
-from async_jobs.ports.queue import AdjacentQueue
+from async_jobs.ports.queue import Outbox
 
 
 class Success(NamedTuple):
@@ -109,14 +109,14 @@ class DispatchTurn(Protocol):
         ...
 
     async def lease(
-        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[Outbox] = ()
     ) -> frozenset[UUID]:
         """Lease jobs that are still pending under the number expected; returns which were.
 
         Args:
             grants: which jobs, no two of the same.
-            onto: lanes beside the jobs. What is leased for the queue of one of these names is
-                handed off on it with the same commit (AQ-5).
+            onto: outboxes. What is leased for the queue of one of these names is
+                handed off on it with the same commit (OB-5).
         """
         ...
 

@@ -87,7 +87,7 @@ class JobQueue(Protocol):
 
 
 class Claims(NamedTuple):
-    """The answer to `AdjacentQueue.claim`.
+    """The answer to `Outbox.claim`.
 
     Attributes:
         jobs: those that were claimed, in the order of their messages.
@@ -101,26 +101,26 @@ class Claims(NamedTuple):
 
 
 @runtime_checkable
-class AdjacentQueue(JobQueue, Protocol):
-    """A lane beside the jobs, in one database: both change in one commit.
+class Outbox(JobQueue, Protocol):
+    """A queue in the database of the jobs: both change in one commit (a transactional outbox).
 
     A hand-off comes with its lease and goes with its claim, so that there is neither a lease
     without its message nor a message to acknowledge. Everything that `JobQueue` promises holds
     as well, whoever else uses it so at the same time.
 
     Promises:
-        AQ-1 `claim` takes at most `max_messages` visible messages off the lane and gives, in
-            their order, the jobs that `JobStore.claim` gives for their hand-offs (LS-7); of
+        OB-1 `claim` takes at most `max_messages` visible messages off the lane and gives, in
+            their order, the jobs that `Leases.claim` gives for their hand-offs (LS-7); of
             several for one job it follows the one whose lease is the present one. Both in one
             commit: a call that fails or is cancelled has done both or neither. Of many calls
             that run at once each message is one's.
-        AQ-2 What a claim has taken whose reply was lost is found by `claimed`.
-        AQ-3 `claim` does not wait for messages and is not kept from others by malformed ones,
+        OB-2 What a claim has taken whose reply was lost is found by `claimed`.
+        OB-3 `claim` does not wait for messages and is not kept from others by malformed ones,
             which it takes off the lane too, at the latest when nothing else is there. If it
             leaves any that is visible and that nobody else is taking, `more` says so.
-        AQ-4 `wait` returns as soon as a message may have come, and at the latest after its
+        OB-4 `wait` returns as soon as a message may have come, and at the latest after its
             time; a shorter one is allowed.
-        AQ-5 What a turn leases onto the lane (`DispatchTurn.lease`) is there when the turn has
+        OB-5 What a turn leases onto the lane (`DispatchTurn.lease`) is there when the turn has
             ended without an error, in the order of the grants, and else never.
     """
 

@@ -1,4 +1,4 @@
-"""Lanes beside the jobs, first in, first out, as the Postgres adapter's are."""
+"""Outboxes, first in, first out, as the Postgres adapter's are."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ ClaimJobs: TypeAlias = Callable[[Sequence[HandOff], Claimed, datetime], list[Job
 
 
 class Lane:
-    """Implements `AdjacentQueue` as far as the scheduler and simulated workers need it.
+    """Implements `Outbox` as far as the scheduler and simulated workers need it.
 
     Args:
         name: the queue.
-        claim_jobs: consumes the leases of hand-offs at once (see `JobStore.claim`).
+        claim_jobs: consumes the leases of hand-offs at once (see `Leases.claim`).
     """
 
     def __init__(self, name: str, claim_jobs: ClaimJobs) -> None:
@@ -44,7 +44,7 @@ class Lane:
         return None
 
     async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
-        """See `AdjacentQueue`."""
+        """See `Outbox`."""
         count = min(max_messages, len(self._waiting))
         handoffs = [self._waiting.popleft() for _ in range(count)]
         return Claims(self._claim_jobs(handoffs, claimed, now), more=bool(self._waiting))
@@ -59,7 +59,7 @@ class Lane:
         return len(self._waiting)
 
     async def wait(self, seconds: float) -> None:
-        """See `AdjacentQueue`. A shorter wait is allowed."""
+        """See `Outbox`. A shorter wait is allowed."""
 
     async def claimed(self, worker_id: str, instants: Collection[datetime]) -> list[Job]:
         """No reply is ever lost here."""

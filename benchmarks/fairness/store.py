@@ -17,7 +17,7 @@ from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus
 from async_jobs.domain.lifecycle import Change, Claimed, Leased, Succeeded, advance
 from async_jobs.domain.scheduling import LeaseGrant
-from async_jobs.ports.queue import AdjacentQueue
+from async_jobs.ports.queue import Outbox
 from async_jobs.ports.store import Added, AddResult, Applied, Duplicate
 from benchmarks.fairness import shapes
 from benchmarks.fairness.lanes import Lane
@@ -136,7 +136,7 @@ class IndexedJobStore:
     async def claim(
         self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
     ) -> list[Job]:
-        """See `JobStore`."""
+        """See `Leases`."""
         return self._claim(handoffs, claimed, now)
 
     def _claim(self, handoffs: Sequence[HandOff], claimed: Claimed, now: datetime) -> list[Job]:
@@ -149,7 +149,7 @@ class IndexedJobStore:
         return jobs
 
     async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
-        """See `JobStore`."""
+        """See `Leases`."""
         done = set()
         for success in successes:  # what one says differs from commit to commit
             row = self._rows.get(success.job_id)
@@ -164,7 +164,7 @@ class IndexedJobStore:
     async def turn(
         self, use_cases: Collection[str], tenants: Collection[str] = ()
     ) -> AsyncIterator[IndexedTurn]:
-        """See `JobStore`."""
+        """See `Leases`."""
         wanted = {f"use case {name}" for name in use_cases} | {f"tenant {name}" for name in tenants}
         held = wanted - self._held
         self._held |= held
@@ -188,7 +188,7 @@ class IndexedJobStore:
     async def promote(
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
     ) -> Upcoming:
-        """See `JobStore`."""
+        """See `Upkeep`."""
         promoted = 0
         while (job := self._first_of_later()) and job.run_at <= now and promoted < limit:
             heapq.heappop(self._later)
@@ -211,7 +211,7 @@ class IndexedJobStore:
         return None
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
-        """See `JobStore`."""
+        """See `Leases`."""
         over: list[tuple[datetime, int, Job]] = []
         while self._leases and self._leases[0][0] <= now and len(over) < limit:
             entry = heapq.heappop(self._leases)
@@ -340,7 +340,7 @@ class IndexedTurn:
         return replace(heads, ready=tuple(c for c in heads.ready if c.id not in self._leased))
 
     async def lease(
-        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[Outbox] = ()
     ) -> frozenset[UUID]:
         """See `DispatchTurn`. `onto` are lanes of this store."""
         lanes = {lane.name: lane for lane in onto if isinstance(lane, Lane)}

@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from async_jobs.adapters.memory.adjacent import MemoryAdjacentQueue
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
+from async_jobs.adapters.memory.outbox import MemoryOutbox
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
@@ -16,7 +16,7 @@ from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.jobs import Jobs
-from async_jobs.ports.queue import AdjacentQueue, JobQueue
+from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Store
@@ -24,10 +24,10 @@ from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
-    AdjacentQueueContract,
     CheckpointsContract,
     JobQueueContract,
     JobsContract,
+    OutboxContract,
     SignalContract,
     StatisticsContract,
     StoreContract,
@@ -100,25 +100,25 @@ class TestMemoryJobQueue(JobQueueContract):
         return poison
 
 
-class TestMemoryAdjacentQueue(AdjacentQueueContract):
+class TestMemoryOutbox(OutboxContract):
     @pytest.fixture
     async def store(self) -> Store:
         return MemoryJobStore()
 
     @pytest.fixture
-    async def queue(self, store: MemoryJobStore, clock: ManualClock) -> AdjacentQueue:
-        return MemoryAdjacentQueue(store, "lane", clock=clock)
+    async def queue(self, store: MemoryJobStore, clock: ManualClock) -> Outbox:
+        return MemoryOutbox(store, "lane", clock=clock)
 
     @pytest.fixture
-    async def other_lane(self, store: MemoryJobStore, clock: ManualClock) -> AdjacentQueue:
-        return MemoryAdjacentQueue(store, "other", clock=clock)
+    async def other_lane(self, store: MemoryJobStore, clock: ManualClock) -> Outbox:
+        return MemoryOutbox(store, "other", clock=clock)
 
     @pytest.fixture
     async def elapse(self, clock: ManualClock) -> Elapse:
         return elapsing(clock)
 
     @pytest.fixture
-    async def poison(self, queue: MemoryAdjacentQueue) -> PutBody:
+    async def poison(self, queue: MemoryOutbox) -> PutBody:
         async def poison(body: str) -> None:
             queue.put(body)
 

@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.signal import PostgresSignal
@@ -28,7 +28,7 @@ from async_jobs.domain.job import Phase
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
-from async_jobs.ports.queue import AdjacentQueue, JobQueue
+from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Store
@@ -36,11 +36,11 @@ from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows, later
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
-    AdjacentQueueContract,
     CheckpointsContract,
     ClockContract,
     JobQueueContract,
     JobsContract,
+    OutboxContract,
     SignalContract,
     StatisticsContract,
     StoreContract,
@@ -245,18 +245,18 @@ class TestPostgresJobQueue(JobQueueContract):
         return poison
 
 
-class TestPostgresAdjacentQueue(TestPostgresJobQueue, AdjacentQueueContract):
+class TestPostgresOutbox(TestPostgresJobQueue, OutboxContract):
     @fixture
     async def store(self, pool: asyncpg.Pool) -> Store:
         return PostgresJobStore(pool)
 
     @fixture
-    async def queue(self, store: PostgresJobStore, clock: ManualClock) -> AdjacentQueue:
-        return PostgresAdjacentQueue(store, "lane", clock=clock)
+    async def queue(self, store: PostgresJobStore, clock: ManualClock) -> Outbox:
+        return PostgresOutbox(store, "lane", clock=clock)
 
     @fixture
-    async def other_lane(self, store: PostgresJobStore, clock: ManualClock) -> AdjacentQueue:
-        return PostgresAdjacentQueue(store, "other", clock=clock)
+    async def other_lane(self, store: PostgresJobStore, clock: ManualClock) -> Outbox:
+        return PostgresOutbox(store, "other", clock=clock)
 
 
 class TestPostgresSignal(SignalContract):

@@ -72,7 +72,7 @@ class Report:
 
 
 def failpoints_on(*, sqs: bool) -> Sequence[str]:
-    """Return the failpoints that a system passes, with hand-offs on SQS or beside the jobs."""
+    """Return the failpoints that a system passes, with hand-offs on SQS or in an outbox."""
     names = failpoints.FAILPOINTS
     return [name for name in names if sqs or name not in failpoints.OF_LANES_ELSEWHERE]
 

@@ -17,7 +17,7 @@ import asyncpg
 from async_jobs import EnqueueJobRequest, JobContext, JobRegistry, UseCaseConfig
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.workers import MemoryWorkers
-from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
+from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.pool import AnyConnection, create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
@@ -88,8 +88,8 @@ class Flow:
         registry = JobRegistry()
         handle(registry, clock)
 
-        def queue(name: str) -> PostgresAdjacentQueue:
-            return PostgresAdjacentQueue(store, name, clock=clock)
+        def queue(name: str) -> PostgresOutbox:
+            return PostgresOutbox(store, name, clock=clock)
 
         return cls(
             JobService(limits, store, clock=clock, chance=chance, signal=signal, telemetry=tally),

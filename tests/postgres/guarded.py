@@ -7,8 +7,8 @@ from uuid import UUID
 
 import asyncpg
 
-from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.job import HandOff, Job
@@ -89,9 +89,9 @@ class Guarded:
         await self.guard()
         return await self.stand(good), (await self.stand([bad]))[0]
 
-    def lane(self) -> PostgresAdjacentQueue:
+    def lane(self) -> PostgresOutbox:
         clock = PostgresClock(self.pool, host=SystemClock())
-        return PostgresAdjacentQueue(self.store, LANE, clock=clock)
+        return PostgresOutbox(self.store, LANE, clock=clock)
 
 
 def refusal(bad: Job) -> list[tuple[UUID, str]]:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 import asyncpg
 
 from async_jobs.adapters.memory.signal import MemorySignal
-from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
+from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.pool import AnyConnection, create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
@@ -108,11 +108,11 @@ class Scene:
         return PostgresJobStore(self.pool)
 
     @property
-    def handed_off(self) -> PostgresAdjacentQueue:
+    def handed_off(self) -> PostgresOutbox:
         return self.lane("lane-1")
 
-    def lane(self, name: str) -> PostgresAdjacentQueue:
-        return PostgresAdjacentQueue(self.store, name, clock=self.clock)
+    def lane(self, name: str) -> PostgresOutbox:
+        return PostgresOutbox(self.store, name, clock=self.clock)
 
     async def tick(self, **use_cases: UseCaseConfig) -> Tick:
         return await self.scheduler(**use_cases).tick()

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.store import PostgresJobStore
@@ -69,8 +69,8 @@ class World:
         self.registry = JobRegistry()
         self.registry.register("send_email", _nothing)
 
-    def queue(self, name: str = "notifications") -> PostgresAdjacentQueue:
-        return PostgresAdjacentQueue(self.store, name, clock=self.clock)
+    def queue(self, name: str = "notifications") -> PostgresOutbox:
+        return PostgresOutbox(self.store, name, clock=self.clock)
 
     def scheduler(self) -> Scheduler:
         return Scheduler(

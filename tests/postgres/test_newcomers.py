@@ -14,8 +14,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
+from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.store import PostgresJobStore
@@ -45,7 +45,7 @@ class Shop:
         self.errors: list[Exception] = []
         store, self.workers = PostgresJobStore(pool), PostgresWorkers(pool, clock=clock)
         limits = SimpleLimits({"notifications": UseCaseConfig(max_concurrent=cap)})
-        lane = PostgresAdjacentQueue(store, "notifications", clock=clock, signal=signal)
+        lane = PostgresOutbox(store, "notifications", clock=clock, signal=signal)
         chance, telemetry, registry = SystemChance(), RecordingTelemetry(), JobRegistry()
         self.service = JobService(limits, store, clock=clock, chance=chance, signal=signal)
         self.scheduler = Scheduler(

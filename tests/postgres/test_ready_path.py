@@ -10,7 +10,7 @@ from datetime import timedelta
 import asyncpg
 import pytest
 
-from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
+from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.signal import PostgresSignal
@@ -111,7 +111,7 @@ async def test_a_turns_hand_offs_are_heard_of_with_its_commit(
 ) -> None:
     """And not before."""
     signal, store = PostgresSignal(pool, clock=clock), PostgresJobStore(pool)
-    lane = PostgresAdjacentQueue(store, LANE, clock=ManualClock(), signal=signal)
+    lane = PostgresOutbox(store, LANE, clock=ManualClock(), signal=signal)
     heard: asyncio.Queue[str] = asyncio.Queue()
     operator = await asyncpg.connect(database_dsn)
     assert lane.channel is not None
@@ -128,7 +128,7 @@ async def test_a_turns_hand_offs_are_heard_of_with_its_commit(
 async def test_where_nobody_can_listen_a_turn_wakes_its_process(pool: asyncpg.Pool) -> None:
     """When it has ended."""
     signal, store = PostgresSignal(pool, clock=clock, listen=False), PostgresJobStore(pool)
-    lane = PostgresAdjacentQueue(store, LANE, clock=ManualClock(), signal=signal)
+    lane = PostgresOutbox(store, LANE, clock=ManualClock(), signal=signal)
     waiting = asyncio.create_task(signal.wait(handed_off(LANE), timeout_seconds=PATIENCE_SECONDS))
 
     async with leasing(store, lane):
@@ -141,7 +141,7 @@ async def test_where_nobody_can_listen_a_turn_wakes_its_process(pool: asyncpg.Po
 
 async def test_a_worker_does_not_look_again_for_what_another_is_taking(pool: asyncpg.Pool) -> None:
     """However long that takes: it waits to be woken instead of asking over and over."""
-    lane = PostgresAdjacentQueue(PostgresJobStore(pool), LANE, clock=ManualClock())
+    lane = PostgresOutbox(PostgresJobStore(pool), LANE, clock=ManualClock())
     await lane.send([HANDOFF])
     claimed = Claimed("worker-1", later(60))
 
@@ -156,7 +156,7 @@ async def test_a_worker_does_not_look_again_for_what_another_is_taking(pool: asy
 
 
 @asynccontextmanager
-async def leasing(store: PostgresJobStore, lane: PostgresAdjacentQueue) -> AsyncIterator[None]:
+async def leasing(store: PostgresJobStore, lane: PostgresOutbox) -> AsyncIterator[None]:
     """A turn that has leased a job onto the lane and has not ended yet."""
     job = a_job(queue=LANE)
     await store.add([job], {})

@@ -12,11 +12,11 @@ import asyncpg
 import pytest
 
 from async_jobs.adapters.postgres import errors
-from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.lending import LendingPool
 from async_jobs.adapters.postgres.migrate import migrate
+from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
@@ -146,7 +146,7 @@ def calls(pool: asyncpg.Pool) -> dict[str, Callable[[], Awaitable[object]]]:
     """Return everything that the adapters do with the database."""
     store = PostgresJobStore(pool)
     clock = PostgresClock(pool, host=SystemClock())
-    lane = PostgresAdjacentQueue(store, LANE, clock=clock)
+    lane = PostgresOutbox(store, LANE, clock=clock)
     workers, checkpoints = PostgresWorkers(pool), PostgresCheckpoints(pool)
     job = a_job(lease_seq=1)
     handoff = HandOff(job.id, 1, job.tenant_id)
@@ -468,12 +468,12 @@ async def test_a_full_queue_of_notifications_leaves_the_work_to_polling() -> Non
             jobs = [a_job() for _ in range(3)]
             await store.add(jobs, {})
 
-            def lane() -> PostgresAdjacentQueue:
+            def lane() -> PostgresOutbox:
                 signal = PostgresSignal(pool, clock=SystemClock())
                 clock = PostgresClock(pool, host=SystemClock())
-                return PostgresAdjacentQueue(store, LANE, clock=clock, signal=signal)
+                return PostgresOutbox(store, LANE, clock=clock, signal=signal)
 
-            async def leased(onto: PostgresAdjacentQueue) -> frozenset[UUID]:
+            async def leased(onto: PostgresOutbox) -> frozenset[UUID]:
                 async with store.turn([LANE]) as turn:
                     grants = [LeaseGrant(job.id, 0, 1, later(60), NOW) for job in jobs]
                     return await turn.lease(grants, onto=[onto])

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
+from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.turn import PostgresTurn
 from async_jobs.adapters.postgres.workers import PostgresWorkers
@@ -184,7 +184,7 @@ class Session:
         self.pool = pool
         self.gate = Gate(is_open=not paced)
         self.store = PacedStore(pool, self.gate)
-        self.queue = PostgresAdjacentQueue(self.store, LANE, clock=ManualClock())
+        self.queue = PostgresOutbox(self.store, LANE, clock=ManualClock())
         self.workers = PostgresWorkers(pool)
 
 

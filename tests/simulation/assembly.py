@@ -21,15 +21,15 @@ from tests.simulation.dice import Dice
 from tests.simulation.handlers import Handlers
 from tests.simulation.hosts import HostClock, LossySignal, RenewalProcess, SecretiveTelemetry
 from tests.simulation.judge import Judge
-from tests.simulation.lanes import FaultyAdjacentLane
+from tests.simulation.lanes import FaultyOutbox
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.plan import Plan
 from tests.simulation.records import Node
 from tests.simulation.remote import (
     ClockPool,
-    RemoteAdjacentQueue,
     RemoteCheckpoints,
     RemoteClock,
+    RemoteOutbox,
     RemoteQueue,
     RemoteStore,
     RemoteWorkers,
@@ -195,8 +195,8 @@ class Assembly:
     def _lanes(self, running: Running) -> dict[str, RemoteQueue]:
         database, transport = running.links
         return {
-            name: RemoteAdjacentQueue(database, lane)
-            if isinstance(lane, FaultyAdjacentLane)
+            name: RemoteOutbox(database, lane)
+            if isinstance(lane, FaultyOutbox)
             else RemoteQueue(transport, lane)
             for name, lane in self._components.lanes.items()
         }

@@ -8,7 +8,7 @@ from async_jobs.domain.limits import Limits, queue_of
 from async_jobs.ports.clock import Clock
 from tests.simulation.dice import Dice
 from tests.simulation.judge import Judge
-from tests.simulation.lanes import FaultyAdjacentLane, FaultyLane
+from tests.simulation.lanes import FaultyLane, FaultyOutbox
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.plan import BESIDE, Plan
 from tests.simulation.wire import Weather
@@ -41,11 +41,11 @@ class Components:
         self.register = MemoryWorkers()
         self.checkpoints = MemoryCheckpoints()
         names = {queue_of(name, each) for name, each in limits.use_case_configs.items()}
-        self.lanes: dict[str, FaultyLane | FaultyAdjacentLane] = {}
+        self.lanes: dict[str, FaultyLane | FaultyOutbox] = {}
         for name in sorted(names):
             dice = Dice(f"{plan.seed} lane {name}")
             if plan.lanes == BESIDE:
-                self.lanes[name] = FaultyAdjacentLane(
+                self.lanes[name] = FaultyOutbox(
                     self.store, name, clock=clock, scale=plan.scale, weather=weather, dice=dice
                 )
             else:

@@ -1,11 +1,11 @@
-"""Lanes elsewhere and beside the jobs, which do to messages all that can happen to them."""
+"""Lanes elsewhere and outboxes, which do to messages all that can happen to them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 
-from async_jobs.adapters.memory.adjacent import MemoryAdjacentQueue
+from async_jobs.adapters.memory.outbox import MemoryOutbox
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.domain.errors import Unavailable
@@ -142,8 +142,8 @@ class FaultyLane:
         return await self._inner.depth()
 
 
-class FaultyAdjacentLane(MemoryAdjacentQueue):
-    """Implements `AdjacentQueue`, in the process of the database.
+class FaultyOutbox(MemoryOutbox):
+    """Implements `Outbox`, in the process of the database.
 
     A hand-off is neither late nor refused here, and lost only with all the others; but whoever
     sends by the other way can send it again.

@@ -19,7 +19,7 @@ from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.leases import Heads, HeadsQuery, Success
-from async_jobs.ports.queue import Acked, AdjacentQueue, Claims, Delivery, JobQueue, Sent
+from async_jobs.ports.queue import Acked, Claims, Delivery, JobQueue, Outbox, Sent
 from async_jobs.ports.store import (
     AddResult,
     Applied,
@@ -65,10 +65,10 @@ class RemoteTurn:
         return heads
 
     async def lease(
-        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[Outbox] = ()
     ) -> frozenset[UUID]:
         # The database has the lanes themselves.
-        lanes = [lane.inner for lane in onto if isinstance(lane, RemoteAdjacentQueue)]
+        lanes = [lane.inner for lane in onto if isinstance(lane, RemoteOutbox)]
         take = partial(self._inner.lease, grants, onto=lanes)
         leased: frozenset[UUID] = await self._link.within(self._session, "lease", take)
         return leased
@@ -226,14 +226,14 @@ class RemoteQueue:
         return await self._link.call("depth", self._queue.depth)
 
 
-class RemoteAdjacentQueue(RemoteQueue):
-    """Implements `AdjacentQueue` over a link.
+class RemoteOutbox(RemoteQueue):
+    """Implements `Outbox` over a link.
 
     Attributes:
         inner: the lane as the database has it.
     """
 
-    def __init__(self, link: Link, queue: AdjacentQueue) -> None:
+    def __init__(self, link: Link, queue: Outbox) -> None:
         super().__init__(link, queue)
         self.inner = queue
 

@@ -15,7 +15,7 @@ from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.leases import Heads, HeadsQuery, Success
-from async_jobs.ports.queue import AdjacentQueue
+from async_jobs.ports.queue import Outbox
 from async_jobs.ports.store import Applied
 from tests.simulation.judge import Judge
 from tests.simulation.records import Node
@@ -109,7 +109,7 @@ class _WitnessedTurn(MemoryTurn):
         return heads
 
     async def lease(
-        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[Outbox] = ()
     ) -> frozenset[UUID]:
         leased = await self._inner.lease(grants, onto=onto)
         self.taken |= leased

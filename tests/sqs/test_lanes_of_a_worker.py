@@ -15,7 +15,7 @@ import pytest
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
-from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
+from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.signal import PostgresSignal
@@ -141,7 +141,7 @@ async def on_postgres(
 
 def on_lanes_beside(endpoint: str, dsn: str) -> Any:
     def lane(pool: asyncpg.Pool, name: str, signal: Signal) -> JobQueue:
-        return PostgresAdjacentQueue(PostgresJobStore(pool), name, clock=clock, signal=signal)
+        return PostgresOutbox(PostgresJobStore(pool), name, clock=clock, signal=signal)
 
     return on_postgres(dsn, lane)
 

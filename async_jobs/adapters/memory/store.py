@@ -41,7 +41,7 @@ from async_jobs.ports.upkeep import Upcoming
 
 
 class MemoryJobStore:
-    """Implements `JobStore`.
+    """Implements `Store`.
 
     Between reading and writing it lets other tasks run, as a database would, and keeps its
     promises by the same means: locks around admission, turns, and compare-and-set.
@@ -178,7 +178,7 @@ class MemoryJobStore:
         return JobPage(tuple(copy_of(row) for row in self._readable(page)), cursor, unreadable)
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
-        """See `JobStore`."""
+        """See `Leases`."""
         await round_trip()
         over = [
             (row.lease_expires_at, row.id, row)
@@ -217,7 +217,7 @@ class MemoryJobStore:
     async def turn(
         self, use_cases: Collection[str], tenants: Collection[str] = ()
     ) -> AsyncIterator[MemoryTurn]:
-        """See `JobStore`."""
+        """See `Leases`."""
         wanted = {f"use case {name}" for name in use_cases} | {f"tenant {name}" for name in tenants}
         held = wanted - self._turns_held
         self._turns_held |= held
@@ -265,7 +265,7 @@ class MemoryJobStore:
     async def claim(
         self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
     ) -> list[Job]:
-        """See `JobStore`."""
+        """See `Leases`."""
         await round_trip()
         jobs = []
         for handoff in handoffs:
@@ -303,7 +303,7 @@ class MemoryJobStore:
         return [copy_of(row) for row in self._readable(held)]
 
     async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
-        """See `JobStore`."""
+        """See `Leases`."""
         await round_trip()
         succeeded = set()
         for job_id, lease_seq, result, worker_id in successes:
@@ -333,7 +333,7 @@ class MemoryJobStore:
         return None if job.dedupe_key is None else self._keys.get((job.tenant_id, job.dedupe_key))
 
     async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
-        """See `JobStore`."""
+        """See `Leases`."""
         await round_trip()
         running = [row for row in self._in_status(JobStatus.RUNNING) if row.id in self._corrupt]
         over = [
@@ -350,12 +350,12 @@ class MemoryJobStore:
     async def promote(
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
     ) -> Upcoming:
-        """See `JobStore`. Nothing needs promoting here: `heads` looks at `run_at` itself."""
+        """See `Upkeep`. Nothing needs promoting here: `heads` looks at `run_at` itself."""
         pending = self._in_status(JobStatus.PENDING)
         return Upcoming(min((row.run_at for row in pending if row.run_at > now), default=None))
 
     async def oldest_finished(self) -> Mapping[str, datetime]:
-        """See `JobStore`."""
+        """See `Upkeep`."""
         await round_trip()
         oldest: dict[str, datetime] = {}
         for row in self._rows.values():
@@ -366,7 +366,7 @@ class MemoryJobStore:
         return oldest
 
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
-        """See `JobStore`."""
+        """See `Upkeep`."""
         await round_trip()
         old = [
             (row.finished_at, row.id)

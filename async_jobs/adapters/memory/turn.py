@@ -16,7 +16,7 @@ from async_jobs.domain.lifecycle import Leased, advance
 from async_jobs.domain.scheduling import Candidate, LeaseGrant, in_tenant_order
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.leases import Heads, HeadsQuery
-from async_jobs.ports.queue import AdjacentQueue
+from async_jobs.ports.queue import Outbox
 
 
 class MemoryTurn:
@@ -82,7 +82,7 @@ class MemoryTurn:
         }
 
     async def lease(
-        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[Outbox] = ()
     ) -> frozenset[UUID]:
         """See `DispatchTurn`. `onto` are lanes of this adapter."""
         lanes = {lane.name: lane for lane in onto if isinstance(lane, MemoryJobQueue)}

@@ -53,7 +53,7 @@ FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)
 
 
 class PostgresJobStore:
-    """Implements `JobStore` on the table `jobs`.
+    """Implements `Store` on the table `jobs`.
 
     Args:
         pool: an asyncpg pool, by `create_pool` or the caller's own.
@@ -166,7 +166,7 @@ class PostgresJobStore:
         return JobPage(jobs, cursor, tuple(unreadable))
 
     async def expired(self, now: datetime, *, limit: int) -> list[Job]:
-        """See `JobStore`."""
+        """See `Leases`."""
         # Rows that nobody can read, or write, stay where they are: look behind them.
         left_out = set(self._apart.left_alone(now))
         while True:
@@ -207,7 +207,7 @@ class PostgresJobStore:
     def turn(
         self, use_cases: Collection[str], tenants: Collection[str] = ()
     ) -> AbstractAsyncContextManager[PostgresTurn]:
-        """See `JobStore`."""
+        """See `Leases`."""
         return self._turn(use_cases, tenants)
 
     @asynccontextmanager
@@ -268,7 +268,7 @@ class PostgresJobStore:
     async def claim(
         self, handoffs: Sequence[HandOff], claimed: Claimed, *, now: datetime
     ) -> list[Job]:
-        """See `JobStore`."""
+        """See `Leases`."""
         if not handoffs:
             return []
         ordered = sorted(handoffs, key=lambda handoff: handoff.job_id)
@@ -291,7 +291,7 @@ class PostgresJobStore:
         return self.claimed_of(rows, claimed, now)
 
     async def succeed(self, successes: Sequence[Success], *, now: datetime) -> frozenset[UUID]:
-        """See `JobStore`."""
+        """See `Leases`."""
         if not successes:
             return frozenset()
         ordered = sorted(successes, key=lambda success: success.job_id)
@@ -339,7 +339,7 @@ class PostgresJobStore:
         return [*await self._write(counted)]
 
     async def set_aside(self, now: datetime, *, until: datetime, limit: int) -> int:
-        """See `JobStore`. Only reading shows which rows cannot be read."""
+        """See `Leases`. Only reading shows which rows cannot be read."""
         seen = set(self._apart.left_alone(now))
         unreadable: list[asyncpg.Record] = []
         while len(unreadable) < limit:
@@ -366,15 +366,15 @@ class PostgresJobStore:
     async def promote(
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
     ) -> Upcoming:
-        """See `JobStore`. A row that cannot be written does not keep the others back."""
+        """See `Upkeep`. A row that cannot be written does not keep the others back."""
         return await self._promotions.promote(now, limit=limit, sidelined=sidelined)
 
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
-        """See `JobStore`. Rows that other tables refer to are told of, and stay."""
+        """See `Upkeep`. Rows that other tables refer to are told of, and stay."""
         return await self._purges.purge(use_case, before=before, limit=limit)
 
     async def oldest_finished(self) -> Mapping[str, datetime]:
-        """See `JobStore`."""
+        """See `Upkeep`."""
         rows = await self._fetch("oldest_finished")
         return {row["use_case"]: row["finished_at"] for row in rows}
 

@@ -25,7 +25,7 @@ from async_jobs.domain.errors import StoreRefused
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.leases import Heads, HeadsQuery
-from async_jobs.ports.queue import AdjacentQueue
+from async_jobs.ports.queue import Outbox
 
 TENANT_LOCKS = 1_024
 _Lease: TypeAlias = tuple[UUID, int, int, int]
@@ -201,7 +201,7 @@ class PostgresTurn:
         }
 
     async def lease(
-        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[Outbox] = ()
     ) -> frozenset[UUID]:
         """See `DispatchTurn`. `onto` are lanes of this adapter."""
         lanes = [lane for lane in onto if isinstance(lane, PostgresJobQueue)]

@@ -123,7 +123,7 @@ async def _written(
 
 
 class Promotions:
-    """How scheduled jobs come due, and late ones go behind others; see `JobStore.promote`.
+    """How scheduled jobs come due, and late ones go behind others; see `Upkeep.promote`.
 
     Args:
         fetch: runs a statement.
@@ -136,7 +136,7 @@ class Promotions:
         self._walk = Walk(apart)
 
     async def promote(self, now: datetime, *, limit: int, sidelined: Collection[str]) -> Upcoming:
-        """See `JobStore.promote`."""
+        """See `Upkeep.promote`."""
         upcoming = await self._come_due(now, limit)
         if sidelined:
             await self._go_behind(now, limit, sorted(sidelined))
@@ -196,7 +196,7 @@ class Promotions:
 
 
 class Purges:
-    """How finished jobs are forgotten, use case by use case; see `JobStore.purge`.
+    """How finished jobs are forgotten, use case by use case; see `Upkeep.purge`.
 
     Args:
         fetch: runs a statement.
@@ -211,7 +211,7 @@ class Purges:
         """The use cases of which some rows were refused."""
 
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
-        """See `JobStore.purge`. Rows that other tables refer to are told of, and stay.
+        """See `Upkeep.purge`. Rows that other tables refer to are told of, and stay.
 
         The instant by which they are left alone is `before`, which moves on as the time does.
         """

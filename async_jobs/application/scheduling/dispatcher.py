@@ -21,7 +21,7 @@ from async_jobs.domain.pools import Fleet
 from async_jobs.domain.scheduling import Candidate, grant
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.leases import DispatchTurn, Heads, HeadsQuery, Leases
-from async_jobs.ports.queue import AdjacentQueue, JobQueue
+from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.telemetry import Telemetry
 
 LEASES_MAX = 1_000
@@ -43,7 +43,7 @@ class Dispatched:
 
     Attributes:
         by_queue: the hand-offs of what was leased.
-        sent: queues beside the jobs, whose hand-offs were sent with their leases.
+        sent: outboxes, whose hand-offs were sent with their leases.
         expired: late jobs to bury.
         late: the use cases that showed late jobs which go behind others.
         more: places are left, and there may be jobs for them that the turn did not see.
@@ -82,7 +82,7 @@ class Dispatcher:
     were for when it last looked; of each tenant that waits, what it has had (`memory`).
 
     Args:
-        queue_of: the lanes; where one is beside the jobs, it hands off too. None hands nothing
+        queue_of: the lanes; an outbox hands off too. None hands nothing
             off.
         interval: how much time passes between two turns at most, as long as nothing fails.
     """
@@ -234,15 +234,15 @@ class Dispatcher:
             seen[name] = Seen(ready=shown.ready, late=shown.late, named=query.tenants, whole=whole)
         return seen
 
-    def _lanes_of(self, chosen: Iterable[Candidate]) -> list[AdjacentQueue]:
-        """Return the lanes beside the jobs for which something was chosen."""
-        lanes: list[AdjacentQueue] = []
+    def _lanes_of(self, chosen: Iterable[Candidate]) -> list[Outbox]:
+        """Return the outboxes for which something was chosen."""
+        lanes: list[Outbox] = []
         if self._queue_of is not None:
             for name in sorted({candidate.queue for candidate in chosen}):
                 # A lane that cannot be opened is told of when its hand-offs are sent.
                 with suppress(Exception):
                     lane = self._queue_of(name)
-                    if isinstance(lane, AdjacentQueue):
+                    if isinstance(lane, Outbox):
                         lanes.append(lane)
         return lanes
 

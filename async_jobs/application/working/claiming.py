@@ -14,7 +14,7 @@ from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import PoisonDropped, start_is_news, tell
 from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.ports.clock import Chance, Clock
-from async_jobs.ports.queue import AdjacentQueue, Claims, Delivery
+from async_jobs.ports.queue import Claims, Delivery, Outbox
 from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
 
@@ -59,8 +59,8 @@ class Claimer:
         self._tell(mine)
         return mine
 
-    async def claim_off(self, lane: AdjacentQueue, max_jobs: int) -> Claims:
-        """Claim what is next on a lane beside the jobs, without waiting for it.
+    async def claim_off(self, lane: Outbox, max_jobs: int) -> Claims:
+        """Claim what is next in an outbox, without waiting for it.
 
         Raises:
             Unavailable: the lane did not answer; as for `claim`.
@@ -72,7 +72,7 @@ class Claimer:
         self._tell(claims.jobs)
         return claims
 
-    async def _claim_off_patiently(self, lane: AdjacentQueue, max_jobs: int) -> Claims:
+    async def _claim_off_patiently(self, lane: Outbox, max_jobs: int) -> Claims:
         instants: set[datetime] = set()
         failures = 0
         while True:
@@ -84,9 +84,7 @@ class Claimer:
                     raise
                 await self._pause(failures)
 
-    async def _claim_off(
-        self, lane: AdjacentQueue, max_jobs: int, instants: set[datetime]
-    ) -> Claims:
+    async def _claim_off(self, lane: Outbox, max_jobs: int, instants: set[datetime]) -> Claims:
         """Claim at an instant of its own, which is added; look first for what others brought."""
         now = self._now()
         if instants and (unheard := await lane.claimed(self._worker_id, instants)):

@@ -1,4 +1,4 @@
-"""Intake: how a worker comes by its jobs, from a lane anywhere or from one beside the jobs."""
+"""Intake: how a worker comes by its jobs, from a lane anywhere or from an outbox."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from async_jobs.application.working.claiming import Claimer
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.job import Job
 from async_jobs.ports.clock import Clock
-from async_jobs.ports.queue import AdjacentQueue, Claims, Delivery, JobQueue
+from async_jobs.ports.queue import Claims, Delivery, JobQueue, Outbox
 
 
 class Intake:
-    """Receives, claims and acknowledges; on a lane beside the jobs that is one step."""
+    """Receives, claims and acknowledges; with an outbox that is one step."""
 
     def __init__(self, claimer: Claimer, clock: Clock) -> None:
         self._claimer = claimer
@@ -27,7 +27,7 @@ class Intake:
         Raises:
             AsyncJobsError: the lane or the store did not answer; what was received is given back.
         """
-        if isinstance(queue, AdjacentQueue):
+        if isinstance(queue, Outbox):
             claims = await self.claim_off(queue, max_jobs=max_jobs)
             while claims.more and not claims.jobs:
                 claims = await self.claim_off(queue, max_jobs=max_jobs)
@@ -38,8 +38,8 @@ class Intake:
         async with self.claimed(queue, deliveries) as jobs:
             yield jobs
 
-    async def claim_off(self, lane: AdjacentQueue, *, max_jobs: int) -> Claims:
-        """Claim what is next on a lane beside the jobs, without waiting for it.
+    async def claim_off(self, lane: Outbox, *, max_jobs: int) -> Claims:
+        """Claim what is next in an outbox, without waiting for it.
 
         Raises:
             Unavailable: the lane did not answer.

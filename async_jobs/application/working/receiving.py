@@ -12,7 +12,7 @@ from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.job import Job
 from async_jobs.ports.clock import Chance, Clock
-from async_jobs.ports.queue import AdjacentQueue, Delivery, JobQueue
+from async_jobs.ports.queue import Delivery, JobQueue, Outbox
 
 # How long places are kept for a lane that is about to answer, and messages for places that are
 # about to become free. Short beside the life of a hand-off: others may be idle meanwhile.
@@ -48,7 +48,7 @@ class Receiver:
     ) -> None:
         self._queue = queue
         # Asked once: to look whether all methods are there takes as long as a good part of a claim.
-        self._lane = queue if isinstance(queue, AdjacentQueue) else None
+        self._lane = queue if isinstance(queue, Outbox) else None
         self._intake = intake
         self._share = share
         self._begin = begin

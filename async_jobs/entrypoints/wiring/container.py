@@ -21,11 +21,11 @@ from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
-from async_jobs.adapters.postgres.adjacent import PostgresAdjacentQueue
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
+from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.readiness import takes_jobs
 from async_jobs.adapters.postgres.schemas import check_schema
@@ -132,7 +132,7 @@ def _postgres_queue(
     config: AsyncJobsConfig, store: PostgresJobStore, clock: Clock, signal: Signal
 ) -> Callable[[str], JobQueue]:
     def make(name: str) -> JobQueue:
-        return PostgresAdjacentQueue(
+        return PostgresOutbox(
             store,
             name,
             clock=clock,

@@ -20,11 +20,11 @@ pytest.register_assert_rewrite(
     *(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
 )
 
-from async_jobs.testing.contracts.adjacent import AdjacentQueueContract  # noqa: E402
 from async_jobs.testing.contracts.checkpoints import CheckpointsContract  # noqa: E402
 from async_jobs.testing.contracts.clocks import ChanceContract, ClockContract  # noqa: E402
 from async_jobs.testing.contracts.jobs import JobsContract  # noqa: E402
 from async_jobs.testing.contracts.leases import LeasesContract  # noqa: E402
+from async_jobs.testing.contracts.outboxes import OutboxContract  # noqa: E402
 from async_jobs.testing.contracts.queues import JobQueueContract  # noqa: E402
 from async_jobs.testing.contracts.signals import SignalContract  # noqa: E402
 from async_jobs.testing.contracts.statistics import StatisticsContract  # noqa: E402
@@ -35,7 +35,6 @@ from async_jobs.testing.contracts.upkeep import UpkeepContract  # noqa: E402
 from async_jobs.testing.contracts.workers import WorkersContract  # noqa: E402
 
 __all__ = [
-    "AdjacentQueueContract",
     "ChanceContract",
     "CheckpointsContract",
     "ClockContract",
@@ -43,6 +42,7 @@ __all__ = [
     "JobStoreContract",
     "JobsContract",
     "LeasesContract",
+    "OutboxContract",
     "SignalContract",
     "StatisticsContract",
     "StoreContract",

@@ -11,20 +11,20 @@ from typing import ClassVar
 import pytest
 
 from async_jobs.adapters.memory.store import MemoryJobStore
-from async_jobs.ports.queue import AdjacentQueue, JobQueue
+from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.store import Store
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualClock, let_others_run
 from async_jobs.testing.contracts import (
-    AdjacentQueueContract,
     JobQueueContract,
+    OutboxContract,
     StoreContract,
 )
 from async_jobs.testing.contracts.queues import PutBody
 from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Mend, Transaction
 from tests.sabotage.saboteurs import admission, outboxes, queues, stores, turns
 from tests.sabotage.saboteurs.admission import Door
-from tests.sabotage.saboteurs.outboxes import UntouchedAdjacentLane
+from tests.sabotage.saboteurs.outboxes import UntouchedOutbox
 from tests.sabotage.saboteurs.queues import UntouchedLane
 from tests.sabotage.saboteurs.stores import Untouched
 
@@ -84,8 +84,8 @@ class SabotagedQueue(JobQueueContract):
         return poison
 
 
-class SabotagedAdjacentQueue(AdjacentQueueContract):
-    saboteur: ClassVar[type[UntouchedAdjacentLane]]
+class SabotagedOutbox(OutboxContract):
+    saboteur: ClassVar[type[UntouchedOutbox]]
 
     @pytest.fixture
     def clock(self) -> ManualClock:
@@ -96,18 +96,18 @@ class SabotagedAdjacentQueue(AdjacentQueueContract):
         return MemoryJobStore()
 
     @pytest.fixture
-    async def queue(self, store: MemoryJobStore, clock: ManualClock) -> AdjacentQueue:
+    async def queue(self, store: MemoryJobStore, clock: ManualClock) -> Outbox:
         return self.saboteur(store, "lane", clock)
 
     @pytest.fixture
-    async def other_lane(self, store: MemoryJobStore, clock: ManualClock) -> AdjacentQueue:
+    async def other_lane(self, store: MemoryJobStore, clock: ManualClock) -> Outbox:
         return self.saboteur(store, "other", clock)
 
     elapse = SabotagedQueue.elapse
     poison = SabotagedQueue.poison
 
 
-Saboteur = type[Untouched] | type[UntouchedLane] | type[UntouchedAdjacentLane]
+Saboteur = type[Untouched] | type[UntouchedLane] | type[UntouchedOutbox]
 
 
 def bound(binding: type, module: ModuleType, root: Saboteur) -> dict[str, type]:
@@ -124,4 +124,4 @@ globals().update(bound(SabotagedStore, stores, Untouched))
 globals().update(bound(SabotagedStore, admission, Door))
 globals().update(bound(SabotagedStore, turns, Untouched))
 globals().update(bound(SabotagedQueue, queues, UntouchedLane))
-globals().update(bound(SabotagedAdjacentQueue, outboxes, UntouchedAdjacentLane))
+globals().update(bound(SabotagedOutbox, outboxes, UntouchedOutbox))

@@ -140,32 +140,32 @@ globals().update(
 )
 
 SPOILED_LANES = {
-    "TakesTooMany": Spoiled("AQ-1", "claim_handoffs", "LIMIT $3", "LIMIT $3 + 1"),
-    "ClaimsHidden": Spoiled("AQ-1", "claim_handoffs", "visible_at <= $2", "$2 IS NOT NULL"),
+    "TakesTooMany": Spoiled("OB-1", "claim_handoffs", "LIMIT $3", "LIMIT $3 + 1"),
+    "ClaimsHidden": Spoiled("OB-1", "claim_handoffs", "visible_at <= $2", "$2 IS NOT NULL"),
     "ClaimsOffWhateverLease": Spoiled(
-        "AQ-1", "claim_handoffs", "j.lease_seq = m.lease_seq", "true"
+        "OB-1", "claim_handoffs", "j.lease_seq = m.lease_seq", "true"
     ),
-    "ClaimsOffWhatIsOver": Spoiled("AQ-1", "claim_handoffs", "j.lease_expires_at > $2", "true"),
-    "ClaimsOffTwice": Spoiled("AQ-1", "claim_handoffs", "j.started_at IS NULL", "true"),
-    "ClaimsOffWithoutACharge": Spoiled("AQ-1", "claim_handoffs", "j.attempts + 1", "j.attempts"),
+    "ClaimsOffWhatIsOver": Spoiled("OB-1", "claim_handoffs", "j.lease_expires_at > $2", "true"),
+    "ClaimsOffTwice": Spoiled("OB-1", "claim_handoffs", "j.started_at IS NULL", "true"),
+    "ClaimsOffWithoutACharge": Spoiled("OB-1", "claim_handoffs", "j.attempts + 1", "j.attempts"),
     "FindsClaimsOfAnyInstant": Spoiled(
-        "AQ-2", "claimed_jobs", "started_at = ANY($3::timestamptz[])", "$3 IS NOT NULL"
+        "OB-2", "claimed_jobs", "started_at = ANY($3::timestamptz[])", "$3 IS NOT NULL"
     ),
-    "FindsClaimsOfAnyWorker": Spoiled("AQ-2", "claimed_jobs", "worker_id = $2", "$2 <> ''"),
-    "FindsClaimsOfAnyLane": Spoiled("AQ-2", "claimed_jobs", "queue = $1", "$1 <> ''"),
+    "FindsClaimsOfAnyWorker": Spoiled("OB-2", "claimed_jobs", "worker_id = $2", "$2 <> ''"),
+    "FindsClaimsOfAnyLane": Spoiled("OB-2", "claimed_jobs", "queue = $1", "$1 <> ''"),
     "DropsPoisonInSilence": Spoiled(
-        "AQ-3", "drop_poison", "(SELECT count(*) FROM dropped)", "0::bigint"
+        "OB-3", "drop_poison", "(SELECT count(*) FROM dropped)", "0::bigint"
     ),
-    "SeesNoMore": Spoiled("AQ-3", "drop_poison", "count(job_id) > 0 OR", "false AND"),
-    "HandsOffOnNoLane": Spoiled("AQ-5", "lease_jobs", "queue = ANY($7::text[])", "$7 IS NULL"),
+    "SeesNoMore": Spoiled("OB-3", "drop_poison", "count(job_id) > 0 OR", "false AND"),
+    "HandsOffOnNoLane": Spoiled("OB-5", "lease_jobs", "queue = ANY($7::text[])", "$7 IS NULL"),
     "HandsOffOnEveryLane": Spoiled(
-        "AQ-5", "lease_jobs", "queue = ANY($7::text[])", "$7 IS NOT NULL"
+        "OB-5", "lease_jobs", "queue = ANY($7::text[])", "$7 IS NOT NULL"
     ),
-    "HandsOffInAnyOrder": Spoiled("AQ-5", "lease_jobs", "ORDER BY place", "ORDER BY -place"),
+    "HandsOffInAnyOrder": Spoiled("OB-5", "lease_jobs", "ORDER BY place", "ORDER BY -place"),
 }
 
 
-class SpoiledLane(test_postgres.TestPostgresAdjacentQueue):
+class SpoiledLane(test_postgres.TestPostgresOutbox):
     saboteur: ClassVar[Spoiled]
 
     @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from async_jobs.adapters.memory.adjacent import MemoryAdjacentQueue
+from async_jobs.adapters.memory.outbox import MemoryOutbox
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.domain.job import HandOff, Job
 from async_jobs.domain.lifecycle import Claimed
@@ -13,7 +13,7 @@ from async_jobs.ports.queue import Claims, Sent
 from async_jobs.testing.clocks import ManualClock
 
 
-class UntouchedAdjacentLane(MemoryAdjacentQueue):
+class UntouchedOutbox(MemoryOutbox):
     """Breaks nothing: what the saboteurs are before they break something."""
 
     breaks = ""
@@ -25,10 +25,10 @@ class UntouchedAdjacentLane(MemoryAdjacentQueue):
         self.instants: set[datetime] = set()
 
 
-class KeepsWhatItClaims(UntouchedAdjacentLane):
+class KeepsWhatItClaims(UntouchedOutbox):
     """Leaves the messages on the queue."""
 
-    breaks = "AQ-1"
+    breaks = "OB-1"
 
     async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
         before = list(self._messages)
@@ -37,10 +37,10 @@ class KeepsWhatItClaims(UntouchedAdjacentLane):
         return claims._replace(more=False)
 
 
-class TakesBeforeItClaims(UntouchedAdjacentLane):
+class TakesBeforeItClaims(UntouchedOutbox):
     """Takes messages off the queue in one step and their leases in another."""
 
-    breaks = "AQ-1"
+    breaks = "OB-1"
 
     async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
         deliveries = await self.receive(max_messages=max_messages, wait_seconds=0)
@@ -49,19 +49,19 @@ class TakesBeforeItClaims(UntouchedAdjacentLane):
         return Claims(await self.store.claim(list(handoffs.values()), claimed, now=now))
 
 
-class ClaimsAsIfEarlier(UntouchedAdjacentLane):
+class ClaimsAsIfEarlier(UntouchedOutbox):
     """Claims what is over."""
 
-    breaks = "AQ-1"
+    breaks = "OB-1"
 
     async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
         return await super().claim(claimed, now=now.replace(second=0), max_messages=max_messages)
 
 
-class FindsWhateverTheWorkerHas(UntouchedAdjacentLane):
+class FindsWhateverTheWorkerHas(UntouchedOutbox):
     """Looks at no instants."""
 
-    breaks = "AQ-2"
+    breaks = "OB-2"
 
     async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
         self.instants.add(now)
@@ -71,39 +71,39 @@ class FindsWhateverTheWorkerHas(UntouchedAdjacentLane):
         return await super().claimed(worker_id, self.instants)
 
 
-class LeavesPoison(UntouchedAdjacentLane):
+class LeavesPoison(UntouchedOutbox):
     """Drops malformed messages without a word."""
 
-    breaks = "AQ-3"
+    breaks = "OB-3"
 
     async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
         claims = await super().claim(claimed, now=now, max_messages=max_messages)
         return claims._replace(poison=())
 
 
-class TellsOfNoMore(UntouchedAdjacentLane):
+class TellsOfNoMore(UntouchedOutbox):
     """Says that nothing is left, whatever is."""
 
-    breaks = "AQ-3"
+    breaks = "OB-3"
 
     async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
         claims = await super().claim(claimed, now=now, max_messages=max_messages)
         return claims._replace(more=False)
 
 
-class SleepsThroughMessages(UntouchedAdjacentLane):
+class SleepsThroughMessages(UntouchedOutbox):
     """Waits for as long as it was told to."""
 
-    breaks = "AQ-4"
+    breaks = "OB-4"
 
     async def wait(self, seconds: float) -> None:
         await self.clock.sleep(seconds)
 
 
-class GetsNothingOfTurns(UntouchedAdjacentLane):
+class GetsNothingOfTurns(UntouchedOutbox):
     """Leaves it to the scheduler to send what a turn has leased."""
 
-    breaks = "AQ-5"
+    breaks = "OB-5"
 
     def put(self, body: HandOff | str) -> None:
         if isinstance(body, str):

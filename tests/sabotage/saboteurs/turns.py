@@ -14,7 +14,7 @@ from async_jobs.domain.lifecycle import Leased, change
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.leases import DispatchTurn, Heads, HeadsQuery
-from async_jobs.ports.queue import AdjacentQueue
+from async_jobs.ports.queue import Outbox
 from async_jobs.ports.upkeep import Upcoming
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import NOW
@@ -48,7 +48,7 @@ class Turn:
         return await self.inner.heads(queries, now)
 
     async def lease(
-        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[Outbox] = ()
     ) -> frozenset[UUID]:
         return await self.inner.lease(grants, onto=onto)
 
@@ -281,7 +281,7 @@ class LeasesAtOnce(InTurns):
 
     class Kind(Turn):
         async def lease(
-            self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+            self, grants: Sequence[LeaseGrant], *, onto: Sequence[Outbox] = ()
         ) -> frozenset[UUID]:
             by_id = {grant.job_id: grant for grant in grants}
             jobs = await self.store.get(by_id)
@@ -299,7 +299,7 @@ class LeasesByIdAlone(InTurns):
 
     class Kind(Turn):
         async def lease(
-            self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+            self, grants: Sequence[LeaseGrant], *, onto: Sequence[Outbox] = ()
         ) -> frozenset[UUID]:
             jobs = await self.store.get([grant.job_id for grant in grants])
             seqs = {job.id: job.lease_seq for job in jobs}
@@ -348,6 +348,6 @@ class LeasesByItsOwnClock(InTurns):
 
     class Kind(Turn):
         async def lease(
-            self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+            self, grants: Sequence[LeaseGrant], *, onto: Sequence[Outbox] = ()
         ) -> frozenset[UUID]:
             return await super().lease([grant._replace(at=NOW) for grant in grants], onto=onto)

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import TypeAlias, TypeVar
 from uuid import UUID
 
-from async_jobs.adapters.memory.adjacent import MemoryAdjacentQueue
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
+from async_jobs.adapters.memory.outbox import MemoryOutbox
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
@@ -22,7 +22,7 @@ from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.leases import DispatchTurn, Heads, HeadsQuery, Success
-from async_jobs.ports.queue import Acked, AdjacentQueue, Claims, Delivery, JobQueue, Sent
+from async_jobs.ports.queue import Acked, Claims, Delivery, JobQueue, Outbox, Sent
 from async_jobs.ports.store import (
     AddResult,
     Applied,
@@ -226,7 +226,7 @@ class FaultyTurn:
         }
 
     async def lease(
-        self, grants: Sequence[LeaseGrant], *, onto: Sequence[AdjacentQueue] = ()
+        self, grants: Sequence[LeaseGrant], *, onto: Sequence[Outbox] = ()
     ) -> frozenset[UUID]:
         refused = {grant.job_id for grant in grants} & self._store.unwritable
         self._refused |= refused
@@ -281,12 +281,12 @@ def _implements(store: FaultyStore, queue: FaultyQueue) -> tuple[Store, JobQueue
     return store, queue
 
 
-class FaultyAdjacentQueue(Faulty, MemoryAdjacentQueue):
-    """A lane beside the jobs of a store."""
+class FaultyOutbox(Faulty, MemoryOutbox):
+    """An outbox of a store."""
 
     def __init__(self, store: MemoryJobStore, name: str, *, clock: Clock) -> None:
         Faulty.__init__(self)
-        MemoryAdjacentQueue.__init__(self, store, name, clock=clock)
+        MemoryOutbox.__init__(self, store, name, clock=clock)
 
     async def send(self, handoffs: Sequence[HandOff]) -> list[Sent]:
         call = super().send

@@ -15,7 +15,7 @@ from async_jobs.domain.job import Job, Phase
 from async_jobs.testing.builders import later
 from async_jobs.testing.clocks import let_others_run
 from async_jobs.testing.contracts.scenes import added, leased
-from tests.unit.application.faults import FaultyAdjacentQueue, FaultyQueue, unavailable
+from tests.unit.application.faults import FaultyOutbox, FaultyQueue, unavailable
 from tests.unit.application.stage import (
     Runs,
     Stage,
@@ -29,14 +29,12 @@ NAMES = ("notifications", "reports", "alerts")
 
 
 class Lanes:
-    """Three lanes, all elsewhere or all beside the jobs."""
+    """Three lanes, all elsewhere or all outboxes."""
 
     def __init__(self, stage: Stage, *, beside: bool) -> None:
         self.stage = stage
-        self.all: list[FaultyQueue | FaultyAdjacentQueue] = [
-            FaultyAdjacentQueue(stage.memory, name, clock=stage.clock)
-            if beside
-            else stage.queue(name)
+        self.all: list[FaultyQueue | FaultyOutbox] = [
+            FaultyOutbox(stage.memory, name, clock=stage.clock) if beside else stage.queue(name)
             for name in NAMES
         ]
 

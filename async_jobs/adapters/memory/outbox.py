@@ -1,4 +1,4 @@
-"""A transport lane beside the jobs, in memory: hand-offs come with leases and go with claims."""
+"""An outbox in memory: hand-offs come with leases and go with claims."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from async_jobs.ports.clock import Clock
 from async_jobs.ports.queue import Claims
 
 
-class MemoryAdjacentQueue(MemoryJobQueue):
-    """Implements `AdjacentQueue`.
+class MemoryOutbox(MemoryJobQueue):
+    """Implements `Outbox`.
 
     Args:
         store: where the jobs are.
@@ -36,7 +36,7 @@ class MemoryAdjacentQueue(MemoryJobQueue):
         self._store = store
 
     async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
-        """See `AdjacentQueue`."""
+        """See `Outbox`."""
         await round_trip()
         self._arrived.clear()
         visible = self._visible(now)
@@ -52,9 +52,9 @@ class MemoryAdjacentQueue(MemoryJobQueue):
         )
 
     async def claimed(self, worker_id: str, instants: Collection[datetime]) -> list[Job]:
-        """See `AdjacentQueue`."""
+        """See `Outbox`."""
         return await self._store.claimed(self.name, worker_id, instants)
 
     async def wait(self, seconds: float) -> None:
-        """See `AdjacentQueue`."""
+        """See `Outbox`."""
         await woken(self._arrived, self._clock, min(seconds, self._next_visible_seconds()))

@@ -15,8 +15,8 @@ from async_jobs.ports.queue import Claims
 from async_jobs.ports.signal import Signal
 
 
-class PostgresAdjacentQueue(PostgresJobQueue):
-    """Implements `AdjacentQueue` on the tables `handoffs` and `jobs`.
+class PostgresOutbox(PostgresJobQueue):
+    """Implements `Outbox` on the tables `handoffs` and `jobs`.
 
     Args:
         store: where the jobs are.
@@ -46,7 +46,7 @@ class PostgresAdjacentQueue(PostgresJobQueue):
         self._store = store
 
     async def claim(self, claimed: Claimed, *, now: datetime, max_messages: int) -> Claims:
-        """See `AdjacentQueue`. A row that cannot be written does not keep the others back."""
+        """See `Outbox`. A row that cannot be written does not keep the others back."""
         try:
             return await self._claim(claimed, now=now, max_messages=max_messages)
         except StoreRefused as error:
@@ -74,5 +74,5 @@ class PostgresAdjacentQueue(PostgresJobQueue):
         return Claims((), more=True)
 
     async def claimed(self, worker_id: str, instants: Collection[datetime]) -> list[Job]:
-        """See `AdjacentQueue`."""
+        """See `Outbox`."""
         return self._store.jobs_of(await self._fetch("claimed_jobs", worker_id, list(instants)))

@@ -1,4 +1,4 @@
-"""The contract of `AdjacentQueue`: what a lane beside the jobs promises besides the others."""
+"""The contract of `Outbox`: what an outbox promises besides the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from async_jobs.domain.lifecycle import (
     advance,
 )
 from async_jobs.domain.scheduling import grant
-from async_jobs.ports.queue import AdjacentQueue, Claims
+from async_jobs.ports.queue import Claims, Outbox
 from async_jobs.ports.store import Store
 from async_jobs.testing.builders import a_handoff, a_job, candidate_of, later
 from async_jobs.testing.clocks import NOW, let_others_run
@@ -42,11 +42,11 @@ from async_jobs.testing.contracts.scenes import (
 CLAIMED = Claimed("worker-2", later(300))
 
 
-class AdjacentQueueContract(JobQueueContract):
-    """Everything `AdjacentQueue` promises, AQ-1 to AQ-5, and `JobQueue`, JQ-1 to JQ-9.
+class OutboxContract(JobQueueContract):
+    """Everything `Outbox` promises, OB-1 to OB-5, and `JobQueue`, JQ-1 to JQ-9.
 
     Subclass it as `TestMyLane` and override the fixtures of `JobQueueContract`, whose lanes are
-    then beside the jobs of the fixture `store`.
+    then in the database of the fixture `store`.
     """
 
     @pytest.fixture
@@ -54,8 +54,8 @@ class AdjacentQueueContract(JobQueueContract):
         """Where the jobs of both lanes are; there are none when a test begins."""
         raise NotImplementedError("override the fixture `store`")
 
-    async def test_aq_1_a_claim_gives_exactly_what_advance_makes(
-        self, queue: AdjacentQueue, store: Store, elapse: Elapse
+    async def test_ob_1_a_claim_gives_exactly_what_advance_makes(
+        self, queue: Outbox, store: Store, elapse: Elapse
     ) -> None:
         """All fields of it; and the message does not come back."""
         job = await happened(
@@ -78,8 +78,8 @@ class AdjacentQueueContract(JobQueueContract):
         await elapse(2 * self.visibility_timeout_seconds)
         assert await queue.receive(max_messages=10, wait_seconds=0) == []
 
-    async def test_aq_1_several_for_one_job_are_one_claim(
-        self, queue: AdjacentQueue, store: Store
+    async def test_ob_1_several_for_one_job_are_one_claim(
+        self, queue: Outbox, store: Store
     ) -> None:
         """Of a former lease, of the present one, twice, and a bare id: all are gone."""
         job = await a_handed_off_job(store, queue)
@@ -94,9 +94,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert claimed == [advance(job, CLAIMED, now=later(1))]
         assert await queue.depth() == 0
 
-    async def test_aq_1_another_lease_is_left_alone(
-        self, queue: AdjacentQueue, store: Store
-    ) -> None:
+    async def test_ob_1_another_lease_is_left_alone(self, queue: Outbox, store: Store) -> None:
         """A former one, and one that was never given; their messages are gone."""
         job = await a_handed_off_job(store, queue)
         stale = [handoff_of(job)._replace(lease_seq=job.lease_seq + n) for n in (-1, 1)]
@@ -106,8 +104,8 @@ class AdjacentQueueContract(JobQueueContract):
         assert await the_job(store, job.id) == job
         assert await queue.depth() == 0
 
-    async def test_aq_1_what_cannot_be_claimed_is_gone_and_unchanged(
-        self, queue: AdjacentQueue, store: Store
+    async def test_ob_1_what_cannot_be_claimed_is_gone_and_unchanged(
+        self, queue: Outbox, store: Store
     ) -> None:
         """Cancelled, taken back, claimed by another, over, or unknown; the others are claimed."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(6)]
@@ -126,8 +124,8 @@ class AdjacentQueueContract(JobQueueContract):
         assert [await the_job(store, job.id) for job in after] == after
         assert await queue.depth() == 0
 
-    async def test_aq_1_no_more_are_taken_than_were_asked_for(
-        self, queue: AdjacentQueue, store: Store
+    async def test_ob_1_no_more_are_taken_than_were_asked_for(
+        self, queue: Outbox, store: Store
     ) -> None:
         """The others stay, and come in the order in which they were sent."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(5)]
@@ -141,7 +139,7 @@ class AdjacentQueueContract(JobQueueContract):
         ids = [job.id for job in jobs[::-1]]
         assert taken == [ids[:2], ids[2:3], ids[3:]]
 
-    async def test_aq_1_a_message_is_one_claims(self, queue: AdjacentQueue, store: Store) -> None:
+    async def test_ob_1_a_message_is_one_claims(self, queue: Outbox, store: Store) -> None:
         """Many claim at once: each job is claimed once, and none is left out."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(12)]
         await queue.send([handoff_of(job) for job in jobs])
@@ -154,8 +152,8 @@ class AdjacentQueueContract(JobQueueContract):
         assert sorted(claimed) == sorted(job.id for job in jobs)
         assert {(await the_job(store, job_id)).attempts for job_id in claimed} == {1}
 
-    async def test_aq_1_what_another_has_received_is_hidden(
-        self, queue: AdjacentQueue, store: Store, elapse: Elapse
+    async def test_ob_1_what_another_has_received_is_hidden(
+        self, queue: Outbox, store: Store, elapse: Elapse
     ) -> None:
         """By its own way, until it gives it back or its time is over."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(2)]
@@ -173,8 +171,8 @@ class AdjacentQueueContract(JobQueueContract):
         assert await queue.depth() == 0
 
     @pytest.mark.parametrize("turns", [0, 1, 2, 4, 8, 16])
-    async def test_aq_1_a_cancelled_claim_has_done_both_or_neither(
-        self, queue: AdjacentQueue, store: Store, elapse: Elapse, turns: int
+    async def test_ob_1_a_cancelled_claim_has_done_both_or_neither(
+        self, queue: Outbox, store: Store, elapse: Elapse, turns: int
     ) -> None:
         """Cancelled at any step, it leaves no message without its lease, and no lease without."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(3)]
@@ -194,8 +192,8 @@ class AdjacentQueueContract(JobQueueContract):
         }
         assert stands.count(Phase.CLAIMED) in (0, 2)
 
-    async def test_aq_1_each_lane_has_its_own(
-        self, queue: AdjacentQueue, other_lane: AdjacentQueue, store: Store
+    async def test_ob_1_each_lane_has_its_own(
+        self, queue: Outbox, other_lane: Outbox, store: Store
     ) -> None:
         """A claim on the other one takes nothing of it."""
         job = await a_handed_off_job(store, queue)
@@ -204,8 +202,8 @@ class AdjacentQueueContract(JobQueueContract):
         assert is_empty(await other_lane.claim(CLAIMED, now=later(1), max_messages=5))
         assert await all_claimed(queue) == [advance(job, CLAIMED, now=later(1))]
 
-    async def test_aq_2_what_was_claimed_unheard_is_found(
-        self, queue: AdjacentQueue, other_lane: AdjacentQueue, store: Store
+    async def test_ob_2_what_was_claimed_unheard_is_found(
+        self, queue: Outbox, other_lane: Outbox, store: Store
     ) -> None:
         """By the worker, the lane and the instants, and while it is still held."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(4)]
@@ -227,8 +225,8 @@ class AdjacentQueueContract(JobQueueContract):
         assert await found("worker-1", 0, 1, 2) == []
         assert await found("worker-2") == []
 
-    async def test_aq_3_poison_is_dropped_and_holds_up_nothing(
-        self, queue: AdjacentQueue, store: Store, poison: PutBody
+    async def test_ob_3_poison_is_dropped_and_holds_up_nothing(
+        self, queue: Outbox, store: Store, poison: PutBody
     ) -> None:
         """What came before and after it is claimed; each is told of once."""
         jobs = [await a_handed_off_job(store, queue) for _ in range(2)]
@@ -246,9 +244,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert "hunter2" not in str(told)
         assert await queue.depth() == 0
 
-    async def test_aq_3_more_tells_of_what_is_left(
-        self, queue: AdjacentQueue, store: Store
-    ) -> None:
+    async def test_ob_3_more_tells_of_what_is_left(self, queue: Outbox, store: Store) -> None:
         """Nothing that was taken could be claimed, and yet there is something behind it."""
         job = await a_handed_off_job(store, queue)
         await queue.send([*(a_handoff() for _ in range(3)), handoff_of(job)])
@@ -258,8 +254,8 @@ class AdjacentQueueContract(JobQueueContract):
         assert ids_of(takes) == [job.id]
         assert is_empty(takes[-1])
 
-    async def test_aq_4_a_wait_ends_when_a_message_comes(
-        self, queue: AdjacentQueue, elapse: Elapse
+    async def test_ob_4_a_wait_ends_when_a_message_comes(
+        self, queue: Outbox, elapse: Elapse
     ) -> None:
         """It does not sit out its time."""
         waiting = asyncio.ensure_future(queue.wait(20))
@@ -269,14 +265,14 @@ class AdjacentQueueContract(JobQueueContract):
 
         assert await until_done(waiting, elapse, 0.5) <= 2 * self.notices_within_seconds
 
-    async def test_aq_4_a_wait_has_an_end(self, queue: AdjacentQueue, elapse: Elapse) -> None:
+    async def test_ob_4_a_wait_has_an_end(self, queue: Outbox, elapse: Elapse) -> None:
         """On an empty lane, whether short or long."""
         for seconds in (0.0, 0.25, 2.0):
             waiting = asyncio.ensure_future(queue.wait(seconds))
             assert await until_done(waiting, elapse, 0.25) <= seconds + self.notices_within_seconds
 
-    async def test_aq_5_what_a_turn_leases_is_handed_off(
-        self, queue: AdjacentQueue, other_lane: AdjacentQueue, store: Store
+    async def test_ob_5_what_a_turn_leases_is_handed_off(
+        self, queue: Outbox, other_lane: Outbox, store: Store
     ) -> None:
         """On the lanes given, each its own, in the order of the grants; on others nothing."""
         names = [queue.name, other_lane.name, "elsewhere", queue.name]
@@ -290,8 +286,8 @@ class AdjacentQueueContract(JobQueueContract):
         assert [job.id for job in await all_claimed(other_lane)] == [jobs[1].id]
         assert (await the_job(store, jobs[2].id)).phase is Phase.HANDED_OFF
 
-    async def test_aq_5_a_lane_that_was_not_given_gets_nothing(
-        self, queue: AdjacentQueue, other_lane: AdjacentQueue, store: Store
+    async def test_ob_5_a_lane_that_was_not_given_gets_nothing(
+        self, queue: Outbox, other_lane: Outbox, store: Store
     ) -> None:
         """Whoever leased sends by itself, as it does to a lane elsewhere."""
         job = a_job(queue=queue.name)
@@ -301,8 +297,8 @@ class AdjacentQueueContract(JobQueueContract):
 
         assert (await queue.depth(), await other_lane.depth()) == (0, 0)
 
-    async def test_aq_5_what_was_not_leased_is_not_handed_off(
-        self, queue: AdjacentQueue, store: Store
+    async def test_ob_5_what_was_not_leased_is_not_handed_off(
+        self, queue: Outbox, store: Store
     ) -> None:
         """A grant that lost leaves no message."""
         jobs = [a_job(queue=queue.name) for _ in range(2)]
@@ -313,8 +309,8 @@ class AdjacentQueueContract(JobQueueContract):
         assert await queue.depth() == 1
         assert [job.id for job in await all_claimed(queue)] == [jobs[1].id]
 
-    async def test_aq_5_a_turn_that_fails_hands_off_nothing(
-        self, queue: AdjacentQueue, store: Store
+    async def test_ob_5_a_turn_that_fails_hands_off_nothing(
+        self, queue: Outbox, store: Store
     ) -> None:
         """And nobody sees a hand-off before the turn has ended."""
         job = a_job(queue=queue.name)
@@ -330,8 +326,8 @@ class AdjacentQueueContract(JobQueueContract):
         assert await queue.depth() == 0
         assert await the_job(store, job.id) == job
 
-    async def test_aq_5_a_turn_wakes_who_waits(
-        self, queue: AdjacentQueue, store: Store, elapse: Elapse
+    async def test_ob_5_a_turn_wakes_who_waits(
+        self, queue: Outbox, store: Store, elapse: Elapse
     ) -> None:
         """A worker need not look again by itself."""
         job = a_job(queue=queue.name)
@@ -344,7 +340,7 @@ class AdjacentQueueContract(JobQueueContract):
         assert await until_done(waiting, elapse, 0.5) <= 2 * self.notices_within_seconds
 
 
-async def a_handed_off_job(store: Store, queue: AdjacentQueue, **fields: object) -> Job:
+async def a_handed_off_job(store: Store, queue: Outbox, **fields: object) -> Job:
     """Store a job of the lane's queue and lease it, without a message."""
     job = a_job(queue=queue.name, **fields)
     await stored(store, job)
@@ -352,7 +348,7 @@ async def a_handed_off_job(store: Store, queue: AdjacentQueue, **fields: object)
 
 
 async def leased_onto(
-    store: Store, lanes: Sequence[AdjacentQueue], jobs: Sequence[Job]
+    store: Store, lanes: Sequence[Outbox], jobs: Sequence[Job]
 ) -> frozenset[UUID]:
     """Lease pending jobs of one use case onto lanes, in a turn of their own."""
     async with store.turn([jobs[0].use_case]) as turn:
@@ -360,7 +356,7 @@ async def leased_onto(
         return await turn.lease(grants, onto=lanes)
 
 
-async def every_claim(queue: AdjacentQueue, *, max_messages: int) -> list[Claims]:
+async def every_claim(queue: Outbox, *, max_messages: int) -> list[Claims]:
     """Claim until nothing was claimed and nothing is said to be left."""
     takes: list[Claims] = []
     for n in range(100):
@@ -372,7 +368,7 @@ async def every_claim(queue: AdjacentQueue, *, max_messages: int) -> list[Claims
     raise AssertionError("there is no end of it")
 
 
-async def all_claimed(queue: AdjacentQueue) -> list[Job]:
+async def all_claimed(queue: Outbox) -> list[Job]:
     """Claim all there is at one instant; returns the jobs in the order in which they came."""
     jobs: list[Job] = []
     for _ in range(100):

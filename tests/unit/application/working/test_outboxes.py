@@ -1,4 +1,4 @@
-"""Schedulers and workers on a lane beside the jobs: one commit for a lease and its hand-off."""
+"""Schedulers and workers on an outbox: one commit for a lease and its hand-off."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from async_jobs.domain.lifecycle import Cancelled
 from async_jobs.ports.queue import JobQueue
 from async_jobs.testing.builders import a_handoff
 from async_jobs.testing.contracts.scenes import added, happened
-from tests.unit.application.faults import FaultyAdjacentQueue, unavailable
+from tests.unit.application.faults import FaultyOutbox, unavailable
 from tests.unit.application.stage import Runs, Stage, handoff_of, phases, quiet
 
 
 @dataclass
 class Beside:
-    """A stage whose lane `notifications` is beside the jobs; others are elsewhere."""
+    """A stage whose lane `notifications` is an outbox; others are elsewhere."""
 
     stage: Stage
-    lane: FaultyAdjacentQueue
+    lane: FaultyOutbox
 
     def queue_of(self, name: str) -> JobQueue:
         return self.lane if name == self.lane.name else self.stage.queue(name)
@@ -50,7 +50,7 @@ class Beside:
 def beside(stage: Stage, runs: Runs) -> Beside:
     """Its handlers end at once."""
     runs.may_end.set()
-    lane = FaultyAdjacentQueue(stage.memory, "notifications", clock=stage.clock)
+    lane = FaultyOutbox(stage.memory, "notifications", clock=stage.clock)
     return Beside(stage, lane)
 
 
@@ -73,7 +73,7 @@ async def test_a_lease_brings_its_hand_off(beside: Beside) -> None:
 
 
 async def test_each_lane_is_served_in_its_own_way(beside: Beside) -> None:
-    """One beside the jobs and one elsewhere, in one tick."""
+    """An outbox and one elsewhere, in one tick."""
     here = await added(beside.stage.memory)
     there = await added(beside.stage.memory, queue="elsewhere")
 
