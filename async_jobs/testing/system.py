@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
+from async_jobs.adapters.memory.outbox import MemoryOutbox
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
@@ -34,6 +35,9 @@ from async_jobs.testing.clocks import ManualChance, ManualClock
 AnyFact = TypeVar("AnyFact", bound=Fact)
 
 ROUNDS_MAX = 100_000
+
+Transport: TypeAlias = Literal["outbox", "queue"]
+"""What carries hand-offs: an outbox in the database of the jobs, or a queue elsewhere."""
 
 
 class _Watched(JobRegistry):
@@ -116,7 +120,13 @@ class MemorySystem:
     """
 
     def __init__(
-        self, config: Limits, *, registry: JobRegistry, clock: ManualClock, chance: ManualChance
+        self,
+        config: Limits,
+        *,
+        registry: JobRegistry,
+        clock: ManualClock,
+        chance: ManualChance,
+        transport: Transport = "outbox",
     ) -> None:
         self.config = config
         self.registry = registry
@@ -128,6 +138,7 @@ class MemorySystem:
             )
         )
         self._handlers = _Watched(registry)
+        self._transport = transport
         self._queues: dict[str, MemoryJobQueue] = {}
         self.workers = workers = MemoryWorkers()
         signal = MemorySignal(clock=clock)
@@ -170,7 +181,11 @@ class MemorySystem:
     def queue(self, name: str) -> MemoryJobQueue:
         """Return the transport lane of that name."""
         if name not in self._queues:
-            self._queues[name] = MemoryJobQueue(name, clock=self.clock)
+            self._queues[name] = (
+                MemoryOutbox(self.store, name, clock=self.clock)
+                if self._transport == "outbox"
+                else MemoryJobQueue(name, clock=self.clock)
+            )
         return self._queues[name]
 
     async def run_until_idle(self, *, raise_errors: bool = False) -> int:
@@ -246,6 +261,7 @@ def memory_system(
     registry: JobRegistry = job_registry,
     seed: int = 0,
     now: datetime | None = None,
+    transport: Transport = "outbox",
 ) -> MemorySystem:
     """Return async_jobs in memory.
 
@@ -259,10 +275,14 @@ def memory_system(
         now: the instant at which the system's clock stands until it is advanced; by default the
             instant of this call, so that `run_at` of an application that asks the host's clock
             means what it says.
+        transport: what carries hand-offs: an `outbox` in the database of the jobs, as on Postgres
+            by default, or a `queue` elsewhere, as SQS.
 
     Raises:
-        ValueError: `now` has no time zone.
+        ValueError: `now` has no time zone, or `transport` is something else.
     """
+    if transport not in get_args(Transport):
+        raise ValueError(f"transport must be one of {', '.join(get_args(Transport))}")
     if now is None:
         now = SystemClock().now()
     elif now.utcoffset() is None:
@@ -275,4 +295,10 @@ def memory_system(
         )
         config = SimpleLimits(use_case_configs=named, per_tenant_quotas=per_tenant_quotas or {})
     clock = ManualClock(now.astimezone(UTC))
-    return MemorySystem(config, registry=registry, clock=clock, chance=ManualChance(seed))
+    return MemorySystem(
+        config,
+        registry=registry,
+        clock=clock,
+        chance=ManualChance(seed),
+        transport=transport,
+    )

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import BaseModel
@@ -28,9 +28,11 @@ from async_jobs.domain.facts import (
 )
 from async_jobs.domain.job import EnqueueJobRequest, JobStatus
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
+from async_jobs.ports.queue import Outbox
 from async_jobs.testing import MemorySystem, SimpleLimits, memory_system
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.contracts.scenes import RollBack
+from async_jobs.testing.system import Transport
 
 DELAYS = BackoffPolicy(base_delay_seconds=30, jitter=0)
 
@@ -507,6 +509,27 @@ async def test_several_queues_are_all_served() -> None:
     await system.run_until_idle()
 
     assert sorted(greeted) == ["default", "labels", "mails"]
+
+
+@pytest.mark.parametrize("transport", get_args(Transport))
+async def test_hand_offs_are_carried_by_either_transport(transport: Transport) -> None:
+    """By default as on Postgres: with the lease's commit, and off it with the claim's."""
+    registry = JobRegistry()
+    greeted = greeting(registry)
+    system = memory_system(registry=registry, transport=transport)
+    await system.service.enqueue(request(payload={"to": "world"}))
+
+    await system.run_until_idle()
+
+    assert greeted == ["world"]
+    assert isinstance(system.queue("default"), Outbox) == (transport == "outbox")
+    assert isinstance(memory_system().queue("default"), Outbox)
+
+
+def test_another_transport_is_refused() -> None:
+    """By what is allowed."""
+    with pytest.raises(ValueError, match="transport must be one of outbox, queue"):
+        memory_system(transport="sqs")  # type: ignore[arg-type]
 
 
 async def test_the_same_seed_gives_the_same_run() -> None:

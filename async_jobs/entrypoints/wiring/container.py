@@ -16,7 +16,7 @@ import asyncpg
 from dependency_injector import containers, providers
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
-from async_jobs.adapters.memory.queue import MemoryJobQueue
+from async_jobs.adapters.memory.outbox import MemoryOutbox
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
@@ -204,8 +204,8 @@ async def _always() -> bool:
     return True
 
 
-def _memory_queues(clock: Clock) -> Callable[[str], JobQueue]:
-    return functools.cache(lambda name: MemoryJobQueue(name, clock=clock))
+def _memory_queues(store: MemoryJobStore, clock: Clock) -> Callable[[str], JobQueue]:
+    return functools.cache(lambda name: MemoryOutbox(store, name, clock=clock))
 
 
 def _signal(config: AsyncJobsConfig, pool: asyncpg.Pool, clock: Clock) -> PostgresSignal:
@@ -331,7 +331,7 @@ def memory_container(config: AsyncJobsConfig, logger: logging.Logger) -> Contain
     container.workers.override(providers.Singleton(MemoryWorkers))
     container.statistics.override(providers.Singleton(MemoryStatistics, container.store))
     container.checkpoints.override(providers.Singleton(MemoryCheckpoints))
-    container.queue_of.override(providers.Singleton(_memory_queues, clock))
+    container.queue_of.override(providers.Singleton(_memory_queues, container.store, clock))
     container.make_renewal_host.override(providers.Object(None))
     container.takes_jobs.override(providers.Object(_always))
     return container
