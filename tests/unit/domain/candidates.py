@@ -1,14 +1,15 @@
 """Candidates for the scheduling policy: one by one for examples, and drawn for properties."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from uuid import UUID
 
 from hypothesis import strategies as st
 
 from async_jobs.domain.deadline import LatePolicy
-from async_jobs.domain.fairness import Contest
+from async_jobs.domain.fairness import MICROSECONDS, Contest
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
-from async_jobs.domain.scheduling import Blocked, Candidate, Selection, SelectionRequest
+from async_jobs.domain.scheduling import Blocked, Candidate, Selection, SelectionRequest, select
 from tests.unit.domain.builders import NOW, after
 
 TENANTS = ["acme", "bolt", "core", "dune"]
@@ -65,6 +66,44 @@ def contest_of(**seconds: float) -> Contest:
     """Return a contest in which tenants have had so many seconds of service beyond the floor."""
     times = {tenant: round(each * 1_000_000) for tenant, each in seconds.items()}
     return Contest(times=times, waiting=set(seconds))
+
+
+ROUND_SECONDS = 1
+"""What a round takes in `run_select`: how long jobs run is known of no type but those given."""
+
+
+def had_seconds(passed_over: int = 0, **seconds: float) -> Contest:
+    """Return a contest in which tenants have had so many seconds of service."""
+    times = {tenant: round(each * MICROSECONDS) for tenant, each in seconds.items()}
+    return Contest(times=times, passed_over=passed_over)
+
+
+def run_select(
+    *candidates: Candidate,
+    slots: int = 1,
+    late: LatePolicy = LatePolicy.SIDELINE,
+    running: Mapping[str, int] | None = None,
+    tenant_running: Mapping[str, int] | None = None,
+    quotas: Mapping[str, TenantQuota] | None = None,
+    unheld: AbstractSet[str] = frozenset(),
+    contest: Contest | None = None,
+    seconds: Mapping[str, float] | None = None,
+) -> Selection:
+    """Select among the candidates; `slots` is the use case's `max_concurrent`."""
+    known = seconds or {}
+    return select(
+        SelectionRequest(
+            config=UseCaseConfig(max_concurrent=slots, late_policy=late),
+            now=NOW,
+            running=running or {},
+            tenant_running=tenant_running or {},
+            quotas=quotas or {},
+            candidates=candidates,
+            tenants_unheld=unheld,
+            contest=contest or Contest(),
+            run_seconds=lambda type_: known.get(type_, ROUND_SECONDS),
+        )
+    )
 
 
 # --- Drawn --------------------------------------------------------------------------------------
