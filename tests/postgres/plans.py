@@ -170,7 +170,7 @@ class Scene:
             self._plans.append(Plan(named["statement"], plan["Plan"]))
 
 
-_NAMED = re.compile(r"-- (?P<statement>\w+): ")
+_NAMED = re.compile(r"\s*/\*(?P<statement>\w+)\*/")
 _EXPLAINED = """
 SET auto_explain.log_min_duration = 0;
 SET auto_explain.log_analyze = on;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -99,7 +100,8 @@ class Broken(asyncpg.Connection):
 
     @classmethod
     def _look(cls, query: str) -> None:
-        name = query.removeprefix("-- ").partition(":")[0] if query.startswith("-- ") else query
+        named = re.match(r" /\*(\w+)\*/", query)
+        name = named[1] if named else query
         cls.seen.append(name)
         if name == cls.at:
             raise asyncpg.PostgresError.new({"S": "ERROR", "C": cls.code, "M": "made up"})

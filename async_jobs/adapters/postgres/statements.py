@@ -8,5 +8,10 @@ from importlib import resources
 
 @cache
 def sql(name: str) -> str:
-    """Return the text of the statement in `sql/<name>.sql`."""
-    return (resources.files(f"{__package__}.sql") / f"{name}.sql").read_text("utf-8")
+    """Return the text of the statement in `sql/<name>.sql`, whose first word is its name.
+
+    OpenTelemetry's asyncpg instrumentation (0.5x) names a span by the first word, and takes off a
+    comment only if nothing stands before it: hence the blank.
+    """
+    text = (resources.files(f"{__package__}.sql") / f"{name}.sql").read_text("utf-8")
+    return f" /*{name}*/\n{text}"
