@@ -15,6 +15,7 @@ from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 ROOT = Path(__file__).parent.parent
 _BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
+TESTS = ROOT / "tests"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
@@ -98,3 +99,32 @@ def test_how_a_job_travels_names_files_that_are_there() -> None:
                 beside = found[0].parent
 
     assert missing == []
+
+
+def test_field_reports_name_tests_that_are_there() -> None:
+    """Each path and each test's name; a name alone is of the file before it."""
+    page = (ROOT / "docs" / "field-reports.md").read_text("utf-8").partition("\n## ")[2]
+    kit = ROOT / "async_jobs" / "testing" / "contracts"
+    file, missing = ROOT, []
+    for path, name in re.findall(r"`([\w./-]*\.py|[\w./-]+/|)((?:::[\w…]+)*)`", page):
+        if path.startswith("c/"):
+            file = next(
+                (each for each in (kit, TESTS / "contract") if (each / path[2:]).exists()), kit
+            )
+            file /= path[2:]
+        elif path:
+            file = TESTS / path.replace("u/", "unit/", 1) if path.startswith("u/") else TESTS / path
+        test = name.split("::")[-1]
+        if (path or test) and not _holds(file, test):
+            missing.append(path + name)
+
+    assert not missing
+
+
+def _holds(file: Path, test: str) -> bool:
+    """Tell whether a test is in a file, or in a contract that it binds; any file holds no name."""
+    if not file.exists() or not test:
+        return file.exists()
+    kit = (ROOT / "async_jobs" / "testing").rglob("*.py")
+    sources = [file, *kit] if "contract" in file.parts else [file]
+    return any(f"def {test}(" in each.read_text("utf-8") for each in sources)

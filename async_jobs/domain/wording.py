@@ -16,6 +16,7 @@ ASKED_FOR_A_RETRY: Final = "the handler asked for a retry"
 CANCELLED_ITSELF: Final = "the handler cancelled itself"
 INVALID_PAYLOAD: Final = "invalid payload"
 """What follows it names fields, and may quote an application's own validators."""
+RETURNED_A_CLASS: Final = "the handler returned an exception's class: return an instance"
 RETURNED_AN_AWAITABLE: Final = "the handler returned an awaitable; declare it async"
 RETURNED_A_GENERATOR: Final = (
     "the handler returned a generator, of which nothing has run; return what it yields, or nothing"
@@ -33,6 +34,7 @@ OWN_WORDS: Final = (
     LEASE_EXPIRED,
     NO_HANDLER_CAME,
     OUTCOME_REFUSED,
+    RETURNED_A_CLASS,
     RETURNED_AN_AWAITABLE,
     RETURNED_A_GENERATOR,
     STOPPED_UNASKED,

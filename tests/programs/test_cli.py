@@ -334,6 +334,25 @@ async def test_a_module_that_exits_is_told(cli: Programs, tmp_path: Path) -> Non
     assert f"({tmp_path / 'leaves.py'}:3)" in told
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("import json\n\njson.loads('{')\n", 3),
+        ("from async_jobs import job_registry\n\n\n@job_registry.handler\ndef f(c, p): ...\n", 4),
+    ],
+    ids=["a library", "this one"],
+)
+async def test_where_a_module_broke_off_is_told_by_its_own_line(
+    cli: Programs, tmp_path: Path, text: str, line: int
+) -> None:
+    """Not by one of what it called."""
+    (tmp_path / "breaks.py").write_text(text)
+
+    program = await cli.run(*WORKER, "--handlers", "breaks", cwd=tmp_path)
+
+    assert f"({tmp_path / 'breaks.py'}:{line})" in refusal(program, 2)
+
+
 async def test_a_module_may_run_a_loop_of_its_own(on_database: Programs, tmp_path: Path) -> None:
     """Handlers are imported before there is another; and a thread that they leave keeps nobody."""
     (tmp_path / "loads_secrets.py").write_text(
@@ -360,7 +379,9 @@ async def test_the_level_debug_adds_the_stack_trace(cli: Programs, tmp_path: Pat
     program = await cli.run(*WORKER, "--handlers", "broken", "--log-level", "debug", cwd=tmp_path)
 
     assert program.process.returncode == 2
-    assert program.stderr.startswith("error: ASYNC_JOBS_HANDLERS_MODULE: 'broken' cannot be")
+    assert program.stderr.startswith(
+        "error: handlers (--handlers, ASYNC_JOBS_HANDLERS_MODULE): 'broken' cannot be"
+    )
     assert "Traceback (most recent call last)" in program.stderr
 
 

@@ -74,7 +74,8 @@ def _seconds(seconds: object) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 <= number <= timedelta(days=366).total_seconds():
-        raise ValueError("seconds must be a number, from 0 to 366 days")
+        found = repr(number) if not math.isnan(number) else f"a {type(seconds).__name__}"
+        raise ValueError(f"seconds must be a number, from 0 to 366 days; it is {found}")
     return number
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import threading
 import types
 import typing
@@ -173,6 +174,8 @@ class JobRegistry:
                 JSON object cannot be, or is a generator.
         """
 
+        _check_is_no_function(type)
+
         def register(function: HandlerFunction) -> HandlerFunction:
             self.register(type, function, timeout_seconds=timeout_seconds)
             return function
@@ -186,8 +189,10 @@ class JobRegistry:
         check_name("type", type)
         if type in self._handlers:
             raise HandlerExistsError(f"the job type {type!r} has a handler already")
-        if timeout_seconds is not None and not timeout_seconds > 0:
-            raise ConfigurationError(f"handler {type!r}: timeout_seconds must be above 0")
+        if timeout_seconds is not None and not _is_time(timeout_seconds):
+            raise ConfigurationError(
+                f"handler {type!r}: timeout_seconds must be above 0, a finite number"
+            )
         if _is_generator(function):
             raise ConfigurationError(
                 f"handler {type!r}: must return its result; with `yield` in it, it would never run"
@@ -223,6 +228,23 @@ class JobRegistry:
         if clashes:
             raise HandlerExistsError(f"these job types have handlers already: {clashes}")
         self._handlers.update(other._handlers)
+
+
+def _check_is_no_function(type: object) -> None:
+    """Refuse what a decorator without its parentheses gives."""
+    if not isinstance(type, str):
+        named = getattr(type, "__qualname__", repr(type))
+        raise ConfigurationError(
+            f"handler {named}: the decorator takes the job type: write"
+            f' @job_registry.handler("{named}")'
+        )
+
+
+def _is_time(seconds: object) -> bool:
+    """Tell whether something is a finite number of seconds above 0."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return False
+    return 0 < seconds < math.inf
 
 
 def _told(problem: ErrorDetails) -> str:

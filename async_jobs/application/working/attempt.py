@@ -179,6 +179,8 @@ def _returned(result: object) -> lifecycle.JobEvent:
         return lifecycle.Rejected(wording.RETURNED_A_GENERATOR)
     if inspect.isawaitable(result):
         return lifecycle.Rejected(wording.RETURNED_AN_AWAITABLE)
+    if isinstance(result, type) and issubclass(result, BaseException):
+        return lifecycle.Rejected(wording.RETURNED_A_CLASS)
     return success_with(result)
 
 

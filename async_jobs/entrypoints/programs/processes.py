@@ -7,11 +7,12 @@ import importlib
 import logging
 import signal
 import sys
+import sysconfig
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from async_jobs.application.handling.registry import JobRegistry, job_registry
 from async_jobs.application.working.worker import Worker
@@ -306,7 +307,7 @@ def load_handlers(modules: Iterable[str]) -> JobRegistry:
             raise
         except (Exception, SystemExit) as error:
             raise ConfigurationError(
-                f"ASYNC_JOBS_HANDLERS_MODULE: {name!r} cannot be imported:"
+                f"handlers (--handlers, ASYNC_JOBS_HANDLERS_MODULE): {name!r} cannot be imported:"
                 f" {type(error).__name__}: {error}{_place(error)}"
             ) from error
     enable_our_loggers()
@@ -319,7 +320,21 @@ def load_handlers(modules: Iterable[str]) -> JobRegistry:
 
 
 def _place(error: BaseException) -> str:
-    """Return where a module broke off, as ` (file:line)`; nothing if that is not in its code."""
+    """Return where an application's code broke off, as ` (file:line)`; nothing if it did not."""
     frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
-    places = [f" ({file}:{line})" for file, line in frames if not file.startswith("<frozen ")]
-    return places[-1] if len(places) > 1 else ""
+    theirs = [(file, line) for file, line in frames if _is_an_applications(file)]
+    # The last one of its own files says more than that of a library it calls.
+    own = [each for each in theirs if not each[0].startswith(_LIBRARIES)] or theirs
+    return f" ({own[-1][0]}:{own[-1][1]})" if own else ""
+
+
+_OURS: Final = str(Path(__file__).parents[2])
+_PYTHONS: Final = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
+_LIBRARIES: Final = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+
+
+def _is_an_applications(file: str) -> bool:
+    """Tell whether a file belongs neither to Python nor to this package."""
+    if file.startswith((_OURS, "<frozen ")):
+        return False
+    return file.startswith(_LIBRARIES) or not file.startswith(_PYTHONS)

@@ -7,6 +7,7 @@ registry as text.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -453,9 +454,17 @@ def test_a_second_handler_for_a_type_is_refused() -> None:
     assert issubclass(HandlerExistsError, AsyncJobsError)
 
 
-@pytest.mark.parametrize("timeout_seconds", [0, -1, float("nan")])
-def test_a_timeout_is_above_zero(timeout_seconds: float) -> None:
-    """A handler that may not run at all is a mistake."""
+def test_the_decorator_without_parentheses_is_refused() -> None:
+    """It would take the function for the type, and register nothing."""
+    told = 'handler greet: the decorator takes the job type: write @job_registry.handler("greet")'
+
+    with pytest.raises(ConfigurationError, match=re.escape(told)):
+        JobRegistry().handler(greet)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout_seconds", [0, -1, float("nan"), float("inf"), "5", True])
+def test_a_timeout_is_above_zero(timeout_seconds: Any) -> None:
+    """A handler that may not run at all, or for ever, is a mistake."""
     with pytest.raises(ConfigurationError, match="'greet': timeout_seconds must be above 0"):
         registered(greet, timeout_seconds=timeout_seconds)
 

@@ -311,6 +311,13 @@ async def test_a_generator_is_no_result(run: Attempts, made: Callable[[], object
     assert "returned a generator" in event.error
 
 
+async def test_a_class_of_exceptions_is_no_result(run: Attempts) -> None:
+    """Whoever returns it forgot the parentheses."""
+    event = await run.of(lambda ctx, payload: Snooze)
+
+    assert event == Rejected("the handler returned an exception's class: return an instance")
+
+
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize(
     ("returned", "event"),
