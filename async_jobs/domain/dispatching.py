@@ -190,7 +190,7 @@ class TurnView:
             known = known - self._without_slots(name, seen[name])
             _count_passes(contest, started[name], [c for c in seen[name].ready if c.id in late])
             counts = Counter([candidate.tenant_id for _, candidate in started[name]])
-            waiting = _waiting(name, selection, shares.values(), started[name])
+            waiting = _waiting(name, selection, shares, started[name])
             contest.conclude(counts, waiting, known)
 
     def hides_work(self, seen: Mapping[str, Seen], chosen: Sequence[Chosen]) -> bool:
@@ -288,20 +288,29 @@ def _tenants_shown(seen: Seen) -> set[str]:
 
 
 def _waiting(
-    use_case: str, selection: Selection, shares: Collection[Share], started: Sequence[Chosen]
+    use_case: str,
+    selection: Selection,
+    shares: Mapping[Pool, Share],
+    started: Sequence[Chosen],
 ) -> AbstractSet[str]:
     """Return who waits for a use case's capacity once the slots are shared."""
-    short = [share for share in shares if share.waiting or share.beyond]
+    short = {pool: each for pool, each in shares.items() if each.waiting or each.beyond}
     if not selection.waiting or not short:
         return selection.waiting
-    given = Counter([candidate.tenant_id for _, candidate in started])
-    waiting = {tenant for tenant, lane in selection.lanes.items() if given[tenant] < len(lane)}
-    for share in short:
+    given = {candidate.id for _, candidate in started}
+    left = {
+        (contender[5].tenant_id, contender[5].queue)
+        for lane in selection.lanes.values()
+        for contender in lane
+        if contender[4] not in given
+    }
+    for pool, share in short.items():
         # Who is short of slots and has some for another use case's jobs lets this capacity go.
         elsewhere = {candidate.tenant_id for name, candidate in share.given if name != use_case}
         refused = {tenant for name, tenant in share.beyond if name == use_case}
-        waiting -= (elsewhere & share.waiting) - refused
-    return waiting
+        lets_go = (elsewhere & share.waiting) - refused
+        left = {(t, queue) for t, queue in left if queue not in pool.queues or t not in lets_go}
+    return {tenant for tenant, _ in left}
 
 
 def _count_passes(contest: Contest, given: Sequence[Chosen], late: Sequence[Candidate]) -> None:

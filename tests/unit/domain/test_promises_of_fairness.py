@@ -189,6 +189,26 @@ def test_f1_capacity_that_was_not_used_for_another_use_cases_sake_is_not_saved_u
     assert abs(starts["acme"] - starts["bolt"]) <= 4
 
 
+def test_f1_work_in_another_pool_costs_nothing_in_this_one() -> None:
+    """Three share the capacity of one use case. One of them is also short of slots elsewhere."""
+    play = Play(
+        workers=[(("a",), 5), (("b",), 1)],
+        use_cases={
+            "mail": UseCaseConfig(max_concurrent=1),
+            "report": UseCaseConfig(max_concurrent=HUGE),
+        },
+        run_times={"work": 1.0},
+    )
+    for hour, tenant in enumerate(("acme", "bolt", "both")):
+        play.add([Work(tenant=tenant, queue="a", tolerance=ENDLESS + hour * HOUR)] * 60)
+    play.add([Work(tenant="both", use_case="report", queue="b", tolerance=ENDLESS)] * 100)
+
+    play.go_on(60_000)
+
+    starts = Counter(job.work.tenant for job in play.starts if job.work.use_case == "mail")
+    assert all(starts[tenant] >= 19 for tenant in ("acme", "bolt", "both"))
+
+
 # --- F2: memory ----------------------------------------------------------------------------------
 
 
