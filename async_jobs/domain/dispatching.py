@@ -171,7 +171,8 @@ class TurnView:
             } & set[str]().union(*[selections[name].waiting for name in short])
             overdue = [c for c in late if c.queue in pool.queues]
             _count_passes(contest, share.given, overdue)
-            contest.conclude(counts, share.waiting | shut.get(pool, set()) | behind, known)
+            waiting = share.waiting | shut.get(pool, set()) | behind
+            contest.conclude(counts, waiting, known, share.held_back)
 
     def _conclude_use_cases(
         self,
@@ -187,11 +188,12 @@ class TurnView:
             shown = _tenants_shown(seen[name])
             known = shown | contest.waiting if seen[name].whole else shown
             # Who waits for a slot first waits for the capacity as before: no debt is forgotten.
-            known = known - self._without_slots(name, seen[name])
+            without = self._without_slots(name, seen[name])
+            known = known - without
             _count_passes(contest, started[name], [c for c in seen[name].ready if c.id in late])
             counts = Counter([candidate.tenant_id for _, candidate in started[name]])
             waiting = _waiting(name, selection, shares, started[name])
-            contest.conclude(counts, waiting, known)
+            contest.conclude(counts, waiting, known, selection.held_back | (without - waiting))
 
     def hides_work(self, seen: Mapping[str, Seen], chosen: Sequence[Chosen]) -> bool:
         """Tell whether jobs that were not shown might have been chosen as well."""

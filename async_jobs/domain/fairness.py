@@ -58,10 +58,16 @@ class Contest:
     is not saved up. One that stops waiting is remembered until the others have caught up with it.
     When nobody waits, all are content and equal.
 
+    Who waits and is held back by something else, because its jobs can wait or because few slots
+    receive its queue, does not hold the floor down: newcomers would stand there beside it, far
+    below those who are served. It rises with the floor, as if it had just come.
+
     Attributes:
-        floor: the least virtual time of any tenant that waits; it never falls.
+        floor: the least virtual time of any tenant that waits and is not held back; it never
+            falls.
         times: virtual times beyond the floor, in microseconds; others stand on it.
         waiting: the tenants that wanted more than they got.
+        held_back: those of them whom something else than what they have had keeps waiting.
         held: how many slots each tenant has held since `at`.
         at: when that was last counted; None before the first time.
         passed_over: starts for which late jobs waited, less those that theirs made up for.
@@ -71,6 +77,7 @@ class Contest:
     floor: int = 0
     times: dict[str, int] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
+    held_back: set[str] = field(default_factory=set)
     held: Mapping[str, int] = field(default_factory=dict)
     at: datetime | None = None
     passed_over: int = 0
@@ -93,13 +100,22 @@ class Contest:
                     charge = virtual(slots * elapsed_us, tenant, quotas)
                     times[tenant] = max(floor, times.get(tenant, floor)) + charge
                 # Whoever comes before the next choice stands where the others are by now.
-                self.floor = self._least()
+                self._rise()
         self.held = running
         self.at = now
 
-    def _least(self) -> int:
-        """Return where the waiting tenant stands that had the least."""
-        return max(self.floor, min(map(self.times.get, self.waiting, repeat(self.floor))))
+    def _rise(self) -> None:
+        """Let the floor rise to the waiting tenant that had the least, and the rest with it."""
+        times, before = self.times, repeat(self.floor)
+        served = self.waiting - self.held_back if self.held_back else self.waiting
+        if served:
+            self.floor = max(self.floor, min(map(times.get, served, before)))
+        if self.held_back:
+            # What they have had beside each other still counts.
+            least = min(map(times.get, self.held_back, before))
+            if least < self.floor:
+                for tenant in self.held_back:
+                    times[tenant] += self.floor - least
 
     def pass_over(self, starts: int, late: int) -> None:
         """Count starts for which late jobs waited; each of the `late` ones makes up for many."""
@@ -108,7 +124,11 @@ class Contest:
         self.passed_over = min(max(0, passes), STARTS_BETWEEN_LATE**2)
 
     def conclude(
-        self, chosen: Mapping[str, int], waiting: Collection[str], shown: Collection[str]
+        self,
+        chosen: Mapping[str, int],
+        waiting: Collection[str],
+        shown: Collection[str],
+        held_back: Collection[str] = (),
     ) -> None:
         """Note what a turn has chosen, and who waits on.
 
@@ -116,6 +136,7 @@ class Contest:
             chosen: how many jobs of each tenant.
             waiting: the tenants shown that could have used more.
             shown: the tenants of which it is known now whether they wait.
+            held_back: those that wait for another reason than what they have had.
         """
         if chosen:
             held = dict(self.held)
@@ -124,15 +145,18 @@ class Contest:
             self.held = held
         self.waiting.difference_update(shown)
         self.waiting.update(waiting)
+        if self.held_back or held_back:
+            self.held_back = (self.held_back.difference(shown).union(held_back)) & self.waiting
         if not self.waiting:
             self.times.clear()
             self.passed_over = 0
             return
-        times, floor = self.times, self.floor
+        times = self.times
         for tenant in waiting:
             if tenant not in times:
-                times[tenant] = floor
-        self.floor = floor = self._least()
+                times[tenant] = self.floor
+        self._rise()
+        floor = self.floor
         done = [t for t, at in times.items() if at <= floor and t not in self.waiting]
         for tenant in done:
             del times[tenant]

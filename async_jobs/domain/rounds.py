@@ -42,10 +42,15 @@ Take: TypeAlias = Callable[[Candidate], "bool | None"]
 
 
 class Choice(NamedTuple):
-    """What has a place, in order, and the tenants that could have used more."""
+    """What has a place, in order, and the tenants that could have used more.
+
+    `held_back` are those of them whose turn would not have come by what they have had: their jobs
+    can wait while others press.
+    """
 
     contenders: Sequence[Contender]
     waiting: AbstractSet[str]
+    held_back: AbstractSet[str] = frozenset()
 
     @property
     def chosen(self) -> list[Candidate]:
@@ -100,7 +105,9 @@ def choose(
             heapq.heapreplace(heads, entry(lane[index], tenant, index))
         else:
             heapq.heappop(heads)
-    return Choice(chosen, {head[5] for head in heads})
+    pressing = heads[0][0] if heads else 0
+    held_back = {head[5] for head in heads if head[0] > pressing}
+    return Choice(chosen, {head[5] for head in heads}, held_back)
 
 
 def _rescued(late: Sequence[Contender], contest: Contest) -> Sequence[Contender]:

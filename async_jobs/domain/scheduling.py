@@ -113,7 +113,8 @@ class SelectionRequest:
 class Selection:
     """The answer: `contenders` to lease, in order; `expired` to bury; the rest `blocked`, if asked.
 
-    `waiting` are the tenants that could have used more of the capacity; `has_late` tells whether
+    `waiting` are the tenants that could have used more of the capacity, `held_back` those of them
+    whose jobs can wait while others press; `has_late` tells whether
     late jobs that go behind others were among the candidates. Where there is too little capacity,
     `lanes` are all eligible jobs, by tenant.
     """
@@ -123,6 +124,7 @@ class Selection:
     expired: tuple[Candidate, ...] = ()
     blocked: Mapping[UUID, Blocked] = field(default_factory=dict)
     waiting: AbstractSet[str] = frozenset()
+    held_back: AbstractSet[str] = frozenset()
     has_late: bool = False
 
     @property
@@ -164,6 +166,7 @@ def select(request: SelectionRequest) -> Selection:
         expired=tuple(triage.expired),
         blocked=triage.blocked,
         waiting=choice.waiting,
+        held_back=choice.held_back,
         has_late=triage.has_late,
     )
 

@@ -30,12 +30,14 @@ class Share(NamedTuple):
     Attributes:
         given: the jobs that have a slot.
         waiting: the tenants that could have used more slots.
+        held_back: those of them whom something else than what they have had keeps waiting.
         beyond: the use cases and tenants of which a job would have had a slot, but no capacity.
         blocked: why the other jobs wait, if asked.
     """
 
     given: Sequence[Chosen] = ()
     waiting: AbstractSet[str] = frozenset()
+    held_back: AbstractSet[str] = frozenset()
     beyond: AbstractSet[tuple[str, str]] = frozenset()
     blocked: Mapping[UUID, Blocked] = {}
 
@@ -272,7 +274,7 @@ class Slots:
         blocked: Mapping[UUID, Blocked] = {}
         if self._explain:
             blocked = passed_over(lanes, choice.chosen, Reason.WINDOW_FULL)
-        return Share(given, choice.waiting, blocked=blocked)
+        return Share(given, choice.waiting, choice.held_back, blocked=blocked)
 
     def _run_seconds_of_all(self, wanted: Sequence[Wanted], guess: float) -> Mapping[str, float]:
         """Return how long jobs of any of the use cases hold a slot, by type, at most."""
@@ -337,7 +339,7 @@ def share_slots(
         run_seconds=run_seconds,
     )
     # Who waits for the slots that receive one of the queues waits, whatever other slots do.
-    return Choice(choice.contenders, choice.waiting | refused)
+    return Choice(choice.contenders, choice.waiting | refused, choice.held_back | refused)
 
 
 def _within(rooms: Mapping[str, int], wanted: Sequence[Wanted]) -> bool:

@@ -30,6 +30,16 @@ SHARES = (
         breaks="F1",
     ),
     bug(
+        "held_back_holds_newcomers_down",
+        "Who waits for another reason than what it has had lets newcomers in far below all others.",
+        Edit(
+            fairness.Contest._rise,
+            "self.waiting - self.held_back if self.held_back else self.waiting",
+            "self.waiting",
+        ),
+        breaks="F4",
+    ),
+    bug(
         "memory_of_one_turn",
         "What tenants have had is forgotten at the end of each turn.",
         Edit(fairness.Contest.conclude, "if not self.waiting:", "if chosen or shown:"),

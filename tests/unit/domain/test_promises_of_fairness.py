@@ -375,6 +375,36 @@ def test_f4_an_idle_tenant_saves_nothing_up(play: Play, idle: int, runs: list[in
     play.go_on(idle + 30_000)
 
 
+@pytest.mark.parametrize("why", ["it can wait", "few slots receive its queue", "a small pool"])
+def test_f4_who_waits_for_another_reason_lets_no_newcomer_in_below_the_others(why: str) -> None:
+    """Two tenants share what there is for ten minutes. Somebody waits all the time, and has had
+    little for a reason of its own. Then a newcomer has as much as they have, and no more.
+    """
+    workers: list[tuple[tuple[str, ...], int]] = [(("lane",), 9)]
+    if why == "few slots receive its queue":
+        workers.append((("lane", "narrow"), 1))
+    if why == "a small pool":
+        workers.append((("narrow",), 1))
+    capacity = 6 if why == "a small pool" else HUGE
+    play = Play(
+        workers=workers,
+        use_cases={"mail": UseCaseConfig(max_concurrent=capacity)},
+        run_times={"work": 1.0},
+    )
+    waits: dict[str, Any] = CAN_WAIT if why == "it can wait" else {**PRESSES, "queue": "narrow"}
+    play.add([Work(tenant="other", **waits)] * 700)
+    for tenant in ("acme", "bolt"):
+        play.add([Work(tenant=tenant, **PRESSES)] * 6_000)
+    play.go_on(600_000)
+    before = len(play.starts)
+    play.add([Work(tenant="newcomer", at=600_000, **PRESSES)] * 600)
+
+    play.go_on(630_000)
+
+    starts = Counter(job.work.tenant for job in play.starts[before:])
+    assert max(abs(starts["newcomer"] - starts[tenant]) for tenant in ("acme", "bolt")) <= 12
+
+
 # --- F5: no free slot while a job waits ----------------------------------------------------------
 
 
