@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from operator import itemgetter
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from async_jobs.domain.candidates import Candidate, Contender, RunSeconds
@@ -22,6 +22,10 @@ from async_jobs.domain.turns import Chosen
 Wanted: TypeAlias = tuple[str, Contender]
 """A use case, and a job that it has chosen and that needs a slot."""
 _contender = itemgetter(1)
+DIVISIONS_MAX: Final = 8
+"""After so many a use case keeps what it has: where its order and the pool's are contrary, it would
+take one for each tenant.
+"""
 
 
 class Share(NamedTuple):
@@ -220,7 +224,9 @@ class Slots:
         beyond: set[tuple[str, str]] = set()
         blocked: dict[UUID, Blocked] = {}
         orders: dict[str, Mapping[UUID, int]] = {}
+        divisions = 0
         while True:
+            divisions += 1
             share = self._divide(pool, all_wanted, limit)
             counts = Counter([name for name, _ in share.given])
             over = [name for name, most in capacity.items() if counts[name] > most]
@@ -232,8 +238,11 @@ class Slots:
                     orders[name] = self._order(name, selections[name])
                 order = orders[name]
                 given = sorted([order[c.id] for each, c in share.given if each == name])
-                last = given[capacity[name] - 1]
-                out.update([id_ for id_, at in order.items() if at > last])
+                kept = given[: capacity[name]]
+                if divisions < DIVISIONS_MAX:
+                    out.update([id_ for id_, at in order.items() if at > kept[-1]])
+                else:
+                    out.update(order.keys() - {id_ for id_, at in order.items() if at in kept})
             refused = [each for each in all_wanted if each[1][4] in out]
             all_wanted = [each for each in all_wanted if each[1][4] not in out]
             beyond.update((name, contender[5].tenant_id) for name, contender in refused)

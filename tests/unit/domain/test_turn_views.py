@@ -1,15 +1,19 @@
 """What a turn leases, over all use cases and turn after turn, by example."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
+
+import pytest
 
 from async_jobs.domain.dispatching import Round, RunningCount, Seen, TurnView
 from async_jobs.domain.fairness import ServiceMemory
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
-from async_jobs.domain.pools import Fleet, pools_of
+from async_jobs.domain.pools import Fleet, Pool, pools_of
 from async_jobs.domain.scheduling import Blocked, Candidate, Reason
+from async_jobs.domain.slots import DIVISIONS_MAX, Share, Slots
 from tests.unit.domain.builders import NOW, after
 
 DAY = 24 * 3600
@@ -226,3 +230,30 @@ def test_s8_what_a_limited_tenant_gets_for_others_counts_in_the_next_pool() -> N
 
     assert len(turn.chosen) == 2
     assert len({1, 11} & {*_numbers(turn)}) == 1
+
+
+def test_f12_contrary_orders_of_slots_and_capacity_cost_few_divisions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who has had the most of the capacity has had the least of the slots, and the other way."""
+    world = _World([(["lane"], 10)], {"mail": 9, "film": 99})
+    tenants = [f"tenant-{n:03}" for n in range(300)]
+    slots, capacity = world.memory.pool(["lane"]), world.memory.use_case("mail")
+    slots.waiting, capacity.waiting = {*tenants}, {*tenants}
+    slots.times = {tenant: n * 10**9 for n, tenant in enumerate(tenants)}
+    capacity.times = {tenant: (300 - n) * 10**9 for n, tenant in enumerate(tenants)}
+    divided: list[Pool] = []
+    divide = Slots._divide
+
+    def counting(self: Slots, pool: Pool, *arguments: Any) -> Share:
+        divided.append(pool)
+        return divide(self, pool, *arguments)
+
+    monkeypatch.setattr(Slots, "_divide", counting)
+    mails = [_job(n, tenant) for n, tenant in enumerate(tenants, 1)]
+    films = [_job(1_000 + n, "tenant-299") for n in range(20)]
+
+    turn = world.view().choose({"mail": _seen(*mails), "film": _seen(*films)})
+
+    assert Counter(name for name, _ in turn.chosen) == {"mail": 9, "film": 1}
+    assert len(divided) <= DIVISIONS_MAX + 1
