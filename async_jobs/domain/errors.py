@@ -17,7 +17,8 @@ AsyncJobsError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 from uuid import UUID
 
 
@@ -77,11 +78,39 @@ class JobNotFoundError(AsyncJobsError):
         self.unreadable = unreadable
 
 
+_CANNOT: Final[Mapping[str, str]] = {
+    "Leased": "be leased",
+    "HandOffFailed": "fail to be handed off",
+    "Claimed": "be claimed",
+    "Renewed": "have its lease renewed",
+    "Succeeded": "succeed",
+    "Failed": "fail",
+    "Rejected": "be rejected",
+    "Snoozed": "be snoozed",
+    "Released": "be released",
+    "CancelRequested": "be cancelled",
+    "Cancelled": "be cancelled",
+    "LeaseExpired": "lose its lease",
+    "Expired": "expire",
+    "Retried": "be retried",
+}
+"""What an event does to a job, in words for people."""
+
+
 class IllegalTransition(AsyncJobsError):
-    """The event cannot happen to a job in this state; the job is unchanged."""
+    """The event cannot happen to a job in this state; the job is unchanged.
+
+    Attributes:
+        state: the job's, as `Phase` names it.
+        event: what was to happen, by the name of its class.
+        why: what forbids it besides the state; empty where that is all.
+    """
 
     def __init__(self, *, state: str, event: str, why: str = "") -> None:
-        super().__init__(f"{event} cannot happen to a job that is {state}{why and f': {why}'}")
+        # A remote side that is newer than this may know other events.
+        what = _CANNOT.get(event, f"go through {event}")
+        standing = state.replace("_", " ")
+        super().__init__(f"a job that is {standing} cannot {what}{why and f': {why}'}")
         self.state = state
         self.event = event
         self.why = why

@@ -82,7 +82,7 @@ async def test_several_jobs_are_cancelled_and_retried_at_once(
     assert retried.process.returncode == 1
     assert [json.loads(retried.stdout)[name] for name in ("id", "status")] == [ids[1], "pending"]
     assert retried.stderr.splitlines() == [
-        f"error: job {ids[0]}: Retried cannot happen to a job that is pending",
+        f"error: job {ids[0]}: a job that is pending cannot be retried",
         f"error: no job has the id {UNKNOWN_ID}",
     ]
 
@@ -277,7 +277,7 @@ async def test_a_pending_job_cannot_be_retried(on_database: Programs, where: Whe
 
     told = refusal(await on_database.run("jobs", "retry", job_id, *where), 1)
 
-    assert told == "error: Retried cannot happen to a job that is pending\n"
+    assert told == "error: a job that is pending cannot be retried\n"
 
 
 async def test_a_full_tenant_is_told_its_quota(on_database: Programs, where: Where) -> None:

