@@ -325,7 +325,11 @@ async def test_a_token_is_an_option_as_well(on_database: Programs, url: str) -> 
     told += refusal(await on_database.run(*listing, "--token", "another"), 1)
     listed = await on_database.run(*listing, "--token", TOKEN)
 
-    assert told == "error: a valid token is required\n" * 2
+    required = (
+        "error: a valid token is required, in the header X-Async-Jobs-Token; --token or"
+        f" {TOKEN_VARIABLE} names the one to use\n"
+    )
+    assert told == required * 2
     assert json.loads(listed.stdout) == {"jobs": [], "next_cursor": None}
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import typer
 
-from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
+from async_jobs.domain.errors import AsyncJobsError, AuthTokenError, ConfigurationError
 from async_jobs.domain.facts import SchedulerMissing
 from async_jobs.domain.job import EnqueueJobRequest
 from async_jobs.domain.limits import queue_of
 from async_jobs.domain.outlook import Outlook
 from async_jobs.entrypoints.cli.options import reporting
 from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
+from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from async_jobs.extras import require
 from async_jobs.ports.jobs import Jobs
 
@@ -57,7 +58,11 @@ async def _jobs(
         from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient
 
         async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:
-            yield client
+            try:
+                yield client
+            except AuthTokenError as error:
+                given = f"--token or {TOKEN_VARIABLE} names the one to use"
+                raise AuthTokenError(f"{error}; {given}") from None
         return
     from async_jobs.entrypoints.settings.config import AsyncJobsConfig
     from async_jobs.entrypoints.wiring.container import opened

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from async_jobs.adapters.http.wire import TOKEN_HEADER
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.job import EnqueueJobRequest
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
@@ -18,6 +19,8 @@ from async_jobs.entrypoints.settings.tokens import (
     digest_of,
 )
 from async_jobs.ports.clock import Clock
+
+TOKEN_REQUIRED: Final = f"a valid token is required, in the header {TOKEN_HEADER}"
 
 
 class Unauthenticated(AsyncJobsError):
@@ -153,5 +156,5 @@ class Access:
             if is_same and is_valid:
                 found = caller
         if found is None or len(presented) != 1:
-            raise Unauthenticated("a valid token is required")
+            raise Unauthenticated(TOKEN_REQUIRED)
         return found

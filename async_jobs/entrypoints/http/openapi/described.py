@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem
 from async_jobs.domain.bounds import JOBS_PER_CALL_MAX, JOBS_PER_PAGE_MAX
+from async_jobs.entrypoints.http.access import TOKEN_REQUIRED
 from async_jobs.entrypoints.http.bodies import PAGE_DEFAULT
 from async_jobs.entrypoints.http.openapi import schemas
 from async_jobs.entrypoints.http.openapi.schemas import Schema
@@ -104,7 +105,7 @@ _CANCELLED: Final = _JOB | {
 # --- problems -----------------------------------------------------------------------------------
 
 _EXAMPLES: Final[dict[Problem, tuple[int, str, dict[str, Any]]]] = {
-    Problem.UNAUTHENTICATED: (401, "a valid token is required", {}),
+    Problem.UNAUTHENTICATED: (401, TOKEN_REQUIRED, {}),
     Problem.FORBIDDEN: (403, "the token may not be used for this", {}),
     Problem.JOB_NOT_FOUND: (404, f"no job has the id {_JOB_ID}", {"job_id": _JOB_ID}),
     Problem.ILLEGAL_TRANSITION: (
