@@ -246,6 +246,21 @@ async def test_dev_keeps_its_data_and_a_token_that_was_given(cli: Programs, home
     assert counted == [0, 1]
 
 
+async def test_a_second_dev_in_one_folder_is_told_of_the_first(cli: Programs, home: Path) -> None:
+    """And how to run both; the first one is left alone."""
+    cli.settings.clear()
+    first = cli.start("dev", "--port", "0", "--data-dir", str(home))
+    await told(first)
+
+    second = await cli.run("dev", "--port", "0", "--data-dir", str(home))
+    first.terminate()
+
+    assert second.process.returncode == 2
+    assert second.stderr.startswith(f"error: --data-dir: another async-jobs dev runs in {home} (")
+    assert second.stderr.endswith("a second one needs a --data-dir and a --port of its own\n")
+    assert await first.ended() == 0
+
+
 async def test_dev_runs_handlers_and_use_cases_of_ones_own(cli: Programs, tmp_path: Path) -> None:
     """What the environment says of them counts; what dev does in its own way is told."""
     use_cases = {"mine": {"max_concurrent": 3}}

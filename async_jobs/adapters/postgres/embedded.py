@@ -20,10 +20,10 @@ from types import TracebackType
 from typing import Self
 
 from async_jobs.adapters.postgres import embedded_host as host
-from async_jobs.adapters.postgres.embedded_host import EmbeddedPostgresError
+from async_jobs.adapters.postgres.embedded_host import ClusterInUseError, EmbeddedPostgresError
 from async_jobs.adapters.postgres.embedded_server import Server, ServerPlan, StopMode, serve
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "StopMode"]
+__all__ = ["ClusterInUseError", "EmbeddedPostgres", "EmbeddedPostgresError", "StopMode"]
 
 _SETTINGS = {"unix_socket_directories": "", "timezone": "UTC", "log_timezone": "UTC"}
 _SETTINGS_NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
@@ -243,7 +243,7 @@ def _locked(path: Path) -> int:
     """Return a file descriptor that holds the lock; it is let go of when the process ends.
 
     Raises:
-        EmbeddedPostgresError: somebody holds it.
+        ClusterInUseError: somebody holds it.
     """
     import fcntl  # Windows has none
 
@@ -252,9 +252,7 @@ def _locked(path: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise EmbeddedPostgresError(
-            f"another process uses this cluster: {path} is locked"
-        ) from None
+        raise ClusterInUseError(f"another process uses this cluster: {path} is locked") from None
     return descriptor
 
 

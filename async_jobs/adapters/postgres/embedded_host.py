@@ -32,6 +32,10 @@ class EmbeddedPostgresError(AsyncJobsError, RuntimeError):
     """The server could not be found, started or stopped; the message says why."""
 
 
+class ClusterInUseError(EmbeddedPostgresError):
+    """Another process holds the cluster; it was left alone."""
+
+
 class Account(NamedTuple):
     """The unprivileged user that runs Postgres when we are root."""
 

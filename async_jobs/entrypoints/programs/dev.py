@@ -15,8 +15,10 @@ from pathlib import Path
 import typer
 
 from async_jobs.adapters.http.wire import TOKEN_HEADER
+from async_jobs.adapters.postgres.embedded import ClusterInUseError, EmbeddedPostgres
 from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.working.worker import Worker
+from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.entrypoints.programs.loops import schedule
 from async_jobs.entrypoints.programs.options import LOOPBACK
@@ -71,7 +73,8 @@ async def run_dev(
         handlers: modules to import for their handlers; by default the environment's.
 
     Raises:
-        ConfigurationError: a variable is wrong, or a module cannot be imported.
+        ConfigurationError: a variable is wrong, a module cannot be imported, or another dev runs
+            in `data_dir`.
     """
     require("async-jobs dev", "fastapi", "uvicorn")
     configured = _configured(handlers)
@@ -115,12 +118,25 @@ async def _container(
         yield memory_container(config, logger)
         return
     typer.echo(f"starting Postgres in {data_dir} …")
-    async with embedded_postgres(data_dir / "postgres") as postgres:
+    async with _own_postgres(data_dir) as postgres:
         config = config.model_copy(update={"db_dsn": postgres.dsn})
         with before_a_forced_exit(postgres.ask_to_stop):
             await migrated(config, logger)
             async with opened(config, logger, application_name="async_jobs dev") as container:
                 yield container
+
+
+@asynccontextmanager
+async def _own_postgres(data_dir: Path) -> AsyncIterator[EmbeddedPostgres]:
+    async with AsyncExitStack() as stack:
+        try:
+            postgres = await stack.enter_async_context(embedded_postgres(data_dir / "postgres"))
+        except ClusterInUseError as error:
+            raise ConfigurationError(
+                f"--data-dir: another async-jobs dev runs in {data_dir} ({error}); a second one"
+                " needs a --data-dir and a --port of its own"
+            ) from None
+        yield postgres
 
 
 def _configured(handlers: Sequence[str]) -> AsyncJobsConfig:
