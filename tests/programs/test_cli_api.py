@@ -246,6 +246,39 @@ async def test_dev_keeps_its_data_and_a_token_that_was_given(cli: Programs, home
     assert counted == [0, 1]
 
 
+async def test_dev_says_what_it_waits_for_and_that_it_has_stopped(
+    cli: Programs, tmp_path: Path
+) -> None:
+    """Whoever pressed Ctrl-C sees that it was heard, and what would hurry it."""
+    cli.settings = {
+        "ASYNC_JOBS_USE_CASES": json.dumps({"mine": {"max_concurrent": 3}}),
+        TOKEN_VARIABLE: "a-token",
+        "EXECUTIONS_FILE": str(tmp_path / "executions"),
+        "GATE_FILE": str(tmp_path / "gate"),
+    }
+    dev = cli.start(
+        *("dev", "--port", "0", "--memory", "--log-format", "json"),
+        *("--handlers", "tests.programs.handlers_for_tests"),
+    )
+    (url,) = re.findall(r"API: +(\S+)", await told(dev))
+    await cli.run(
+        *("jobs", "enqueue", "--tenant", "acme", "--use-case", "mine"),
+        *("--type", "hold", "--url", url),
+    )
+
+    async def has_begun() -> bool:
+        return (tmp_path / "executions").exists()
+
+    await eventually(has_begun, "the job begins")
+    dev.process.send_signal(signal.SIGINT)
+    await dev.has_logged("draining")
+    (tmp_path / "gate").touch()
+
+    assert await dev.ended() == 0
+    assert [line["event"] for line in dev.logs[-3:]] == ["stopping", "draining", "dev_stopped"]
+    assert dev.logged("draining")[0]["jobs"] == 1
+
+
 async def test_a_second_dev_in_one_folder_is_told_of_the_first(cli: Programs, home: Path) -> None:
     """And how to run both; the first one is left alone."""
     cli.settings.clear()
@@ -349,3 +382,19 @@ async def test_the_demo_ends_as_planned(cli: Programs) -> None:
 
     assert demo.process.returncode == 0, demo.stdout + demo.stderr
     assert "all 200 jobs ended as planned; none was lost" in demo.stdout
+
+
+async def test_ctrl_c_in_the_demo_is_answered(cli: Programs) -> None:
+    """It says what it does, for that takes a while."""
+    cli.settings.clear()
+    demo = cli.start("demo", "--jobs", "100000")
+
+    async def is_under_way() -> bool:
+        assert demo.process.poll() is None, demo.stderr
+        return "starting the API" in demo.stdout
+
+    await eventually(is_under_way, "the demo starts its processes")
+    demo.process.send_signal(signal.SIGINT)
+
+    assert await demo.ended() == 128 + 2
+    assert demo.stdout.endswith("stopping the processes of the demo …\n")

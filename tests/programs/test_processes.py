@@ -180,7 +180,7 @@ async def test_sigterm_while_busy_releases_what_does_not_finish(
 
 
 async def test_sigterm_gives_handlers_time_to_finish(system: System) -> None:
-    """Their outcomes are kept; nothing new is begun meanwhile."""
+    """It says how many; their outcomes are kept, and nothing new is begun meanwhile."""
     await system.enqueue("hold", 8)
     system.scheduler()
     worker = system.worker()
@@ -193,6 +193,9 @@ async def test_sigterm_gives_handlers_time_to_finish(system: System) -> None:
     code = await worker.ended(seconds=30)
 
     assert code == 0
+    (draining,) = worker.logged("draining")
+    assert (draining["jobs"], draining["up_to_seconds"]) == (8, 25)
+    assert draining["note"] == "a second signal ends it at once"
     assert (await system.statuses())["succeeded"] == 8
     assert len(system.began()) == 8
 

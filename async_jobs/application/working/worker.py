@@ -142,9 +142,9 @@ class Worker:
         return self._silent_seconds < self._settings.stall_seconds / 4 or not self._has_room
 
     @property
-    def stuck(self) -> bool:
-        """True when a handler still runs after `run` has ended: it would not stop."""
-        return bool(self._slots.running)
+    def running(self) -> int:
+        """How many handlers run; those that do after `run` has ended would not stop."""
+        return len(self._slots.running)
 
     # --- one round, for tests and teams with loops of their own ---
 

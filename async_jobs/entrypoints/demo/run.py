@@ -73,7 +73,7 @@ async def run_demo(jobs: int) -> bool:
         await migrated(config, logger)
         console.print(f"starting the API, a scheduler and {WORKERS} workers …")
         token = secrets.token_urlsafe()
-        processes = await stack.enter_async_context(_processes(config, home, token))
+        processes = await stack.enter_async_context(_processes(console, config, home, token))
         log = FactLog(processes.logs)
         await _until_started(processes, log)
         url = f"http://{LOOPBACK}:{log.api_port}"
@@ -242,7 +242,9 @@ async def _end(process: asyncio.subprocess.Process) -> int:
 
 
 @asynccontextmanager
-async def _processes(config: AsyncJobsConfig, home: Path, token: str) -> AsyncIterator[_Processes]:
+async def _processes(
+    console: Console, config: AsyncJobsConfig, home: Path, token: str
+) -> AsyncIterator[_Processes]:
     # What else is set of ours belongs to another system, whose queues and limits are not these.
     others = {n: text for n, text in os.environ.items() if not n.startswith(PREFIX) or n in KEPT}
     environment = others | {
@@ -263,5 +265,8 @@ async def _processes(config: AsyncJobsConfig, home: Path, token: str) -> AsyncIt
         for number in range(1, WORKERS + 1):
             await processes.start(f"worker-{number}", environment, "worker", *queues)
         yield processes
+    except asyncio.CancelledError:
+        console.print("stopping the processes of the demo …")
+        raise
     finally:
         await processes.stop()

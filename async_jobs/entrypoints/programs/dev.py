@@ -95,8 +95,9 @@ async def run_dev(
             serving(app, host=LOOPBACK, port=port, option="--port")
         )
         _tell_how_to_use(config, registry, serves.port)
-        stopping.started()
+        stopping.started(worker)
         await _run(container, worker, serves, stopping.stop)
+    logger.info("dev_stopped")
 
 
 async def _run(container: Container, worker: Worker, serves: Serving, stop: asyncio.Event) -> None:

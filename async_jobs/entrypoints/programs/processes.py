@@ -44,6 +44,7 @@ T = TypeVar("T")
 
 # By then a handler has been stopped, and has been settled for if it did not stop.
 BLOCKED_SECONDS = 15.0
+AT_ONCE = "a second signal ends it at once"
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:
@@ -67,19 +68,22 @@ class Stopping:
     """What the first SIGTERM or SIGINT does to a program.
 
     While it starts, it is cancelled; once it has `started`, it is asked to `stop` and takes its
-    time.
+    time, of which it says what for.
     """
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, drain_seconds: float) -> None:
         self.stop = asyncio.Event()
         self.was_cancelled = False
         self.task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._is_starting = True
         self._logger = logger
+        self._drain_seconds = drain_seconds
+        self._worker: Worker | None = None
 
-    def started(self) -> None:
-        """Say that from here on the program looks at `stop`."""
+    def started(self, worker: Worker | None = None) -> None:
+        """Say that from here on the program looks at `stop`, and which worker it waits for."""
         self._is_starting = False
+        self._worker = worker
 
     def received(self, number: signal.Signals) -> None:
         """Take a signal; the first one counts."""
@@ -89,6 +93,9 @@ class Stopping:
         self.stop.set()
         if self._is_starting:
             self.was_cancelled = self.task.cancel()
+        elif self._worker is not None and (jobs := self._worker.running):
+            told = {"jobs": jobs, "up_to_seconds": self._drain_seconds, "note": AT_ONCE}
+            self._logger.info("draining", extra=told)
 
 
 @contextmanager
@@ -96,7 +103,7 @@ def stopping_on_signals(
     logger: logging.Logger, *, drain_seconds: float = 0.0
 ) -> Iterator[Stopping]:
     """Yield what SIGTERM and SIGINT do to the block; ends it quietly if it was still starting."""
-    stopping = Stopping(logger)
+    stopping = Stopping(logger, drain_seconds)
     WATCHDOG.logger = logger
     force_seconds = drain_seconds + FORCE_SECONDS
     with hearing_signals(stopping.received, logger, force_seconds=force_seconds):
@@ -154,7 +161,7 @@ async def run_worker(
                     worker.ready, problem, host=health_host, port=health_port
                 ):
                     logger.info("worker_started", extra={"queues": names, "types": registry.types})
-                    stopping.started()
+                    stopping.started(worker)
                     await execute(container, worker, stopping.stop)
     logger.info("worker_stopped")
 
@@ -191,7 +198,7 @@ def leaving_if_stuck(worker: Worker, logger: logging.Logger) -> Iterator[None]:
         because = f"{type(error).__name__}: {error}"
         raise
     finally:
-        if worker.stuck:
+        if worker.running:
             leave(code, "exiting_beside_a_stuck_handler", {"because": because})
 
 

@@ -141,7 +141,7 @@ async def test_a_round_that_is_cancelled_stops_its_handlers(stage: Stage, runs: 
     await quiet()
 
     assert stepping.cancelled()
-    assert not worker.stuck
+    assert not worker.running
     await worker.step()
     assert (await stage.job(job)).phase is Phase.PENDING
 
