@@ -159,11 +159,15 @@ def shell(lines: str, directory: Path) -> str:
 async def test_an_api_says_that_a_migration_is_due(
     on_database: Programs, database_dsn: str, edit: str, lacks: str
 ) -> None:
-    """To its load balancer, to callers, and once in the log: what is missing and what to do."""
+    """In the log before anybody asks, to its load balancer and to callers: what is to be done.
+
+    Who asks again is told again, and the log is not.
+    """
     operator = await asyncpg.connect(database_dsn)
     await operator.execute(edit)
     await operator.close()
     api, port = await started_api(on_database, "--no-auth")
+    at_the_start = api.logged("not_ready")
 
     (status, ready), again, (refused, problem) = [
         await asyncio.to_thread(answer, port, path)
@@ -178,8 +182,10 @@ async def test_an_api_says_that_a_migration_is_due(
     assert problem["type"] == Problem.UNAVAILABLE
     assert "run: async-jobs migrate" in refusal(listing, 1)
     (told,) = api.logged("not_ready")
-    assert lacks in told["problem"]
-    assert api.logged("migration_due")
+    assert [told] == at_the_start
+    assert (told["level"], lacks in told["problem"]) == ("error", True)
+    assert told["problem"].endswith("run: async-jobs migrate")
+    assert [each["level"] for each in api.logged("migration_due")] == ["error"]
 
 
 async def test_an_api_is_ready_once_its_database_is_migrated(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -35,7 +36,7 @@ def create_app(
     allow_unauthenticated: bool = False,
     ready: Ready = lambda: True,
     clock: Clock | None = None,
-) -> FastAPI:
+) -> App:
     """Return the application: the routes of `create_jobs_router`, health, and the documents.
 
     `/docs` loads its scripts from a CDN; everything else is served from here.
@@ -52,7 +53,7 @@ def create_app(
     Raises:
         ConfigurationError: there is no token and nobody said that there need be none.
     """
-    app = _App(
+    app = App(
         title="async_jobs",
         version=__version__,
         description=DESCRIPTION,
@@ -68,13 +69,23 @@ def create_app(
             clock=clock,
         )
     )
-    _add_health(app, ready)
+    app.readiness = Readiness(ready)
+    _add_health(app, app.readiness)
     app.add_exception_handler(HTTPException, _answer)
     return app
 
 
-class _App(FastAPI):
+class App(FastAPI):
+    """The application.
+
+    Attributes:
+        readiness: what `/health/ready` asks, for who serves it to ask at the start.
+    """
+
+    readiness: Readiness
+
     def openapi(self) -> dict[str, Any]:
+        """See FastAPI; with what its own document leaves out."""
         if self.openapi_schema is None:
             self.openapi_schema = with_components(described.with_nulls(super().openapi()))
         return self.openapi_schema
@@ -85,28 +96,39 @@ async def _answer(request: Request, error: Exception) -> Response:
     return answer_to(error, LOGGER)
 
 
-def _add_health(app: FastAPI, ready: Ready) -> None:
-    told = ""
+class Readiness:
+    """Whether the application can serve; the log is told when it cannot, once for each reason."""
 
-    async def health_live() -> Response:
-        return JSONResponse({"status": "live"})
+    def __init__(self, ready: Ready) -> None:
+        self._ready = ready
+        self._told = ""
 
-    async def health_ready() -> Response:
-        nonlocal told
-        problem, record = "", {"status": "not ready"}
+    async def look(self) -> dict[str, str]:
+        """Return what `/health/ready` answers now; its `status` is `ready` or `not ready`."""
+        problem, record, level = "", {"status": "not ready"}, logging.WARNING
         try:
-            answer = ready()
+            answer = self._ready()
             if await answer if inspect.isawaitable(answer) else answer:
                 record = {"status": "ready"}
         except MigrationDue as error:
-            problem, record = str(error), record | {"problem": MIGRATION_DUE}
+            problem, level = str(error), logging.ERROR
+            record |= {"problem": MIGRATION_DUE}
         except ConfigurationError as error:
             problem = str(error)
         except Exception as error:
             problem = type(error).__name__
-        if problem and problem != told:
-            LOGGER.warning("not_ready", extra={"problem": problem})
-        told = problem
+        if problem and problem != self._told:
+            LOGGER.log(level, "not_ready", extra={"problem": problem})
+        self._told = problem
+        return record
+
+
+def _add_health(app: FastAPI, readiness: Readiness) -> None:
+    async def health_live() -> Response:
+        return JSONResponse({"status": "live"})
+
+    async def health_ready() -> Response:
+        record = await readiness.look()
         return JSONResponse(record, 200 if record["status"] == "ready" else 503)
 
     for path, endpoint, description in (

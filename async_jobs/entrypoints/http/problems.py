@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -22,6 +23,7 @@ from async_jobs.entrypoints.http.reading import (
     BodyTooSlow,
     UnsupportedMediaType,
 )
+from async_jobs.ports.clock import Clock
 
 RETRY_AFTER_SECONDS: Final = 1
 CHALLENGE: Final = "APIKey"
@@ -57,6 +59,7 @@ REFUSED: Final = (
 MIGRATION_DUE: Final = (
     "the database's tables are missing or older than this version; run: async-jobs migrate"
 )
+MIGRATION_TOLD_AGAIN_SECONDS: Final = 3_600.0
 INTERNAL: Final = "the error was logged"
 _ABOUT_BLANK: Final = "about:blank"
 _PHRASES: Final = {each.value: each.phrase for each in HTTPStatus}
@@ -76,6 +79,25 @@ def problem(
     )
 
 
+class MigrationNotice:
+    """Tells the log that a migration is due, once and then hourly.
+
+    Every request meets it, and clients repeat what is answered by 503.
+    """
+
+    def __init__(self, logger: logging.Logger, clock: Clock) -> None:
+        self._logger = logger
+        self._clock = clock
+        self._again_at = -math.inf
+
+    def tell(self, error: MigrationDue) -> None:
+        """Log it, unless that was done less than an hour ago."""
+        now = self._clock.monotonic()
+        if now >= self._again_at:
+            self._again_at = now + MIGRATION_TOLD_AGAIN_SECONDS
+            self._logger.error("migration_due", extra={"problem": str(error)})
+
+
 def answer_to(error: Exception, logger: logging.Logger) -> JSONResponse:
     """Return the problem document of any error; what nobody foresaw is logged."""
     match error:
@@ -89,7 +111,6 @@ def answer_to(error: Exception, logger: logging.Logger) -> JSONResponse:
         case BodyTooLarge():
             return problem(413, Problem.BODY_TOO_LARGE, str(error))
         case MigrationDue():
-            logger.error("migration_due", extra={"problem": str(error)})
             again = {"Retry-After": str(RETRY_AFTER_SECONDS)}
             return problem(503, Problem.UNAVAILABLE, MIGRATION_DUE, headers=again)
         case UnsupportedMediaType():

@@ -23,7 +23,12 @@ from async_jobs.adapters.http.wire import (
     record_of,
 )
 from async_jobs.adapters.system import SystemClock
-from async_jobs.domain.errors import ConfigurationError, InvalidJobError, JobNotFoundError
+from async_jobs.domain.errors import (
+    ConfigurationError,
+    InvalidJobError,
+    JobNotFoundError,
+    MigrationDue,
+)
 from async_jobs.domain.job import Job
 from async_jobs.entrypoints.http.access import Access, Caller
 from async_jobs.entrypoints.http.bodies import (
@@ -35,7 +40,7 @@ from async_jobs.entrypoints.http.bodies import (
 )
 from async_jobs.entrypoints.http.openapi import described
 from async_jobs.entrypoints.http.paging import Pages
-from async_jobs.entrypoints.http.problems import answer_to
+from async_jobs.entrypoints.http.problems import MigrationNotice, answer_to
 from async_jobs.entrypoints.http.reading import (
     BATCH_BYTES_MAX,
     JOB_BYTES_MAX,
@@ -81,12 +86,8 @@ def create_jobs_router(
     Raises:
         ConfigurationError: there is no token and nobody said that there need be none.
     """
-    access = Access(
-        auth_token,
-        tokens,
-        clock=clock or SystemClock(),
-        allow_unauthenticated=allow_unauthenticated,
-    )
+    clock = clock or SystemClock()
+    access = Access(auth_token, tokens, clock=clock, allow_unauthenticated=allow_unauthenticated)
     routes = _Routes(job_service_factory, access, job_bytes_max, batch_bytes_max)
     router = APIRouter(
         prefix="/jobs",
@@ -94,21 +95,22 @@ def create_jobs_router(
         dependencies=[] if access.is_open else [Security(_TOKEN)],
     )
     add = router.add_api_route
-    add("/enqueue", _answering(routes.enqueue_job), methods=["POST"], **described.ENQUEUE_JOB)
+    answering = functools.partial(_answering, due=MigrationNotice(LOGGER, clock))
+    add("/enqueue", answering(routes.enqueue_job), methods=["POST"], **described.ENQUEUE_JOB)
     add(
         "/enqueue-batch",
-        _answering(routes.enqueue_jobs),
+        answering(routes.enqueue_jobs),
         methods=["POST"],
         **described.ENQUEUE_JOBS,
     )
-    add("/outlook", _answering(routes.foresee_job), methods=["POST"], **described.FORESEE_JOB)
+    add("/outlook", answering(routes.foresee_job), methods=["POST"], **described.FORESEE_JOB)
     for path in ("/enqueue", "/enqueue-batch", "/outlook"):  # else it would be the route of one job
-        add(path, _answering(_only_post), methods=["GET"], include_in_schema=False)
-    add("/", _answering(routes.list_jobs), methods=["GET"], **described.LIST_JOBS)
-    add("", _answering(routes.list_jobs), methods=["GET"], include_in_schema=False)
-    add("/{job_id}", _answering(routes.get_job), methods=["GET"], **described.GET_JOB)
-    add("/{job_id}/cancel", _answering(routes.cancel_job), methods=["POST"], **described.CANCEL_JOB)
-    add("/{job_id}/retry", _answering(routes.retry_job), methods=["POST"], **described.RETRY_JOB)
+        add(path, answering(_only_post), methods=["GET"], include_in_schema=False)
+    add("/", answering(routes.list_jobs), methods=["GET"], **described.LIST_JOBS)
+    add("", answering(routes.list_jobs), methods=["GET"], include_in_schema=False)
+    add("/{job_id}", answering(routes.get_job), methods=["GET"], **described.GET_JOB)
+    add("/{job_id}/cancel", answering(routes.cancel_job), methods=["POST"], **described.CANCEL_JOB)
+    add("/{job_id}/retry", answering(routes.retry_job), methods=["POST"], **described.RETRY_JOB)
     return router
 
 
@@ -122,7 +124,7 @@ _TOKEN: Final = APIKeyHeader(
 )
 
 
-def _answering(endpoint: Endpoint) -> Endpoint:
+def _answering(endpoint: Endpoint, *, due: MigrationNotice) -> Endpoint:
     """Return the endpoint with its errors answered by problem documents.
 
     Only its own: what a host application's dependencies raise is for its own handlers.
@@ -133,6 +135,8 @@ def _answering(endpoint: Endpoint) -> Endpoint:
         try:
             response = await endpoint(request)
         except Exception as error:
+            if isinstance(error, MigrationDue):
+                due.tell(error)
             response = answer_to(error, LOGGER)
         # One address gives each tenant something else, which no cache in between can know.
         response.headers["Cache-Control"] = "no-store"

@@ -38,7 +38,7 @@ from async_jobs.entrypoints.wiring.container import Container, migrate, opened
 from async_jobs.extras import require
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from async_jobs.entrypoints.http.app import App
 
 T = TypeVar("T")
 
@@ -217,8 +217,11 @@ async def run_api(
     with stopping_on_signals(logger, drain_seconds=drain_seconds) as stopping:
         await _prepare(config, logger, init_db=init_db)
         async with opened(config, logger, application_name="async_jobs api") as container:
+            app = make_app(container)
+            # A database without our tables is told of now, and not when somebody asks.
+            await app.readiness.look()
             server = serving(
-                make_app(container),
+                app,
                 host=host,
                 port=port,
                 option="--port",
@@ -231,7 +234,7 @@ async def run_api(
     logger.info("api_stopped")
 
 
-def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Container], FastAPI]:
+def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Container], App]:
     """Return what makes the HTTP API of a container.
 
     Raises:
@@ -252,7 +255,7 @@ def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Conta
             " ASYNC_JOBS_API_TOKENS (see: async-jobs token), or let everybody in with --no-auth"
         )
 
-    def make(container: Container) -> FastAPI:
+    def make(container: Container) -> App:
         return create_app(
             container.service,
             auth_token=config.enqueue_auth_token,

@@ -17,6 +17,7 @@ from async_jobs.domain.errors import (
     AsyncJobsError,
     ConfigurationError,
     InvalidJobError,
+    MigrationDue,
     RemoteHttpError,
     TenantBusy,
     Unavailable,
@@ -153,6 +154,22 @@ async def test_a_factory_may_be_a_coroutine_function(system: MemorySystem) -> No
         response = await client.post("/jobs/enqueue", json=a_body())
 
     assert response.status_code == 201
+
+
+async def test_the_log_is_told_once_an_hour_that_a_migration_is_due(
+    system: MemorySystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the route; clients that repeat what was refused would fill it."""
+    service = cast("Jobs", Failing(MigrationDue("it lacks jobs; run: async-jobs migrate")))
+    told = []
+    async with calling(create_app(lambda: service, auth_token=SHARED, clock=system.clock)) as each:
+        for minutes in (0, 59, 1, 59):
+            system.clock.advance(60 * minutes)
+            for path in ("/jobs/", f"/jobs/{an_id()}"):
+                assert (await each.get(path)).status_code == 503
+            told.append([record.message for record in caplog.records].count("migration_due"))
+
+    assert told == [1, 1, 2, 2]
 
 
 async def test_a_refusal_of_the_store_is_told_by_its_field() -> None:
