@@ -6,7 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from async_jobs.domain.errors import Unavailable
 
@@ -16,16 +17,26 @@ KEPT_FREE: Final = 2
 """So many connections of a pool are left to calls that wait for nobody."""
 
 
-class _Waiting(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A call that waits; `awaited` are its tenants that had no free place since it came."""
+
     tenants: frozenset[str]
+    awaited: set[str]
     admitted: asyncio.Future[None]
+
+    def keeps_out(self, tenants: frozenset[str]) -> bool:
+        """Tell whether a call for some tenants, which came later, would pass it."""
+        return not self.awaited and not self.tenants.isdisjoint(tenants)
 
 
 class Doorway:
     """Lets in calls that may wait for another transaction: of a tenant few, and of all some.
 
     The others wait here, without a connection: tenants whose transactions do not end keep nobody
-    else from the database.
+    else from the database. A call for several tenants needs a place of each at one time. It is
+    passed while one of them has had none to give, which may never end. Once each has had one, no
+    later call for any of them is let in before it: those that come and go do not starve it.
 
     Args:
         connections: how many the pool may have.
@@ -43,7 +54,7 @@ class Doorway:
         Raises:
             Unavailable: none was free in time; nothing was done.
         """
-        if self._is_free(tenants):
+        if self._is_free(tenants) and not any(each.keeps_out(tenants) for each in self._waiting):
             self._enter(tenants)
         else:
             await self._wait(tenants, wait_seconds)
@@ -53,7 +64,8 @@ class Doorway:
             self._leave(tenants)
 
     async def _wait(self, tenants: frozenset[str], seconds: float) -> None:
-        waiting = _Waiting(tenants, asyncio.get_running_loop().create_future())
+        awaited = {each for each in tenants if not self._has_place(each)}
+        waiting = _Waiting(tenants, awaited, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         limit = asyncio.timeout(seconds)
         try:
@@ -62,6 +74,7 @@ class Doorway:
         except BaseException as error:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
+                self._admit()  # who did not pass it may be free to enter
             else:
                 self._leave(tenants)  # it was let in, and nobody is there to enter
             if isinstance(error, TimeoutError) and limit.expired():
@@ -72,8 +85,11 @@ class Doorway:
                 ) from None
             raise
 
+    def _has_place(self, tenant: str) -> bool:
+        return self._of_tenants[tenant] < OF_A_TENANT
+
     def _is_free(self, tenants: frozenset[str]) -> bool:
-        return self._room > 0 and all(self._of_tenants[each] < OF_A_TENANT for each in tenants)
+        return self._room > 0 and all(map(self._has_place, tenants))
 
     def _enter(self, tenants: frozenset[str]) -> None:
         self._room -= 1
@@ -85,8 +101,16 @@ class Doorway:
         for tenant in tenants:
             if not self._of_tenants[tenant]:
                 del self._of_tenants[tenant]
+        self._admit()
+
+    def _admit(self) -> None:
+        # Tenants whose places are kept for somebody who came earlier.
+        kept: set[str] = set()
         for waiting in [each for each in self._waiting if self._room > 0]:
-            if self._is_free(waiting.tenants):
+            waiting.awaited = {each for each in waiting.awaited if not self._has_place(each)}
+            if self._is_free(waiting.tenants) and kept.isdisjoint(waiting.tenants):
                 self._enter(waiting.tenants)
                 self._waiting.remove(waiting)
                 waiting.admitted.set_result(None)
+            elif not waiting.awaited:
+                kept |= waiting.tenants

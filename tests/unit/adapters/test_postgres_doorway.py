@@ -81,6 +81,56 @@ async def test_a_call_for_several_tenants_needs_room_for_each() -> None:
     assert crowd.inside == ["a2", "b2", "both"]
 
 
+async def test_calls_that_come_and_go_do_not_starve_one_for_several_tenants() -> None:
+    """Once each of its tenants has had a place, no later call takes one before it."""
+    crowd = Crowd(10)
+    for name in ("a1", "a2", "b1", "b2"):
+        await crowd.come(name, name[0])
+    await crowd.come("both", "a", "b")
+    for name in ("a3", "b3"):
+        await crowd.come(name, name[0])
+
+    await crowd.leave("a1")
+    assert crowd.inside == ["a2", "b1", "b2", "a3"]
+    await crowd.leave("b1")
+    await crowd.come("b4", "b")
+    await crowd.come("c1", "c")
+    assert crowd.inside == ["a2", "b2", "a3", "c1"]
+    await crowd.leave("a2")
+    assert crowd.inside == ["b2", "a3", "c1", "both"]
+    await crowd.leave("both")
+    assert crowd.inside == ["b2", "a3", "c1", "b3"]
+
+
+async def test_a_tenant_whose_calls_do_not_end_keeps_no_place_of_another() -> None:
+    """Who waits for both is passed, however many of the other's come and go."""
+    crowd = Crowd(10)
+    await crowd.come("stuck1", "a")
+    await crowd.come("stuck2", "a")
+    await crowd.come("both", "a", "b")
+    for number in range(5):
+        await crowd.come(f"b{number}", "b")
+        assert crowd.inside[-1] == f"b{number}"
+        await crowd.leave(f"b{number}")
+
+
+async def test_who_gives_up_lets_in_those_that_did_not_pass_it() -> None:
+    """They wait for nobody then."""
+    crowd = Crowd(10)
+    for name in ("a1", "b1", "b2"):
+        await crowd.come(name, name[0])
+    await crowd.come("both", "a", "b")
+    await crowd.come("a2", "a")
+    await crowd.leave("b1")
+    await crowd.come("b3", "b")
+    assert crowd.inside == ["a1", "b2", "a2"]
+
+    crowd.calls["both"].cancel()
+    await let_others_run(5)
+
+    assert crowd.inside == ["a1", "b2", "a2", "b3"]
+
+
 async def test_who_waits_too_long_is_told_and_holds_nothing() -> None:
     """Nothing was done for it."""
     crowd = Crowd(10, wait_seconds=0)
