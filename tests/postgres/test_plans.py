@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
+from async_jobs.adapters.postgres.apart import UNCHANGED
 from async_jobs.adapters.postgres.pool import AnyConnection
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.walking import PAGE
@@ -22,7 +23,7 @@ from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import HandOff, JobFilter, JobStatus
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.domain.outlook import Counted
-from async_jobs.ports.leases import Success
+from async_jobs.ports.leases import HeadsQuery, Success
 from async_jobs.testing.builders import a_handoff, a_job, later
 from async_jobs.testing.clocks import NOW
 from tests import services
@@ -241,6 +242,10 @@ def excesses(plans: list[Plan], *, use_cases: int = 1) -> list[str]:
 
 # --- a tick -------------------------------------------------------------------------------------
 
+FIRST_OF = """
+SELECT id FROM jobs WHERE use_case = $1 AND status = 'pending' AND lane IS NOT NULL
+ORDER BY deadline_at LIMIT $2
+"""
 OPEN = UseCaseConfig(max_concurrent=LIMIT)
 HALF_TAKEN = UseCaseConfig(max_concurrent=LIMIT + RUNNING)
 TAKEN = UseCaseConfig(max_concurrent=RUNNING)
@@ -302,6 +307,31 @@ async def test_urgent_jobs_that_priority_hides_are_a_batch_more(scene: Scene) ->
     assert tick.leased == LIMIT
     assert {plan.statement for plan in plans} == EVERY_TICK | {"urgent_heads"}
     assert not excesses(plans)
+
+
+async def test_rows_that_are_left_alone_are_passed_where_they_stand(scene: Scene) -> None:
+    """Those that were refused cost what they are, and those of other use cases nothing."""
+    store = scene.store
+    left_alone: dict[str, set[UUID]] = {}
+    for use_case in ("even", "full"):
+        rows = await scene.connection.fetch(FIRST_OF, use_case, 1_000)
+        left_alone[use_case] = {row["id"] for row in rows}
+        for job_id in left_alone[use_case]:
+            store._apart.tell(job_id, UNCHANGED, at=NOW, pending_in=use_case)
+    await scene.plans()
+
+    async with store.turn(["even", "skewed"]) as turn:
+        queries = [HeadsQuery(use_case=name, limit=LIMIT) for name in ("even", "skewed")]
+        heads = await turn.heads(queries, NOW)
+    plans = {plan.statement: plan for plan in await scene.plans()}
+
+    shown = {candidate.id for candidate in heads["even"].ready}
+    assert LIMIT <= len(shown) <= 3 * LIMIT
+    assert shown.isdisjoint(left_alone["even"])
+    # By deadline, tenant by tenant, and what each of them has.
+    read_max = 2 * ROWS_MAX["ready_heads"] + 3 * len(left_alone["even"])
+    assert plans["ready_heads"].rows_read <= read_max
+    assert not plans["ready_heads"].full_scans
 
 
 async def test_late_jobs_are_put_behind_a_batch_at_a_time(scene: Scene) -> None:

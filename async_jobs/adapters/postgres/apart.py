@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
@@ -32,13 +32,15 @@ UNCHANGED: Final = StoreRefused(
 class _Refused(NamedTuple):
     """What is known of a row: its problem, when that was told, how often in a row it was met.
 
-    `until` is when it may be tried again.
+    `until` is when it may be tried again. `pending_in` is the use case in which it was refused as a
+    pending one, if it was.
     """
 
     problem: str
     told_at: datetime
     times: int
     until: datetime
+    pending_in: str
 
 
 class Apart:
@@ -95,14 +97,24 @@ class Apart:
                     refused(row, error)
         return written
 
-    def tell(self, job_id: UUID, error: StoreRefused, *, at: datetime) -> None:
-        """Tell of a job whose row could not be written at an instant; it is left alone then."""
+    def tell(
+        self, job_id: UUID, error: StoreRefused, *, at: datetime, pending_in: str = ""
+    ) -> None:
+        """Tell of a job whose row could not be written at an instant; it is left alone then.
+
+        Args:
+            job_id: which job.
+            error: why.
+            at: when.
+            pending_in: its use case, if the job was pending, and turns are not to show it.
+        """
         problem = error.refusal
         known = self._rows.pop(job_id, None)
         if known is None:
             times, until, told_at = 1, at + self._pause(1), at
         else:
             times, until, told_at = known.times, known.until, known.told_at
+            pending_in = pending_in or known.pending_in
             if at >= until:
                 # One that nothing was heard of for a long time has been written meanwhile.
                 times = 1 if at >= until + REFUSED_PAUSE_MAX else times + 1
@@ -110,7 +122,7 @@ class Apart:
         if known is None or known.problem != problem or at >= told_at + TOLD_AGAIN:
             told_at = at
             self._tell(job_id, problem, at)
-        self._rows[job_id] = _Refused(problem, told_at, times, until)
+        self._rows[job_id] = _Refused(problem, told_at, times, until, pending_in)
         while len(self._rows) > REMEMBERED:
             self._rows.popitem(last=False)
 
@@ -133,6 +145,14 @@ class Apart:
     def left_alone(self, now: datetime) -> list[UUID]:
         """Return the rows that were refused lately, and are not to be tried again yet."""
         return [job_id for job_id, row in self._rows.items() if row.until > now]
+
+    def not_ready(self, now: datetime, use_cases: Collection[str]) -> list[UUID]:
+        """Return the rows among them that were refused as pending ones of some use cases."""
+        return [
+            job_id
+            for job_id, row in self._rows.items()
+            if row.pending_in in use_cases and row.until > now
+        ]
 
     def leaves_alone(self, job_id: UUID, now: datetime) -> bool:
         """Tell whether a row is one of those that are not to be tried again yet."""

@@ -35,7 +35,7 @@ from async_jobs.adapters.postgres.statements import sql
 from async_jobs.adapters.postgres.turn import PostgresTurn
 from async_jobs.adapters.postgres.walking import Promotions, Purges
 from async_jobs.domain.errors import StoreRefused, Unavailable
-from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus, UnreadableJob
+from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus, Phase, UnreadableJob
 from async_jobs.domain.lifecycle import Change, Claimed, holds
 from async_jobs.domain.patience import KEPT_PAUSE
 from async_jobs.ports.leases import Success
@@ -251,7 +251,9 @@ class PostgresJobStore:
                 conflicting.add(change.job.id)
             else:
                 refusals[change.job.id] = error.refusal
-                self.tell_unwritable(change.job.id, error, at=change.job.updated_at)
+                job, was = change.job, change.fence.phase
+                pending_in = job.use_case if was is Phase.PENDING else ""
+                self._apart.tell(job.id, error, at=job.updated_at, pending_in=pending_in)
 
         applied = set(await self._apart.write(ordered, self._save, refused=refused))
         known = applied | conflicting | refusals.keys()

@@ -128,16 +128,18 @@ class PostgresTurn:
         held = [query for query in queries if query.use_case in self._use_cases]
         if not held:
             return {}
-        hidden = frozenset(self.apart.left_alone(now)) if self.apart is not None else frozenset()
+        hidden: Sequence[UUID] = ()
+        if self.apart is not None:
+            hidden = self.apart.not_ready(now, {query.use_case for query in held})
         rows = await self._connection.fetch(
             sql("ready_heads"),
             [query.use_case for query in held],
-            [query.limit + len(hidden) for query in held],
+            [query.limit for query in held],
             [query.after for query in held],
             now,
             [tenant for query in held for tenant in query.tenants],
             [place for place, query in enumerate(held, 1) for _ in query.tenants],
-            list(hidden),
+            hidden,
         )
         shown = _by_place(rows, len(held))
         marks = Counter(map(_mark_of, rows))
@@ -162,37 +164,37 @@ class PostgresTurn:
         }
 
     async def _urgent(
-        self, queries: Sequence[HeadsQuery], now: datetime, hidden: Collection[UUID]
+        self, queries: Sequence[HeadsQuery], now: datetime, hidden: Sequence[UUID]
     ) -> Mapping[str, Sequence[Candidate]]:
         if not queries:
             return {}
         rows = await self._connection.fetch(
             sql("urgent_heads"),
             [query.use_case for query in queries],
-            [query.limit + len(hidden) for query in queries],
+            [query.limit for query in queries],
             now,
+            hidden,
         )
         urgent: dict[str, list[Candidate]] = {}
         for row, candidate in zip(rows, candidates_of(rows), strict=True):
-            if candidate.id not in hidden:
-                urgent.setdefault(row["use_case"], []).append(candidate)
+            urgent.setdefault(row["use_case"], []).append(candidate)
         return urgent
 
     async def _late(
-        self, queries: Sequence[HeadsQuery], now: datetime, hidden: Collection[UUID]
+        self, queries: Sequence[HeadsQuery], now: datetime, hidden: Sequence[UUID]
     ) -> Mapping[str, tuple[Candidate, ...]]:
         if not queries:
             return {}
         rows = await self._connection.fetch(
             sql("late_heads"),
             [query.use_case for query in queries],
-            [query.limit + len(hidden) for query in queries],
+            [query.limit for query in queries],
             now,
+            hidden,
         )
         late: dict[str, list[Candidate]] = {query.use_case: [] for query in queries}
         for row, candidate in zip(rows, candidates_of(rows), strict=True):
-            if candidate.id not in hidden:
-                late[row["use_case"]].append(candidate)
+            late[row["use_case"]].append(candidate)
         return {
             query.use_case: tuple(
                 sorted(late[query.use_case], key=lambda c: (c.deadline_at, c.id))[: query.limit]
@@ -222,14 +224,15 @@ class PostgresTurn:
                 [lane.name for lane in lanes],
                 [lane.channel for lane in lanes if lane.channel is not None],
             )
+            problems: dict[UUID, StoreRefused] = {}
             if apart is None:
                 tried, done = alike, await self._lease(alike, after)
             else:
-                tried, done = await self._lease_apart(apart, alike, after, at=times[1])
+                tried, done = await self._lease_apart(apart, alike, after, problems)
             ids = {row[0] for row in done}
             if len(ids) < len(tried):
                 lost = [each for each in tried if each[0] not in ids]
-                await self._tell_unchanged(lost, at=times[1])
+                await self._tell_refused(lost, problems, at=times[1])
             leased |= ids
         return frozenset(leased)
 
@@ -244,9 +247,13 @@ class PostgresTurn:
         return await self._connection.fetch(sql("lease_jobs"), *zip(*alike, strict=True), *after)
 
     async def _lease_apart(
-        self, apart: Apart, alike: Sequence[_Lease], after: Sequence[Any], *, at: datetime
+        self,
+        apart: Apart,
+        alike: Sequence[_Lease],
+        after: Sequence[Any],
+        problems: dict[UUID, StoreRefused],
     ) -> tuple[list[_Lease], list[asyncpg.Record]]:
-        """Return what was tried and not refused, and what was leased of it.
+        """Return what was tried, and what was leased of it; adds the problems of what was refused.
 
         After many refusals the rest is left to another turn: others may wait for this one's locks.
         """
@@ -260,19 +267,22 @@ class PostgresTurn:
             return leased
 
         def refused(row: _Lease, error: StoreRefused) -> None:
-            self._refused.add(row[0])
-            apart.tell(row[0], error, at=at)
+            tried.append(row)
+            problems[row[0]] = error
 
         return tried, await apart.write(alike, write, refused=refused, met_max=MET_MAX)
 
-    async def _tell_unchanged(self, lost: Sequence[_Lease], *, at: datetime) -> None:
+    async def _tell_refused(
+        self, lost: Sequence[_Lease], problems: Mapping[UUID, StoreRefused], *, at: datetime
+    ) -> None:
         """Tell of those that are as they were, though nobody else has changed them."""
         if self.apart is None:
             return
         ids, expected, *_ = zip(*lost, strict=True)
         for row in await self._connection.fetch(sql("still_pending"), ids, expected):
             self._refused.add(row["id"])
-            self.apart.tell(row["id"], UNCHANGED, at=at)
+            error = problems.get(row["id"], UNCHANGED)
+            self.apart.tell(row["id"], error, at=at, pending_in=row["use_case"])
 
 
 # What `ready_heads` says of a row beside the place of its use case.

@@ -31,6 +31,21 @@ def test_a_row_is_left_alone_for_longer_each_time_and_told_of_once() -> None:
     assert told == [(row, "RaiseError")]
 
 
+def test_turns_leave_out_what_was_refused_as_a_pending_row_of_their_use_cases() -> None:
+    """Not what is refused to other work, of which there may be much; nor for longer than that."""
+    apart, _ = an_apart()
+    mail, report, leased = an_id(), an_id(), an_id()
+    apart.tell(mail, NO, at=later(0), pending_in="mail")
+    apart.tell(report, NO, at=later(0), pending_in="report")
+    apart.tell(leased, NO, at=later(0))
+    apart.tell(mail, NO, at=later(1))  # to whom it is refused as well, it is pending all the same
+
+    assert apart.not_ready(later(1), ["mail", "bulk"]) == [mail]
+    assert apart.not_ready(later(1), ["mail", "report"]) == [report, mail]
+    assert apart.not_ready(later(2), ["mail"]) == []
+    assert apart.left_alone(later(1)) == [report, leased, mail]
+
+
 def test_another_problem_is_told_too() -> None:
     """It may need another cure."""
     apart, told = an_apart()

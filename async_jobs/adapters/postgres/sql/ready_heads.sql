@@ -1,11 +1,11 @@
 -- ready_heads: a bounded view of the ready jobs of some use cases, in scheduling order.
 --   $1 use_cases text[]  $2 limits int[]  $3 afters text[], side by side  $4 now timestamptz
 --   $5 tenants text[]  $6 their use cases, by their place in $1, int[], side by side
---   $7 ids to leave out uuid[], for which the limits are greater by their number
+--   $7 ids to leave out uuid[]
 -- `pressing`: the most urgent jobs: those that can be on time, and where they do not fill the
 -- limit, which ends the loop over the parts, late ones; and, without a job, who is named.
 -- `walk`: the next tenants by name, one index probe each, if there are more jobs; the fewer, the
--- more tenants are known already. Reads O(limit) rows a use case.
+-- more tenants are known already. Reads O(limit) rows a use case, and what it leaves out.
 -- `mark`: 4 times the place of the use case; plus 2 if the walk ended here, and not because there
 -- is no further tenant; plus 1 if the job presses. What priority hides of those: urgent_heads.
 WITH RECURSIVE q (use_case, max_rows, after, place) AS MATERIALIZED (
@@ -17,8 +17,8 @@ WITH RECURSIVE q (use_case, max_rows, after, place) AS MATERIALIZED (
             SELECT j.tenant_id, j.deadline_at, j.id FROM jobs AS j
             WHERE j.use_case = q.use_case AND j.status = 'pending' AND j.lane = part.lane
                 AND j.deadline_at >= part.since AND j.deadline_at < part.until
-            ORDER BY j.deadline_at, j.id LIMIT q.max_rows
-        ) AS job LIMIT q.max_rows) AS w
+                AND j.id NOT IN (SELECT unnest($7::uuid[]))
+            ORDER BY j.deadline_at, j.id LIMIT q.max_rows) AS job LIMIT q.max_rows) AS w
     UNION ALL SELECT n.*, NULL, NULL FROM unnest($6::int[], $5::text[]) AS n (place, tenant_id)
 ), known (place, tenant_id, n, until) AS MATERIALIZED (
     SELECT place, tenant_id, count(id), max(deadline_at) FROM pressing GROUP BY place, tenant_id
@@ -30,7 +30,8 @@ WITH RECURSIVE q (use_case, max_rows, after, place) AS MATERIALIZED (
     UNION ALL
     SELECT w.place, w.use_case, t.tenant_id, w.step + 1, w.steps FROM walk AS w CROSS JOIN LATERAL (
         SELECT j.tenant_id FROM jobs AS j WHERE j.use_case = w.use_case AND j.status = 'pending'
-            AND j.lane IS NOT NULL AND j.tenant_id > w.tenant_id ORDER BY j.tenant_id LIMIT 1
+            AND j.lane IS NOT NULL AND j.tenant_id > w.tenant_id
+            AND j.id NOT IN (SELECT unnest($7::uuid[])) ORDER BY j.tenant_id LIMIT 1
     ) AS t WHERE w.step < w.steps
 ), shown (place, tenant_id, n, until, is_last, tenants) AS (
     SELECT place, tenant_id, max(n), max(until), max(is_last), count(*) OVER (PARTITION BY place)
@@ -42,9 +43,8 @@ SELECT 4 * s.place + 2 * s.is_last + CASE WHEN head.deadline_at <= s.until
     AND head.id IN (SELECT id FROM pressing) THEN 1 ELSE 0 END AS mark, head.*
 FROM shown AS s JOIN q USING (place) CROSS JOIN LATERAL (
     SELECT j.id, j.tenant_id, j.queue, j.priority, j.deadline_at, j.lease_seq,
-        date_part('epoch', j.delay_tolerance) AS tolerance_seconds, j.type
-    FROM jobs AS j WHERE j.use_case = q.use_case AND j.tenant_id = s.tenant_id
-        AND j.status = 'pending' AND j.lane IS NOT NULL AND j.run_at <= $4 AND j.id <> ALL($7::uuid[])
+        date_part('epoch', j.delay_tolerance) AS tolerance_seconds, j.type FROM jobs AS j
+    WHERE j.use_case = q.use_case AND j.tenant_id = s.tenant_id AND j.status = 'pending'
+        AND j.lane IS NOT NULL AND j.run_at <= $4 AND j.id NOT IN (SELECT unnest($7::uuid[]))
     ORDER BY j.lane, j.priority DESC, j.deadline_at, j.id
-    LIMIT least(q.max_rows, s.n + greatest(1, 2 * q.max_rows / s.tenants))
-) AS head
+    LIMIT least(q.max_rows, s.n + greatest(1, 2 * q.max_rows / s.tenants))) AS head

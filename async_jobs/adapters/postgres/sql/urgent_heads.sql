@@ -1,5 +1,6 @@
 -- urgent_heads: the most urgent ready jobs of some use cases that can still be on time.
 --   $1 use_cases text[]  $2 limits int[], side by side  $3 now timestamptz
+--   $4 ids to leave out uuid[]
 SELECT q.use_case, head.*
 FROM unnest($1::text[], $2::int[]) AS q (use_case, max_rows)
 CROSS JOIN LATERAL (
@@ -8,6 +9,7 @@ CROSS JOIN LATERAL (
     FROM jobs AS j
     WHERE j.use_case = q.use_case AND j.status = 'pending' AND j.lane IS NOT NULL
         AND j.lane = 0 AND j.deadline_at >= $3 AND j.run_at <= $3
+        AND j.id NOT IN (SELECT unnest($4::uuid[]))
     ORDER BY j.deadline_at, j.id
     LIMIT q.max_rows
 ) AS head
