@@ -14,6 +14,11 @@ from async_jobs.domain.events import Failed, JobEvent, Rejected, Snoozed, Succee
 LEFT_OUT: Final = "result_left_out"
 """The one field of what is kept instead of a result that cannot be kept; it says why."""
 OUTCOME_REFUSED: Final = "its outcome was refused"
+TRIES_MAX: Final = 3
+"""So many outcomes of an attempt are tried: a success, one without its result, a failure.
+
+Each of two rules may refuse what names the other one: there would always be another to try.
+"""
 
 
 def without_result(problem: str) -> Succeeded:
@@ -23,7 +28,7 @@ def without_result(problem: str) -> Succeeded:
 
 
 def instead_of(event: JobEvent, refusal: str) -> JobEvent | None:
-    """Return what is to be kept instead of a refused outcome; None if nothing is left to try.
+    """Return what may be kept instead of a refused outcome; None if there is nothing.
 
     A success first does without its result. What cannot be kept as it is fails the attempt, and
     says so; the rule may let go before the last one.

@@ -462,6 +462,29 @@ async def test_an_outcome_that_is_refused_is_told_in_the_jobs_history(
     assert not [fact for fact in told if isinstance(fact, StaleOutcomeDropped)]
 
 
+async def test_rules_that_refuse_by_turns_end_after_three_tries(
+    pool: asyncpg.Pool, guarded: Guarded
+) -> None:
+    """Each refuses what tells of the other; the lease runs out, and the others are saved."""
+    good, bad = await guarded.running(claim=True)
+    await pool.execute("""
+        DROP TRIGGER no ON jobs;
+        CREATE FUNCTION nor() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'nor that'; END $$;
+        CREATE TRIGGER no BEFORE UPDATE ON jobs FOR EACH ROW
+            WHEN (OLD.priority = 7 AND NEW.last_error NOT LIKE '%no()') EXECUTE FUNCTION no();
+        CREATE TRIGGER nor BEFORE UPDATE ON jobs FOR EACH ROW
+            WHEN (OLD.priority = 7 AND NEW.last_error LIKE '%no()') EXECUTE FUNCTION nor();
+    """)
+
+    facts = await settled(guarded, [*good, bad], Failed("boom"))
+
+    assert [type(fact) for fact in facts] == [JobFailed] * len(good)
+    assert await guarded.stand([bad]) == [bad]
+    problems = ["RaiseError in no()", "RaiseError in nor()", "RaiseError in no()"]
+    assert guarded.told == [(bad.id, problem) for problem in problems]
+
+
 async def test_a_result_that_is_refused_is_left_out(pool: asyncpg.Pool, guarded: Guarded) -> None:
     """The job has succeeded, as with one that is no JSON."""
     _, bad = await guarded.running(claim=True)

@@ -16,7 +16,7 @@ from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import IllegalTransition, StoreRefused, Unavailable
 from async_jobs.domain.facts import JobSucceeded, StaleOutcomeDropped, job_ids, tell
 from async_jobs.domain.job import Job
-from async_jobs.domain.refused import instead_of
+from async_jobs.domain.refused import TRIES_MAX, instead_of
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.leases import Success
 from async_jobs.ports.signal import DISPATCH, Signal
@@ -159,11 +159,14 @@ class Settler:
     async def _change(self, outcomes: _Outcomes, now: datetime) -> _Outcomes:
         """Save outcomes by changes; in the place of one that is refused what can be kept.
 
-        If nothing can, the store has told of it, and the job is left to the end of its lease.
+        If nothing can, after three tries, the store has told of it, and the job is left to the end
+        of its lease.
         """
         lost: set[UUID] = set()
         left = outcomes
-        while left:
+        for _ in range(TRIES_MAX):
+            if not left:
+                break
             known = {job_id: attempt.job for job_id, (attempt, _) in left.items()}
             changes = {}
             for job_id, (_, event) in left.items():
