@@ -11,7 +11,8 @@ class Upcoming(NamedTuple):
     """The answer to `promote`.
 
     Attributes:
-        run_at: when the next scheduled job comes due; None if there is none.
+        run_at: when the next scheduled job comes due, or now if there is more to do at once; None
+            if there is neither.
         promoted: how many due jobs `heads` shows by this call that it did not show before.
     """
 

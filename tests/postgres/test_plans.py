@@ -48,7 +48,7 @@ ROWS_MAX: Mapping[str, int] = {
     "promote_due": 2 * LIMIT + 1,
     "sideline_late": 2 * LIMIT,
     "due_jobs": PAGE + 1,
-    "late_jobs": LIMIT,
+    "late_jobs": PAGE + 1,
     "move_jobs": 2 * LIMIT,
     # The most urgent ones, the walk, and of up to twice as many tenants what is theirs.
     "ready_heads": 7 * LIMIT,
@@ -455,7 +455,7 @@ async def promotions_apart(scene: Scene) -> None:
     """Let in what is due, row by row if need be."""
     promotions = scene.store._promotions
     await promotions.walk_on(later(86_400), LIMIT)
-    await promotions.go_behind_apart(later(86_400), LIMIT, ["sidelined"])
+    await promotions.go_behind_apart(later(86_400), LIMIT, "sidelined")
 
 
 async def a_lane(scene: Scene) -> None:

@@ -202,6 +202,28 @@ async def test_late_jobs_go_behind_beside_one_that_is_refused(
     assert guarded.told == refusal(bad)
 
 
+async def test_late_jobs_go_behind_past_any_number_that_is_refused(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than are remembered, or fit a page, stand first; the next call follows at once."""
+    monkeypatch.setattr("async_jobs.adapters.postgres.apart.REMEMBERED", 5)
+    monkeypatch.setattr("async_jobs.adapters.postgres.walking.PAGE", 4)
+    bad = [a_job(priority=7, deadline_at=later(10)) for _ in range(80)]
+    good = [a_job(deadline_at=later(20)) for _ in range(3)]
+    await guarded.pool.execute("ALTER TABLE jobs DISABLE TRIGGER no")
+    await guarded.store.add([*bad, *good], {})
+    await guarded.guard()
+
+    calls = [
+        await guarded.store.promote(later(30), limit=100, sidelined=[LANE, "other"])
+        for _ in range(3)
+    ]
+
+    assert [call.run_at for call in calls] == [later(30), later(30), None]
+    rows = await guarded.pool.fetch("SELECT id FROM jobs WHERE lane = 1 ORDER BY id")
+    assert [row["id"] for row in rows] == sorted(job.id for job in good)
+
+
 async def test_a_row_whose_lease_is_refused_starves_nobody(
     guarded: Guarded, pool: asyncpg.Pool
 ) -> None:

@@ -134,12 +134,14 @@ class Promotions:
         self._fetch = fetch
         self._apart = apart
         self._walk = Walk(apart)
+        self._late_walks: dict[str, Walk] = {}
+        """The use cases of which some late rows were refused."""
 
     async def promote(self, now: datetime, *, limit: int, sidelined: Collection[str]) -> Upcoming:
         """See `Upkeep.promote`."""
         upcoming = await self._come_due(now, limit)
-        if sidelined:
-            await self._go_behind(now, limit, sorted(sidelined))
+        if sidelined and await self._go_behind(now, limit, sorted(sidelined)):
+            return upcoming._replace(run_at=now)
         return upcoming
 
     async def _come_due(self, now: datetime, limit: int) -> Upcoming:
@@ -171,25 +173,35 @@ class Promotions:
         (row,) = await self._fetch("promote_due", now, 0, [])
         return Upcoming(row["next_run_at"], promoted)
 
-    async def _go_behind(self, now: datetime, limit: int, use_cases: Sequence[str]) -> None:
+    async def _go_behind(self, now: datetime, limit: int, use_cases: Sequence[str]) -> bool:
+        """Put late jobs behind; returns whether there is more to do at once."""
         left_alone = self._apart.left_alone(now)
-        try:
-            (row,) = await self._fetch("sideline_late", now, use_cases, limit, left_alone)
-            if row["moved"] == row["found"]:
-                return
-        except StoreRefused:
-            pass
-        await self.go_behind_apart(now, limit, use_cases)
+        together = [name for name in use_cases if name not in self._late_walks]
+        if together and len(left_alone) <= FEW:
+            with suppress(StoreRefused):
+                (row,) = await self._fetch("sideline_late", now, together, limit, left_alone)
+                if row["moved"] == row["found"]:
+                    use_cases = [name for name in use_cases if name in self._late_walks]
+        return any([await self.go_behind_apart(now, limit, name) for name in use_cases])
 
-    async def go_behind_apart(self, now: datetime, limit: int, use_cases: Sequence[str]) -> None:
-        """Put late jobs behind beside those that are refused."""
+    async def go_behind_apart(self, now: datetime, limit: int, use_case: str) -> bool:
+        """Put late jobs behind beside those that are refused; from where the last call ended.
+
+        Returns:
+            Whether there are more.
+        """
+
+        async def read(at: datetime, job_id: UUID) -> Rows:
+            return await self._fetch("late_jobs", now, use_case, at, job_id, PAGE)
 
         async def write(some: Rows) -> Rows:
             return await self._move(now, [(row["id"], 0) for row in some])
 
-        left_alone = self._apart.left_alone(now)
-        rows = await self._fetch("late_jobs", now, use_cases, limit, left_alone)
-        await _written(self._apart, rows, write, now=now, met_max=MET_MAX)
+        walk = self._late_walks.setdefault(use_case, Walk(self._apart))
+        await walk.go_on(read, write, now=now, limit=limit)
+        if not walk.is_under_way:
+            del self._late_walks[use_case]
+        return walk.is_under_way
 
     async def _move(self, now: datetime, lanes: Sequence[tuple[UUID, int | None]]) -> Rows:
         return await self._fetch("move_jobs", now, *map(list, zip(*lanes, strict=True)))
