@@ -1,5 +1,6 @@
 """Fixtures that give a test its own corner of a real Postgres, and an endpoint for SQS."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -7,6 +8,10 @@ import pytest_asyncio
 
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from tests import services
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell lets what runs in its background ignore interrupts, and so would all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -107,9 +107,9 @@ class IllegalTransition(AsyncJobsError):
     """
 
     def __init__(self, *, state: str, event: str, why: str = "") -> None:
-        # A remote side that is newer than this may know other events.
-        what = _CANNOT.get(event, f"go through {event}")
-        standing = state.replace("_", " ")
+        # A remote side may know other events, or answer with what is no name at all.
+        what = _CANNOT.get(str(event), f"go through {event}")
+        standing = str(state).replace("_", " ")
         super().__init__(f"a job that is {standing} cannot {what}{why and f': {why}'}")
         self.state = state
         self.event = event

@@ -313,7 +313,7 @@ FAIRNESS = (
         "Who has not asked for anything for a day may have all of it at once.",
         Edit(_Rounds.__init__, "max(0, times.get(tenant, floor) - floor)", "times.get(tenant, 0)"),
         Edit(Contest.observe, "max(floor, times.get(tenant, floor))", "times.get(tenant, 0)"),
-        Edit(Contest.conclude, "times[tenant] = floor", "times[tenant] = 0"),
+        Edit(Contest.conclude, "times[tenant] = self.floor", "times[tenant] = 0"),
         breaks="L5",
     ),
     bug(
