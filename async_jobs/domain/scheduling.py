@@ -114,9 +114,9 @@ class Selection:
     """The answer: `contenders` to lease, in order; `expired` to bury; the rest `blocked`, if asked.
 
     `waiting` are the tenants that could have used more of the capacity, `held_back` those of them
-    whose jobs can wait while others press; `has_late` tells whether
-    late jobs that go behind others were among the candidates. Where there is too little capacity,
-    `lanes` are all eligible jobs, by tenant.
+    whose jobs can wait while others press; `has_late` tells whether late jobs that go behind others
+    were among the candidates. Where there is too little capacity, `lanes` are all eligible jobs, by
+    tenant.
     """
 
     contenders: tuple[Contender, ...] = ()

@@ -8,10 +8,9 @@ from dataclasses import replace
 import pytest
 
 from async_jobs.domain.crashes import CRASHES_MAX
-from async_jobs.domain.job import Job, JobStatus, Phase
+from async_jobs.domain.job import JobStatus, Phase
 from async_jobs.domain.lifecycle import (
     Claimed,
-    Expired,
     Leased,
     Renewed,
     Succeeded,
@@ -20,7 +19,7 @@ from async_jobs.domain.lifecycle import (
 from async_jobs.domain.scheduling import grant
 from async_jobs.ports.store import Duplicate, Store
 from async_jobs.testing.builders import UnreadableRows, a_job, later
-from async_jobs.testing.clocks import NOW, let_others_run
+from async_jobs.testing.clocks import let_others_run
 from async_jobs.testing.contracts.scenes import (
     CRASH,
     PATHS,
@@ -32,21 +31,9 @@ from async_jobs.testing.contracts.scenes import (
     heads_of,
     in_phase,
     race,
-    stored,
     the_job,
 )
 from async_jobs.testing.contracts.store_fixtures import StoreFixtures
-
-TERMINAL_PHASES = (Phase.SUCCEEDED, Phase.DEAD, Phase.CANCELLED)
-
-
-async def all_dead(store: Store, count: int) -> list[Job]:
-    """Add jobs and let them miss their deadline."""
-    jobs = [a_job(deadline_at=NOW) for _ in range(count)]
-    await stored(store, *jobs)
-    ends = [change(job, Expired(), now=later(0.5)) for job in jobs]
-    await store.save(ends)
-    return [end.job for end in ends]
 
 
 class ExpiringContract(StoreFixtures):
