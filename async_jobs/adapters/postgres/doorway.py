@@ -107,6 +107,8 @@ class Doorway:
         # Tenants whose places are kept for somebody who came earlier.
         kept: set[str] = set()
         for waiting in [each for each in self._waiting if self._room > 0]:
+            if waiting.admitted.cancelled():
+                continue  # it goes, and has not been run since to say so
             waiting.awaited = {each for each in waiting.awaited if not self._has_place(each)}
             if self._is_free(waiting.tenants) and kept.isdisjoint(waiting.tenants):
                 self._enter(waiting.tenants)

@@ -165,3 +165,21 @@ async def test_who_is_cancelled_gives_its_place_to_the_next(was_let_in: bool) ->
     await let_others_run(5)
 
     assert crowd.inside == ["a2", "a4"]
+
+
+async def test_who_was_cancelled_a_moment_ago_is_not_let_in() -> None:
+    """Somebody may leave before the cancelled call runs again: the next one gets the place."""
+    crowd = Crowd(10)
+    for name in ("a1", "a2", "a3", "a4"):
+        await crowd.come(name, "a")
+
+    crowd._leaving["a1"].set()
+    crowd.calls["a3"].cancel()
+    await let_others_run(5)
+
+    assert crowd.calls["a1"].done() and crowd.calls["a1"].exception() is None
+    assert crowd.calls["a3"].cancelled()
+    assert crowd.inside == ["a2", "a4"]
+    await crowd.leave("a2")
+    await crowd.leave("a4")
+    assert crowd.doorway._of_tenants == {}
