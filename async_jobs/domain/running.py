@@ -21,7 +21,9 @@ class Running:
         of_use_cases: running jobs by use case and tenant.
         of_tenants: running jobs of each tenant over all use cases; grows as a turn chooses.
         of_pools: running jobs by the queues of a pool, and tenant.
-        claimed, unclaimed: running jobs by queue, in hand of the fleet's workers or under way.
+        busy: how many slots jobs hold, by the queues of those who run them; where it matters which
+            of a pool's workers that are.
+        unclaimed: running jobs by queue that are under way.
         waiting_seconds: what all slots of a pool together need for what is not claimed.
         held: how many slots of a pool jobs hold that will not end within some hand-offs.
     """
@@ -36,7 +38,7 @@ class Running:
         self.of_use_cases: defaultdict[str, defaultdict[str, int]] = defaultdict(_counts)
         self.of_tenants = _counts()
         self.of_pools: defaultdict[frozenset[str], defaultdict[str, int]] = defaultdict(_counts)
-        self.claimed: Counter[str] = Counter()
+        self.busy: Counter[frozenset[str]] = Counter()
         self.unclaimed: Counter[str] = Counter()
         self.waiting_seconds: defaultdict[Pool, float] = defaultdict(float)
         self.held: Counter[Pool] = Counter()
@@ -49,7 +51,8 @@ class Running:
         for (use_case, queue), of_tenants in alike.items():
             pool, usual = fleet.pool_of(queue), usual_seconds(use_case)
             claimed, unclaimed = self._count(use_case, pool, of_tenants)
-            self.claimed[queue] += claimed
+            if len(pool.groups) == 1:
+                self.busy[pool.queues] += claimed
             self.unclaimed[queue] += unclaimed
             self._by_pool[use_case][pool] += claimed + unclaimed
             # What was handed off and not begun is expected to take so long.
@@ -62,13 +65,15 @@ class Running:
         of_use_case, of_pool = self.of_use_cases[use_case], self.of_pools[pool.queues]
         of_tenants = self.of_tenants
         all_claimed = all_unclaimed = 0
-        for _, tenant, _, claimed, unclaimed, strays in counts:
+        for _, tenant, _, claimed, unclaimed, strays, group in counts:
             running = claimed + unclaimed
             of_use_case[tenant] += running
             of_pool[tenant] += running
             of_tenants[tenant] += running
             # Who died holds no slot that there still is; its jobs run until their leases end.
             all_claimed += claimed - strays if self._fleet.workers else claimed
+            if group:
+                self.busy[self._fleet.groups[group]] += claimed
             all_unclaimed += unclaimed
         return all_claimed, all_unclaimed
 

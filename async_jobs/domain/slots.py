@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -13,7 +12,8 @@ from uuid import UUID
 from async_jobs.domain.candidates import Candidate, Contender, RunSeconds
 from async_jobs.domain.fairness import Contest, Quotas, ServiceMemory
 from async_jobs.domain.limits import Limits
-from async_jobs.domain.pools import RUN_SECONDS, Fleet, Places, Pool
+from async_jobs.domain.places import Places
+from async_jobs.domain.pools import RUN_SECONDS, Fleet, Pool
 from async_jobs.domain.rounds import ROUND_SECONDS, Choice, Lanes, choose
 from async_jobs.domain.running import Running
 from async_jobs.domain.scheduling import Blocked, Reason, Selection, counted, passed_over
@@ -92,9 +92,8 @@ class Slots:
     def is_idle(self, queue: str, chosen: Sequence[Chosen]) -> bool:
         """Tell whether a queue's pool has idle slots for it, besides those for what was chosen."""
         pool = self._fleet.pool_of(queue)
-        places = self._places_before(pool)
-        taken = sum(candidate.queue in pool.queues for _, candidate in chosen)
-        return taken < min(places.at_most(math.inf), places.of_queue(queue, math.inf))
+        queues = [candidate.queue for _, candidate in chosen if candidate.queue in pool.queues]
+        return self._places_before(pool).has_idle(queue, Counter(queues))
 
     def run_seconds(self, use_case: str, guess: float = ROUND_SECONDS) -> RunSeconds:
         """Return how long jobs of a use case are expected to hold a slot, by type."""
@@ -112,7 +111,7 @@ class Slots:
         places = Places(
             self._fleet,
             pool,
-            claimed={queue: self._running.claimed[queue] for queue in pool.queues},
+            busy=self._running.busy,
             unclaimed={queue: self._running.unclaimed[queue] for queue in pool.queues},
             limit=limit,
             held=self._running.held[pool],

@@ -15,6 +15,8 @@ class RunningCount(NamedTuple):
     """How many jobs of a tenant run in a use case on a queue, claimed and not yet claimed.
 
     `strays` are those of the claimed ones whose worker was not asked for: it is gone, or new.
+    `group` is the number that was given for the workers that have claimed; 0 is also what nobody
+    has claimed, and strays.
     """
 
     use_case: str
@@ -23,6 +25,7 @@ class RunningCount(NamedTuple):
     claimed: int
     unclaimed: int
     strays: int = 0
+    group: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

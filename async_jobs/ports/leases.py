@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from async_jobs.domain.deadline import LatePolicy
@@ -15,6 +16,9 @@ from async_jobs.domain.lifecycle import Claimed
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.queue import Outbox
+
+NOBODY: Final[Mapping[str, int]] = MappingProxyType({})
+"""No workers, for `DispatchTurn.running`."""
 
 
 class Success(NamedTuple):
@@ -96,11 +100,12 @@ class DispatchTurn(Protocol):
         """
         ...
 
-    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+    async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
         """Count the running jobs of all use cases, held or not, in no particular order.
 
         Args:
-            workers: ids; what others have claimed is counted as `strays` besides.
+            workers: by id, the number of the group with which its claims are counted: 0 if they
+                need not be told apart. What others have claimed is counted as `strays` besides.
         """
         ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
 from itertools import chain, islice
@@ -164,13 +164,29 @@ def _walk(ready: Ready, query: HeadsQuery, known: int) -> tuple[list[str], str]:
     return walk, walk[-1] if len(walk) == steps else ""
 
 
-def running_count(
-    *group: str, claimants: Mapping[str | None, int], workers: Collection[str]
-) -> object:
-    """Return what runs of a tenant: how much each worker has claimed, and how much nobody has."""
+def running_counts(
+    alike: tuple[str, str, str], *, claimants: Mapping[str | None, int], workers: Collection[str]
+) -> Iterable[object]:
+    """Return what runs of a tenant: how much each group of workers has claimed, and nobody has.
+
+    Args:
+        alike: the use case, tenant and queue.
+        claimants: how much each worker has claimed, and how much nobody has.
+        workers: who lives; where claims are counted by group, with its number.
+    """
     unclaimed = claimants.get(None, 0)
     claimed = sum(claimants.values()) - unclaimed
     if not KNOWS_STRAYS:
-        return RUNNING_COUNT(*group, claimed, unclaimed)
+        return [RUNNING_COUNT(*alike, claimed, unclaimed)]
     strays = sum(n for worker, n in claimants.items() if worker and worker not in workers)
-    return RUNNING_COUNT(*group, claimed, unclaimed, strays)
+    if not isinstance(workers, Mapping):
+        return [RUNNING_COUNT(*alike, claimed, unclaimed, strays)]
+    of_groups: Counter[int] = Counter()
+    for worker, count in claimants.items():
+        of_groups[workers.get(worker, 0)] += count
+    counts = [
+        RUNNING_COUNT(*alike, count, 0, 0, group) for group, count in of_groups.items() if group
+    ]
+    if of_groups[0]:
+        counts.append(RUNNING_COUNT(*alike, of_groups[0] - unclaimed, unclaimed, strays))
+    return counts

@@ -321,8 +321,9 @@ class IndexedTurn:
     async def running(self, workers: Collection[str] = ()) -> Sequence[Any]:
         """See `DispatchTurn`. Asked before anything is leased in the turn."""
         return [
-            shapes.running_count(*group, claimants=claimants, workers=workers)
-            for group, claimants in self._running.items()
+            count
+            for alike, claimants in self._running.items()
+            for count in shapes.running_counts(alike, claimants=claimants, workers=workers)
         ]
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -19,6 +19,7 @@ from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.turn import PostgresTurn, lock_key, turn_key
 from async_jobs.domain.turns import RunningCount
+from async_jobs.ports.leases import NOBODY
 from async_jobs.ports.store import Added, Duplicate
 from async_jobs.testing.builders import a_job
 from tests import services
@@ -167,7 +168,9 @@ def counting_in_the_locks_statement() -> Iterator[None]:
         counted[id(connection)] = [RunningCount(*row.values()) for row in rows]
         return cls(connection, frozenset(use_cases), frozenset(tenants))
 
-    async def running(self: PostgresTurn, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+    async def running(
+        self: PostgresTurn, workers: Mapping[str, int] = NOBODY
+    ) -> Sequence[RunningCount]:
         return counted[id(self._connection)]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -23,7 +23,7 @@ from async_jobs.domain.job import HandOff, Job, JsonValue
 from async_jobs.domain.lifecycle import Change, JobEvent, advance, change
 from async_jobs.domain.pools import Fleet
 from async_jobs.domain.turns import RunningCount
-from async_jobs.ports.leases import Success
+from async_jobs.ports.leases import NOBODY, Success
 from async_jobs.ports.queue import Delivery
 from async_jobs.ports.upkeep import Upcoming
 from async_jobs.testing.builders import SimpleLimits, a_job, a_quota, a_use_case, a_worker, later
@@ -154,7 +154,7 @@ class PacedTurn(PostgresTurn):
 
     gate: Gate
 
-    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+    async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
         counts = await super().running(workers)
         await self.gate.passed()
         return counts

@@ -18,7 +18,7 @@ from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.checkpoints import Checkpoints
-from async_jobs.ports.leases import Heads, HeadsQuery, Success
+from async_jobs.ports.leases import NOBODY, Heads, HeadsQuery, Success
 from async_jobs.ports.queue import Acked, Claims, Delivery, JobQueue, Outbox, Sent
 from async_jobs.ports.store import (
     AddResult,
@@ -53,7 +53,7 @@ class RemoteTurn:
     def refused(self) -> Collection[UUID]:
         return cast("Collection[UUID]", self._inner.refused)
 
-    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+    async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
         counts: Sequence[RunningCount] = await self._link.within(
             self._session, "running", partial(self._inner.running, workers)
         )

@@ -14,7 +14,7 @@ from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.domain.turns import RunningCount
-from async_jobs.ports.leases import Heads, HeadsQuery, Success
+from async_jobs.ports.leases import NOBODY, Heads, HeadsQuery, Success
 from async_jobs.ports.queue import Outbox
 from async_jobs.ports.store import Applied
 from tests.simulation.judge import Judge
@@ -100,7 +100,7 @@ class _WitnessedTurn(MemoryTurn):
     def tenants(self) -> frozenset[str]:
         return self._inner.tenants
 
-    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+    async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
         return await self._inner.running(workers)
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:

@@ -15,7 +15,7 @@ from async_jobs.domain.job import HandOff, Job, JobStatus
 from async_jobs.domain.lifecycle import Leased, advance
 from async_jobs.domain.scheduling import Candidate, LeaseGrant, in_tenant_order
 from async_jobs.domain.turns import RunningCount
-from async_jobs.ports.leases import Heads, HeadsQuery
+from async_jobs.ports.leases import NOBODY, Heads, HeadsQuery
 from async_jobs.ports.queue import Outbox
 
 
@@ -53,19 +53,20 @@ class MemoryTurn:
         """See `DispatchTurn`. Memory has no rules of its own."""
         return ()
 
-    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+    async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
         """See `DispatchTurn`."""
         await round_trip()
-        claimed: Counter[tuple[str, str, str]] = Counter()
-        unclaimed: Counter[tuple[str, str, str]] = Counter()
-        strays: Counter[tuple[str, str, str]] = Counter()
+        claimed: Counter[tuple[str, str, str, int]] = Counter()
+        unclaimed: Counter[tuple[str, str, str, int]] = Counter()
+        strays: Counter[tuple[str, str, str, int]] = Counter()
         for row in [*self._rows(JobStatus.RUNNING), *self._leased.values()]:
-            group = row.use_case, row.tenant_id, row.queue
-            (unclaimed if row.started_at is None else claimed)[group] += 1
-            strays[group] += row.started_at is not None and row.worker_id not in workers
+            group = 0 if row.started_at is None else workers.get(row.worker_id or "", 0)
+            alike = row.use_case, row.tenant_id, row.queue, group
+            (unclaimed if row.started_at is None else claimed)[alike] += 1
+            strays[alike] += row.started_at is not None and row.worker_id not in workers
         return [
-            RunningCount(*group, claimed[group], unclaimed[group], strays[group])
-            for group in claimed.keys() | unclaimed.keys()
+            RunningCount(*alike[:3], claimed[alike], unclaimed[alike], strays[alike], alike[3])
+            for alike in claimed.keys() | unclaimed.keys()
         ]
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:

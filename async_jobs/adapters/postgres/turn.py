@@ -24,7 +24,7 @@ from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import StoreRefused
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
 from async_jobs.domain.turns import RunningCount
-from async_jobs.ports.leases import Heads, HeadsQuery
+from async_jobs.ports.leases import NOBODY, Heads, HeadsQuery
 from async_jobs.ports.queue import Outbox
 
 TENANT_LOCKS = 1_024
@@ -118,9 +118,15 @@ class PostgresTurn:
         """See `DispatchTurn`."""
         return self._refused
 
-    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+    async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
         """See `DispatchTurn`."""
-        rows = await self._connection.fetch(sql("running_counts"), list(workers))
+        ids = list(workers)
+        if groups := {id_: number for id_, number in workers.items() if number}:
+            told_apart, numbers = list(groups), list(groups.values())
+            counting = sql("running_counts_by_group")
+            rows = await self._connection.fetch(counting, ids, told_apart, numbers)
+        else:
+            rows = await self._connection.fetch(sql("running_counts"), ids)
         return [RunningCount(*row) for row in rows]
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from async_jobs.application.scheduling.dispatcher import Dispatcher
-from async_jobs.domain import candidates, dispatching, fairness, pools, rounds, running, slots
+from async_jobs.domain import candidates, dispatching, fairness, places, rounds, running, slots
 from tests.sabotage.edits.patches import Edit, bug
 
 SHARES = (
@@ -105,8 +105,7 @@ SLOTS = (
     bug(
         "one_slot_stays_idle",
         "The last idle slot of a pool is kept.",
-        Edit(pools._Room.has, "self.idle > 0", "self.idle > 1"),
-        Edit(pools._Room.at_most, "max(0, self.idle)", "max(0, self.idle - 1)"),
+        Edit(places._Idle.__init__, "max(0, count)", "max(0, count - 1)"),
         breaks="F5",
     ),
     bug(
@@ -122,7 +121,7 @@ SLOTS = (
     bug(
         "ahead_of_slots_that_are_held",
         "Short jobs are handed off ahead of slots that jobs of minutes hold.",
-        Edit(pools.Places.__init__, "max(0, slots - held)", "slots"),
+        Edit(places.Places.__init__, "max(0, pool.slots - held)", "pool.slots"),
         breaks="F10",
     ),
     bug(
@@ -138,8 +137,24 @@ SLOTS = (
     bug(
         "queues_filled_for_all_workers",
         "A queue that some workers receive is filled for the slots of all.",
-        Edit(pools.Places.__init__, "if reach < slots", "if reach < 0"),
+        Edit(places._Idle._moves, "if queue in group", "if True"),
         breaks="F10",
+    ),
+    bug(
+        "which_worker_is_busy_is_not_counted",
+        "Slots of workers that receive other queues than the rest of their pool always look idle.",
+        Edit(running.Running._count, "if group:", "if False:"),
+        breaks="F10",
+    ),
+    bug(
+        "who_waits_for_the_busy_takes_idle_slots",
+        "What waits for busy workers takes the places of what idle ones could run.",
+        Edit(
+            places.Places.__init__,
+            "self._idle = _Idle(left)",
+            "self._idle = _Idle({pool.queues: sum(left.values())})",
+        ),
+        breaks="F5",
     ),
 )
 

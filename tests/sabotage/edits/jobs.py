@@ -8,7 +8,7 @@ from async_jobs.domain.dispatching import TurnView
 from async_jobs.domain.fairness import Contest
 from async_jobs.domain.job import JobStatus
 from async_jobs.domain.lifecycle import TRANSITIONS, Cancelled, Renewed, Retried
-from async_jobs.domain.pools import Places
+from async_jobs.domain.places import Places
 from async_jobs.domain.rounds import _Rounds
 from async_jobs.domain.running import Running
 from async_jobs.domain.scheduling import _Triage
@@ -338,13 +338,13 @@ SLOTS = (
     bug(
         "window_ignored",
         "A queue is filled with everything that may run.",
-        Edit(Places.__init__, "_Room(slots - sum(", "_Room(slots + 1_000 - sum("),
+        Edit(Places.__init__, "slots - busy.get(", "slots + 1_000 - busy.get("),
         breaks="S14",
     ),
     bug(
         "twice_the_slots",
         "As much again as there are slots waits behind what runs, and cannot be overtaken.",
-        Edit(Places.__init__, "_Room(slots - sum(", "_Room(2 * slots - sum("),
+        Edit(Places.__init__, "slots - busy.get(", "2 * slots - busy.get("),
         breaks="S14",
     ),
     bug(
@@ -352,8 +352,8 @@ SLOTS = (
         "Each queue is filled as if no other were received by the same slots.",
         Edit(
             pools.pools_of,
-            "for queues, slots in workers:",
-            "for queues, slots in [([name], slots) for names, slots in workers for name in names]:",
+            "for queues, count in workers:",
+            "for queues, count in [([name], slots) for names, slots in workers for name in names]:",
         ),
         breaks="S14",
     ),

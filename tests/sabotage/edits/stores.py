@@ -114,8 +114,8 @@ SLOTS = (
         "A job to be cancelled counts no longer, though its handler still runs.",
         Edit(
             MemoryTurn.running,
-            "group = row.use_case",
-            "if row.cancel_requested:\n                continue\n            group = row.use_case",
+            "alike = row.use_case",
+            "if row.cancel_requested:\n                continue\n            alike = row.use_case",
         ),
         breaks="S8",
     ),
@@ -132,7 +132,7 @@ SLOTS = (
     bug(
         "hand_offs_not_counted_by_the_store",
         "The store counts what workers have claimed, and no more.",
-        Edit(MemoryTurn.running, "claimed[group], unclaimed[group]", "claimed[group], 0"),
+        Edit(MemoryTurn.running, "claimed[alike], unclaimed[alike]", "claimed[alike], 0"),
         breaks="S8",
     ),
     bug(

@@ -13,7 +13,7 @@ from async_jobs.domain.deadline import is_late
 from async_jobs.domain.lifecycle import Leased, change
 from async_jobs.domain.scheduling import Candidate, LeaseGrant
 from async_jobs.domain.turns import RunningCount
-from async_jobs.ports.leases import DispatchTurn, Heads, HeadsQuery
+from async_jobs.ports.leases import NOBODY, DispatchTurn, Heads, HeadsQuery
 from async_jobs.ports.queue import Outbox
 from async_jobs.ports.upkeep import Upcoming
 from async_jobs.testing.builders import UnreadableRows
@@ -41,7 +41,7 @@ class Turn:
     def refused(self) -> Collection[UUID]:
         return self.inner.refused
 
-    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+    async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
         return await self.inner.running(workers)
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
@@ -313,7 +313,7 @@ class CountsTooFew(InTurns):
     breaks = "LS-3"
 
     class Kind(Turn):
-        async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+        async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
             return [count._replace(unclaimed=0) for count in await super().running(workers)]
 
 

@@ -21,7 +21,7 @@ from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.clock import Clock
-from async_jobs.ports.leases import DispatchTurn, Heads, HeadsQuery, Success
+from async_jobs.ports.leases import NOBODY, DispatchTurn, Heads, HeadsQuery, Success
 from async_jobs.ports.queue import Acked, Claims, Delivery, JobQueue, Outbox, Sent
 from async_jobs.ports.store import (
     AddResult,
@@ -210,7 +210,7 @@ class FaultyTurn:
     def refused(self) -> Collection[UUID]:
         return self._refused
 
-    async def running(self, workers: Collection[str] = ()) -> Sequence[RunningCount]:
+    async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
         return await self._store.through("running", lambda: self._inner.running(workers))
 
     async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:

@@ -67,6 +67,7 @@ class Job:
     candidate: Candidate
     since: int
     started: int | None = None
+    worker: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -101,7 +102,14 @@ class Play:
             for tenant in {*self.weights, *self.max_running}
         }
         self.limits = SimpleLimits(use_case_configs=self.use_cases, per_tenant_quotas=quotas)
-        self._fleet = Fleet(pools=pools_of(self.workers), run_times=self.run_times)
+        self._fleet = Fleet(
+            pools=pools_of(self.workers),
+            run_times=self.run_times,
+            workers={str(number): queues for number, (queues, _) in enumerate(self.workers)},
+        )
+        self._free = [slots for _, slots in self.workers]
+        # Who receives more queues is quicker, and so in the way of the others where it can be.
+        self._quick = sorted(range(len(self.workers)), key=lambda n: -len(self.workers[n][0]))
         self.memory = ServiceMemory()
         self.now = 0
         self.waiting: dict[UUID, Job] = {}
@@ -132,14 +140,13 @@ class Play:
         return self._weight[tenant]
 
     def idle(self, queue: str = "lane") -> int:
-        """Return how many slots of a queue's pool nothing runs in, and nothing waits for."""
-        pool = self._fleet.pool_of(queue)
-        jobs = [*self.handed_off, *[job for *_, job in self.running]]
-        return pool.slots - sum(job.work.queue in pool.queues for job in jobs)
+        """Return how many slots receive a queue and run nothing."""
+        receives = [queue in queues for queues, _ in self.workers]
+        return sum(free for free, is_one in zip(self._free, receives, strict=True) if is_one)
 
     def is_eligible(self, job: Job) -> bool:
         """Tell whether nothing but slots keeps a waiting job from running."""
-        runs = [each.work for *_, each in self.running]
+        runs = [each.work for each in (*[job for *_, job in self.running], *self.handed_off)]
         cap = self.use_cases[job.work.use_case].max_concurrent
         limit = self.max_running.get(job.work.tenant, HUGE)
         return (
@@ -196,13 +203,18 @@ class Play:
 
     def _end(self) -> None:
         while self.running and self.running[0][0] <= self.now:
-            heapq.heappop(self.running)
+            *_, job = heapq.heappop(self.running)
+            assert job.worker is not None
+            self._free[job.worker] += 1
 
     def _begin(self) -> None:
         waiting = self.handed_off
         self.handed_off = []
         for job in waiting:
-            if self.idle(job.work.queue) > 0:
+            able = [n for n in self._quick if job.work.queue in self.workers[n][0]]
+            job.worker = next((number for number in able if self._free[number]), None)
+            if job.worker is not None:
+                self._free[job.worker] -= 1
                 job.started = self.now
                 end = self.now + job.work.run
                 heapq.heappush(self.running, (end, job.candidate.id.int, job))
@@ -251,7 +263,8 @@ class Play:
             self.starts.append(job)
             self.handed_off.append(job)
         self._begin()
-        return bool(chosen.chosen) and chosen.more
+        # What waits for slots that others took is known at the next turn.
+        return bool(chosen.chosen) and (chosen.more or bool(self.handed_off))
 
     def _take_out(self, candidate: Candidate) -> Job:
         job = self.waiting.pop(candidate.id)
@@ -260,14 +273,18 @@ class Play:
         return job
 
     def _counts(self) -> list[RunningCount]:
-        claimed: Counter[tuple[str, str, str]] = Counter()
-        unclaimed: Counter[tuple[str, str, str]] = Counter()
+        group_of = self._fleet.group_of
+        claimed: Counter[tuple[str, str, str, int]] = Counter()
+        unclaimed: Counter[tuple[str, str, str, int]] = Counter()
         for *_, job in self.running:
-            claimed[job.work.use_case, job.work.tenant, job.work.queue] += 1
+            group = group_of[str(job.worker)]
+            claimed[job.work.use_case, job.work.tenant, job.work.queue, group] += 1
         for job in self.handed_off:
-            unclaimed[job.work.use_case, job.work.tenant, job.work.queue] += 1
-        groups = claimed.keys() | unclaimed.keys()
-        return [RunningCount(*group, claimed[group], unclaimed[group]) for group in groups]
+            unclaimed[job.work.use_case, job.work.tenant, job.work.queue, 0] += 1
+        return [
+            RunningCount(*alike[:3], claimed[alike], unclaimed[alike], 0, alike[3])
+            for alike in claimed.keys() | unclaimed.keys()
+        ]
 
     # --- verdicts ---
 

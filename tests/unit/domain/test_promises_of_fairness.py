@@ -411,8 +411,9 @@ def test_f4_who_waits_for_another_reason_lets_no_newcomer_in_below_the_others(wh
 @a_few
 @given(st.data())
 def test_f5_no_slot_is_idle_while_an_eligible_job_waits(data: st.DataObject) -> None:
-    """Over pools of their own and shared ones, use cases that are full, limited tenants, and jobs
-    of every urgency: after each turn (and those that it says have to follow at once).
+    """Over pools of their own and shared ones, workers of a pool that receive different queues, use
+    cases that are full, limited tenants, and jobs of every urgency: after each turn (and those that
+    it says have to follow at once).
     """
     use_cases = {
         name: UseCaseConfig(
@@ -424,8 +425,10 @@ def test_f5_no_slot_is_idle_while_an_eligible_job_waits(data: st.DataObject) -> 
     tenants = ["acme", "bolt", "core"]
     play = Play(
         workers=[
-            (("a", "b"), data.draw(st.integers(1, 3))),
-            (("c",), data.draw(st.integers(1, 3))),
+            (queues, data.draw(st.integers(1, 3)))
+            for queues in data.draw(
+                st.sampled_from([[("a", "b"), ("c",)], [("a", "b"), ("b", "c"), ("c",)]])
+            )
         ],
         use_cases=use_cases,
         weights=dict.fromkeys(tenants, 1.0),
@@ -444,6 +447,26 @@ def test_f5_no_slot_is_idle_while_an_eligible_job_waits(data: st.DataObject) -> 
 
     play.after_turn = watch
     play.go_on(60_000)
+
+
+def test_f5_f10_what_waits_for_busy_workers_keeps_no_others_idle() -> None:
+    """Long jobs of queue a hold the slots of those who receive b as well. What comes for b waits
+    for them, and the other workers go on with a.
+    """
+    play = Play(
+        workers=[(("a",), 4), (("a", "b"), 4)],
+        use_cases={name: UseCaseConfig(max_concurrent=HUGE) for name in ("mail", "report")},
+        run_times={"long": 600.0, "work": 1.0},
+    )
+    play.add([Work(queue="a", type="long", run=600_000, **CAN_WAIT)] * 4)
+    play.add([Work(queue="a", at=1, **CAN_WAIT)] * 2_000)
+    play.add([Work(tenant="bolt", use_case="report", queue="b", at=5_000, **PRESSES)] * 20)
+
+    play.go_on(300_000)
+
+    starts = Counter(job.work.queue for job in play.starts if job.started is not None)
+    assert starts == {"a": 4 + 4 * 300}
+    assert not play.handed_off
 
 
 # --- F6: overload does not domino ----------------------------------------------------------------

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.fairness import Contest
-from async_jobs.domain.pools import Fleet, Places, Pool
+from async_jobs.domain.places import Places
+from async_jobs.domain.pools import Fleet, pools_of
 from async_jobs.domain.rounds import Choice
 from async_jobs.domain.scheduling import (
     Candidate,
@@ -24,8 +25,8 @@ from tests.unit.domain.candidates import (
 
 def _share(
     *candidates: Candidate,
-    reach: Mapping[str, int],
-    claimed: Mapping[str, int] | None = None,
+    workers: Mapping[str, int],
+    busy: int = 0,
     unclaimed: Mapping[str, int] | None = None,
     limit: int = 100,
     closed: frozenset[str] = frozenset(),
@@ -35,8 +36,8 @@ def _share(
     seconds: Mapping[str, float] | None = None,
     hand_off_seconds: float = 0.05,
 ) -> Choice:
-    """Share the slots of a pool; `reach` tells how many of its slots receive each queue."""
-    pool = Pool(queues=frozenset(reach), slots=max(reach.values()), reach=reach)
+    """Share the slots of a pool; the slots of its workers by the queues that these receive."""
+    (pool,) = pools_of((queues.split(), slots) for queues, slots in workers.items())
     fleet = Fleet(pools=(pool,), closed=closed, hand_off_seconds=hand_off_seconds)
     lanes: defaultdict[str, list[Contender]] = defaultdict(list)
     for contender in sorted(Ranking(LatePolicy.SIDELINE, NOW).ranked(candidates)):
@@ -44,7 +45,7 @@ def _share(
     known = seconds or {}
     return share_slots(
         lanes,
-        Places(fleet, pool, claimed=claimed or {}, unclaimed=unclaimed or {}, limit=limit),
+        Places(fleet, pool, busy={pool.queues: busy}, unclaimed=unclaimed or {}, limit=limit),
         room or {},
         contest=contest or Contest(),
         running=running or {},
@@ -61,7 +62,7 @@ def _backlog(first: int, tenant: str, queue: str = "a", count: int = 9) -> Seque
 
 def test_no_more_is_handed_off_than_slots_are_idle() -> None:
     """What runs and what is under way holds a slot each."""
-    choice = _share(*_backlog(1, "acme"), reach={"a": 5}, claimed={"a": 2}, unclaimed={"a": 1})
+    choice = _share(*_backlog(1, "acme"), workers={"a": 5}, busy=2, unclaimed={"a": 1})
 
     assert numbers(choice.chosen) == [1, 2]
     assert choice.waiting == {"acme"}
@@ -69,14 +70,14 @@ def test_no_more_is_handed_off_than_slots_are_idle() -> None:
 
 def test_nor_than_a_turn_may_lease() -> None:
     """However many slots are idle."""
-    choice = _share(*_backlog(1, "acme"), reach={"a": 5}, limit=1)
+    choice = _share(*_backlog(1, "acme"), workers={"a": 5}, limit=1)
 
     assert numbers(choice.chosen) == [1]
 
 
 def test_a_full_pool_takes_nothing() -> None:
     """More was handed off than there are slots, after a worker has gone."""
-    choice = _share(*_backlog(1, "acme"), reach={"a": 2}, claimed={"a": 2}, unclaimed={"a": 3})
+    choice = _share(*_backlog(1, "acme"), workers={"a": 2}, busy=2, unclaimed={"a": 3})
 
     assert choice == Choice([], {"acme"})
 
@@ -87,7 +88,7 @@ def test_queues_of_a_pool_share_its_slots() -> None:
         *_backlog(1, "acme", "a"),
         *_backlog(21, "acme", "b"),
         *_backlog(41, "bolt", "b"),
-        reach={"a": 4, "b": 4},
+        workers={"a b": 4},
     )
 
     assert numbers(choice.chosen) == [1, 41, 2, 42]
@@ -98,8 +99,8 @@ def test_slots_are_shared_by_what_tenants_have_had_of_them() -> None:
     """And by what they run: each job counts for a round."""
     jobs = [*_backlog(1, "acme"), *_backlog(41, "bolt")]
 
-    had = _share(*jobs, reach={"a": 2}, contest=had_seconds(acme=50))
-    runs = _share(*jobs, reach={"a": 5}, claimed={"a": 3}, running={"acme": 3})
+    had = _share(*jobs, workers={"a": 2}, contest=had_seconds(acme=50))
+    runs = _share(*jobs, workers={"a": 5}, busy=3, running={"acme": 3})
 
     assert numbers(had.chosen) == [41, 42]
     assert numbers(runs.chosen) == [41, 42]
@@ -111,7 +112,7 @@ def test_a_tenants_limit_holds_over_all_use_cases_of_a_pool() -> None:
         *_backlog(1, "acme", "a"),
         *_backlog(21, "acme", "b"),
         *_backlog(41, "bolt", "b"),
-        reach={"a": 4, "b": 4},
+        workers={"a b": 4},
         room={"acme": 1},
     )
 
@@ -123,7 +124,7 @@ def test_a_queue_that_few_workers_receive_is_not_filled_for_all() -> None:
     choice = _share(
         *_backlog(1, "acme", "few", count=3),
         *_backlog(41, "bolt", "all", count=2),
-        reach={"few": 1, "all": 4},
+        workers={"few all": 1, "all": 3},
     )
 
     assert numbers(choice.chosen) == [1, 41, 42]
@@ -135,7 +136,7 @@ def test_a_closed_queue_holds_up_no_other() -> None:
     choice = _share(
         *_backlog(1, "acme", "a", count=1),
         *_backlog(41, "bolt", "b", count=1),
-        reach={"a": 4, "b": 4},
+        workers={"a b": 4},
         closed=frozenset({"a"}),
     )
 
@@ -148,8 +149,8 @@ def test_short_work_is_handed_off_ahead_of_idle_slots() -> None:
 
     choice = _share(
         *jobs,
-        reach={"a": 2},
-        claimed={"a": 2},
+        workers={"a": 2},
+        busy=2,
         seconds={"quick": 0.03125},
         hand_off_seconds=0.0625,
     )
@@ -164,8 +165,8 @@ def test_what_is_too_long_to_go_ahead_is_not_overtaken_by_shorter_work() -> None
     choice = _share(
         long._replace(type="film"),
         short._replace(type="quick", deadline_at=after(101)),
-        reach={"a": 2},
-        claimed={"a": 2},
+        workers={"a": 2},
+        busy=2,
         seconds={"quick": 0.001, "film": 60},
     )
 

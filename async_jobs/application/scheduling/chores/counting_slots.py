@@ -38,5 +38,5 @@ class CountingSlots(Chore):
             pools=pools_of((worker.queues, worker.slots) for worker in workers),
             window_min=self._window_min,
             run_times=RunTimes.merged(worker.run_times for worker in workers),
-            workers=frozenset(worker.worker_id for worker in workers),
+            workers={worker.worker_id: worker.queues for worker in workers},
         )

@@ -214,11 +214,25 @@ class LeasingContract(StoreFixtures):
         assert job.worker_id is not None
 
         async with store.turn(["notifications"]) as turn:
-            known = await turn.running([job.worker_id, "another"])
-            unknown = await turn.running(["another"])
+            known = await turn.running({job.worker_id: 0, "another": 0})
+            unknown = await turn.running({"another": 0})
 
-        assert known == [("notifications", "acme", "notifications", 1, 1, 0)]
-        assert unknown == [("notifications", "acme", "notifications", 1, 1, 1)]
+        assert known == [("notifications", "acme", "notifications", 1, 1, 0, 0)]
+        assert unknown == [("notifications", "acme", "notifications", 1, 1, 1, 0)]
+
+    async def test_ls_3_claims_are_counted_by_the_group_of_their_worker(self, store: Store) -> None:
+        """Which slots they take depends on it; a group has as many workers as it likes."""
+        for worker_id in ("one", "two", "gone"):
+            await happened(store, await added(store), Leased(UNTIL), Claimed(worker_id, UNTIL))
+        await in_phase(store, Phase.HANDED_OFF)
+
+        async with store.turn(["notifications"]) as turn:
+            alike = await turn.running({"one": 7, "idle": 7, "two": 7})
+            apart = await turn.running({"one": 2, "idle": 7, "two": 1})
+
+        lane = ("notifications", "acme", "notifications")
+        assert sorted(alike) == [(*lane, 1, 1, 1, 0), (*lane, 2, 0, 0, 7)]
+        assert sorted(apart) == [(*lane, 1, 0, 0, 1), (*lane, 1, 0, 0, 2), (*lane, 1, 1, 1, 0)]
 
     async def test_ls_3_a_lease_is_visible_when_its_turn_has_ended(
         self, store: Store, other_store: Store
