@@ -71,14 +71,19 @@ SPOILED = {
         "LS-1", "ready_heads", "(1, '-infinity'", "(2, '-infinity'"
     ),
     "NamesInVain": Spoiled(
-        "LS-1", "ready_heads", "AS n (place, tenant_id)", "AS n (place, tenant_id) WHERE false"
+        "LS-1",
+        "ready_heads",
+        "AS named (place, tenant_id)",
+        "AS named (place, tenant_id) WHERE false",
     ),
     "NamesInAnyUseCase": Spoiled("LS-1", "ready_heads", "unnest($6::int[]", "unnest(ARRAY[1]"),
-    "WalksNowhere": Spoiled("LS-1", "ready_heads", "WHERE w.step < w.steps", "WHERE false"),
-    "WalksWithoutAnEnd": Spoiled("LS-1", "ready_heads", "(step = steps)::int", "0"),
+    "WalksNowhere": Spoiled(
+        "LS-1", "ready_heads", "WHERE r.step < r.rotation_length", "WHERE false"
+    ),
+    "WalksWithoutAnEnd": Spoiled("LS-1", "ready_heads", "(step = rotation_length)::int", "0"),
     "MissesNothingUrgent": Spoiled("LS-1", "ready_heads", "THEN 1 ELSE 0", "THEN 1 ELSE 1"),
     "TakesEqualDeadlinesForThePressing": Spoiled(
-        "LS-1", "ready_heads", "AND head.id IN (SELECT id FROM pressing)", "AND true"
+        "LS-1", "ready_heads", "AND head.id IN (SELECT id FROM urgent)", "AND true"
     ),
     "FindsLateJobsUrgent": Spoiled(
         "LS-1", "urgent_heads", "j.deadline_at >= $3 AND j.run_at <= $3", "j.run_at <= $3"

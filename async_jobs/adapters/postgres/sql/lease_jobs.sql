@@ -20,5 +20,5 @@ WITH leased AS (
     ORDER BY place
 )
 SELECT id FROM leased
--- Listeners hear of it with the commit, without a trip of its own.
+-- Notifies listeners with the commit, without a trip of its own. The condition is always true.
 WHERE (SELECT count(pg_notify(channel, '')) FROM unnest($8::text[]) AS woken (channel)) >= 0
