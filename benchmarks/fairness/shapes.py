@@ -24,13 +24,15 @@ from async_jobs.ports.workers import WorkerInfo, Workers
 from benchmarks.fairness.ready import Ready, Shown
 from benchmarks.moved import found
 
-__all__ = ["Heads", "HeadsQuery", "Success", "Upcoming"]
+__all__ = ["Heads", "HeadsQuery", "Outbox", "Success", "Upcoming"]
 """What comes from other modules at other commits, for those who import it from here."""
 
 if TYPE_CHECKING:
     from async_jobs.ports.leases import Heads, HeadsQuery, Success
+    from async_jobs.ports.queue import Outbox
     from async_jobs.ports.upkeep import Upcoming
 else:
+    Outbox = None
     Heads = found("Heads", "ports.leases", "ports.store")
     HeadsQuery = found("HeadsQuery", "ports.leases", "ports.store")
     Success = found("Success", "ports.leases", "ports.store")

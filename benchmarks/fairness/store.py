@@ -17,12 +17,11 @@ from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus
 from async_jobs.domain.lifecycle import Change, Claimed, Leased, Succeeded, advance
 from async_jobs.domain.scheduling import LeaseGrant
-from async_jobs.ports.queue import Outbox
 from async_jobs.ports.store import Added, AddResult, Applied, Duplicate
 from benchmarks.fairness import shapes
 from benchmarks.fairness.lanes import Lane
 from benchmarks.fairness.ready import BEHIND, ON_TIME, Ready
-from benchmarks.fairness.shapes import Heads, HeadsQuery, Success, Upcoming
+from benchmarks.fairness.shapes import Heads, HeadsQuery, Outbox, Success, Upcoming
 
 LONG = timedelta(days=300)
 """A lease of a claimed job that needs no renewal; nobody looks for its end."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
+from benchmarks import commits
+from benchmarks.environments import ROOT
 from benchmarks.fairness import baselines, bound, corners, measures, rig, traces
 from benchmarks.fairness.baselines import BASELINES
 from benchmarks.fairness.ordered import CHUNK, Ordered
 from benchmarks.fairness.traces import in_order, work
+from benchmarks.fairness.units import Unit
 from benchmarks.fairness.world import HOUR, SECOND, Ran, Trace, UseCase, Work
 
 
@@ -233,3 +240,24 @@ def test_the_rig_takes_its_time_from_a_signal_to_the_leases() -> None:
 
     assert rig.run(trace).first == [10_300]
     assert rig.run(trace, latency=50).first == [10_350]
+
+
+def test_the_rig_runs_the_package_of_the_commit_that_figures_are_compared_with() -> None:
+    """What has moved or changed its name since is asked for in `shapes`."""
+    try:
+        checkout = commits.of_commit("0362666")
+    except commits.UnknownCommitError as unknown:
+        pytest.skip(f"no history here: {unknown}")
+    unit = Unit("newcomer", "1 flood, 4 on 4 slots", "one", "async_jobs", 1)
+    told = subprocess.run(
+        [sys.executable, "-m", "benchmarks.fairness.units"],
+        input=json.dumps(unit) + "\n",
+        env={**os.environ, **checkout.environment()},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)[0] == [*unit]
