@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -72,7 +72,11 @@ class Places:
             wanted: how many, by queue.
             seconds: what none of them is expected to exceed.
         """
-        if sum(wanted.values()) > self._limit or not self._closed.isdisjoint(wanted):
+        if not self._closed.isdisjoint(wanted):
+            return False
+        if not self._ahead_of:
+            return sum(wanted.values()) <= self.at_most(seconds)
+        if sum(wanted.values()) > self._limit:
             return False
         idle = self._idle.copy()
         beyond = {queue: count - idle.give(queue, count) for queue, count in wanted.items()}
@@ -90,9 +94,10 @@ class Places:
         """Return how many more hand-offs of so many expected seconds one queue may hold."""
         if queue in self._closed:
             return 0
+        if not self._ahead_of:
+            return self.at_most(seconds)
         found = self._idle.copy().give(queue, self._limit)
-        ahead = self._ahead_of.get(queue, self._ahead)
-        return max(0, min(self._limit, found + ahead.at_most(seconds)))
+        return max(0, min(self._limit, found + self._ahead_of[queue].at_most(seconds)))
 
     def has_idle(self, queue: str, given: Mapping[str, int]) -> bool:
         """Tell whether a slot is idle for a queue besides those for hand-offs given, by queue."""
@@ -139,19 +144,28 @@ class _Idle:
 
     def __init__(self, left: Mapping[frozenset[str], int]) -> None:
         self._left = {queues: max(0, count) for queues, count in left.items()}
-        self._given: dict[frozenset[str], Counter[str]] = {queues: Counter() for queues in left}
+        self._given: defaultdict[frozenset[str], Counter[str]] = defaultdict(Counter)
         self.slots = sum(self._left.values())
         """How many are idle in all, and not given."""
 
     def copy(self) -> _Idle:
         """Return the same again, to try something."""
         other = _Idle(self._left)
-        other._given = {queues: given.copy() for queues, given in self._given.items()}
+        other._given.update({queues: given.copy() for queues, given in self._given.items()})
         return other
 
     def give(self, queue: str, most: int) -> int:
         """Give idle slots to at most so many hand-offs of a queue; returns to how many."""
         given = 0
+        for group, left in self._left.items():
+            if left and queue in group:
+                count = min(most - given, left)
+                self._given[group][queue] += count
+                self._left[group] -= count
+                given += count
+                if given == most:
+                    break
+        self.slots -= given
         while given < most and self.slots and (moves := self._moves(queue)):
             count = min(most - given, self._left[moves[0].target])
             for move in moves:
