@@ -18,6 +18,8 @@ BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 BODY_SECONDS_MAX: Final = 30.0
 INTEGER_CHARACTERS_MAX: Final = 20
 """Longer integers do not fit into 64 bits, however they are written."""
+CHARSETS: Final = {"utf-8", "utf8", "us-ascii"}
+"""JSON is UTF-8 (RFC 8259, 8.1), which ASCII is, too."""
 BODY: Final = "body"
 """The field of a problem with the body as a whole."""
 KEY_CHARACTERS_MAX: Final = 80
@@ -65,12 +67,16 @@ async def read_body(
 
 
 def _check_content(request: Request) -> None:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    told = request.headers.get("content-type", "").lower()
+    media_type, *parameters = (each.strip() for each in told.split(";"))
     is_json = media_type == "application/json" or (
         media_type.startswith("application/") and media_type.endswith("+json")
     )
     if not is_json:
         raise UnsupportedMediaType("the content type must be application/json")
+    for name, _, value in (each.partition("=") for each in parameters):
+        if name.strip() == "charset" and value.strip(' "') not in CHARSETS:
+            raise UnsupportedMediaType("the charset must be utf-8")
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise UnsupportedMediaType("the content must not be encoded")
 

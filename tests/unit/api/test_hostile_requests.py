@@ -362,6 +362,8 @@ def scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
         {"content-type": "multipart/form-data; boundary=x"},
         {"content-type": "application/jsonp"},
         {"content-type": "json"},
+        {"content-type": "application/json; charset=utf-16"},
+        {"content-type": 'application/json;version=1; Charset="ISO-8859-1"'},
         JSON | {"content-encoding": "gzip"},
     ],
     ids=str,
@@ -377,7 +379,12 @@ async def test_a_body_that_is_not_said_to_be_json_is_refused(
 
 @pytest.mark.parametrize(
     "content_type",
-    ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.acme+json"],
+    [
+        "application/json; charset=utf-8",
+        'application/json;Charset="UTF-8";version=1',
+        "APPLICATION/JSON",
+        "application/vnd.acme+json",
+    ],
 )
 async def test_json_has_several_names(client: httpx.AsyncClient, content_type: str) -> None:
     """With parameters, in capitals, or as the suffix of another type."""
