@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from itertools import chain, starmap
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 # What a job is expected to run for while nobody has seen one of its kind.
 RUN_SECONDS = 1.0
@@ -78,8 +78,10 @@ class Fleet:
             the first one to come finds work.
         run_times: mean seconds of an attempt, by job type.
         closed: queues that accept nothing at present.
-        workers: the queues of those whose slots these are, by id; what others have claimed takes
-            none.
+        workers: those whose slots these are, by id, each with the number of its group; what others
+            have claimed takes none. 0 is for those that need not be told apart: where all workers
+            of a pool receive the same queues, it does not matter which of them has what.
+        groups: the queues of each group, by its number.
     """
 
     pools: tuple[Pool, ...] = ()
@@ -87,22 +89,27 @@ class Fleet:
     window_min: int = 10
     run_times: Mapping[str, float] = field(default_factory=dict)
     closed: frozenset[str] = frozenset()
-    workers: Mapping[str, Collection[str]] = field(default_factory=dict)
+    workers: Mapping[str, int] = field(default_factory=dict)
+    groups: Sequence[frozenset[str]] = (frozenset(),)
 
-    @cached_property
-    def groups(self) -> Sequence[frozenset[str]]:
-        """The queues of each group whose claims a turn has to count by themselves, from 1 on.
+    @classmethod
+    def of(cls, workers: Mapping[str, tuple[Collection[str], int]], **settings: Any) -> Self:
+        """Return the fleet that workers make, each with its queues and slots by its id.
 
-        Where all workers of a pool receive the same queues, it does not matter who has what.
+        Args:
+            workers: those that live.
+            settings: the other attributes.
         """
-        several = [pool.groups for pool in self.pools if len(pool.groups) > 1]
-        return [frozenset(), *(group.queues for group in chain(*several))]
-
-    @cached_property
-    def group_of(self) -> Mapping[str, int]:
-        """The number of each worker's group; 0 for those that need not be told apart."""
-        numbers = {queues: number for number, queues in enumerate(self.groups)}
-        return {id_: numbers.get(frozenset(queues), 0) for id_, queues in self.workers.items()}
+        pools = pools_of(workers.values())
+        several = [pool.groups for pool in pools if len(pool.groups) > 1]
+        groups = [frozenset[str](), *(group.queues for group in chain(*several))]
+        numbers = {queues: number for number, queues in enumerate(groups)}
+        return cls(
+            pools=pools,
+            workers={id_: numbers.get(frozenset(q), 0) for id_, (q, _) in workers.items()},
+            groups=groups,
+            **settings,
+        )
 
     @cached_property
     def _pool_of(self) -> Mapping[str, Pool]:

@@ -171,7 +171,7 @@ class Dispatcher:
                     passed = _tenants_of(turn.refused, rounds)
                 view = TurnView(
                     self._config,
-                    await turn.running(fleet.group_of),
+                    await turn.running(fleet.workers),
                     fleet,
                     self.memory,
                     tenants_unheld=unheld,

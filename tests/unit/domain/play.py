@@ -19,7 +19,7 @@ from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.dispatching import TurnView
 from async_jobs.domain.fairness import ServiceMemory
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
-from async_jobs.domain.pools import Fleet, pools_of
+from async_jobs.domain.pools import Fleet
 from async_jobs.domain.rounds import PARTS_OF_A_ROUND, ROUND_SECONDS
 from async_jobs.domain.scheduling import Candidate
 from async_jobs.domain.turns import RunningCount, Seen
@@ -102,10 +102,9 @@ class Play:
             for tenant in {*self.weights, *self.max_running}
         }
         self.limits = SimpleLimits(use_case_configs=self.use_cases, per_tenant_quotas=quotas)
-        self._fleet = Fleet(
-            pools=pools_of(self.workers),
+        self._fleet = Fleet.of(
+            {str(number): worker for number, worker in enumerate(self.workers)},
             run_times=self.run_times,
-            workers={str(number): queues for number, (queues, _) in enumerate(self.workers)},
         )
         self._free = [slots for _, slots in self.workers]
         # Who receives more queues is quicker, and so in the way of the others where it can be.
@@ -273,11 +272,10 @@ class Play:
         return job
 
     def _counts(self) -> list[RunningCount]:
-        group_of = self._fleet.group_of
         claimed: Counter[tuple[str, str, str, int]] = Counter()
         unclaimed: Counter[tuple[str, str, str, int]] = Counter()
         for *_, job in self.running:
-            group = group_of[str(job.worker)]
+            group = self._fleet.workers[str(job.worker)]
             claimed[job.work.use_case, job.work.tenant, job.work.queue, group] += 1
         for job in self.handed_off:
             unclaimed[job.work.use_case, job.work.tenant, job.work.queue, 0] += 1

@@ -79,12 +79,12 @@ def test_a_fleet_knows_the_queues_of_its_workers() -> None:
 def test_a_fleet_tells_workers_apart_where_it_matters() -> None:
     """Those of a pool that receive different queues; those that receive the same are one group."""
     queues = {"one": ("a", "b"), "two": ("b", "a"), "three": ("b",), "four": ("x",), "five": ("x",)}
-    fleet = Fleet(pools=pools_of((each, 1) for each in queues.values()), workers=queues)
+    fleet = Fleet.of({name: (each, 1) for name, each in queues.items()})
 
     assert {fleet.groups[number] for number in (1, 2)} == {frozenset("ab"), frozenset("b")}
-    assert fleet.group_of["one"] == fleet.group_of["two"] > 0
-    assert fleet.groups[fleet.group_of["three"]] == frozenset("b")
-    assert fleet.group_of["four"] == fleet.group_of["five"] == 0
+    assert fleet.workers["one"] == fleet.workers["two"] > 0
+    assert fleet.groups[fleet.workers["three"]] == frozenset("b")
+    assert fleet.workers["four"] == fleet.workers["five"] == 0
 
 
 # --- Turnover ------------------------------------------------------------------------------------
