@@ -1,8 +1,9 @@
 """The life of a job: every event, one table of transitions, one function that applies them.
 
-Everything that changes a job lives in this file. Adapters compare and set what `advance`
-computed; they decide nothing. A job's running state has two halves that the table's guards
-tell apart: *handed off* (leased, no worker has it yet) and *claimed* (a worker executes it).
+Everything that changes a job goes through here; `effects` has what each event does to its fields.
+Adapters compare and set what `advance` computed; they decide nothing. A job's running state has
+two halves that the table's guards tell apart: *handed off* (leased, no worker has it yet) and
+*claimed* (a worker executes it).
 
 A lease is numbered by `lease_seq`, which only grows. A write about a lease expects the number
 it knows, so that whoever lost the lease changes nothing (see `Fence`).
@@ -16,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import cast
 
-from async_jobs.domain.bounds import ERRORS_KEPT_MAX, RUN_AT_AHEAD_MAX, Places, bounded_error
-from async_jobs.domain.crashes import crash_error, is_hopeless
-from async_jobs.domain.deadline import DEADLINE_MISSED, deadline_of, is_late
+from async_jobs.domain import effects
+from async_jobs.domain.deadline import is_late
+from async_jobs.domain.effects import next_lease_seq
 from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.events import (
     Cancelled,
@@ -40,7 +41,7 @@ from async_jobs.domain.events import (
     Snoozed,
     Succeeded,
 )
-from async_jobs.domain.job import AttemptError, Job, JobStatus, Phase
+from async_jobs.domain.job import Job, JobStatus, Phase
 
 __all__ = [
     "TRANSITIONS",
@@ -192,153 +193,23 @@ def _illegal(job: Job, event: JobEvent, why: str = "") -> IllegalTransition:
     return IllegalTransition(state=job.phase.value, event=type(event).__name__, why=why)
 
 
-# --- What each event does --------------------------------------------------------------------
-
-
-def _leased(job: Job, event: Leased, now: datetime) -> Job:
-    return job.after(
-        status=_RUNNING,
-        lease_seq=next_lease_seq(job.lease_seq),
-        lease_expires_at=event.until,
-        started_at=None,
-        enqueue_failed=False,
-        updated_at=now,
-    )
-
-
-def next_lease_seq(lease_seq: int) -> int:
-    """Return the number of the lease that follows: the one place that counts leases."""
-    return lease_seq + 1
-
-
-def _hand_off_failed(job: Job, event: HandOffFailed, now: datetime) -> Job:
-    return _back_unstarted(job, now, enqueue_failed=True, last_error=bounded_error(event.error))
-
-
-def _back_unstarted(job: Job, now: datetime, **changes: Any) -> Job:
-    return _unleased(job, now, status=_PENDING, dispatches=job.dispatches + 1, **changes)
-
-
-def _claimed(job: Job, event: Claimed, now: datetime) -> Job:
-    return job.after(
-        started_at=now,
-        worker_id=event.worker_id,
-        attempts=job.attempts + 1,
-        dispatches=0,
-        lease_expires_at=event.until,
-        updated_at=now,
-    )
-
-
-def _renewed(job: Job, event: Renewed, now: datetime) -> Job:
-    return job.after(lease_expires_at=event.until, updated_at=now)
-
-
-def _succeeded(job: Job, event: Succeeded, now: datetime) -> Job:
-    return _finished(job, now, _SUCCEEDED, result=event.result)
-
-
-def _failed(job: Job, event: Failed, now: datetime) -> Job:
-    history = _recorded(job, bounded_error(event.error), now, event.places)
-    if job.attempts >= job.max_attempts:
-        return _finished(job, now, _DEAD, **history)
-    wish = event.retry_after
-    delay = job.backoff_policy.delay(job.attempts, event.draw) if wish is None else wish
-    return _due_later(job, now, now + min(delay, RUN_AT_AHEAD_MAX), **history)
-
-
-def _rejected(job: Job, event: Rejected, now: datetime) -> Job:
-    return _finished(job, now, _DEAD, **_recorded(job, bounded_error(event.error), now))
-
-
-def _recorded(job: Job, error: str, now: datetime, at: Places = (), **also: Any) -> dict[str, Any]:
-    failure = AttemptError(attempt=job.attempts, at=now, error=bounded_error(error, at))
-    return {"last_error": error, "errors": (*job.errors, failure)[-ERRORS_KEPT_MAX:], **also}
-
-
-def _snoozed(job: Job, event: Snoozed, now: datetime) -> Job:
-    is_news = event.why is not None and [event.why] != [each.error for each in job.errors[-1:]]
-    noted = _recorded(job, event.why or "", now) if is_news else {}
-    return _due_later(job, now, event.until, attempts=job.attempts - 1, **noted)
-
-
-def _released(job: Job, event: Released, now: datetime) -> Job:
-    # run_at and deadline stay: the job was due already, and its urgency is not forgiven.
-    return _unleased(job, now, status=_PENDING, attempts=job.attempts - 1)
-
-
-def _cancel_requested(job: Job, event: CancelRequested, now: datetime) -> Job:
-    return job.after(cancel_requested=True, updated_at=now)
-
-
-def _cancelled(job: Job, event: Cancelled, now: datetime) -> Job:
-    return _finished(job, now, _CANCELLED)
-
-
-def _lease_expired(job: Job, event: LeaseExpired, now: datetime) -> Job:
-    if job.started_at is None:
-        return _back_unstarted(job, now)
-    if event.waited:
-        return _released(job, Released(), now)
-    crashes = job.crashes + 1
-    changes = _recorded(job, crash_error(crashes), now, crashes=crashes, attempts=job.attempts - 1)
-    if is_hopeless(crashes):
-        return _finished(job, now, _DEAD, **changes)
-    return _due_later(job, now, now + job.backoff_policy.delay(crashes, event.draw), **changes)
-
-
-def _expired(job: Job, event: Expired, now: datetime) -> Job:
-    return _finished(job, now, _DEAD, last_error=DEADLINE_MISSED)
-
-
-def _retried(job: Job, event: Retried, now: datetime) -> Job:
-    return _due_later(
-        job,
-        now,
-        now,
-        attempts=0,
-        crashes=0,
-        dispatches=0,
-        cancel_requested=False,
-        finished_at=None,
-        # A new number, so that whoever read the job in its former life writes in vain.
-        lease_seq=next_lease_seq(job.lease_seq),
-    )
-
-
-def _due_later(job: Job, now: datetime, run_at: datetime, **changes: Any) -> Job:
-    run_at = max(now, min(run_at, now + RUN_AT_AHEAD_MAX))
-    deadline_at = deadline_of(run_at, job.delay_tolerance)
-    return _unleased(job, now, status=_PENDING, run_at=run_at, deadline_at=deadline_at, **changes)
-
-
-def _finished(job: Job, now: datetime, status: JobStatus, **changes: Any) -> Job:
-    return _unleased(job, now, status=status, finished_at=now, **changes)
-
-
-def _unleased(job: Job, now: datetime, **changes: Any) -> Job:
-    return job.after(
-        lease_expires_at=None, started_at=None, worker_id=None, updated_at=now, **changes
-    )
-
-
 _APPLY = cast(
     "Mapping[EventType, Callable[[Job, JobEvent, datetime], Job]]",
     {
-        Leased: _leased,
-        HandOffFailed: _hand_off_failed,
-        Claimed: _claimed,
-        Renewed: _renewed,
-        Succeeded: _succeeded,
-        Failed: _failed,
-        Rejected: _rejected,
-        Snoozed: _snoozed,
-        Released: _released,
-        CancelRequested: _cancel_requested,
-        Cancelled: _cancelled,
-        LeaseExpired: _lease_expired,
-        Expired: _expired,
-        Retried: _retried,
+        Leased: effects.leased,
+        HandOffFailed: effects.hand_off_failed,
+        Claimed: effects.claimed,
+        Renewed: effects.renewed,
+        Succeeded: effects.succeeded,
+        Failed: effects.failed,
+        Rejected: effects.rejected,
+        Snoozed: effects.snoozed,
+        Released: effects.released,
+        CancelRequested: effects.cancel_requested,
+        Cancelled: effects.cancelled,
+        LeaseExpired: effects.lease_expired,
+        Expired: effects.expired,
+        Retried: effects.retried,
     },
 )
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from async_jobs.domain import candidates, crashes, lifecycle, pools, quota, rounds, scheduling
+from async_jobs.domain import (
+    candidates,
+    crashes,
+    effects,
+    lifecycle,
+    pools,
+    quota,
+    rounds,
+    scheduling,
+)
 from async_jobs.domain.candidates import Ranking
 from async_jobs.domain.dispatching import TurnView
 from async_jobs.domain.fairness import Contest
@@ -19,14 +28,14 @@ ATTEMPTS = (
     bug(
         "attempt_not_charged_at_claim",
         "A claim begins an attempt and charges none.",
-        Edit(lifecycle._claimed, "attempts=job.attempts + 1", "attempts=job.attempts"),
+        Edit(effects.claimed, "attempts=job.attempts + 1", "attempts=job.attempts"),
         breaks="S6",
     ),
     bug(
         "attempt_charged_at_lease",
         "A lease charges an attempt that may never start.",
         Edit(
-            lifecycle._leased,
+            effects.leased,
             "started_at=None,",
             "started_at=None, attempts=min(job.attempts + 1, job.max_attempts - 1),",
         ),
@@ -36,7 +45,7 @@ ATTEMPTS = (
         "hand_off_failure_charged",
         "A hand-off that failed, or was never claimed, costs an attempt.",
         Edit(
-            lifecycle._back_unstarted,
+            effects._back_unstarted,
             "dispatches=job.dispatches + 1,",
             "attempts=min(job.attempts + 1, job.max_attempts),",
         ),
@@ -46,7 +55,7 @@ ATTEMPTS = (
         "one_attempt_too_many",
         "A job is tried once more than it may be.",
         Edit(
-            lifecycle._failed,
+            effects.failed,
             "job.attempts >= job.max_attempts",
             "job.attempts > job.max_attempts",
         ),
@@ -55,25 +64,25 @@ ATTEMPTS = (
     bug(
         "killer_job_tried_for_ever",
         "A job whose worker died is given back as if it had never started.",
-        Edit(lifecycle._lease_expired, "job.started_at is None", "True"),
+        Edit(effects.lease_expired, "job.started_at is None", "True"),
         breaks="S6",
     ),
     bug(
         "release_not_refunded",
         "A worker that shuts down gives a job back and keeps the attempt charged.",
-        Edit(lifecycle._released, "attempts=job.attempts - 1", "attempts=job.attempts"),
+        Edit(effects.released, "attempts=job.attempts - 1", "attempts=job.attempts"),
         breaks="S6",
     ),
     bug(
         "snooze_charged",
         "A handler that asks to run later loses an attempt.",
-        Edit(lifecycle._snoozed, "attempts=job.attempts - 1", "attempts=job.attempts"),
+        Edit(effects.snoozed, "attempts=job.attempts - 1", "attempts=job.attempts"),
         breaks="S6",
     ),
     bug(
         "retry_without_attempts",
         "An operator's retry leaves the attempts used up.",
-        Edit(lifecycle._retried, "attempts=0", "attempts=job.attempts"),
+        Edit(effects.retried, "attempts=0", "attempts=job.attempts"),
         breaks="S6",
     ),
 )
@@ -82,13 +91,13 @@ CRASHES = (
     bug(
         "crash_charges_an_attempt",
         "A job that was in a worker that died loses an attempt.",
-        Edit(lifecycle._lease_expired, "attempts=job.attempts - 1", "attempts=job.attempts"),
+        Edit(effects.lease_expired, "attempts=job.attempts - 1", "attempts=job.attempts"),
         breaks="S6",
     ),
     bug(
         "crashes_counted_once",
         "However often its worker dies, a job has crashed once.",
-        Edit(lifecycle._lease_expired, "crashes = job.crashes + 1", "crashes = 1"),
+        Edit(effects.lease_expired, "crashes = job.crashes + 1", "crashes = 1"),
         breaks="S6",
     ),
     bug(
@@ -101,7 +110,7 @@ CRASHES = (
         "crash_comes_back_at_once",
         "What was in one dead worker is in the next one together.",
         Edit(
-            lifecycle._lease_expired,
+            effects.lease_expired,
             "now + job.backoff_policy.delay(crashes, event.draw)",
             "now",
         ),
@@ -110,7 +119,7 @@ CRASHES = (
     bug(
         "retry_keeps_the_crashes",
         "After an operator's retry the next crash is the last one again.",
-        Edit(lifecycle._retried, "crashes=0", "crashes=job.crashes"),
+        Edit(effects.retried, "crashes=0", "crashes=job.crashes"),
         breaks="S6",
     ),
     bug(
@@ -137,20 +146,20 @@ LEASES = (
     bug(
         "lease_without_a_new_number",
         "Every lease of a job has the same number.",
-        Edit(lifecycle.next_lease_seq, "lease_seq + 1", "max(lease_seq, 1)"),
+        Edit(effects.next_lease_seq, "lease_seq + 1", "max(lease_seq, 1)"),
         breaks="S2",
     ),
     bug(
         "retry_resets_lease_seq",
         "An operator's retry begins to count the leases anew.",
-        Edit(lifecycle._retried, "lease_seq=next_lease_seq(job.lease_seq)", "lease_seq=0"),
+        Edit(effects.retried, "lease_seq=next_lease_seq(job.lease_seq)", "lease_seq=0"),
         breaks="S2",
     ),
     bug(
         "retry_keeps_lease_seq",
         "An operator's retry leaves the number as it was in the job's former life.",
         Edit(
-            lifecycle._retried,
+            effects.retried,
             "lease_seq=next_lease_seq(job.lease_seq)",
             "lease_seq=job.lease_seq",
         ),
@@ -231,7 +240,7 @@ ENDINGS = (
         "payload_in_the_error",
         "An attempt's error quotes the payload.",
         Edit(
-            lifecycle._failed,
+            effects.failed,
             "bounded_error(event.error)",
             'bounded_error(f"{event.error} with {job.payload}")',
         ),
