@@ -150,7 +150,7 @@ def _tells(stored: Job, job: Job, event: lifecycle.JobEvent) -> bool:
     """
     if stored.lease_seq != job.lease_seq or stored.started_at is not None:
         return False
-    told = lifecycle.settle(job, event, now=stored.updated_at)
+    told = lifecycle.advance(job, event, now=stored.updated_at)
     return (stored.status, stored.attempts, stored.last_error, stored.result) == (
         told.status,
         told.attempts,

@@ -6,8 +6,9 @@ happen: `lifecycle.advance` does, and is the only one that calls them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from async_jobs.domain.bounds import ERRORS_KEPT_MAX, RUN_AT_AHEAD_MAX, Places, bounded_error
 from async_jobs.domain.crashes import crash_error, is_hopeless
@@ -19,16 +20,21 @@ from async_jobs.domain.events import (
     Expired,
     Failed,
     HandOffFailed,
+    JobEvent,
     Leased,
     LeaseExpired,
     Rejected,
     Released,
     Renewed,
     Retried,
+    SetAside,
     Snoozed,
     Succeeded,
 )
 from async_jobs.domain.job import AttemptError, Job, JobStatus
+from async_jobs.domain.unreadable import aside
+
+Effect: TypeAlias = Callable[[Job, Any, datetime], Job]
 
 _PENDING, _RUNNING = JobStatus.PENDING, JobStatus.RUNNING
 _SUCCEEDED, _DEAD, _CANCELLED = JobStatus.SUCCEEDED, JobStatus.DEAD, JobStatus.CANCELLED
@@ -114,6 +120,18 @@ def cancelled(job: Job, event: Cancelled, now: datetime) -> Job:
     return _finished(job, now, _CANCELLED)
 
 
+def or_cancelled(effect: Effect) -> Effect:
+    """Return an effect that cancels what `effect` gives back, where that was asked for."""
+
+    def ended(job: Job, event: JobEvent, now: datetime) -> Job:
+        after = effect(job, event, now)
+        if after.status is _PENDING and after.cancel_requested:
+            return cancelled(after, Cancelled(), now)
+        return after
+
+    return ended
+
+
 def lease_expired(job: Job, event: LeaseExpired, now: datetime) -> Job:
     if job.started_at is None:
         return _back_unstarted(job, now)
@@ -124,6 +142,19 @@ def lease_expired(job: Job, event: LeaseExpired, now: datetime) -> Job:
     if is_hopeless(crashes):
         return _finished(job, now, _DEAD, **changes)
     return _due_later(job, now, now + job.backoff_policy.delay(crashes, event.draw), **changes)
+
+
+def set_aside(job: Job, event: SetAside, now: datetime) -> Job:
+    values = aside(
+        claimed=job.started_at is not None,
+        attempts=job.attempts,
+        max_attempts=job.max_attempts,
+        crashes=job.crashes,
+        dispatches=job.dispatches,
+        delay_tolerance=job.delay_tolerance,
+        until=event.until,
+    )
+    return _unleased(job, now, status=_PENDING, run_at=event.until, **values._asdict())
 
 
 def expired(job: Job, event: Expired, now: datetime) -> Job:

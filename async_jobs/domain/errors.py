@@ -91,6 +91,7 @@ _CANNOT: Final[Mapping[str, str]] = {
     "CancelRequested": "be cancelled",
     "Cancelled": "be cancelled",
     "LeaseExpired": "lose its lease",
+    "SetAside": "be set aside",
     "Expired": "expire",
     "Retried": "be retried",
 }

@@ -96,6 +96,13 @@ class LeaseExpired:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAside:
+    """The lease of a row that cannot be read is over; it is given back, due at `until`."""
+
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Expired:
     """The deadline passed before a start, in a use case whose late policy is `expire`."""
 
@@ -118,6 +125,7 @@ JobEvent: TypeAlias = (
     | CancelRequested
     | Cancelled
     | LeaseExpired
+    | SetAside
     | Expired
     | Retried
 )

@@ -47,7 +47,10 @@ class Phase(StrEnum):
     CANCELLED = "cancelled"
 
 
-_PHASES = {status.value: Phase(status.value) for status in JobStatus if status != "running"}
+_RUNNING = JobStatus.RUNNING
+_PHASES = {status: Phase(status.value) for status in JobStatus if status is not _RUNNING}
+# Python 3.11 looks up members of an enum slowly, and each change of a job asks for its phase.
+_HANDED_OFF, _CLAIMED, _CANCELLING = Phase.HANDED_OFF, Phase.CLAIMED, Phase.CANCELLING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,11 +133,11 @@ class Job:
     @property
     def phase(self) -> Phase:
         """What a compare-and-set on this job has to find."""
-        if self.status is not JobStatus.RUNNING:
-            return _PHASES[self.status._value_]
+        if self.status is not _RUNNING:
+            return _PHASES[self.status]
         if self.started_at is None:
-            return Phase.HANDED_OFF
-        return Phase.CANCELLING if self.cancel_requested else Phase.CLAIMED
+            return _HANDED_OFF
+        return _CANCELLING if self.cancel_requested else _CLAIMED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,15 +1,15 @@
-"""The life of a job: every event, one table of transitions, one function that applies them.
+"""The life of a job: one table of what may happen in each phase, one function that applies it.
 
 Everything that changes a job goes through here; `effects` has what each event does to its fields.
-Adapters compare and set what `advance` computed; they decide nothing. A job's running state has
-two halves that the table's guards tell apart: *handed off* (leased, no worker has it yet) and
-*claimed* (a worker executes it).
+Adapters compare and set what `advance` computed; they decide nothing. The table is keyed by
+*phase*: a running job is handed off (leased, no worker has it yet), claimed (a worker executes
+it) or cancelling (its worker is asked to stop).
 
 A lease is numbered by `lease_seq`, which only grows. A write about a lease expects the number
 it knows, so that whoever lost the lease changes nothing (see `Fence`).
 
 What gives a running job back to `pending` ends the lease, not the job. If its cancellation was
-asked for meanwhile, `settle` lets `Cancelled` follow, so that the request outlives the attempt.
+asked for meanwhile, the job becomes `cancelled` instead, so that the request outlives the attempt.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import NamedTuple
 
 from async_jobs.domain import effects
 from async_jobs.domain.deadline import is_late
-from async_jobs.domain.effects import next_lease_seq
+from async_jobs.domain.effects import Effect, next_lease_seq, or_cancelled
 from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.events import (
     Cancelled,
@@ -38,10 +38,11 @@ from async_jobs.domain.events import (
     Released,
     Renewed,
     Retried,
+    SetAside,
     Snoozed,
     Succeeded,
 )
-from async_jobs.domain.job import Job, JobStatus, Phase
+from async_jobs.domain.job import Job, Phase
 
 __all__ = [
     "TRANSITIONS",
@@ -61,58 +62,131 @@ __all__ = [
     "Released",
     "Renewed",
     "Retried",
+    "SetAside",
     "Snoozed",
     "Succeeded",
+    "Transition",
     "advance",
     "cancelling",
     "change",
     "holds",
     "next_lease_seq",
-    "settle",
 ]
 
 # --- The table -------------------------------------------------------------------------------
 
-_PENDING, _RUNNING = JobStatus.PENDING, JobStatus.RUNNING
-_SUCCEEDED, _DEAD, _CANCELLED = JobStatus.SUCCEEDED, JobStatus.DEAD, JobStatus.CANCELLED
 
-TRANSITIONS: Mapping[tuple[JobStatus, EventType], frozenset[JobStatus]] = {
-    (_PENDING, Leased): frozenset({_RUNNING}),
-    (_PENDING, Cancelled): frozenset({_CANCELLED}),
-    (_PENDING, Expired): frozenset({_DEAD}),
-    (_RUNNING, HandOffFailed): frozenset({_PENDING}),
-    (_RUNNING, Claimed): frozenset({_RUNNING}),
-    (_RUNNING, Renewed): frozenset({_RUNNING}),
-    (_RUNNING, Succeeded): frozenset({_SUCCEEDED}),
-    (_RUNNING, Failed): frozenset({_PENDING, _DEAD}),
-    (_RUNNING, Rejected): frozenset({_DEAD}),
-    (_RUNNING, Snoozed): frozenset({_PENDING}),
-    (_RUNNING, Released): frozenset({_PENDING}),
-    (_RUNNING, CancelRequested): frozenset({_RUNNING}),
-    (_RUNNING, Cancelled): frozenset({_CANCELLED}),
-    (_RUNNING, LeaseExpired): frozenset({_PENDING, _DEAD}),
-    (_DEAD, Retried): frozenset({_PENDING}),
-    (_CANCELLED, Retried): frozenset({_PENDING}),
+class Guard(NamedTuple):
+    """What must hold of a job besides its phase, for an event to happen to it.
+
+    Attributes:
+        name: in the documentation's table.
+        otherwise: what `IllegalTransition` gives as the reason when it does not hold.
+        holds: tells whether it does, at an instant.
+    """
+
+    name: str
+    otherwise: str
+    holds: Callable[[Job, datetime], bool]
+
+
+def _lease_end(job: Job) -> datetime:
+    assert job.lease_expires_at is not None, "a running job has a lease"
+    return job.lease_expires_at
+
+
+def _is_unexpired(job: Job, now: datetime) -> bool:
+    return _lease_end(job) > now
+
+
+def _is_lease_over(job: Job, now: datetime) -> bool:
+    return _lease_end(job) <= now
+
+
+def _is_wanted(job: Job, now: datetime) -> bool:
+    return not job.cancel_requested
+
+
+def _is_too_late(job: Job, now: datetime) -> bool:
+    return is_late(job.deadline_at, now)
+
+
+UNEXPIRED = Guard("lease not over", "its lease is over", _is_unexpired)
+LEASE_OVER = Guard("lease over", "its lease is not over", _is_lease_over)
+WANTED = Guard("not to be cancelled", "its cancellation was asked for", _is_wanted)
+TOO_LATE = Guard("deadline missed", "its deadline has not passed", _is_too_late)
+
+
+class Transition(NamedTuple):
+    """One row of the table: what an event does to a job in a phase.
+
+    Attributes:
+        does: makes the job as it stands afterwards.
+        to: the phases that may follow.
+        only: what must hold besides the phase.
+        is_about_lease_end: whether a compare-and-set compares the lease's end as well. A renewal
+            that is committed must win over a reaper that read the job before.
+    """
+
+    does: Effect
+    to: tuple[Phase, ...]
+    only: tuple[Guard, ...] = ()
+    is_about_lease_end: bool = False
+
+
+def _at_lease_end(does: Effect, *to: Phase) -> Transition:
+    return Transition(does, to, (LEASE_OVER,), is_about_lease_end=True)
+
+
+def _renewal(phase: Phase) -> Transition:
+    return Transition(effects.renewed, (phase,), (UNEXPIRED,), is_about_lease_end=True)
+
+
+TRANSITIONS: Mapping[tuple[Phase, EventType], Transition] = {
+    (Phase.PENDING, Leased): Transition(effects.leased, (Phase.HANDED_OFF,)),
+    (Phase.PENDING, Cancelled): Transition(effects.cancelled, (Phase.CANCELLED,)),
+    (Phase.PENDING, Expired): Transition(effects.expired, (Phase.DEAD,), (TOO_LATE,)),
+    # Leased, and no worker has it yet. A row that was set aside may be one to be cancelled.
+    (Phase.HANDED_OFF, HandOffFailed): Transition(
+        or_cancelled(effects.hand_off_failed), (Phase.PENDING, Phase.CANCELLED)
+    ),
+    (Phase.HANDED_OFF, Claimed): Transition(effects.claimed, (Phase.CLAIMED,), (UNEXPIRED, WANTED)),
+    (Phase.HANDED_OFF, Renewed): _renewal(Phase.HANDED_OFF),
+    (Phase.HANDED_OFF, Cancelled): Transition(effects.cancelled, (Phase.CANCELLED,)),
+    (Phase.HANDED_OFF, LeaseExpired): _at_lease_end(
+        or_cancelled(effects.lease_expired), Phase.PENDING, Phase.CANCELLED
+    ),
+    (Phase.HANDED_OFF, SetAside): _at_lease_end(effects.set_aside, Phase.PENDING),
+    # A worker executes it.
+    (Phase.CLAIMED, Renewed): _renewal(Phase.CLAIMED),
+    (Phase.CLAIMED, Succeeded): Transition(effects.succeeded, (Phase.SUCCEEDED,)),
+    (Phase.CLAIMED, Failed): Transition(effects.failed, (Phase.PENDING, Phase.DEAD)),
+    (Phase.CLAIMED, Rejected): Transition(effects.rejected, (Phase.DEAD,)),
+    (Phase.CLAIMED, Snoozed): Transition(effects.snoozed, (Phase.PENDING,)),
+    (Phase.CLAIMED, Released): Transition(effects.released, (Phase.PENDING,)),
+    (Phase.CLAIMED, CancelRequested): Transition(effects.cancel_requested, (Phase.CANCELLING,)),
+    (Phase.CLAIMED, LeaseExpired): _at_lease_end(effects.lease_expired, Phase.PENDING, Phase.DEAD),
+    (Phase.CLAIMED, SetAside): _at_lease_end(effects.set_aside, Phase.PENDING),
+    # A worker executes it and is asked to stop: what would be tried again is cancelled.
+    (Phase.CANCELLING, Renewed): _renewal(Phase.CANCELLING),
+    (Phase.CANCELLING, Succeeded): Transition(effects.succeeded, (Phase.SUCCEEDED,)),
+    (Phase.CANCELLING, Failed): Transition(
+        or_cancelled(effects.failed), (Phase.CANCELLED, Phase.DEAD)
+    ),
+    (Phase.CANCELLING, Rejected): Transition(effects.rejected, (Phase.DEAD,)),
+    (Phase.CANCELLING, Snoozed): Transition(or_cancelled(effects.snoozed), (Phase.CANCELLED,)),
+    (Phase.CANCELLING, Released): Transition(or_cancelled(effects.released), (Phase.CANCELLED,)),
+    (Phase.CANCELLING, CancelRequested): Transition(effects.cancel_requested, (Phase.CANCELLING,)),
+    (Phase.CANCELLING, Cancelled): Transition(effects.cancelled, (Phase.CANCELLED,)),
+    (Phase.CANCELLING, LeaseExpired): _at_lease_end(
+        or_cancelled(effects.lease_expired), Phase.CANCELLED, Phase.DEAD
+    ),
+    (Phase.CANCELLING, SetAside): _at_lease_end(effects.set_aside, Phase.PENDING),
+    # Ended.
+    (Phase.DEAD, Retried): Transition(effects.retried, (Phase.PENDING,)),
+    (Phase.CANCELLED, Retried): Transition(effects.retried, (Phase.PENDING,)),
 }
-"""(status, event) → the statuses that may follow. Whatever is not here cannot happen."""
-
-GUARDS: Mapping[tuple[JobStatus, EventType], str] = {
-    (_PENDING, Expired): "deadline missed",
-    (_RUNNING, HandOffFailed): "unclaimed",
-    (_RUNNING, Claimed): "unclaimed, unexpired, not to be cancelled",
-    (_RUNNING, Renewed): "unexpired",
-    (_RUNNING, Succeeded): "claimed",
-    (_RUNNING, Failed): "claimed",
-    (_RUNNING, Rejected): "claimed",
-    (_RUNNING, Snoozed): "claimed",
-    (_RUNNING, Released): "claimed",
-    (_RUNNING, CancelRequested): "claimed",
-    (_RUNNING, Cancelled): "unclaimed, or cancel requested",
-    (_RUNNING, LeaseExpired): "lease over",
-}
-"""What must hold besides the status; `advance` raises `IllegalTransition` where it does not."""
-
-_CLAIMED_ONLY = frozenset({Succeeded, Failed, Rejected, Snoozed, Released, CancelRequested})
+"""(phase, event) → what happens and what may follow. Whatever is not here cannot happen."""
 
 
 def advance(job: Job, event: JobEvent, *, now: datetime) -> Job:
@@ -126,24 +200,36 @@ def advance(job: Job, event: JobEvent, *, now: datetime) -> Job:
     Raises:
         IllegalTransition: `event` cannot happen to a job in this state.
     """
-    allowed = TRANSITIONS.get((job.status, type(event)))
-    if allowed is None:
-        raise _illegal(job, event)
-    _guard(job, event, now)
-    after = _APPLY[type(event)](job, event, now)
-    assert after.status in allowed, f"{type(event).__name__} led to {after.status}"
+    return _carried_out(_transition(job, event), job, event, now)
+
+
+def _transition(job: Job, event: JobEvent) -> Transition:
+    try:
+        return TRANSITIONS[job.phase, type(event)]
+    except KeyError:
+        raise _illegal(job, event, _of_the_other_half(job.phase, type(event))) from None
+
+
+def _carried_out(row: Transition, job: Job, event: JobEvent, now: datetime) -> Job:
+    for guard in row.only:
+        if not guard.holds(job, now):
+            raise _illegal(job, event, guard.otherwise)
+    after = row.does(job, event, now)
+    assert after.phase in row.to, f"{type(event).__name__} led to {after.phase}"
     return after
 
 
-def settle(job: Job, event: JobEvent, *, now: datetime) -> Job:
-    """Return the job after an event that ends its lease, honouring a cancel request.
+def _of_the_other_half(phase: Phase, event: EventType) -> str:
+    """Return why a running job cannot go through what it could, were it claimed or were it not."""
+    if phase is Phase.HANDED_OFF and (Phase.CLAIMED, event) in TRANSITIONS:
+        return "no worker has claimed it"
+    if phase in (Phase.CLAIMED, Phase.CANCELLING) and (Phase.HANDED_OFF, event) in TRANSITIONS:
+        return "a worker has claimed it"
+    return ""
 
-    A flagged job that would become pending again becomes cancelled instead.
-    """
-    after = advance(job, event, now=now)
-    if after.status is _PENDING and after.cancel_requested:
-        return advance(after, Cancelled(), now=now)
-    return after
+
+def _illegal(job: Job, event: JobEvent, why: str) -> IllegalTransition:
+    return IllegalTransition(state=job.phase.value, event=type(event).__name__, why=why)
 
 
 def cancelling(job: Job) -> Cancelled | CancelRequested | None:
@@ -154,70 +240,15 @@ def cancelling(job: Job) -> Cancelled | CancelRequested | None:
     Raises:
         IllegalTransition: the job ended otherwise.
     """
-    match job.phase:
-        case Phase.PENDING | Phase.HANDED_OFF:
-            return Cancelled()
-        case Phase.CLAIMED:
-            return CancelRequested()
-        case Phase.CANCELLING | Phase.CANCELLED:
-            return None
-        case _:
-            raise _illegal(job, Cancelled(), "it has ended")
-
-
-def _guard(job: Job, event: JobEvent, now: datetime) -> None:
-    claimed = job.started_at is not None
-    if type(event) in _CLAIMED_ONLY and not claimed:
-        raise _illegal(job, event, "no worker has claimed it")
-    match event:
-        case HandOffFailed() | Claimed() if claimed:
-            raise _illegal(job, event, "a worker has claimed it")
-        case Claimed() | Renewed() if _lease_end(job) <= now:
-            raise _illegal(job, event, "its lease is over")
-        case Claimed() if job.cancel_requested:
-            raise _illegal(job, event, "its cancellation was asked for")
-        case LeaseExpired() if _lease_end(job) > now:
-            raise _illegal(job, event, "its lease is not over")
-        case Cancelled() if claimed and not job.cancel_requested:
-            raise _illegal(job, event, "a worker executes it; request its cancellation")
-        case Expired() if not is_late(job.deadline_at, now):
-            raise _illegal(job, event, "its deadline has not passed")
-
-
-def _lease_end(job: Job) -> datetime:
-    assert job.lease_expires_at is not None, "a running job has a lease"
-    return job.lease_expires_at
-
-
-def _illegal(job: Job, event: JobEvent, why: str = "") -> IllegalTransition:
-    return IllegalTransition(state=job.phase.value, event=type(event).__name__, why=why)
-
-
-_APPLY = cast(
-    "Mapping[EventType, Callable[[Job, JobEvent, datetime], Job]]",
-    {
-        Leased: effects.leased,
-        HandOffFailed: effects.hand_off_failed,
-        Claimed: effects.claimed,
-        Renewed: effects.renewed,
-        Succeeded: effects.succeeded,
-        Failed: effects.failed,
-        Rejected: effects.rejected,
-        Snoozed: effects.snoozed,
-        Released: effects.released,
-        CancelRequested: effects.cancel_requested,
-        Cancelled: effects.cancelled,
-        LeaseExpired: effects.lease_expired,
-        Expired: effects.expired,
-        Retried: effects.retried,
-    },
-)
+    if job.phase in (Phase.CANCELLING, Phase.CANCELLED):
+        return None
+    for event in (Cancelled(), CancelRequested()):
+        if (job.phase, type(event)) in TRANSITIONS:
+            return event
+    raise _illegal(job, Cancelled(), "it has ended")
 
 
 # --- Compare and set -------------------------------------------------------------------------
-
-# About the lease's end itself: a committed renewal must win over a reaper that read before it.
-_FENCED_BY_LEASE_END = frozenset({Renewed, LeaseExpired})
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +279,10 @@ def change(job: Job, event: JobEvent, *, now: datetime) -> Change:
     Raises:
         IllegalTransition: `event` cannot happen to a job in this state.
     """
-    end = job.lease_expires_at if type(event) in _FENCED_BY_LEASE_END else None
-    return Change(Fence(job.lease_seq, job.phase, end, job.worker_id), settle(job, event, now=now))
+    row = _transition(job, event)
+    end = job.lease_expires_at if row.is_about_lease_end else None
+    fence = Fence(job.lease_seq, job.phase, end, job.worker_id)
+    return Change(fence, _carried_out(row, job, event, now))
 
 
 def holds(change: Change, row: Job) -> bool:

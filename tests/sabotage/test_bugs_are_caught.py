@@ -17,7 +17,7 @@ from tests.sabotage import claims, table
 from tests.sabotage.bugs import BUGS, LAYERS, STATEMENTS
 from tests.sabotage.catchers import ROOT, failing_example, sighting
 from tests.sabotage.claims import DIFFERENTIAL, SIMULATION, TESTS, TWO_SESSIONS, Seen
-from tests.sabotage.edits.patches import Bug, Edit, bug, plain
+from tests.sabotage.edits.patches import Bug, Change, Edit, Entry, Swap, bug, plain
 
 SEEDS_TRIED = 25
 """A change of the simulation changes what a seed stands for; another one soon shows the bug."""
@@ -124,15 +124,25 @@ def test_findings_replace_what_was_claimed_and_lose_nothing(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", BUGS)
 def test_a_bug_is_taken_back(name: str) -> None:
     """No test after this one meets it; while it is planted, what it changes is changed."""
-    edits = [change for change in BUGS[name].changes if isinstance(change, Edit)]
-    before = [plain(edit.function).__code__ for edit in edits]
+    before = [found(change) for change in BUGS[name].changes]
 
     with BUGS[name].planted():
-        during = [plain(edit.function).__code__ for edit in edits]
-    after = [plain(edit.function).__code__ for edit in edits]
+        during = [found(change) for change in BUGS[name].changes]
+    after = [found(change) for change in BUGS[name].changes]
 
     assert before == after
-    assert all(code is not original for code, original in zip(during, before, strict=True))
+    assert all(spoilt != original for spoilt, original in zip(during, before, strict=True))
+
+
+def found(change: Change) -> object:
+    """Return what stands where a change is made."""
+    match change:
+        case Edit(function):
+            return id(plain(function).__code__)
+        case Swap(module, name):
+            return getattr(module, name)
+        case Entry(table, key):
+            return table.get(key)
 
 
 def test_a_bug_without_a_place_is_no_bug() -> None:

@@ -26,7 +26,7 @@ from async_jobs.domain.lifecycle import (
     Retried,
     Snoozed,
     Succeeded,
-    settle,
+    advance,
 )
 from async_jobs.testing.builders import SimpleLimits, a_job
 from async_jobs.testing.clocks import NOW
@@ -80,7 +80,7 @@ class Court:
 
     def happens(self, job: Job, event: JobEvent, by: Node, **changes: Any) -> Job:
         """Let an event happen as the domain has it, but for what is changed."""
-        after = replace(settle(job, event, now=self.now()), **changes)
+        after = replace(advance(job, event, now=self.now()), **changes)
         self.judge.stored(after, by)
         return after
 
@@ -137,7 +137,7 @@ def claimed_twice(court: Court) -> None:
 
 def claimed_after_its_end(court: Court) -> None:
     job = court.leased()
-    after = settle(job, Claimed("w", court.until()), now=court.now())
+    after = advance(job, Claimed("w", court.until()), now=court.now())
     court.seconds = 40
     court.judge.stored(replace(after, updated_at=court.now()), court.worker)
 
@@ -162,7 +162,7 @@ def renewed_by_another(court: Court) -> None:
 
 def renewed_after_its_end(court: Court) -> None:
     job = court.claimed()
-    after = settle(job, Renewed(court.until(90)), now=court.now())
+    after = advance(job, Renewed(court.until(90)), now=court.now())
     court.seconds = 40
     court.judge.stored(replace(after, updated_at=court.now()), court.worker)
 
@@ -305,7 +305,7 @@ def before_it_is_due(court: Court) -> None:
 
 def from_the_future(court: Court) -> None:
     job = court.add()
-    court.judge.stored(replace(settle(job, Cancelled(), now=court.until(5))), court.api)
+    court.judge.stored(replace(advance(job, Cancelled(), now=court.until(5))), court.api)
 
 
 def pending_although_cancelled(court: Court) -> None:

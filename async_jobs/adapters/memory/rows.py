@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from async_jobs.domain.job import Job, JobStatus, UnreadableJob, copied
-from async_jobs.domain.unreadable import aside
+from async_jobs.domain.job import Job, UnreadableJob, copied
+from async_jobs.domain.lifecycle import SetAside, advance
 
 
 def unreadable_of(row: Job) -> UnreadableJob:
@@ -16,28 +16,7 @@ def unreadable_of(row: Job) -> UnreadableJob:
 
 def set_aside(row: Job, now: datetime, until: datetime) -> Job:
     """Return an unreadable row as it stands once it is set aside until an instant."""
-    attempts, crashes, dispatches, deadline_at = aside(
-        claimed=row.started_at is not None,
-        attempts=row.attempts,
-        max_attempts=row.max_attempts,
-        crashes=row.crashes,
-        dispatches=row.dispatches,
-        delay_tolerance=row.delay_tolerance,
-        until=until,
-    )
-    return replace(
-        row,
-        status=JobStatus.PENDING,
-        run_at=until,
-        deadline_at=deadline_at,
-        attempts=attempts,
-        crashes=crashes,
-        dispatches=dispatches,
-        lease_expires_at=None,
-        started_at=None,
-        worker_id=None,
-        updated_at=now,
-    )
+    return advance(row, SetAside(until), now=now)
 
 
 def copy_of(job: Job) -> Job:

@@ -21,6 +21,7 @@ from async_jobs.domain.lifecycle import (
     Released,
     Renewed,
     Retried,
+    SetAside,
     Snoozed,
     Succeeded,
 )
@@ -36,6 +37,7 @@ EVENTS: list[tuple[Phase, JobEvent]] = [
     (Phase.HANDED_OFF, Renewed(later(300))),
     (Phase.HANDED_OFF, Cancelled()),
     (Phase.HANDED_OFF, LeaseExpired()),
+    (Phase.HANDED_OFF, SetAside(later(600))),
     (Phase.CLAIMED, Renewed(later(300))),
     (Phase.CLAIMED, Succeeded({"sent": [1, None]})),
     (Phase.CLAIMED, Failed("refused", draw=0.5)),
@@ -45,12 +47,17 @@ EVENTS: list[tuple[Phase, JobEvent]] = [
     (Phase.CLAIMED, Released()),
     (Phase.CLAIMED, CancelRequested()),
     (Phase.CLAIMED, LeaseExpired()),
+    (Phase.CLAIMED, SetAside(later(600))),
     (Phase.CANCELLING, Renewed(later(300))),
     (Phase.CANCELLING, Succeeded("anyway")),
     (Phase.CANCELLING, Failed("refused")),
+    (Phase.CANCELLING, Rejected("no such address")),
+    (Phase.CANCELLING, Snoozed(later(600))),
     (Phase.CANCELLING, Released()),
+    (Phase.CANCELLING, CancelRequested()),
     (Phase.CANCELLING, Cancelled()),
     (Phase.CANCELLING, LeaseExpired()),
+    (Phase.CANCELLING, SetAside(later(600))),
     (Phase.DEAD, Retried()),
     (Phase.CANCELLED, Retried()),
 ]
@@ -60,4 +67,4 @@ every_event = pytest.mark.parametrize(("phase", "event"), EVENTS, ids=NAMES)
 
 def instant_of(event: JobEvent) -> datetime:
     """Return when `event` may happen to a job whose deadline is after 30 s."""
-    return UNTIL if isinstance(event, LeaseExpired | Expired) else later(30)
+    return UNTIL if isinstance(event, LeaseExpired | SetAside | Expired) else later(30)

@@ -119,7 +119,7 @@ def facts_of_every_event() -> list[Fact]:
     for phase, event in EVENTS:
         before = brought_to(phase, secretive)
         happens, at = with_secrets(event), instant_of(event)
-        told += facts.tell(before, happens, lifecycle.settle(before, happens, now=at), at=at)
+        told += facts.tell(before, happens, lifecycle.advance(before, happens, now=at), at=at)
     return told
 
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from async_jobs.domain import (
-    candidates,
-    crashes,
-    effects,
-    lifecycle,
-    pools,
-    quota,
-    rounds,
-    scheduling,
-)
+from async_jobs.domain import candidates, crashes, effects, pools, quota, rounds, scheduling
 from async_jobs.domain.candidates import Ranking
 from async_jobs.domain.dispatching import TurnView
 from async_jobs.domain.fairness import Contest
-from async_jobs.domain.job import JobStatus
-from async_jobs.domain.lifecycle import TRANSITIONS, Cancelled, Renewed, Retried
+from async_jobs.domain.job import Phase
+from async_jobs.domain.lifecycle import (
+    WANTED,
+    Cancelled,
+    Claimed,
+    Failed,
+    LeaseExpired,
+    Released,
+    Renewed,
+    Retried,
+    Snoozed,
+)
 from async_jobs.domain.places import Places
 from async_jobs.domain.rounds import _Rounds
 from async_jobs.domain.running import Running
 from async_jobs.domain.scheduling import _Triage
 from async_jobs.domain.slots import Slots
-from tests.sabotage.edits.patches import Edit, Entry, Swap, bug
+from tests.sabotage.edits.patches import Edit, bug, transition, transitions
 
 ATTEMPTS = (
     bug(
@@ -168,29 +169,25 @@ LEASES = (
     bug(
         "fence_compared_but_not_consumed",
         "A claim checks that the lease is the job's own, and leaves it to be claimed again.",
-        Edit(
-            lifecycle._guard,
-            "HandOffFailed() | Claimed() if claimed:",
-            "HandOffFailed() if claimed:",
-        ),
+        transition(Phase.CLAIMED, Claimed, like=Phase.HANDED_OFF),
         breaks="S3",
     ),
     bug(
         "expired_lease_claimable",
         "A hand-off that arrives after its lease is over is claimed all the same.",
-        Edit(lifecycle._guard, "Claimed() | Renewed() if _lease", "Renewed() if _lease"),
+        *transitions(Claimed, only=(WANTED,)),
         breaks="S3",
     ),
     bug(
         "expired_lease_renewable",
         "A lease that is over can be renewed.",
-        Edit(lifecycle._guard, "Claimed() | Renewed() if _lease", "Claimed() if _lease"),
+        *transitions(Renewed, only=()),
         breaks="S4",
     ),
     bug(
         "stale_reap",
         "A reap compares no lease end, so that it ends what was renewed since it read.",
-        Swap(lifecycle, "_FENCED_BY_LEASE_END", frozenset({Renewed})),
+        *transitions(LeaseExpired, is_about_lease_end=False),
         breaks="S4",
     ),
 )
@@ -199,41 +196,36 @@ ENDINGS = (
     bug(
         "cancel_forgotten_at_retry",
         "A job whose cancellation was asked for runs again when its attempt fails.",
-        Edit(lifecycle.settle, "after.cancel_requested", "not after"),
+        *(
+            transition(Phase.CANCELLING, event, like=Phase.CLAIMED)
+            for event in (Failed, Snoozed, Released, LeaseExpired)
+        ),
         breaks="S17",
     ),
     bug(
         "cancel_ends_what_runs",
         "A cancel ends a job that a worker executes, and gives its slot away.",
-        Edit(
-            lifecycle.cancelling,
-            "case Phase.PENDING | Phase.HANDED_OFF:",
-            "case Phase.PENDING | Phase.HANDED_OFF | Phase.CLAIMED:",
-        ),
-        Edit(lifecycle._guard, "case Cancelled() if claimed", "case Cancelled() if not job"),
+        transition(Phase.CLAIMED, Cancelled, like=Phase.CANCELLING),
         breaks="S9",
     ),
     bug(
         "terminal_overwritten",
         "A cancel turns a success into a cancelled job.",
-        Edit(
-            lifecycle.cancelling,
-            "case Phase.PENDING | Phase.HANDED_OFF:",
-            "case Phase.PENDING | Phase.HANDED_OFF | Phase.SUCCEEDED:",
-        ),
-        Entry(TRANSITIONS, (JobStatus.SUCCEEDED, Cancelled), frozenset({JobStatus.CANCELLED})),
+        transition(Phase.SUCCEEDED, Cancelled, like=Phase.PENDING),
         breaks="S7",
     ),
     bug(
         "success_can_be_retried",
         "An operator can run a job again that has succeeded.",
-        Entry(TRANSITIONS, (JobStatus.SUCCEEDED, Retried), frozenset({JobStatus.PENDING})),
+        transition(Phase.SUCCEEDED, Retried, like=Phase.DEAD),
         breaks="S17",
     ),
     bug(
         "running_job_can_be_retried",
         "An operator's retry takes a job out of the hands of its worker.",
-        Entry(TRANSITIONS, (JobStatus.RUNNING, Retried), frozenset({JobStatus.PENDING})),
+        transition(Phase.HANDED_OFF, Retried, like=Phase.DEAD),
+        transition(Phase.CLAIMED, Retried, like=Phase.DEAD),
+        transition(Phase.CANCELLING, Retried, like=Phase.DEAD),
         breaks="S17",
     ),
     bug(

@@ -18,6 +18,9 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeAlias, cast
 from unittest import mock
 
+from async_jobs.domain.job import Phase
+from async_jobs.domain.lifecycle import TRANSITIONS, EventType
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -91,6 +94,18 @@ class Bug:
 def bug(name: str, what: str, *changes: Change, breaks: str) -> Bug:
     """Return a bug; the changes are its patch."""
     return Bug(name, what, breaks, changes)
+
+
+def transition(phase: Phase, event: EventType, *, like: Phase) -> Entry:
+    """Return the entry by which an event happens in a phase as it does in another one."""
+    return Entry(TRANSITIONS, (phase, event), TRANSITIONS[like, event])
+
+
+def transitions(event: EventType, **changes: Any) -> Iterator[Entry]:
+    """Yield the entries by which an event has other rows, in every phase where it may happen."""
+    for key, row in TRANSITIONS.items():
+        if key[1] is event:
+            yield Entry(TRANSITIONS, key, row._replace(**changes))
 
 
 def plain(function: Callable[..., Any] | property) -> FunctionType:

@@ -9,7 +9,8 @@ from async_jobs.adapters.memory.transaction import MemoryTransaction
 from async_jobs.adapters.memory.turn import MemoryTurn
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.domain import lifecycle
-from tests.sabotage.edits.patches import Edit, bug
+from async_jobs.domain.lifecycle import LeaseExpired
+from tests.sabotage.edits.patches import Edit, bug, transitions
 
 FENCES = (
     bug(
@@ -78,7 +79,7 @@ FENCES = (
             "((row.started_at or row.lease_expires_at)"
             " + __import__('datetime').timedelta(seconds=60 if row.started_at else 0) <= now)",
         ),
-        Edit(lifecycle._guard, "case LeaseExpired() if", "case LeaseExpired() if not job and"),
+        *transitions(LeaseExpired, only=()),
         breaks="S4",
     ),
 )

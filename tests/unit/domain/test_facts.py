@@ -11,7 +11,7 @@ from async_jobs.domain import facts, lifecycle
 from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.facts import Fact, JobFact, job_ids, tell
 from async_jobs.domain.job import Job
-from async_jobs.domain.lifecycle import JobEvent, settle
+from async_jobs.domain.lifecycle import JobEvent, advance
 from tests.unit.domain.builders import (
     JOB_ID,
     NOW,
@@ -36,7 +36,7 @@ OVER = after(-1)
 
 def told_of(before: Job, event: JobEvent) -> list[JobFact]:
     """Return what is told when the event is carried out as a store would."""
-    return tell(before, event, settle(before, event, now=NOW), at=NOW)
+    return tell(before, event, advance(before, event, now=NOW), at=NOW)
 
 
 def names(told: list[JobFact]) -> list[str]:
@@ -96,6 +96,7 @@ TOLD: list[tuple[str, Job, JobEvent, list[str]]] = [
         lifecycle.LeaseExpired(),
         ["LeaseExpired", "JobCancelled"],
     ),
+    ("a row set aside", claimed(lease_expires_at=OVER), lifecycle.SetAside(after(300)), []),
     (
         "a missed deadline",
         pending(run_at=after(-31), deadline_at=OVER),
@@ -125,7 +126,7 @@ def test_the_list_holds_every_event() -> None:
 )
 def test_every_fact_says_whose_it_is(before: Job, event: JobEvent) -> None:
     """Each fact carries instant, job, tenant, use case, type, and the attempts charged."""
-    attempts = settle(before, event, now=NOW).attempts
+    attempts = advance(before, event, now=NOW).attempts
 
     for fact in told_of(before, event):
         told = asdict(fact)

@@ -26,7 +26,7 @@ def claimed(job: Job, *, at: float) -> Job:
 def received(job: Job, *, at: float) -> Job:
     """Return the job after a worker received it that has no handler for it."""
     event = without_handler(claimed(job, at=at), now=later(at), delay=HALF_A_MINUTE, wait_max=WEEK)
-    return lifecycle.settle(claimed(job, at=at), event, now=later(at))
+    return lifecycle.advance(claimed(job, at=at), event, now=later(at))
 
 
 @pytest.mark.parametrize(("seconds", "delay"), [(-5, 1), (0, 1), (0.2, 1), (1, 1), (90, 90)])
@@ -49,7 +49,7 @@ def test_an_old_job_pays_for_its_snoozes() -> None:
         job = claimed(job, at=at)
         event = snoozed(job, Snoozed(later(at + 9)), now=later(at), age_max=DAY)
         assert isinstance(event, Failed)
-        job = lifecycle.settle(job, event, now=later(at))
+        job = lifecycle.advance(job, event, now=later(at))
 
     assert within == Snoozed(later(DAY.total_seconds() + 9))
     assert (job.status, job.attempts) == (JobStatus.DEAD, 2)

@@ -102,9 +102,9 @@ class SavingContract(StoreFixtures):
     ) -> None:
         """A worker, an operator and the reaper meet on one job."""
         job = await in_phase(store, phase, deadline_at=later(30))
-        # A renewal leaves the state that the others compare: it may win beside one of them.
-        events = [e for p, e in EVENTS if p is phase and not isinstance(e, Renewed)]
-        steps = [change(job, event, now=instant_of(event)) for event in events]
+        steps = [change(job, e, now=instant_of(e)) for p, e in EVENTS if p is phase]
+        # What leaves the phase as it is may win beside one of the others, which compare that.
+        steps = [step for step in steps if step.job.phase is not phase]
 
         winner = await self._winner(store, other_store, steps)
 
