@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 from async_jobs.domain.backoff import BackoffPolicy
@@ -79,8 +79,10 @@ def _copied(value: JsonValue) -> JsonValue:
 class Job:
     """A job as it stands. All instants are aware UTC; `deadline_at = run_at + delay_tolerance`.
 
-    The first twenty fields are the public record; the rest is what the system needs to run
-    it, kept in the same row. Without slots, because `having` copies all fields at once then.
+    This is the one list of a job's fields: columns, statements, records and schemas are made from
+    it, or held against it by a test. The first twenty fields are the public record; the rest is
+    what the system needs to run it, kept in the same row. Without slots, because `having` copies
+    all fields at once then.
     """
 
     id: UUID
@@ -138,6 +140,29 @@ class Job:
         if self.started_at is None:
             return _HANDED_OFF
         return _CANCELLING if self.cancel_requested else _CLAIMED
+
+
+LASTING: Final = frozenset(
+    {
+        "id",
+        "tenant_id",
+        "use_case",
+        "type",
+        "queue",
+        "payload",
+        "delay_tolerance",
+        "priority",
+        "max_attempts",
+        "backoff_policy",
+        "dedupe_key",
+        "created_at",
+        "headers",
+    }
+)
+"""The fields of a job that no event changes: they are written once."""
+
+CHANGING: Final = tuple(each.name for each in fields(Job) if each.name not in LASTING)
+"""The others, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any, Final
 import asyncpg
 from pydantic_core import from_json, to_json
 
+from async_jobs.adapters.postgres.columns import NEW, SAVED
 from async_jobs.domain.backoff import BackoffPolicy, BackoffType
 from async_jobs.domain.job import AttemptError, Job, JobStatus, JsonValue, Phase, UnreadableJob
 from async_jobs.domain.lifecycle import Change, Claimed
@@ -39,7 +40,9 @@ def jobs_of(
     """
     for row in rows:
         try:
-            yield Job.having({**_lasting(row), **(_of_a_lease(row) if known is None else known)})
+            yield Job.having(
+                {**_beside_its_lease(row), **(_of_a_lease(row) if known is None else known)}
+            )
         except UNREADABLE as error:
             unreadable(_unreadable(row, error))
 
@@ -92,7 +95,7 @@ def _of_a_lease(row: asyncpg.Record) -> Mapping[str, object]:
     }
 
 
-def _lasting(row: asyncpg.Record) -> dict[str, object]:
+def _beside_its_lease(row: asyncpg.Record) -> dict[str, object]:
     headers, errors, result = row["headers"], row["errors"], row["result"]
     return {
         "id": row["id"],
@@ -162,25 +165,8 @@ def save_columns(changes: Sequence[Change]) -> tuple[list[Any], ...]:
         [fence.phase in (Phase.CLAIMED, Phase.CANCELLING) for fence in fences],
         [_flagged(fence.phase) for fence in fences],
         [fence.lease_expires_at for fence in fences],
-        [job.status.value for job in jobs],
-        [job.run_at for job in jobs],
-        [job.deadline_at for job in jobs],
-        [job.attempts for job in jobs],
-        [job.lease_expires_at for job in jobs],
-        [job.last_error for job in jobs],
-        [job.enqueue_failed for job in jobs],
-        [job.updated_at for job in jobs],
-        [job.lease_seq for job in jobs],
-        [job.started_at for job in jobs],
-        [job.worker_id for job in jobs],
-        [job.cancel_requested for job in jobs],
-        [job.dispatches for job in jobs],
-        [job.finished_at for job in jobs],
-        [_errors_json(job.errors) if job.errors else None for job in jobs],
-        [None if job.result is None else encoded(job.result) for job in jobs],
-        [_lane(job) for job in jobs],
-        [job.crashes for job in jobs],
         [fence.worker_id for fence in fences],
+        *([*map(value_of, jobs)] for value_of in _SAVED),
     )
 
 
@@ -300,26 +286,6 @@ def _backoff(text: str) -> BackoffPolicy:
     )
 
 
-# The columns of a new job, in the order of the parameters of `add_job` and `add_jobs`.
-_NEW: Final[Sequence[Callable[[Job], Any]]] = (
-    attrgetter("id"),
-    attrgetter("tenant_id"),
-    attrgetter("use_case"),
-    attrgetter("type"),
-    attrgetter("queue"),
-    lambda job: encoded(job.payload),
-    attrgetter("run_at"),
-    attrgetter("delay_tolerance"),
-    attrgetter("deadline_at"),
-    attrgetter("priority"),
-    attrgetter("max_attempts"),
-    lambda job: _backoff_json(job.backoff_policy),
-    attrgetter("dedupe_key"),
-    attrgetter("created_at"),
-    lambda job: encoded(dict(job.headers)) if job.headers else None,
-)
-
-
 def _errors_json(errors: Sequence[AttemptError]) -> str:
     return encoded(
         [{"attempt": e.attempt, "at": e.at.isoformat(), "error": e.error} for e in errors]
@@ -334,6 +300,20 @@ def _errors(text: str) -> tuple[AttemptError, ...]:
         for each in decoded(text)
     )
 
+
+# What is not written as it is. A job that has neither errors nor headers has NULL there.
+_WRITTEN: Final[Mapping[str, Callable[[Job], Any]]] = {
+    "status": attrgetter("status._value_"),
+    "payload": lambda job: encoded(job.payload),
+    "backoff_policy": lambda job: _backoff_json(job.backoff_policy),
+    "headers": lambda job: encoded(dict(job.headers)) if job.headers else None,
+    "errors": lambda job: _errors_json(job.errors) if job.errors else None,
+    "result": lambda job: None if job.result is None else encoded(job.result),
+    "lane": _lane,
+}
+_NEW, _SAVED = (
+    [_WRITTEN.get(name) or attrgetter(name) for name in columns] for columns in (NEW, SAVED)
+)
 
 # The columns whose content the table's own types and constraints do not vouch for.
 _CHECKS: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {

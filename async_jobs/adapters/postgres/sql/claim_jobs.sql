@@ -11,9 +11,5 @@ WHERE j.id = c.id AND j.id = ANY($1::uuid[])
     -- Only what runs has a lease. Compared by its status, all that runs would be gone through.
     AND (j.lease_seq = c.lease_seq OR c.lease_seq IS NULL)
     AND j.started_at IS NULL AND j.lease_expires_at > $4 AND NOT j.cancel_requested
-RETURNING
-    -- What a claim makes of the other columns is known.
-    j.id, j.tenant_id, j.use_case, j.type, j.queue, j.payload::text, j.run_at, j.delay_tolerance,
-    j.deadline_at, j.priority, j.attempts, j.max_attempts, j.backoff_policy::text, j.last_error,
-    j.dedupe_key, j.enqueue_failed, j.created_at, j.lease_seq, j.crashes, j.finished_at,
-    j.errors::text, j.headers::text, j.result::text
+-- What a claim makes of the other columns is known.
+RETURNING {claimed_columns}

@@ -7,11 +7,7 @@ WITH running AS MATERIALIZED (
     WHERE j.status = 'running' AND 'running' = ANY($2::text[]) AND j.tenant_id = $1
         AND j.id <= $3 AND ($4::text IS NULL OR j.use_case = $4)
 )
-SELECT
-    id, tenant_id, use_case, type, queue, payload::text, run_at, delay_tolerance, deadline_at,
-    priority, status, attempts, max_attempts, backoff_policy::text, last_error, dedupe_key,
-    enqueue_failed, created_at, updated_at, lease_seq, lease_expires_at, started_at, worker_id,
-    cancel_requested, dispatches, crashes, finished_at, errors::text, headers::text, result::text
+SELECT {job_columns}
 FROM (
     SELECT found.*
     FROM unnest($2::text[]) AS wanted (status)
@@ -23,6 +19,6 @@ FROM (
         LIMIT $5
     ) AS found
     UNION ALL SELECT * FROM running
-) AS page
-ORDER BY page.id DESC
+) AS j
+ORDER BY j.id DESC
 LIMIT $5

@@ -1,28 +1,27 @@
 -- save_jobs: replace each job that still matches its fence.
---   $1 ids, sorted  $2-$6 the fence: lease_seq, status, claimed, flagged, lease end (NULL: any)
---   $7 on: the columns a job's life can change, as the domain computed them
---   $25 the fence again: who has claimed it (NULL: whoever)
+--   $1 ids, sorted  $2-$7 the fence: lease_seq, status, claimed, flagged, lease end (NULL: any),
+--   who has claimed it (NULL: whoever)
+--   $8 on: the columns a job's life can change, as the domain computed them
 -- Losers are absent from the result and unchanged.
 UPDATE jobs AS j SET
     status = c.status, run_at = c.run_at, deadline_at = c.deadline_at, attempts = c.attempts,
     lease_expires_at = c.lease_expires_at, last_error = c.last_error,
     enqueue_failed = c.enqueue_failed, updated_at = c.updated_at, lease_seq = c.lease_seq,
     started_at = c.started_at, worker_id = c.worker_id,
-    cancel_requested = c.cancel_requested, dispatches = c.dispatches,
-    finished_at = c.finished_at, errors = c.errors::json, result = c.result::json, lane = c.lane,
-    crashes = c.crashes
+    cancel_requested = c.cancel_requested, dispatches = c.dispatches, crashes = c.crashes,
+    finished_at = c.finished_at, errors = c.errors::json, result = c.result::json, lane = c.lane
 FROM unnest(
     $1::uuid[], $2::bigint[], $3::text[], $4::boolean[], $5::boolean[], $6::timestamptz[],
-    $7::text[], $8::timestamptz[], $9::timestamptz[], $10::smallint[], $11::timestamptz[],
-    $12::text[], $13::boolean[], $14::timestamptz[], $15::bigint[], $16::timestamptz[],
-    $17::text[], $18::boolean[], $19::integer[], $20::timestamptz[], $21::text[], $22::text[],
-    $23::smallint[], $24::smallint[], $25::text[]
+    $7::text[], $8::text[], $9::timestamptz[], $10::timestamptz[], $11::smallint[],
+    $12::timestamptz[], $13::text[], $14::boolean[], $15::timestamptz[], $16::bigint[],
+    $17::timestamptz[], $18::text[], $19::boolean[], $20::integer[], $21::smallint[],
+    $22::timestamptz[], $23::text[], $24::text[], $25::smallint[]
 ) AS c (
     id, fence_seq, fence_status, fence_claimed, fence_flagged, fence_lease_end,
-    status, run_at, deadline_at, attempts, lease_expires_at,
-    last_error, enqueue_failed, updated_at, lease_seq, started_at,
-    worker_id, cancel_requested, dispatches, finished_at, errors, result, lane, crashes,
-    fence_worker
+    fence_worker, status, run_at, deadline_at, attempts,
+    lease_expires_at, last_error, enqueue_failed, updated_at, lease_seq,
+    started_at, worker_id, cancel_requested, dispatches, crashes,
+    finished_at, errors, result, lane
 )
 WHERE j.id = c.id AND j.id = ANY($1::uuid[])
     AND j.lease_seq = c.fence_seq AND j.status = c.fence_status
