@@ -1,7 +1,8 @@
 """The columns of the jobs table: which a statement reads, and which it writes, in what order.
 
-Each has the name of the field that it holds. Beside them there is `lane`, the place in the ready
-indexes. Statements name what they read by a placeholder, which is filled in when they are loaded.
+Each has the name of the field that it holds. Beside them there is `lane`, the place of a pending
+job in the ready indexes: none before it is due, then 0, and 1 once it was sidelined. Statements
+name what they read by a placeholder, which is filled in when they are loaded.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import fields
 from typing import Final
 
 from async_jobs.domain.job import CHANGING, LASTING, Job
+from async_jobs.domain.scheduling import Candidate
 
 JOB: Final = tuple(each.name for each in fields(Job))
 NEW: Final = tuple(name for name in JOB if name in LASTING or name in ("run_at", "deadline_at"))
@@ -27,6 +29,8 @@ KNOWN_AT_CLAIM: Final = (
     "dispatches",
 )
 """What all jobs of one claim have in common, so that its answer leaves it out."""
+CANDIDATE: Final = Candidate._fields[:-1]
+"""What is read of a job that may be leased, in this order; what is shown is due."""
 JSON: Final = frozenset({"payload", "backoff_policy", "errors", "headers", "result"})
 
 
@@ -35,7 +39,14 @@ def _read(names: Sequence[str]) -> str:
     return ", ".join(f"j.{name}{'::text' * (name in JSON)}" for name in names)
 
 
+def _read_as_candidate(name: str) -> str:
+    if name == "tolerance_seconds":
+        return "date_part('epoch', j.delay_tolerance) AS tolerance_seconds"
+    return f"j.{name}"
+
+
 PLACEHOLDERS: Final[Mapping[str, str]] = {
     "{job_columns}": _read(JOB),
+    "{candidate_columns}": ", ".join(map(_read_as_candidate, CANDIDATE)),
     "{claimed_columns}": _read([name for name in JOB if name not in KNOWN_AT_CLAIM]),
 }

@@ -13,7 +13,7 @@ from typing import Any, Final
 import asyncpg
 from pydantic_core import from_json, to_json
 
-from async_jobs.adapters.postgres.columns import NEW, SAVED
+from async_jobs.adapters.postgres.columns import CANDIDATE, NEW, SAVED
 from async_jobs.domain.backoff import BackoffPolicy, BackoffType
 from async_jobs.domain.job import AttemptError, Job, JobStatus, JsonValue, Phase, UnreadableJob
 from async_jobs.domain.lifecycle import Change, Claimed
@@ -24,8 +24,6 @@ READY = 0
 UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What reading a row raises that is no job any more."""
 _STATUSES = {status.value: status for status in JobStatus}
-# All its fields but the last: what is shown is due.
-CANDIDATE_COLUMNS = len(Candidate._fields) - 1
 
 
 def jobs_of(
@@ -125,8 +123,9 @@ def _beside_its_lease(row: asyncpg.Record) -> dict[str, object]:
 
 
 def candidates_of(rows: Sequence[asyncpg.Record]) -> list[Candidate]:
-    """Return what the scheduling policy needs of the rows, whose last columns are its fields."""
-    return [Candidate._make((*row[-CANDIDATE_COLUMNS:], True)) for row in rows]
+    """Return what the scheduling policy needs of the rows, whose last columns are `CANDIDATE`."""
+    first = -len(CANDIDATE)
+    return [Candidate._make((*row[first:], True)) for row in rows]
 
 
 def new_values(job: Job) -> Sequence[Any]:

@@ -16,10 +16,11 @@ WITH taken AS (
 UPDATE jobs AS j SET
     started_at = $2, worker_id = $4, attempts = j.attempts + 1, dispatches = 0,
     lease_expires_at = $5, updated_at = $2
--- Through an array, because how many a DELETE returns is never guessed right.
+-- Through an array: the planner cannot estimate the rows of a DELETE … RETURNING.
 FROM unnest(ARRAY(SELECT message FROM taken ORDER BY (message).job_id)) AS m
 WHERE j.id = m.job_id AND j.id = ANY(ARRAY(SELECT (message).job_id FROM taken))
-    -- Only what runs has a lease. Compared by its status, all that runs would be gone through.
+    -- Only running jobs have a lease. `status = 'running'` instead could make the planner scan the
+    -- whole partial index of running jobs.
     AND (j.lease_seq = m.lease_seq OR m.lease_seq IS NULL)
     AND j.started_at IS NULL AND j.lease_expires_at > $2 AND NOT j.cancel_requested
 -- What a claim makes of the other columns is known.

@@ -8,7 +8,8 @@ UPDATE jobs AS j SET
     lease_expires_at = $5, updated_at = $4
 FROM unnest($1::uuid[], $2::bigint[]) AS c (id, lease_seq)
 WHERE j.id = c.id AND j.id = ANY($1::uuid[])
-    -- Only what runs has a lease. Compared by its status, all that runs would be gone through.
+    -- Only running jobs have a lease. `status = 'running'` instead could make the planner scan the
+    -- whole partial index of running jobs.
     AND (j.lease_seq = c.lease_seq OR c.lease_seq IS NULL)
     AND j.started_at IS NULL AND j.lease_expires_at > $4 AND NOT j.cancel_requested
 -- What a claim makes of the other columns is known.

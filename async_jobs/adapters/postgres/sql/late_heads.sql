@@ -6,9 +6,7 @@ SELECT q.use_case, head.*
 FROM unnest($1::text[], $2::int[]) AS q (use_case, max_rows)
 CROSS JOIN (VALUES (0), (1)) AS ready (lane)
 CROSS JOIN LATERAL (
-    SELECT j.id, j.tenant_id, j.queue, j.priority, j.deadline_at, j.lease_seq,
-        date_part('epoch', j.delay_tolerance) AS tolerance_seconds, j.type
-    FROM jobs AS j
+    SELECT {candidate_columns} FROM jobs AS j
     WHERE j.use_case = q.use_case AND j.status = 'pending' AND j.lane IS NOT NULL
         AND j.lane = ready.lane AND j.deadline_at < $3
         AND j.id NOT IN (SELECT unnest($4::uuid[]))

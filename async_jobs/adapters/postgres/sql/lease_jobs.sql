@@ -20,5 +20,5 @@ WITH leased AS (
     ORDER BY place
 )
 SELECT id FROM leased
--- Notifies listeners with the commit, without a trip of its own. The condition is always true.
+-- Always true: it is there so that listeners hear of the lease with the commit, without a trip.
 WHERE (SELECT count(pg_notify(channel, '')) FROM unnest($8::text[]) AS woken (channel)) >= 0

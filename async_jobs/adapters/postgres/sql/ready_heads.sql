@@ -63,9 +63,7 @@ shown (place, tenant_id, job_count, last_deadline, is_last, tenant_count) AS (
 SELECT 4 * shown.place + 2 * shown.is_last + CASE WHEN head.deadline_at <= shown.last_deadline
     AND head.id IN (SELECT id FROM urgent) THEN 1 ELSE 0 END AS mark, head.*
 FROM shown JOIN query USING (place) CROSS JOIN LATERAL (
-    SELECT j.id, j.tenant_id, j.queue, j.priority, j.deadline_at, j.lease_seq,
-        date_part('epoch', j.delay_tolerance) AS tolerance_seconds, j.type
-    FROM jobs AS j
+    SELECT {candidate_columns} FROM jobs AS j
     WHERE j.use_case = query.use_case AND j.tenant_id = shown.tenant_id AND j.status = 'pending'
         AND j.lane IS NOT NULL AND j.run_at <= $4 AND j.id NOT IN (SELECT unnest($7::uuid[]))
     ORDER BY j.lane, j.priority DESC, j.deadline_at, j.id

@@ -9,7 +9,8 @@ UPDATE jobs AS j SET
 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $5::text[])
     AS s (id, lease_seq, result, worker_id)
 WHERE j.id = s.id AND j.id = ANY($1::uuid[])
-    -- Only what runs has a lease. Compared by its status, all that runs would be gone through.
+    -- Only running jobs have a lease. `status = 'running'` instead could make the planner scan the
+    -- whole partial index of running jobs.
     AND j.lease_seq = s.lease_seq AND j.lease_expires_at IS NOT NULL AND j.started_at IS NOT NULL
     AND (j.worker_id = s.worker_id OR s.worker_id IS NULL)
 RETURNING j.id
