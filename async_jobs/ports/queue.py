@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol
 
 from async_jobs.domain.job import HandOff, Job
 from async_jobs.domain.lifecycle import Claimed
@@ -100,7 +100,6 @@ class Claims(NamedTuple):
     more: bool = False
 
 
-@runtime_checkable
 class Outbox(JobQueue, Protocol):
     """A queue in the database of the jobs: both change in one commit (a transactional outbox).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -128,8 +128,7 @@ class MemorySystem:
         chance: ManualChance,
         transport: Transport = "outbox",
     ) -> None:
-        self.config = config
-        self.registry = registry
+        self.config, self.registry = config, registry
         self.clock = clock
         self.telemetry = RecordingTelemetry()
         self.store = MemoryJobStore(
@@ -140,6 +139,7 @@ class MemorySystem:
         self._handlers = _Watched(registry)
         self._transport = transport
         self._queues: dict[str, MemoryJobQueue] = {}
+        self._outboxes: dict[str, MemoryOutbox] = {}
         self.workers = workers = MemoryWorkers()
         signal = MemorySignal(clock=clock)
         self.service = JobService(
@@ -156,6 +156,7 @@ class MemorySystem:
             config,
             self.store,
             self.queue,
+            outbox_of=self._outbox_of,
             clock=clock,
             chance=chance,
             signal=signal,
@@ -164,12 +165,13 @@ class MemorySystem:
             checkpoints=MemoryCheckpoints(),
             settings=SchedulerSettings(window_min=1_000),
         )
-        names = {queue_of(name, each) for name, each in config.use_case_configs.items()}
+        queues, outboxes = self._to_receive_from()
         self.worker = Worker(
             Identity(worker_id="worker-1"),
             self.store,
-            [self.queue(name) for name in sorted(names)],
+            queues,
             self._handlers,
+            outboxes=outboxes,
             clock=clock,
             chance=chance,
             signal=signal,
@@ -179,14 +181,25 @@ class MemorySystem:
         )
 
     def queue(self, name: str) -> MemoryJobQueue:
-        """Return the transport lane of that name."""
+        """Return the queue of that name."""
+        outbox = self._outbox_of(name)
+        if outbox is not None:
+            return outbox
         if name not in self._queues:
-            self._queues[name] = (
-                MemoryOutbox(self.store, name, clock=self.clock)
-                if self._transport == "outbox"
-                else MemoryJobQueue(name, clock=self.clock)
-            )
+            self._queues[name] = MemoryJobQueue(name, clock=self.clock)
         return self._queues[name]
+
+    def _outbox_of(self, name: str) -> MemoryOutbox | None:
+        if self._transport != "outbox":
+            return None
+        if name not in self._outboxes:
+            self._outboxes[name] = MemoryOutbox(self.store, name, clock=self.clock)
+        return self._outboxes[name]
+
+    def _to_receive_from(self) -> tuple[Sequence[MemoryJobQueue], Sequence[MemoryOutbox]]:
+        names = sorted({queue_of(n, each) for n, each in self.config.use_case_configs.items()})
+        outboxes = [outbox for name in names if (outbox := self._outbox_of(name)) is not None]
+        return [] if outboxes else [self.queue(name) for name in names], outboxes
 
     async def run_until_idle(self, *, raise_errors: bool = False) -> int:
         """Schedule and execute until nothing more is due; returns how many attempts ran.

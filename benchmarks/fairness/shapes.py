@@ -40,6 +40,8 @@ else:
 
 Scheduler: Any = found("Scheduler", "application.scheduling.scheduler", "application.scheduler")
 Room: Any = found("Room", "application.working.room", "application.room")
+IS_TOLD_OF_OUTBOXES = "outbox_of" in inspect.signature(Scheduler.__init__).parameters
+"""Whether a scheduler is told which queues are outboxes, and does not ask them."""
 KEEPS_PLACES = "lanes" in inspect.signature(Room.__init__).parameters
 """Whether a worker divides its free places among its lanes, and keeps those of an empty one."""
 ANNOUNCES_RUN_TIMES = any(each.name == "run_times" for each in fields(WorkerInfo))
@@ -66,6 +68,7 @@ class World(NamedTuple):
 
 def scheduler(world: World) -> Any:
     """Return the application's scheduler, on the rig's store, lanes, workers and clock."""
+    more: dict[str, Any] = {"outbox_of": world.lane_of} if IS_TOLD_OF_OUTBOXES else {}
     return Scheduler(
         world.config,
         world.store,
@@ -76,6 +79,7 @@ def scheduler(world: World) -> Any:
         workers=world.workers,
         telemetry=world.telemetry,
         settings=world.settings,
+        **more,
     )
 
 

@@ -97,6 +97,7 @@ class Flow:
                 limits,
                 store,
                 queue,
+                outbox_of=queue,
                 clock=clock,
                 chance=chance,
                 signal=signal,
@@ -107,8 +108,9 @@ class Flow:
             Worker(
                 Identity(worker_id=f"worker-{seed}"),
                 store,
-                [queue(LANE)],
+                [],
                 registry,
+                outboxes=[queue(LANE)],
                 clock=clock,
                 chance=chance,
                 signal=signal,

@@ -124,6 +124,7 @@ class Scene:
             self,
             self.store,
             self.lane,
+            outbox_of=self.lane,
             clock=self.clock,
             chance=ManualChance(),
             signal=MemorySignal(clock=self.clock),

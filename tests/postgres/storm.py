@@ -77,6 +77,7 @@ class World:
             CONFIG,
             self.store,
             self.queue,
+            outbox_of=self.queue,
             clock=self.clock,
             chance=self.chance,
             signal=self.signal,
@@ -89,8 +90,9 @@ class World:
         return Worker(
             Identity(worker_id="worker-1"),
             self.store,
-            [self.queue(name) for name in CONFIG.use_case_configs],
+            [],
             self.registry,
+            outboxes=[self.queue(name) for name in CONFIG.use_case_configs],
             clock=self.clock,
             chance=self.chance,
             signal=self.signal,

@@ -52,6 +52,7 @@ class Shop:
             limits,
             store,
             lambda name: lane,
+            outbox_of=lambda name: lane,
             clock=clock,
             chance=chance,
             signal=signal,
@@ -63,8 +64,9 @@ class Shop:
         self.worker = Worker(
             Identity(worker_id="worker-1"),
             store,
-            [lane],
+            [],
             registry,
+            outboxes=[lane],
             clock=clock,
             chance=chance,
             signal=signal,

@@ -241,9 +241,7 @@ def _dispatching(
 ) -> Callable[[Session], Awaitable[Answer]]:
     async def run(session: Session) -> Answer:
         lanes = {LANE: session.queue} if beside else {}
-        dispatcher = Dispatcher(
-            config, session.store, ManualClock(), queue_of=lanes.__getitem__ if lanes else None
-        )
+        dispatcher = Dispatcher(config, session.store, ManualClock(), outbox_of=lanes.get)
         done = await dispatcher.dispatch([use_case], Fleet(window_min=100), timedelta(seconds=60))
         return done.handoffs
 

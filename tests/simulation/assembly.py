@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
@@ -15,13 +15,13 @@ from async_jobs.application.working.heartbeat import Identity
 from async_jobs.application.working.renewal import Renewals, keep_renewing
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.limits import Limits
+from async_jobs.ports.queue import JobQueue
 from async_jobs.testing.clocks import ManualChance
 from tests.simulation.components import Components
 from tests.simulation.dice import Dice
 from tests.simulation.handlers import Handlers
 from tests.simulation.hosts import HostClock, LossySignal, RenewalProcess, SecretiveTelemetry
 from tests.simulation.judge import Judge
-from tests.simulation.lanes import FaultyOutbox
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.plan import Plan
 from tests.simulation.records import Node
@@ -159,10 +159,13 @@ class Assembly:
         return running
 
     def _make_scheduler(self, running: Running, ports: dict[str, Any]) -> None:
+        outboxes = self._outboxes(running)
+        queues: Mapping[str, JobQueue] = outboxes or self._queues(running)
         scheduler = Scheduler(
             self._limits,
             running.store,
-            self._lanes(running).__getitem__,
+            queues.__getitem__,
+            outbox_of=outboxes.get,
             workers=self._register(running),
             checkpoints=RemoteCheckpoints(running.links[0], self._components.checkpoints),
             settings=self._plan.scheduler_settings(),
@@ -183,8 +186,9 @@ class Assembly:
         worker = Worker(
             Identity(worker_id=running.node.name),
             running.store,
-            list(self._lanes(running).values()),
+            list(self._queues(running).values()),
             running.handlers.registry,
+            outboxes=list(self._outboxes(running).values()),
             workers=self._register(running),
             settings=self._plan.worker_settings(),
             make_renewal_host=partial(self._make_renewal_host, running),
@@ -192,13 +196,17 @@ class Assembly:
         )
         running.work = lambda: worker.run(running.stop)
 
-    def _lanes(self, running: Running) -> dict[str, RemoteQueue]:
-        database, transport = running.links
+    def _queues(self, running: Running) -> dict[str, RemoteQueue]:
+        _, transport = running.links
         return {
-            name: RemoteOutbox(database, lane)
-            if isinstance(lane, FaultyOutbox)
-            else RemoteQueue(transport, lane)
-            for name, lane in self._components.lanes.items()
+            name: RemoteQueue(transport, queue) for name, queue in self._components.queues.items()
+        }
+
+    def _outboxes(self, running: Running) -> dict[str, RemoteOutbox]:
+        database, _ = running.links
+        return {
+            name: RemoteOutbox(database, outbox)
+            for name, outbox in self._components.outboxes.items()
         }
 
     def _register(self, running: Running) -> RemoteWorkers:

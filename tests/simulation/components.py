@@ -41,14 +41,20 @@ class Components:
         self.register = MemoryWorkers()
         self.checkpoints = MemoryCheckpoints()
         names = {queue_of(name, each) for name, each in limits.use_case_configs.items()}
-        self.lanes: dict[str, FaultyLane | FaultyOutbox] = {}
+        self.queues: dict[str, FaultyLane] = {}
+        self.outboxes: dict[str, FaultyOutbox] = {}
         for name in sorted(names):
             dice = Dice(f"{plan.seed} lane {name}")
             if plan.lanes == BESIDE:
-                self.lanes[name] = FaultyOutbox(
+                self.outboxes[name] = FaultyOutbox(
                     self.store, name, clock=clock, scale=plan.scale, weather=weather, dice=dice
                 )
             else:
-                self.lanes[name] = FaultyLane(
+                self.queues[name] = FaultyLane(
                     name, clock=clock, scale=plan.scale, weather=weather, dice=dice
                 )
+
+    @property
+    def lanes(self) -> list[FaultyLane | FaultyOutbox]:
+        """All of them: a world has either queues or outboxes."""
+        return [*self.queues.values(), *self.outboxes.values()]

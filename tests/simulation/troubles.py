@@ -189,7 +189,7 @@ class Troubles:
             running.node.has_trouble(self._loop.time())
 
     def _purge(self) -> None:
-        lane = self._dice.pick(list(self._components.lanes.values()))
+        lane = self._dice.pick(self._components.lanes)
 
         async def purged() -> None:
             if await lane.purge():
@@ -198,7 +198,7 @@ class Troubles:
         self._loop.start_in(self._loop.context_of(self._loop.outside), purged())
 
     def _poison(self) -> None:
-        lane = self._dice.pick(list(self._components.lanes.values()))
+        lane = self._dice.pick(self._components.lanes)
         rows = self._judge.rows_that(lambda row: row.status is JobStatus.RUNNING)
         if rows and self._dice.happens(0.5):
             row = self._dice.pick(rows)

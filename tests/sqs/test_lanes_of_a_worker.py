@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import pytest
 
 from async_jobs.adapters.memory.signal import MemorySignal
@@ -44,14 +43,22 @@ SLOTS = 6
 class Line:
     """A scheduler and one worker of all lanes, each of which is a use case's own."""
 
-    def __init__(self, store: Store, queues: Sequence[JobQueue], signal: Signal) -> None:
+    def __init__(
+        self,
+        store: Store,
+        queues: Sequence[JobQueue],
+        signal: Signal,
+        *,
+        outboxes: Mapping[str, PostgresOutbox] | None = None,
+    ) -> None:
         self.stop = asyncio.Event()
         self.may_end = asyncio.Event()
         self.errors: list[Exception] = []
         self.executed: list[UUID] = []
         self.running: Counter[str] = Counter()
         self.most = 0
-        self.lanes = {queue.name: queue for queue in queues}
+        kept = outboxes or {}
+        self.lanes: dict[str, JobQueue] = {**{queue.name: queue for queue in queues}, **kept}
         limits = SimpleLimits({name: UseCaseConfig(max_concurrent=100) for name in self.lanes})
         chance, workers = SystemChance(), MemoryWorkers()
         telemetry, registry = RecordingTelemetry(), JobRegistry()
@@ -60,6 +67,7 @@ class Line:
             limits,
             store,
             lambda name: self.lanes[name],
+            outbox_of=kept.get,
             clock=clock,
             chance=chance,
             signal=signal,
@@ -72,6 +80,7 @@ class Line:
             store,
             queues,
             registry,
+            outboxes=list(kept.values()),
             clock=clock,
             chance=chance,
             signal=signal,
@@ -129,28 +138,25 @@ async def on_sqs(endpoint: str, dsn: str) -> AsyncIterator[Line]:
 
 
 @asynccontextmanager
-async def on_postgres(
-    dsn: str, lane: Callable[[asyncpg.Pool, str, Signal], JobQueue]
-) -> AsyncIterator[Line]:
+async def on_postgres(dsn: str, *, outboxes: bool) -> AsyncIterator[Line]:
     pool = await create_pool(dsn, max_size=8)
-    signal = PostgresSignal(pool, clock=clock)
-    yield Line(PostgresJobStore(pool), [lane(pool, name, signal) for name in NAMES], signal)
+    signal, store = PostgresSignal(pool, clock=clock), PostgresJobStore(pool)
+    if outboxes:
+        kept = {n: PostgresOutbox(store, n, clock=clock, signal=signal) for n in NAMES}
+        yield Line(store, [], signal, outboxes=kept)
+    else:
+        plain = [PostgresJobQueue(pool, name, clock=clock, signal=signal) for name in NAMES]
+        yield Line(store, plain, signal)
     await signal.close()
     pool.terminate()
 
 
-def on_lanes_beside(endpoint: str, dsn: str) -> Any:
-    def lane(pool: asyncpg.Pool, name: str, signal: Signal) -> JobQueue:
-        return PostgresOutbox(PostgresJobStore(pool), name, clock=clock, signal=signal)
-
-    return on_postgres(dsn, lane)
+def on_lanes_beside(endpoint: str, dsn: str) -> AbstractAsyncContextManager[Line]:
+    return on_postgres(dsn, outboxes=True)
 
 
-def on_plain_lanes(endpoint: str, dsn: str) -> Any:
-    def lane(pool: asyncpg.Pool, name: str, signal: Signal) -> JobQueue:
-        return PostgresJobQueue(pool, name, clock=clock, signal=signal)
-
-    return on_postgres(dsn, lane)
+def on_plain_lanes(endpoint: str, dsn: str) -> AbstractAsyncContextManager[Line]:
+    return on_postgres(dsn, outboxes=False)
 
 
 @pytest.fixture(params=[on_sqs, on_lanes_beside, on_plain_lanes])

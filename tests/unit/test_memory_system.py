@@ -12,6 +12,7 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from async_jobs.adapters.memory.outbox import MemoryOutbox
 from async_jobs.adapters.system import SystemClock
 from async_jobs.application.handling.outcomes import Reject, RetryAfter, Snooze
 from async_jobs.application.handling.registry import JobContext, JobRegistry, job_registry
@@ -28,7 +29,6 @@ from async_jobs.domain.facts import (
 )
 from async_jobs.domain.job import EnqueueJobRequest, JobStatus
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
-from async_jobs.ports.queue import Outbox
 from async_jobs.testing import MemorySystem, SimpleLimits, memory_system
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.contracts.scenes import RollBack
@@ -522,8 +522,8 @@ async def test_hand_offs_are_carried_by_either_transport(transport: Transport) -
     await system.run_until_idle()
 
     assert greeted == ["world"]
-    assert isinstance(system.queue("default"), Outbox) == (transport == "outbox")
-    assert isinstance(memory_system().queue("default"), Outbox)
+    assert isinstance(system.queue("default"), MemoryOutbox) == (transport == "outbox")
+    assert isinstance(memory_system().queue("default"), MemoryOutbox)
 
 
 def test_another_transport_is_refused() -> None:

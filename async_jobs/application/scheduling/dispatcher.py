@@ -21,7 +21,7 @@ from async_jobs.domain.pools import Fleet
 from async_jobs.domain.scheduling import Candidate, grant
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.leases import DispatchTurn, Heads, HeadsQuery, Leases
-from async_jobs.ports.queue import JobQueue, Outbox
+from async_jobs.ports.queue import Outbox
 from async_jobs.ports.telemetry import Telemetry
 
 LEASES_MAX = 1_000
@@ -64,7 +64,7 @@ class Dispatched:
 
 
 class _Leased(NamedTuple):
-    """What a round of a turn chose, what of it was leased by which number, and onto which lanes.
+    """What a round of a turn chose, what of it was leased by which number, and onto which outboxes.
 
     `more` as in `Dispatched`.
     """
@@ -82,8 +82,8 @@ class Dispatcher:
     were for when it last looked; of each tenant that waits, what it has had (`memory`).
 
     Args:
-        queue_of: the lanes; an outbox hands off too. None hands nothing
-            off.
+        outbox_of: gives the outbox of a queue, whose hand-offs commit with their leases; None for a
+            queue of which that is not so, which is left to the caller.
         interval: how much time passes between two turns at most, as long as nothing fails.
     """
 
@@ -94,7 +94,7 @@ class Dispatcher:
         clock: Clock,
         telemetry: Telemetry | None = None,
         *,
-        queue_of: Callable[[str], JobQueue] | None = None,
+        outbox_of: Callable[[str], Outbox | None] = lambda queue: None,
         interval: timedelta = timedelta(seconds=1),
     ) -> None:
         self.memory = ServiceMemory(interval)
@@ -102,7 +102,7 @@ class Dispatcher:
         self._leases = leases
         self._clock = clock
         self._telemetry = telemetry
-        self._queue_of = queue_of
+        self._outbox_of = outbox_of
         self._resume: dict[str, str] = {}
         self._fed: dict[str, frozenset[str]] = {}
         self._hidden: set[str] = set()
@@ -208,12 +208,12 @@ class Dispatcher:
             }
         chosen = view.choose(seen)
         grants = [grant(c, until=until, now=now) for _, c in chosen.chosen]
-        lanes = self._lanes_of(c for _, c in chosen.chosen)
-        leased = await turn.lease(grants, onto=lanes)
+        outboxes = self._outboxes_of(c for _, c in chosen.chosen)
+        leased = await turn.lease(grants, onto=outboxes)
         return _Leased(
             chosen,
             {each.job_id: each.lease_seq for each in grants if each.job_id in leased},
-            {lane.name for lane in lanes},
+            {outbox.name for outbox in outboxes},
             len(grants) >= view.limit or chosen.more or view.hides_work(seen, chosen.chosen),
         )
 
@@ -234,17 +234,16 @@ class Dispatcher:
             seen[name] = Seen(ready=shown.ready, late=shown.late, named=query.tenants, whole=whole)
         return seen
 
-    def _lanes_of(self, chosen: Iterable[Candidate]) -> list[Outbox]:
+    def _outboxes_of(self, chosen: Iterable[Candidate]) -> list[Outbox]:
         """Return the outboxes for which something was chosen."""
-        lanes: list[Outbox] = []
-        if self._queue_of is not None:
-            for name in sorted({candidate.queue for candidate in chosen}):
-                # A lane that cannot be opened is told of when its hand-offs are sent.
-                with suppress(Exception):
-                    lane = self._queue_of(name)
-                    if isinstance(lane, Outbox):
-                        lanes.append(lane)
-        return lanes
+        outboxes: list[Outbox] = []
+        for name in sorted({candidate.queue for candidate in chosen}):
+            # One that cannot be opened is told of when its hand-offs are sent.
+            with suppress(Exception):
+                outbox = self._outbox_of(name)
+                if outbox is not None:
+                    outboxes.append(outbox)
+        return outboxes
 
     def _queries(self, turn: DispatchTurn, view: TurnView) -> list[HeadsQuery]:
         policies = {

@@ -30,7 +30,7 @@ from async_jobs.domain.limits import Limits
 from async_jobs.domain.pools import Fleet
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
-from async_jobs.ports.queue import JobQueue
+from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.signal import DISPATCH, Signal
 from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
@@ -73,7 +73,13 @@ class Tick:
 
 
 class Scheduler:
-    """Runs what is due, within every limit. Any number may run side by side."""
+    """Runs what is due, within every limit. Any number may run side by side.
+
+    Args:
+        queue_of: gives the queue of a name, to send hand-offs to once their leases are committed.
+        outbox_of: gives the outbox of a name, for which that is one commit; None where the queue
+            of that name is none.
+    """
 
     def __init__(
         self,
@@ -86,6 +92,7 @@ class Scheduler:
         signal: Signal,
         workers: Workers,
         telemetry: Telemetry,
+        outbox_of: Callable[[str], Outbox | None] = lambda queue: None,
         checkpoints: Checkpoints | None = None,
         settings: SchedulerSettings | None = None,
         notices: Notices | None = None,
@@ -101,7 +108,7 @@ class Scheduler:
             store,
             clock,
             telemetry,
-            queue_of=queue_of,
+            outbox_of=outbox_of,
             interval=timedelta(seconds=self._settings.interval_seconds),
         )
         changes = Changes(store, telemetry)

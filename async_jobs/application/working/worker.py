@@ -16,8 +16,9 @@ from async_jobs.application.waiting import all_done, end, holds, until_stopped
 from async_jobs.application.working.attempt import Attempt, StopReason, attempts_of
 from async_jobs.application.working.claiming import Claimer
 from async_jobs.application.working.heartbeat import Identity, keep_announcing, withdraw
-from async_jobs.application.working.intake import Intake
-from async_jobs.application.working.receiving import Receiver
+from async_jobs.application.working.outbox_receiving import OutboxReceiver
+from async_jobs.application.working.queue_receiving import QueueReceiver
+from async_jobs.application.working.receiving import Intake, Receiver
 from async_jobs.application.working.renewal import (
     RenewalHost,
     Renewals,
@@ -34,7 +35,7 @@ from async_jobs.domain.job import Job
 from async_jobs.domain.patience import snoozed, without_handler
 from async_jobs.domain.run_times import RunTimes
 from async_jobs.ports.clock import Chance, Clock
-from async_jobs.ports.queue import RECEIVE_MAX, JobQueue
+from async_jobs.ports.queue import RECEIVE_MAX, JobQueue, Outbox
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
@@ -52,8 +53,9 @@ class Worker:
     """Executes jobs of some queues, at most `settings.slots` at once.
 
     Args:
-        queues: the lanes to receive from.
+        queues: those to receive from whose hand-offs are elsewhere.
         registry: the handlers.
+        outboxes: those to receive from whose hand-offs are in the database of the jobs.
         make_renewal_host: makes the thread that renews the leases; None renews on the same
             event loop, which is right for adapters in memory.
         on_error: told of passing failures.
@@ -71,13 +73,14 @@ class Worker:
         signal: Signal,
         workers: Workers,
         telemetry: Telemetry,
+        outboxes: Sequence[Outbox] = (),
         settings: WorkerSettings | None = None,
         make_renewal_host: Callable[[Renewals], RenewalHost] | None = None,
         on_error: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self._identity = identity
         self._store = store
-        self._queues, self._registry = queues, registry
+        self._registry = registry
         self._clock = clock
         self._chance = chance
         self._signal = signal
@@ -90,15 +93,6 @@ class Worker:
         self._renewals = Renewals(lease_seconds=lease_seconds, stop=self._stop_from_any_thread)
         self._renewal_host = make_renewal_host(self._renewals) if make_renewal_host else None
         self._renewal_wanted = asyncio.Event()
-        claimer = Claimer(
-            identity.worker_id,
-            store,
-            clock=clock,
-            chance=chance,
-            telemetry=telemetry,
-            lease_seconds=lease_seconds,
-        )
-        self._intake = Intake(claimer, clock)
         self._settler = Settler(
             store,
             clock=clock,
@@ -118,22 +112,27 @@ class Worker:
         )
         self.job_in = self._slots.job_in  # whose handler runs in a task: for any thread to ask
         self._room.on_given_back = self._slots.fill
-        self._receivers, self._run_times = [self._receiver(each) for each in queues], RunTimes()
+        intake, share = self._intake(), self._room.share
+        self._receivers: list[Receiver] = [
+            *(QueueReceiver(each, intake, share()) for each in queues),
+            *(OutboxReceiver(each, intake, share()) for each in outboxes),
+        ]
+        self._run_times = RunTimes()
+
+    def _intake(self) -> Intake:
+        claimer = Claimer(
+            self._identity.worker_id,
+            self._store,
+            clock=self._clock,
+            chance=self._chance,
+            telemetry=self._telemetry,
+            lease_seconds=self._settings.lease_seconds,
+        )
+        poll_seconds = self._settings.poll_interval_seconds
+        return Intake(claimer, self._begin, self._clock, self._chance, poll_seconds, self._on_error)
 
     def _is_alone(self, attempt: Attempt) -> bool:
         return not self._room.reserved and self._renewals.holds_only(attempt)
-
-    def _receiver(self, queue: JobQueue) -> Receiver:
-        return Receiver(
-            queue,
-            self._intake,
-            self._room.share(),
-            self._begin,
-            clock=self._clock,
-            chance=self._chance,
-            poll_seconds=self._settings.poll_interval_seconds,
-            on_error=self._on_error,
-        )
 
     def ready(self) -> bool:
         """Tell whether work could be received lately, or all slots are busy and not stuck."""
@@ -151,13 +150,13 @@ class Worker:
     async def step(self) -> int:
         """Receive what is there, run it to the end, settle it; returns how many jobs ran."""
         attempts: list[Attempt] = []
-        for queue in self._queues:
+        for receiver in self._receivers:
             room = min(self._settings.slots - len(attempts), RECEIVE_MAX)
             if room > 0:
-                async with self._intake.jobs(queue, max_jobs=room) as jobs:
+                async with receiver.jobs(max_jobs=room) as jobs:
                     attempts += await self._claimed(jobs)
-        # Another lane is the first one next time.
-        self._queues = [*self._queues[1:], *self._queues[:1]]
+        # Another queue is the first one next time.
+        self._receivers = [*self._receivers[1:], *self._receivers[:1]]
         self._start(attempts)
         while True:
             await self._ended(attempts)
@@ -420,7 +419,7 @@ class Worker:
         return self._identity.as_of(
             now,
             alive_seconds=3 * self._settings.heartbeat_seconds,
-            queues=tuple(queue.name for queue in self._queues),
+            queues=tuple(receiver.name for receiver in self._receivers),
             slots=self._settings.slots,
             busy=len(self._slots.running) if self._slots.is_open else self._settings.slots,
             run_times=self._run_times.means,

@@ -92,7 +92,7 @@ def check_use_cases(container: Container) -> None:
             ' {"notifications": {"max_concurrent": 8}}'
         )
     for name in config.queue_names:
-        container.queue_of()(name)  # before the first job needs it
+        container.queues().queue_of(name)  # before the first job needs it
 
 
 async def schedule(container: Container, stop: asyncio.Event) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -16,7 +15,6 @@ import asyncpg
 from dependency_injector import containers, providers
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
-from async_jobs.adapters.memory.outbox import MemoryOutbox
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
@@ -25,7 +23,6 @@ from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
-from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.readiness import takes_jobs
 from async_jobs.adapters.postgres.schemas import check_schema
@@ -43,16 +40,20 @@ from async_jobs.application.working.heartbeat import Identity
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.facts import RowUnreadable, RowUnwritable
-from async_jobs.entrypoints.settings.config import AsyncJobsConfig, sqs_variable
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+from async_jobs.entrypoints.wiring.queues import (
+    Queues,
+    memory_queues,
+    open_sqs_client,
+    queues_of,
+)
 from async_jobs.entrypoints.wiring.renewing import (
     error_logger,
     open_renewal_store_of,
     renewal_thread,
 )
-from async_jobs.extras import require
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
-from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Store, Unreadable, Unwritable
@@ -108,85 +109,6 @@ def _worker_settings(config: AsyncJobsConfig) -> WorkerSettings:
     )
 
 
-def _queues(
-    config: AsyncJobsConfig,
-    store: PostgresJobStore,
-    clock: Clock,
-    signal: Signal,
-    sqs_client: Any,
-) -> Callable[[str], JobQueue]:
-    """Return what gives each lane, always the same one for a name."""
-    if config.queue_backend == "memory":
-        raise ConfigurationError(
-            "ASYNC_JOBS_QUEUE_BACKEND: memory carries hand-offs within one process only; set it"
-            " to sqs or postgres"
-        )
-    if config.queue_backend == "sqs":
-        make = _sqs_queue(config, clock, sqs_client)
-    else:
-        make = _postgres_queue(config, store, clock, signal)
-    return functools.cache(make)
-
-
-def _postgres_queue(
-    config: AsyncJobsConfig, store: PostgresJobStore, clock: Clock, signal: Signal
-) -> Callable[[str], JobQueue]:
-    def make(name: str) -> JobQueue:
-        return PostgresOutbox(
-            store,
-            name,
-            clock=clock,
-            signal=signal,
-            visibility_timeout_seconds=config.worker_visibility_timeout_seconds,
-        )
-
-    return make
-
-
-def _sqs_queue(config: AsyncJobsConfig, clock: Clock, client: Any) -> Callable[[str], JobQueue]:
-    if client is None:
-        raise ConfigurationError(
-            "sqs_client: is required, because ASYNC_JOBS_QUEUE_BACKEND is sqs (which the URL of"
-            " a queue implies)"
-        )
-    require("SQS", "botocore")
-    from async_jobs.adapters.sqs.queue import SqsJobQueue
-
-    def make(name: str) -> JobQueue:
-        url = config.sqs_queue_urls.get(name)
-        if url is None:
-            raise ConfigurationError(
-                f"the queue {name!r} has no URL: set {sqs_variable(name)}, or"
-                " ASYNC_JOBS_QUEUE_BACKEND to postgres"
-            )
-        return SqsJobQueue(
-            client,
-            name,
-            url,
-            clock=clock,
-            visibility_timeout_seconds=config.worker_visibility_timeout_seconds,
-        )
-
-    return make
-
-
-@asynccontextmanager
-async def _sqs_client(config: AsyncJobsConfig) -> AsyncIterator[Any]:
-    """Open the process's own client when SQS carries the hand-offs; yields None otherwise."""
-    if config.queue_backend != "sqs":
-        yield None
-        return
-    require("SQS", "aioboto3", instead=", or set ASYNC_JOBS_QUEUE_BACKEND to postgres")
-    from async_jobs.adapters.sqs.client import CONNECTIONS, open_client, whereabouts_of
-
-    region, endpoint_url = whereabouts_of(config.sqs_queue_urls.values())
-    # One more for the open receive of each lane beyond the first.
-    connections = CONNECTIONS + len(config.sqs_queue_urls) - 1
-    opening = open_client(region=region, endpoint_url=endpoint_url, connections=connections)
-    async with opening as client:
-        yield client
-
-
 def _takes_jobs(pool: asyncpg.Pool) -> Callable[[], Awaitable[bool]]:
     async def answers() -> bool:
         try:
@@ -204,10 +126,6 @@ async def _always() -> bool:
     return True
 
 
-def _memory_queues(store: MemoryJobStore, clock: Clock) -> Callable[[str], JobQueue]:
-    return functools.cache(lambda name: MemoryOutbox(store, name, clock=clock))
-
-
 def _signal(config: AsyncJobsConfig, pool: asyncpg.Pool, clock: Clock) -> PostgresSignal:
     # Behind PgBouncer in transaction mode, which wants no statement cache, LISTEN hears nothing.
     return PostgresSignal(pool, clock=clock, listen=config.db_statement_cache_size != 0)
@@ -215,7 +133,7 @@ def _signal(config: AsyncJobsConfig, pool: asyncpg.Pool, clock: Clock) -> Postgr
 
 def _worker(
     config: AsyncJobsConfig,
-    queue_of: Callable[[str], JobQueue],
+    queues: Queues,
     chance: Chance,
     host_clock: Clock,
     logger: logging.Logger,
@@ -223,6 +141,7 @@ def _worker(
     queue_names: Sequence[str],
     **ports: Any,
 ) -> Worker:
+    received, outboxes = queues.to_receive_from(queue_names)
     # Its random half tells workers apart, and is written and logged with every claim.
     worker_id = chance.uuid(host_clock.now()).hex[16:]
     return Worker(
@@ -232,7 +151,8 @@ def _worker(
             version=__version__,
             transport=config.queue_backend,
         ),
-        queues=[queue_of(name) for name in queue_names],
+        queues=received,
+        outboxes=outboxes,
         chance=chance,
         settings=_worker_settings(config),
         on_error=error_logger(logger, "worker_degraded"),
@@ -266,7 +186,7 @@ class Container(containers.DeclarativeContainer):
     workers: providers.Provider[Workers] = providers.Singleton(PostgresWorkers, pool, clock=clock)
     statistics: providers.Provider[Statistics] = providers.Singleton(PostgresStatistics, pool)
     checkpoints: providers.Provider[Checkpoints] = providers.Singleton(PostgresCheckpoints, pool)
-    queue_of = providers.Singleton(_queues, config, store, clock, signal, sqs_client)
+    queues = providers.Singleton(queues_of, config, store, clock, signal, sqs_client)
     open_renewal_store = providers.Singleton(open_renewal_store_of, config, host_clock)
     make_renewal_host = providers.Singleton(renewal_thread, config, open_renewal_store, logger)
     takes_jobs = providers.Singleton(_takes_jobs, pool)
@@ -288,7 +208,8 @@ class Container(containers.DeclarativeContainer):
         Scheduler,
         config,
         store,
-        queue_of,
+        queues.provided.queue_of,
+        outbox_of=queues.provided.outbox_of,
         clock=clock,
         chance=chance,
         signal=signal,
@@ -308,7 +229,7 @@ class Container(containers.DeclarativeContainer):
     worker = providers.Factory(
         _worker,
         config,
-        queue_of,
+        queues,
         chance,
         host_clock,
         logger,
@@ -331,7 +252,7 @@ def memory_container(config: AsyncJobsConfig, logger: logging.Logger) -> Contain
     container.workers.override(providers.Singleton(MemoryWorkers))
     container.statistics.override(providers.Singleton(MemoryStatistics, container.store))
     container.checkpoints.override(providers.Singleton(MemoryCheckpoints))
-    container.queue_of.override(providers.Singleton(_memory_queues, container.store, clock))
+    container.queues.override(providers.Singleton(memory_queues, container.store, clock))
     container.make_renewal_host.override(providers.Object(None))
     container.takes_jobs.override(providers.Object(_always))
     return container
@@ -358,7 +279,7 @@ async def opened(
         ConfigurationError: it refuses the credentials, or SQS is not set up.
     """
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(_sqs_client(config)) if hands_off else None
+        client = await stack.enter_async_context(open_sqs_client(config)) if hands_off else None
         pool = await create_pool(
             config.db_dsn,
             max_size=config.db_pool_max_size,

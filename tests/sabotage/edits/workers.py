@@ -5,8 +5,7 @@ from __future__ import annotations
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.application.working.attempt import Attempt
 from async_jobs.application.working.claiming import Claimer
-from async_jobs.application.working.intake import Intake
-from async_jobs.application.working.receiving import Receiver
+from async_jobs.application.working.queue_receiving import QueueReceiver
 from async_jobs.application.working.renewal import Renewals
 from async_jobs.application.working.room import Room, Share
 from async_jobs.application.working.settlement import Settler
@@ -69,10 +68,10 @@ CLAIMS = (
         "ack_before_claim",
         "A message is taken off the queue before its lease was claimed.",
         Edit(
-            Intake.claimed,
-            "jobs = await self._claimer.claim(queue.name, deliveries)",
-            "await queue.ack(deliveries)\n                "
-            "jobs = await self._claimer.claim(queue.name, deliveries)",
+            QueueReceiver._claimed,
+            "jobs = await self._intake.claimer.claim(self.name, deliveries)",
+            "await self._queue.ack(deliveries)\n                "
+            "jobs = await self._intake.claimer.claim(self.name, deliveries)",
         ),
         breaks="JQ-1",
     ),
@@ -149,7 +148,7 @@ EXECUTIONS = (
         "empty_lane_keeps_places",
         "A queue that waits for its first message keeps what it asked for from a full one.",
         Edit(
-            Receiver._deliveries,
+            QueueReceiver._deliveries,
             "if self._share.full and not self._share.alone:\n            "
             "letting_go = asyncio.create_task(self._let_go())\n        else:\n            "
             "self._share.give_back()",
@@ -160,8 +159,8 @@ EXECUTIONS = (
     bug(
         "lane_that_gave_back_asks_last",
         "A queue whose messages found no place asks for one behind all others, every time.",
-        Edit(Receiver._receive, "self._gave_back = bool(left)", "left and None"),
-        Edit(Receiver._receive, "self._gave_back or len(deliveries)", "len(deliveries)"),
+        Edit(QueueReceiver._receive, "self._gave_back = bool(left)", "left and None"),
+        Edit(QueueReceiver._receive, "self._gave_back or len(deliveries)", "len(deliveries)"),
         breaks="L3",
     ),
     bug(
@@ -174,7 +173,7 @@ EXECUTIONS = (
         "claims_what_found_no_place",
         "What comes when others have taken the places is claimed all the same.",
         Edit(
-            Receiver._claim,
+            QueueReceiver._claim,
             "if not places:\n                break",
             "places = places or len(left)",
         ),
@@ -244,7 +243,7 @@ SHUTDOWN = (
     bug(
         "stop_strands_deliveries",
         "A worker that is told to stop keeps what its open receive brings.",
-        Edit(Receiver._receive, "await self._queue.release(left)", "pass"),
+        Edit(QueueReceiver._receive, "await self._queue.release(left)", "pass"),
         breaks="L6",
     ),
     bug(
@@ -263,8 +262,8 @@ SHUTDOWN = (
         "failed_claim_strands_deliveries",
         "Deliveries whose claim failed are not given back.",
         Edit(
-            Intake.claimed,
-            "await queue.release(deliveries)\n                raise",
+            QueueReceiver._claimed,
+            "await self._queue.release(deliveries)\n                raise",
             "raise",
         ),
         breaks="L2",

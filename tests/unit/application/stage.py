@@ -23,7 +23,7 @@ from async_jobs.domain.facts import Fact
 from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig
 from async_jobs.ports.checkpoints import Checkpoints
-from async_jobs.ports.queue import JobQueue
+from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.signal import DISPATCH, Signal
 from async_jobs.ports.store import Store
 from async_jobs.ports.workers import Workers
@@ -84,6 +84,7 @@ class Stage:
         self,
         *,
         queue_of: Callable[[str], JobQueue] | None = None,
+        outbox_of: Callable[[str], Outbox | None] = lambda name: None,
         store: Store | None = None,
         checkpoints: Checkpoints | None = None,
         **settings: Any,
@@ -93,6 +94,7 @@ class Stage:
             self.config,
             store or self.store,
             queue_of or self.queue,
+            outbox_of=outbox_of,
             clock=self.clock,
             chance=self.chance,
             signal=self.signal,
@@ -105,6 +107,7 @@ class Stage:
     def worker(
         self,
         *queues: JobQueue,
+        outboxes: Sequence[Outbox] = (),
         worker_id: str = "worker-1",
         store: Store | None = None,
         signal: Signal | None = None,
@@ -116,8 +119,9 @@ class Stage:
         return Worker(
             Identity(worker_id=worker_id),
             store or self.store,
-            queues or [self.queue()],
+            queues or ([] if outboxes else [self.queue()]),
             self.registry,
+            outboxes=outboxes,
             clock=self.clock,
             chance=self.chance,
             signal=signal or self.signal,

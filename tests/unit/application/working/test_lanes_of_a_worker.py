@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
 from async_jobs.application.handling.registry import JobContext
 from async_jobs.application.working.claiming import TRIES_MAX
-from async_jobs.application.working.receiving import MOMENT_SECONDS
+from async_jobs.application.working.queue_receiving import MOMENT_SECONDS
+from async_jobs.application.working.worker import Worker
 from async_jobs.domain.job import Job, Phase
 from async_jobs.testing.builders import later
 from async_jobs.testing.clocks import let_others_run
@@ -29,14 +31,20 @@ NAMES = ("notifications", "reports", "alerts")
 
 
 class Lanes:
-    """Three lanes, all elsewhere or all outboxes."""
+    """Three queues, of which those of the given names are outboxes, and stand last."""
 
-    def __init__(self, stage: Stage, *, beside: bool) -> None:
+    def __init__(self, stage: Stage, *, beside: Collection[str] = ()) -> None:
         self.stage = stage
-        self.all: list[FaultyQueue | FaultyOutbox] = [
-            FaultyOutbox(stage.memory, name, clock=stage.clock) if beside else stage.queue(name)
-            for name in NAMES
-        ]
+        self.elsewhere = [stage.queue(name) for name in NAMES if name not in beside]
+        self.outboxes = [FaultyOutbox(stage.memory, name, clock=stage.clock) for name in beside]
+        self.all: list[FaultyQueue | FaultyOutbox] = [*self.elsewhere, *self.outboxes]
+
+    def worker(self, queues: int = len(NAMES), **settings: Any) -> Worker:
+        """Return a worker of the first ones."""
+        rest = max(0, queues - len(self.elsewhere))
+        return self.stage.worker(
+            *self.elsewhere[:queues], outboxes=self.outboxes[:rest], **settings
+        )
 
     async def handed_off(self, lane: int, jobs: int = 1, **overrides: Any) -> list[Job]:
         """Put jobs on a lane, all at once."""
@@ -59,12 +67,12 @@ class Lanes:
 
 @pytest.fixture(params=["elsewhere", "beside"])
 def lanes(stage: Stage, request: pytest.FixtureRequest) -> Lanes:
-    return Lanes(stage, beside=request.param == "beside")
+    return Lanes(stage, beside=NAMES if request.param == "beside" else ())
 
 
 @pytest.fixture
 def elsewhere(stage: Stage) -> Lanes:
-    return Lanes(stage, beside=False)
+    return Lanes(stage)
 
 
 def running(runs: Runs, jobs: list[Job]) -> int:
@@ -80,7 +88,7 @@ async def test_empty_lanes_leave_all_slots_to_a_full_one(
     stage: Stage, runs: Runs, lanes: Lanes, full: int
 ) -> None:
     """At once: the clock does not move."""
-    async with stage.running(stage.worker(*lanes.all, slots=8)):
+    async with stage.running(lanes.worker(slots=8)):
         await stage.elapse(5)
         await lanes.handed_off(full, 12)
         await quiet()
@@ -94,7 +102,7 @@ async def test_a_lane_that_has_become_empty_keeps_its_places_for_a_moment_at_mos
     stage: Stage, runs: Runs, lanes: Lanes
 ) -> None:
     """It had as many jobs as it was asked for, and has no more."""
-    async with stage.running(stage.worker(*lanes.all, slots=8)):
+    async with stage.running(lanes.worker(slots=8)):
         await stage.elapse(5)
         await lanes.handed_off(0, 8)
         await quiet()
@@ -116,7 +124,7 @@ async def test_full_lanes_share_the_slots_from_the_start(
     """Whichever is asked first."""
     jobs = [await lanes.handed_off(lane, 20) for lane in (0, 1)]
 
-    async with stage.running(stage.worker(*lanes.all[:2], slots=8)):
+    async with stage.running(lanes.worker(2, slots=8)):
         await quiet()
         started = [running(runs, each) for each in jobs]
         runs.may_end.set()
@@ -136,7 +144,7 @@ async def test_full_lanes_take_turns(stage: Stage, lanes: Lanes) -> None:
 
     for lane in range(3):
         await lanes.handed_off(lane, 10, payload={"lane": lane})
-    async with stage.running(stage.worker(*lanes.all, slots=1)):
+    async with stage.running(lanes.worker(slots=1)):
         await stage.elapse(18)
 
     assert Counter(order[:15]) == {0: 5, 1: 5, 2: 5}
@@ -158,7 +166,7 @@ async def test_a_lane_whose_first_job_comes_late_is_served_in_turn(
     for lane in others:
         await lanes.handed_off(lane, 1, payload={"seconds": 1 + lane})
         await lanes.handed_off(lane, 60, payload={"seconds": 4})
-    async with stage.running(stage.worker(*lanes.all, slots=4, drain_timeout_seconds=0)):
+    async with stage.running(lanes.worker(slots=4, drain_timeout_seconds=0)):
         await stage.elapse(10)
         began = stage.clock.monotonic()
         jobs = await lanes.handed_off(late, 3, payload={"seconds": 4})
@@ -174,7 +182,7 @@ async def test_no_more_is_claimed_than_there_are_places(
     stage: Stage, runs: Runs, lanes: Lanes
 ) -> None:
     """Slots and prefetch, whatever all lanes bring at the same instant."""
-    async with stage.running(stage.worker(*lanes.all, slots=3, prefetch=2)):
+    async with stage.running(lanes.worker(slots=3, prefetch=2)):
         await stage.elapse(5)
         for lane in range(3):
             await lanes.handed_off(lane, 5)
@@ -192,7 +200,7 @@ async def test_jobs_of_a_lane_start_in_their_order(stage: Stage, runs: Runs, lan
     runs.may_end.set()
     jobs = [await lanes.handed_off(lane, 12) for lane in range(3)]
 
-    async with stage.running(stage.worker(*lanes.all, slots=4)):
+    async with stage.running(lanes.worker(slots=4)):
         await stage.elapse(10)
 
     order = [ctx.job_id for ctx in runs.started]
@@ -208,14 +216,14 @@ async def test_what_finds_no_place_is_given_back_within_a_moment(
     stage: Stage, runs: Runs, elsewhere: Lanes
 ) -> None:
     """Unclaimed and visible at once, to a worker that has a slot for it."""
-    async with stage.running(stage.worker(*elsewhere.all[:2], slots=2)):
+    async with stage.running(elsewhere.worker(2, slots=2)):
         await stage.elapse(5)
         jobs = await elsewhere.handed_off(0, 2) + await elsewhere.handed_off(1, 2)
         await quiet()
         held = await phases(stage, jobs)
         stage.clock.advance(MOMENT_SECONDS)
         await quiet()
-        async with stage.running(stage.worker(*elsewhere.all[:2], worker_id="another", slots=4)):
+        async with stage.running(elsewhere.worker(2, worker_id="another", slots=4)):
             await quiet()
             started = runs.now
             runs.may_end.set()
@@ -229,7 +237,7 @@ async def test_what_finds_a_place_within_a_moment_is_not_given_back(
     stage: Stage, runs: Runs, elsewhere: Lanes
 ) -> None:
     """Its places become free, one after another."""
-    async with stage.running(stage.worker(*elsewhere.all[:2], slots=2)):
+    async with stage.running(elsewhere.worker(2, slots=2)):
         await stage.elapse(5)
         jobs = await elsewhere.handed_off(0, 2) + await elsewhere.handed_off(1, 2)
         await quiet()
@@ -243,7 +251,7 @@ async def test_what_finds_a_place_within_a_moment_is_not_given_back(
 
 async def test_messages_do_not_go_to_and_fro(stage: Stage, runs: Runs, elsewhere: Lanes) -> None:
     """While nothing ends, every lane gives back once at most."""
-    async with stage.running(stage.worker(*elsewhere.all, slots=2)):
+    async with stage.running(elsewhere.worker(slots=2)):
         await stage.elapse(5)
         for number in range(3):
             await elsewhere.handed_off(number, 4)
@@ -264,7 +272,7 @@ async def test_a_worker_that_stops_gives_back_what_it_holds(
     stage: Stage, runs: Runs, elsewhere: Lanes
 ) -> None:
     """At once, and unclaimed."""
-    async with stage.running(stage.worker(*elsewhere.all[:2], slots=2)) as stop:
+    async with stage.running(elsewhere.worker(2, slots=2)) as stop:
         await stage.elapse(5)
         await elsewhere.handed_off(0, 2)
         await elsewhere.handed_off(1, 2)
@@ -282,7 +290,7 @@ async def test_a_claim_that_fails_gives_back_what_is_held_too(
     stage: Stage, runs: Runs, elsewhere: Lanes
 ) -> None:
     """To whoever can reach the store."""
-    async with stage.running(stage.worker(*elsewhere.all[:2], slots=4)):
+    async with stage.running(elsewhere.worker(2, slots=4)):
         await stage.elapse(5)
         await elsewhere.handed_off(0, 2)
         await quiet()
@@ -304,7 +312,7 @@ async def test_a_lane_that_does_not_answer_keeps_its_places_for_a_moment(
     silence = asyncio.Event()
     elsewhere.all[0].before("receive", silence.wait)
 
-    async with stage.running(stage.worker(*elsewhere.all[:2], slots=4)):
+    async with stage.running(elsewhere.worker(2, slots=4)):
         await stage.elapse(MOMENT_SECONDS)
         await elsewhere.handed_off(1, 4)
         await quiet()
@@ -319,13 +327,11 @@ async def test_a_lane_elsewhere_and_one_beside_the_jobs_share_the_slots(
     stage: Stage, runs: Runs
 ) -> None:
     """Whichever is full."""
-    both = [Lanes(stage, beside=False).all[0], Lanes(stage, beside=True).all[1]]
-    here, there = Lanes(stage, beside=False), Lanes(stage, beside=True)
-    here.all[0], there.all[1] = both
+    lanes = Lanes(stage, beside=NAMES[:1])
 
-    async with stage.running(stage.worker(*both, slots=6)):
+    async with stage.running(lanes.worker(slots=6)):
         await stage.elapse(5)
-        for lanes, lane in ((here, 0), (there, 1)):
+        for lane in (0, -1):
             await lanes.handed_off(lane, 6)
             await quiet()
             started = runs.now

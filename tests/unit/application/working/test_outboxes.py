@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
+from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.working.claiming import TRIES_MAX
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.facts import JobStarted, PoisonDropped
 from async_jobs.domain.job import Job, JobStatus, Phase
 from async_jobs.domain.lifecycle import Cancelled
-from async_jobs.ports.queue import JobQueue
+from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.testing.builders import a_handoff
 from async_jobs.testing.contracts.scenes import added, happened
 from tests.unit.application.faults import FaultyOutbox, unavailable
@@ -31,11 +32,17 @@ class Beside:
     def queue_of(self, name: str) -> JobQueue:
         return self.lane if name == self.lane.name else self.stage.queue(name)
 
-    def worker(self, **settings: Any) -> Worker:
-        return self.stage.worker(self.lane, **settings)
+    def outbox_of(self, name: str) -> Outbox | None:
+        return self.lane if name == self.lane.name else None
+
+    def worker(self, *queues: JobQueue, **settings: Any) -> Worker:
+        return self.stage.worker(*queues, outboxes=[self.lane], **settings)
+
+    def scheduler(self, **settings: Any) -> Scheduler:
+        return self.stage.scheduler(queue_of=self.queue_of, outbox_of=self.outbox_of, **settings)
 
     async def tick(self) -> int:
-        tick = await self.stage.scheduler(queue_of=self.queue_of).tick()
+        tick = await self.scheduler().tick()
         assert tick.unsent == 0
         return tick.leased
 
@@ -70,6 +77,17 @@ async def test_a_lease_brings_its_hand_off(beside: Beside) -> None:
     (delivery,) = await beside.lane.receive(max_messages=10, wait_seconds=0)
     assert delivery.handoff == handoff_of(await beside.stage.job(job))
     assert beside.lane.calls["send"] == 0
+
+
+async def test_a_queue_is_an_outbox_where_it_is_wired_as_one(beside: Beside) -> None:
+    """Nobody asks it what it is: as a queue among others it is sent to and received from."""
+    await added(beside.stage.memory)
+
+    await beside.stage.scheduler(queue_of=beside.queue_of).tick()
+    ran = await beside.stage.worker(beside.lane).step()
+
+    assert ran == 1
+    assert (beside.lane.calls["send"], beside.lane.calls["claim"]) == (1, 0)
 
 
 async def test_each_lane_is_served_in_its_own_way(beside: Beside) -> None:
@@ -159,7 +177,7 @@ async def test_a_claim_whose_reply_was_lost_is_executed(beside: Beside, runs: Ru
 async def test_another_workers_claim_is_not_taken_for_ones_own(beside: Beside, runs: Runs) -> None:
     """Though it was made at the same instant."""
     await beside.handed_off(2)
-    await beside.stage.worker(beside.lane, worker_id="worker-2", slots=1).step()
+    await beside.worker(worker_id="worker-2", slots=1).step()
     beside.lane.before("claim", unavailable)
 
     await beside.stage.seconds_until_done(ran := _step(beside), at_most=10)
