@@ -14,7 +14,7 @@ import pytest_asyncio
 from asyncpg.pool import PoolConnectionProxy
 from asyncpg.transaction import Transaction
 
-from async_jobs.adapters.postgres import adding, store, turn
+from async_jobs.adapters.postgres import adding, store, table, turn
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.turn import PostgresTurn, lock_key, turn_key
@@ -136,7 +136,7 @@ async def test_the_second_passes_over_what_the_first_holds(
 def statement(name: str) -> Iterator[None]:
     """Spoil one statement, as the contract's saboteurs do."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (adding, store, turn):
+        for module in (adding, store, table, turn):
             patch.setattr(module, "sql", SPOILED[name].sql)
         yield
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from async_jobs.adapters.postgres import store, turn
+from async_jobs.adapters.postgres import store, table, turn
 from tests.sabotage.edits.patches import Bug, Swap, bug
 from tests.sabotage.saboteurs.on_postgres import Spoiled
 
@@ -10,7 +10,8 @@ from tests.sabotage.saboteurs.on_postgres import Spoiled
 def spoiled(name: str, what: str, *, breaks: str, statement: str, text: str, instead: str) -> Bug:
     """Return the bug of a statement in which `text` is something else."""
     sql = Spoiled(breaks, statement, text, instead).sql
-    return bug(name, what, Swap(store, "sql", sql), Swap(turn, "sql", sql), breaks=breaks)
+    swaps = (Swap(module, "sql", sql) for module in (store, table, turn))
+    return bug(name, what, *swaps, breaks=breaks)
 
 
 BUGS = (

@@ -100,7 +100,7 @@ SLOTS = (
             "seen = self._visible(JobStatus.RUNNING)\n"
             "        for _ in range(200):\n"
             "            if wanted & self._turns_held:\n"
-            "                await asyncio.sleep(0.005)\n"
+            "                await __import__('asyncio').sleep(0.005)\n"
             "        held = wanted - self._turns_held",
         ),
         Edit(

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import pytest
 
-from async_jobs.adapters.postgres import adding, queue, statistics, store, turn
+from async_jobs.adapters.postgres import adding, queue, statistics, store, table, turn
 from async_jobs.adapters.postgres.statements import sql
 from tests.contract import test_postgres
 from tests.contract.test_postgres import clock, elapse, other_pool, pool, pools, pytestmark
@@ -133,7 +133,7 @@ class SpoiledStore(test_postgres.TestPostgresJobStore):
     @pytest.fixture(autouse=True)
     def _spoil(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.saboteur.sql(self.saboteur.statement)  # with nothing to spoil, the setup fails
-        for module in (adding, store, turn):
+        for module in (adding, store, table, turn):
             monkeypatch.setattr(module, "sql", self.saboteur.sql)
 
 
