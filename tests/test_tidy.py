@@ -112,7 +112,7 @@ def test_nothing_is_left_for_later_in_the_code() -> None:
     assert not unfinished
 
 
-@pytest.mark.parametrize("path", sorted(SQL.glob("*.sql")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(SQL.rglob("*.sql")), ids=lambda path: path.stem)
 def test_a_statement_is_named_documented_and_short(path: Path) -> None:
     """One file holds one statement, says what it does, and names each parameter."""
     found = list(blemishes(path.stem, path.read_text(encoding="utf-8")))

@@ -1,16 +1,13 @@
 """How statements are sent."""
 
-from importlib import resources
+from pathlib import Path
 
 import pytest
 
-from async_jobs.adapters.postgres.statements import sql
+from async_jobs.adapters.postgres import sql as folder
+from async_jobs.adapters.postgres.statements import sql, statements
 
-STATEMENTS = sorted(
-    path.name.removesuffix(".sql")
-    for path in resources.files("async_jobs.adapters.postgres.sql").iterdir()
-    if path.name.endswith(".sql")
-)
+STATEMENTS = sorted(statements())
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
@@ -22,3 +19,10 @@ def test_the_first_word_of_a_statement_is_its_name(name: str) -> None:
 
     assert text.split()[0] == f"/*{name}*/"
     assert not text.startswith("/*")
+
+
+def test_a_name_is_that_of_one_statement() -> None:
+    """Whichever folder it is in."""
+    files = Path(folder.__path__[0]).rglob("*.sql")
+
+    assert sorted(path.stem for path in files) == STATEMENTS
