@@ -17,20 +17,20 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.bench import Bench, Result
-from benchmarks.commits import UnknownCommitError, of_commit
-from benchmarks.environments import Missing
-from benchmarks.figures import Measured, problems
-from benchmarks.growth import AXES
-from benchmarks.points import cells_of
-from benchmarks.processes import FailedError
-from benchmarks.record import Report, commit
-from benchmarks.redis import RedisMissing, RedisServer, redis_server
-from benchmarks.services import postgres, sqs
-from benchmarks.sizes import FULL, SMALL, Sizes
-from benchmarks.subjects import OURS, QUICK, SUBJECTS, Subject, of_another_commit, system_of
-from benchmarks.workloads import Workload, chosen
-from benchmarks.write import plotted, write
+from benchmarks.machine.commits import UnknownCommitError, of_commit
+from benchmarks.machine.environments import Missing
+from benchmarks.machine.processes import FailedError
+from benchmarks.machine.redis import RedisMissing, RedisServer, redis_server
+from benchmarks.machine.services import postgres, sqs
+from benchmarks.measure.bench import Bench, Result
+from benchmarks.measure.points import cells_of
+from benchmarks.measure.workloads import Workload, chosen
+from benchmarks.plan.axes import AXES
+from benchmarks.plan.sizes import FULL, SMALL, Sizes
+from benchmarks.plan.subjects import OURS, QUICK, SUBJECTS, Subject, of_another_commit, system_of
+from benchmarks.report.figures import Measured, problems
+from benchmarks.report.record import Report, commit
+from benchmarks.report.write import plotted, write
 
 QUICK_SECONDS = 275.0  # with the plots it is less than five minutes
 CURVE_SECONDS = 390.0  # for each round: three of them take less than twenty minutes

@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import commits
-from benchmarks.environments import Missing
 from benchmarks.fairness import beside, report
 from benchmarks.fairness.cases import CASES, TITLES
 from benchmarks.fairness.units import OURS, Measured, units_of
+from benchmarks.machine import commits
+from benchmarks.machine.environments import Missing
 
 RESULTS = Path("benchmarks/results")
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.commits import PACKAGE, Checkout
-from benchmarks.environments import ROOT
 from benchmarks.fairness.units import Measured, Unit
+from benchmarks.machine.commits import PACKAGE, Checkout
+from benchmarks.machine.environments import ROOT
 
 HOME = ROOT / ".async_jobs" / "fairness"
 RIG = Path(__file__).parent

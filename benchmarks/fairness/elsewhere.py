@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.environments import ROOT
 from benchmarks.fairness.cases import Figures
+from benchmarks.machine.environments import ROOT
 
 FILE = ROOT / "benchmarks" / "results" / "fairness-elsewhere.json"
 ON_TIME, MEAN, P99 = "on time", "mean wait s", "p99 wait s"

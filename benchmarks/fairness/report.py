@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environments import ROOT, Missing, python_of
 from benchmarks.fairness import elsewhere
 from benchmarks.fairness.cases import ON_TIME, TITLES
 from benchmarks.fairness.goals import GOALS, TIMES_BOUND
 from benchmarks.fairness.units import BOUND, EXISTS, OURS, Measured
+from benchmarks.machine.environments import ROOT, Missing, python_of
 
 
 @dataclass(kw_only=True)

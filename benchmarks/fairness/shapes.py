@@ -22,7 +22,7 @@ from async_jobs.domain.limits import Limits
 from async_jobs.domain.scheduling import Candidate
 from async_jobs.ports.workers import WorkerInfo, Workers
 from benchmarks.fairness.ready import Ready, Shown
-from benchmarks.moved import found
+from benchmarks.systems.moved import found
 
 __all__ = ["Heads", "HeadsQuery", "Outbox", "Success", "Upcoming"]
 """What comes from other modules at other commits, for those who import it from here."""

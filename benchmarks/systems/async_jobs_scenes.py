@@ -19,7 +19,6 @@ import asyncpg
 
 from async_jobs import JobService, PostgresJobStore
 from async_jobs.ports.workers import WorkerInfo
-from benchmarks.moved import found
 from benchmarks.systems import protocol
 from benchmarks.systems.async_jobs_setup import (
     FULL,
@@ -30,6 +29,7 @@ from benchmarks.systems.async_jobs_setup import (
     connected,
     request_of,
 )
+from benchmarks.systems.moved import found
 
 opened = found("opened", "entrypoints.wiring.container", "entrypoints.container")
 

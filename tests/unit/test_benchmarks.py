@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks.commits import Checkout
-from benchmarks.figures import (
-    Measured,
-    Spread,
-    by_turns,
-    medians,
-    problems,
-    quick_list,
-    ratio,
-    spreads,
-)
-from benchmarks.goals import (
+from benchmarks.machine.commits import Checkout
+from benchmarks.measure.workloads import WORKLOADS, chosen
+from benchmarks.plan.goals import (
     BACKLOG_SMALL,
     BACKLOGS,
     BARE_ROUTE,
@@ -29,12 +21,21 @@ from benchmarks.goals import (
     Goal,
     floor_of,
 )
-from benchmarks.record import Report, module_settings
-from benchmarks.subjects import FLOOR, OURS, PEER, SUBJECTS, Subject, of_another_commit
+from benchmarks.plan.subjects import FLOOR, OURS, PEER, SUBJECTS, Subject, of_another_commit
+from benchmarks.report.figures import (
+    Measured,
+    Spread,
+    by_turns,
+    medians,
+    problems,
+    quick_list,
+    ratio,
+    spreads,
+)
+from benchmarks.report.record import Report, module_settings
+from benchmarks.report.tables import markdown
+from benchmarks.report.write import write
 from benchmarks.systems.protocol import percentiles
-from benchmarks.tables import markdown
-from benchmarks.workloads import WORKLOADS, chosen
-from benchmarks.write import write
 
 
 def rounds(measured: str, system: str, *rates: float) -> list[Measured]:
@@ -347,3 +348,24 @@ def test_a_system_has_a_program_and_pinned_requirements(subject: Subject) -> Non
         lines = [line for line in pins.splitlines() if line and not line.startswith("#")]
         assert lines
         assert all("==" in line for line in lines)
+
+
+ROOMS = ("machine", "plan", "measure", "report")
+MAY_IMPORT = {
+    "machine": {"machine", "systems"},
+    "plan": {"plan", "machine"},
+    "measure": {"measure", "plan", "machine", "systems"},
+    "report": {"report", "plan", "machine", "systems"},
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_none_above_it(room: str) -> None:
+    """What is planned knows nothing of how it is measured, and neither of them of what is told."""
+    folder = Path(__file__).parents[2] / "benchmarks" / room
+    imports = re.compile(r"^\s*(?:from|import) benchmarks\.(\w+)", re.MULTILINE)
+    files = sorted(folder.glob("*.py"))
+    found = {name for file in files for name in imports.findall(file.read_text("utf-8"))}
+
+    assert files
+    assert found <= MAY_IMPORT[room]

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import environments
-from benchmarks.environments import Missing, interpreter_for, python_of
-from benchmarks.measure import Cost, CpuMeter, parent_of
-from benchmarks.processes import FailedError, Program, Programs, until
+from benchmarks.machine import environments
+from benchmarks.machine.costs import Cost, CpuMeter, parent_of
+from benchmarks.machine.environments import Missing, interpreter_for, python_of
+from benchmarks.machine.processes import FailedError, Program, Programs, until
+from benchmarks.measure.tally import Tally
 from benchmarks.systems import protocol
 from benchmarks.systems.marks import Marks, executions
-from benchmarks.tally import Tally
 
 JOBS = 6
 ANSWERS_SECONDS = 20.0
@@ -217,7 +217,7 @@ def test_no_program_outlives_its_block(
     tmp_path: Path, program: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever ends the block, and whatever they think of SIGTERM."""
-    monkeypatch.setattr("benchmarks.processes.STOP_SECONDS", 0.5)
+    monkeypatch.setattr("benchmarks.machine.processes.STOP_SECONDS", 0.5)
     started: list[Program] = []
 
     with pytest.raises(KeyboardInterrupt):
@@ -237,7 +237,7 @@ def interrupted(directory: Path, program: str, started: list[Program]) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
 def test_a_program_on_a_leash_ends_with_whoever_started_it(tmp_path: Path) -> None:
     """Even if that was killed and could stop nothing."""
-    leashed = [sys.executable, "-m", "benchmarks.leash", *python(STAY)]
+    leashed = [sys.executable, "-m", "benchmarks.machine.leash", *python(STAY)]
     parent = f"import subprocess\nchild = subprocess.Popen({leashed!r})\n{TELL}"
 
     with Programs(tmp_path) as programs:

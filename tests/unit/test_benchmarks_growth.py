@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.drains import SKIPPED, verdict
-from benchmarks.figures import Measured
-from benchmarks.growth import AXES, CAPACITY, Axis, curves, growth_list
-from benchmarks.growth_tables import markdown
-from benchmarks.points import cells_of
-from benchmarks.record import Report
-from benchmarks.scenes import LIMIT, Scene
-from benchmarks.sizes import FULL, SMALL, Sizes
-from benchmarks.subjects import OURS
+from benchmarks.measure.drains import SKIPPED, verdict
+from benchmarks.measure.points import cells_of
+from benchmarks.measure.tally import Tally
+from benchmarks.plan.axes import AXES, CAPACITY, Axis
+from benchmarks.plan.scenes import LIMIT, Scene
+from benchmarks.plan.sizes import FULL, SMALL, Sizes
+from benchmarks.plan.subjects import OURS
+from benchmarks.report.figures import Measured
+from benchmarks.report.growth import curves, growth_list
+from benchmarks.report.growth_tables import markdown
+from benchmarks.report.record import Report
+from benchmarks.report.write import write
 from benchmarks.systems import async_jobs_setup
 from benchmarks.systems.protocol import settings
-from benchmarks.tally import Tally
-from benchmarks.write import write
 
 EXECUTED = {"executed": 3, "once": 3}
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.commits import Checkout
 from benchmarks.fairness import beside, elsewhere, report
 from benchmarks.fairness.cases import CASES, GAIN, ON_TIME, TITLES
 from benchmarks.fairness.goals import GOALS
 from benchmarks.fairness.units import BOUND, OURS, Measured, Unit, units_of
+from benchmarks.machine.commits import Checkout
 
 
 def found(section: str, config: str, system: str, seed: int = 1, **figures: float) -> Measured:

@@ -17,17 +17,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import commits
-from benchmarks.environments import Missing, python_of
 from benchmarks.fairness import baselines, elsewhere, measures
 from benchmarks.fairness.baselines import BASELINES
 from benchmarks.fairness.cases import Figures
 from benchmarks.fairness.peers.played import PLAIN, PRIORITY, marks
 from benchmarks.fairness.peers.scripts import SCRIPTS, script_of
 from benchmarks.fairness.world import SECOND, Ran, Trace
-from benchmarks.processes import FailedError, Programs
-from benchmarks.redis import RedisMissing, redis_server
-from benchmarks.services import Server, postgres
+from benchmarks.machine import commits
+from benchmarks.machine.environments import Missing, python_of
+from benchmarks.machine.processes import FailedError, Programs
+from benchmarks.machine.redis import RedisMissing, redis_server
+from benchmarks.machine.services import Server, postgres
 
 PLAY_SECONDS = 180.0
 

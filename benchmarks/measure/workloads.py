@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from benchmarks.backlogs import backlog
-from benchmarks.bench import Bench, Result
-from benchmarks.goals import BACKLOG_SMALL, BACKLOGS, BARE_ROUTE, BARE_SQS, TICK_MANY, TICK_ONE
-from benchmarks.queues import bare_sqs, over_sqs
-from benchmarks.sizes import Sizes
-from benchmarks.subjects import FLOOR, OURS, PEER, PEERS, Subject
+from benchmarks.measure.backlogs import backlog
+from benchmarks.measure.bench import Bench, Result
+from benchmarks.measure.queues import bare_sqs, over_sqs
+from benchmarks.measure.ticks import ticks
+from benchmarks.measure.web import web
+from benchmarks.plan.goals import BACKLOG_SMALL, BACKLOGS, BARE_ROUTE, BARE_SQS, TICK_MANY, TICK_ONE
+from benchmarks.plan.sizes import Sizes
+from benchmarks.plan.subjects import FLOOR, OURS, PEER, PEERS, Subject
 from benchmarks.systems.protocol import WARM_UP_JOBS
-from benchmarks.ticks import ticks
-from benchmarks.web import web
 
 PRODUCERS = 32
 INTERVAL_MS = 50.0

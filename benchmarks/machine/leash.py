@@ -1,6 +1,6 @@
 """Becomes another program, which the kernel ends when the benchmark is gone, killed or not.
 
-python -m benchmarks.leash node server.js
+python -m benchmarks.machine.leash node server.js
 """
 
 from __future__ import annotations

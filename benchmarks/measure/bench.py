@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environments import Missing, Tell, python_of
-from benchmarks.measure import POSTGRES, REDIS, Cost, CpuMeter, dead_rows, wal_position
-from benchmarks.processes import FailedError, Program, Programs, until
-from benchmarks.redis import RedisServer
-from benchmarks.services import Server, prepared
-from benchmarks.subjects import Subject
-from benchmarks.tally import Tally, executions
+from benchmarks.machine.costs import POSTGRES, REDIS, Cost, CpuMeter, dead_rows, wal_position
+from benchmarks.machine.environments import Missing, Tell, python_of
+from benchmarks.machine.processes import FailedError, Program, Programs, until
+from benchmarks.machine.redis import RedisServer
+from benchmarks.machine.services import Server, prepared
+from benchmarks.measure.tally import Tally, executions
+from benchmarks.plan.subjects import Subject
 
 COMMAND_SECONDS = 180.0
 READY_SECONDS = 30.0

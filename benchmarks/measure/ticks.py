@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from benchmarks.bench import Bench, Result
-from benchmarks.goals import TICK_ONE
-from benchmarks.sizes import Sizes
-from benchmarks.subjects import Subject
+from benchmarks.measure.bench import Bench, Result
+from benchmarks.plan.goals import TICK_ONE
+from benchmarks.plan.sizes import Sizes
+from benchmarks.plan.subjects import Subject
 
 LEASED = 100
 JOBS_PER_TENANT = 2

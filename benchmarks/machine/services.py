@@ -20,9 +20,9 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
-from benchmarks.environments import HOME, Missing, Tell
-from benchmarks.measure import name_of, parent_of
-from benchmarks.processes import Program, until
+from benchmarks.machine.costs import name_of, parent_of
+from benchmarks.machine.environments import HOME, Missing, Tell
+from benchmarks.machine.processes import Program, until
 
 DSN_VARIABLE = "BENCH_DSN"
 SETTINGS = {
@@ -150,7 +150,7 @@ def sqs(directory: Path, tell: Tell) -> Iterator[str | Missing]:
         "FAUXQS_DEFAULT_REGION": REGION,
         "FAUXQS_LOGGER": "false",
     }
-    command = [sys.executable, "-m", "benchmarks.leash", "node", str(server)]
+    command = [sys.executable, "-m", "benchmarks.machine.leash", "node", str(server)]
     program = Program("fauxqs", command, environment, directory / "fauxqs.log")
     try:
         endpoint = f"http://127.0.0.1:{port}"

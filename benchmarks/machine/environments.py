@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / ".async_jobs" / "bench"
 REQUIREMENTS = ROOT / "benchmarks" / "requirements"
 REQUIRES_PYTHON = re.compile(r"# requires-python: (?:>=)?\s*(\d+)\.(\d+)")

@@ -1,6 +1,6 @@
 """Draws the figures of a run; it has an environment of its own.
 
-    python -m benchmarks.plots <raw results> <directory> <name>
+    python -m benchmarks.report.plots <raw results> <directory> <name>
 
 async_jobs is dark, the floors are hatched, everybody else is light. Every bar tells its value,
 so that no axis has to be read; whiskers are the lowest and the highest round.
@@ -20,8 +20,8 @@ mpl.use("svg")
 
 import matplotlib.pyplot as plt
 
-from benchmarks.figures import Key, Measured, Spread, spreads
-from benchmarks.subjects import FLOOR, OURS
+from benchmarks.plan.subjects import FLOOR, OURS
+from benchmarks.report.figures import Key, Measured, Spread, spreads
 
 INK, OWN, OTHER, QUIET = "#22272e", "#1f4e79", "#b9c4d0", "#8a939d"
 SHADES = {

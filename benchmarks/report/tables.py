@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from benchmarks.figures import (
+from benchmarks.plan.goals import GOALS, HIGHER_IS_BETTER, floor_of
+from benchmarks.plan.subjects import OURS, PEER, SUBJECTS, system_of
+from benchmarks.report.figures import (
     Key,
     Spread,
     by_turns,
@@ -14,9 +16,7 @@ from benchmarks.figures import (
     spreads,
     told_metrics,
 )
-from benchmarks.goals import GOALS, HIGHER_IS_BETTER, floor_of
-from benchmarks.record import Report
-from benchmarks.subjects import OURS, PEER, SUBJECTS, system_of
+from benchmarks.report.record import Report
 
 UNITS = {
     "jobs_per_s": "jobs/s",

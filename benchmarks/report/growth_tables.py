@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from benchmarks.growth import BUFFERS, CPU, Point, curves
-from benchmarks.record import Report
-from benchmarks.tables import (
+from benchmarks.report.growth import BUFFERS, CPU, Point, curves
+from benchmarks.report.record import Report
+from benchmarks.report.tables import (
     beside,
     correctness,
     figure_text,

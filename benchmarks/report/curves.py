@@ -1,6 +1,6 @@
 """Draws the curves of growth; it runs in the environment of the plots.
 
-    python -m benchmarks.curves <raw results> <directory> <name>
+    python -m benchmarks.report.curves <raw results> <directory> <name>
 
 Of each axis the rate, with the lowest and the highest round, and beneath it the CPU of a job, by
 process. Points stand side by side, because their numbers grow by factors and may begin at none.
@@ -20,9 +20,9 @@ mpl.use("svg")
 
 import matplotlib.pyplot as plt
 
-from benchmarks.figures import Measured
-from benchmarks.growth import CPU, Point, curves
-from benchmarks.plots import OWN, QUIET, SHADES, STYLE, WIDTH_INCHES, saved
+from benchmarks.report.figures import Measured
+from benchmarks.report.growth import CPU, Point, curves
+from benchmarks.report.plots import OWN, QUIET, SHADES, STYLE, WIDTH_INCHES, saved
 
 HEIGHT_INCHES = 5.0
 BAR = 0.55

@@ -1,6 +1,6 @@
 """Sends prepared HTTP requests over kept connections: as little work as can be beside a server.
 
-    python -m benchmarks.http_load <port> <token> <requests> <connections> <batch> <warm-up>
+    python -m benchmarks.measure.http_load <port> <token> <requests> <connections> <batch> <warm-up>
 
 With a batch of 1 the path is /jobs/enqueue, else /jobs/enqueue-batch.
 """

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import zip_longest
 
-from benchmarks.bench import Bench, Result
-from benchmarks.drains import drained
-from benchmarks.growth import AXES, Axis
-from benchmarks.sizes import Sizes
-from benchmarks.subjects import OURS, Subject
-from benchmarks.workloads import Workload
+from benchmarks.measure.bench import Bench, Result
+from benchmarks.measure.drains import drained
+from benchmarks.measure.workloads import Workload
+from benchmarks.plan.axes import AXES, Axis
+from benchmarks.plan.sizes import Sizes
+from benchmarks.plan.subjects import OURS, Subject
 
 
 def cells_of(names: Iterable[str], *, quick: bool) -> list[Workload]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from benchmarks.bench import Bench, Result, Run
-from benchmarks.drains import DRAIN_SECONDS, FILL_SECONDS, SKIPPED, executed
-from benchmarks.goals import BACKLOG_SMALL, BACKLOGS
-from benchmarks.sizes import Sizes
-from benchmarks.subjects import Subject
-from benchmarks.tally import Tally, executions
+from benchmarks.measure.bench import Bench, Result, Run
+from benchmarks.measure.drains import DRAIN_SECONDS, FILL_SECONDS, SKIPPED, executed
+from benchmarks.measure.tally import Tally, executions
+from benchmarks.plan.goals import BACKLOG_SMALL, BACKLOGS
+from benchmarks.plan.sizes import Sizes
+from benchmarks.plan.subjects import Subject
 
 KINDS = dict(zip(BACKLOGS, ("pending", "scheduled", "finished", "full"), strict=True))
 

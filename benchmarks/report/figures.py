@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from benchmarks.goals import GOALS, Goal, floor_of
-from benchmarks.subjects import OURS, PEER, system_of
+from benchmarks.plan.goals import GOALS, Goal, floor_of
+from benchmarks.plan.subjects import OURS, PEER, system_of
 
 QUICK_METRICS = ("jobs_per_s", "p50_ms", "p99_ms")
 # Latency of an enqueue under load is kept with the raw figures; its workload is told as a rate.

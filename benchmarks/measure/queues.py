@@ -7,12 +7,12 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.bench import Bench, Result, Run
-from benchmarks.environments import Missing
-from benchmarks.processes import FailedError, until
-from benchmarks.services import AWS
-from benchmarks.sizes import Sizes
-from benchmarks.subjects import Subject
+from benchmarks.machine.environments import Missing
+from benchmarks.machine.processes import FailedError, until
+from benchmarks.machine.services import AWS
+from benchmarks.measure.bench import Bench, Result, Run
+from benchmarks.plan.sizes import Sizes
+from benchmarks.plan.subjects import Subject
 
 SECONDS = 180.0
 

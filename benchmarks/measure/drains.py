@@ -6,13 +6,13 @@ import signal
 import time
 from collections.abc import Iterable, Mapping
 
-from benchmarks.bench import Bench, Result, Run
-from benchmarks.measure import CpuMeter
-from benchmarks.observer import Observer
-from benchmarks.processes import STOP_SECONDS, FailedError, Program, until
-from benchmarks.scenes import Scene
-from benchmarks.subjects import Subject
-from benchmarks.tally import Tally, executions
+from benchmarks.machine.costs import CpuMeter
+from benchmarks.machine.processes import STOP_SECONDS, FailedError, Program, until
+from benchmarks.measure.bench import Bench, Result, Run
+from benchmarks.measure.observer import Observer
+from benchmarks.measure.tally import Tally, executions
+from benchmarks.plan.scenes import Scene
+from benchmarks.plan.subjects import Subject
 
 SKIPPED = 1_000  # the first ones show how it starts, not how it goes on
 FILL_SECONDS = 600.0

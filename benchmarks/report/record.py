@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environments import ROOT, Missing, python_of, versions
-from benchmarks.figures import Measured
-from benchmarks.measure import fdatasync_us
-from benchmarks.subjects import Subject
+from benchmarks.machine.costs import fdatasync_us
+from benchmarks.machine.environments import ROOT, Missing, python_of, versions
+from benchmarks.plan.subjects import Subject
+from benchmarks.report.figures import Measured
 
 SYSTEMS = ROOT / "benchmarks" / "systems"
 

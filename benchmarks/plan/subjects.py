@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from benchmarks.commits import Checkout
+from benchmarks.machine.commits import Checkout
 
 FLOOR, PEER, OURS = "floor", "pgqueuer", "async_jobs"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.subjects import FLOOR, OURS, PEER
+from benchmarks.plan.subjects import FLOOR, OURS, PEER
 
 HIGHER_IS_BETTER = frozenset({"jobs_per_s"})
 

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.environments import Missing, Tell, python_of
-from benchmarks.processes import Program, until
-from benchmarks.services import free_port
+from benchmarks.machine.environments import Missing, Tell, python_of
+from benchmarks.machine.processes import Program, until
+from benchmarks.machine.services import free_port
 
 _PROGRAMS = ("redis-server", "valkey-server")
 _ENVIRONMENT = "redis"

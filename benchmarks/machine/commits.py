@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.environments import ROOT
+from benchmarks.machine.environments import ROOT
 
 PACKAGE = "async_jobs"
 _HOME = ROOT / ".async_jobs" / "commits"

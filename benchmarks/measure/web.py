@@ -7,11 +7,11 @@ import socket
 import sys
 from collections.abc import Mapping
 
-from benchmarks.bench import Bench, Result
-from benchmarks.processes import until
-from benchmarks.services import free_port
-from benchmarks.sizes import Sizes
-from benchmarks.subjects import Subject
+from benchmarks.machine.processes import until
+from benchmarks.machine.services import free_port
+from benchmarks.measure.bench import Bench, Result
+from benchmarks.plan.sizes import Sizes
+from benchmarks.plan.subjects import Subject
 
 CONNECTIONS = 16
 BATCH = 100
@@ -37,7 +37,7 @@ def web(bench: Bench, subject: Subject, sizes: Sizes) -> Mapping[str, Result]:
             raise server.failed("does not serve")
         expected = 0
         for name, (requests, batch) in kinds.items():
-            command = [sys.executable, "-m", "benchmarks.http_load"]
+            command = [sys.executable, "-m", "benchmarks.measure.http_load"]
             given = (port, token, requests, CONNECTIONS, batch, WARM_UP_REQUESTS)
             load = run.programs.start(
                 "HTTP load", [*command, *(str(each) for each in given)], run.environment

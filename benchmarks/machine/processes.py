@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from benchmarks.environments import ROOT
+from benchmarks.machine.environments import ROOT
 
 STOP_SECONDS = 10.0
 LOOK_SECONDS = 0.005

@@ -7,11 +7,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmarks import growth_tables, tables
-from benchmarks.environments import ROOT, Missing, Tell, python_of
-from benchmarks.figures import quick_list
-from benchmarks.growth import growth_list
-from benchmarks.record import Report
+from benchmarks.machine.environments import ROOT, Missing, Tell, python_of
+from benchmarks.report import growth_tables, tables
+from benchmarks.report.figures import quick_list
+from benchmarks.report.growth import growth_list
+from benchmarks.report.record import Report
 
 
 def write(report: Report, directory: Path) -> list[Path]:
@@ -43,7 +43,7 @@ def plotted(raw: Path, report: Report, tell: Tell) -> list[Path] | Missing:
     python = python_of("plots", tell)
     if isinstance(python, Missing):
         return python
-    module = "benchmarks.curves" if report.growth else "benchmarks.plots"
+    module = "benchmarks.report.curves" if report.growth else "benchmarks.report.plots"
     command = [str(python), "-m", module, str(raw), str(raw.parent), report.name]
     told = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if told.returncode != 0:
