@@ -1,4 +1,4 @@
-"""One attempt: what a handler is given, what its end becomes, and how it is made to stop."""
+"""One attempt: what a handler is given, and what its end becomes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -21,24 +20,19 @@ import pytest
 from pydantic import BaseModel, model_serializer
 
 from async_jobs.application.handling.outcomes import Reject, RetryAfter, Snooze, StopRequested
-from async_jobs.application.handling.registry import JobContext, JobRegistry
-from async_jobs.application.working.attempt import Attempt, StopReason
-from async_jobs.domain.job import Job
+from async_jobs.application.handling.registry import JobContext
+from async_jobs.application.working.attempt import StopReason
 from async_jobs.domain.lifecycle import (
-    Cancelled,
-    Claimed,
     Failed,
     JobEvent,
-    Leased,
     Rejected,
     Released,
     Snoozed,
     Succeeded,
-    advance,
 )
-from async_jobs.testing.builders import a_job, later
+from async_jobs.testing.builders import later
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock, let_others_run
-from tests.unit.application.stage import until
+from tests.unit.application.working.attempts import Attempts, attempt_of, claimed
 
 tenant = contextvars.ContextVar("tenant", default="nobody")
 
@@ -46,52 +40,6 @@ tenant = contextvars.ContextVar("tenant", default="nobody")
 class Letter(BaseModel):
     to: str
     copies: int = 1
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
-
-
-def claimed(**overrides: Any) -> Job:
-    """Return a job that a worker has just claimed."""
-    job = advance(a_job(**overrides), Leased(later(60)), now=NOW)
-    return advance(job, Claimed("worker-1", later(60)), now=NOW)
-
-
-def attempt_of(function: Callable[..., Any], job: Job | None = None) -> Attempt:
-    """Return an attempt of a job by a handler."""
-    job = job or claimed()
-    registry = JobRegistry()
-    registry.register(job.type, function)
-    return Attempt(job, registry.get(job.type), timeout_seconds=900)
-
-
-class Attempts:
-    """Runs attempts on one clock."""
-
-    def __init__(self, clock: ManualClock, threads: ThreadPoolExecutor) -> None:
-        self._clock = clock
-        self._threads = threads
-
-    async def __call__(self, attempt: Attempt) -> JobEvent | None:
-        running = attempt.run(self._clock, ManualChance(), self._threads)
-        return await asyncio.create_task(running)
-
-    async def of(self, function: Callable[..., Any], job: Job | None = None) -> JobEvent | None:
-        """Run an attempt by a handler."""
-        return await self(attempt_of(function, job))
-
-
-@pytest.fixture
-def run(clock: ManualClock, threads: ThreadPoolExecutor) -> Attempts:
-    return Attempts(clock, threads)
 
 
 # --- What a handler is given -----------------------------------------------------------------
@@ -376,6 +324,8 @@ class Speechless(Exception):
 
 
 each_kind = pytest.mark.parametrize("kind", [boom, async_boom], ids=["sync", "async"])
+
+
 ENDS: list[tuple[BaseException, type[JobEvent], str]] = [
     (ValueError("boom"), Failed, "ValueError: boom"),
     (TimeoutError(), Failed, "TimeoutError"),
@@ -513,170 +463,3 @@ async def test_a_handler_that_cancels_its_own_task_has_failed(run: Attempts) -> 
 
     assert isinstance(event, Failed)
     assert event.error == "the handler cancelled itself"
-
-
-# --- How it is made to stop ------------------------------------------------------------------
-
-STOPS: list[tuple[StopReason, JobEvent | None]] = [
-    (StopReason.CANCELLED, Cancelled()),
-    (StopReason.TIMED_OUT, Failed("timed out after 900 s")),
-    (StopReason.SHUTDOWN, Released()),
-    (StopReason.LEASE_LOST, None),
-]
-each_stop = pytest.mark.parametrize(("reason", "event"), STOPS, ids=[str(r) for r, _ in STOPS])
-
-
-@each_stop
-async def test_an_async_handler_is_cancelled(
-    run: Attempts, reason: StopReason, event: JobEvent | None
-) -> None:
-    """Each reason means something else for the job; a lost lease means nothing any more."""
-    cancelled: list[bool] = []
-
-    async def handler(ctx: JobContext, payload: Any) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cancelled.append(ctx.cancelled)
-
-    attempt = attempt_of(handler)
-    running = asyncio.create_task(run(attempt))
-    await let_others_run(5)
-    attempt.stop(reason, at=1.0)
-
-    assert await running == event
-    assert cancelled == [True]
-    assert (attempt.stop_reason, attempt.stopped_at) == (reason, 1.0)
-
-
-@each_stop
-async def test_a_sync_handler_is_told_and_stops_itself(
-    run: Attempts, reason: StopReason, event: JobEvent | None
-) -> None:
-    """A thread cannot be cancelled."""
-    started = threading.Event()
-
-    def handler(ctx: JobContext, payload: Any) -> None:
-        started.set()
-        while True:
-            ctx.check_cancelled()
-
-    attempt = attempt_of(handler)
-    running = asyncio.create_task(run(attempt))
-    await until(started.is_set)
-    attempt.stop(reason, at=1.0)
-
-    assert await running == event
-
-
-@each_stop
-async def test_an_attempt_stopped_before_its_start_never_starts(
-    run: Attempts, reason: StopReason, event: JobEvent | None
-) -> None:
-    """It waited for a slot when it was told."""
-    ran: list[JobContext] = []
-
-    async def handler(ctx: JobContext, payload: Any) -> None:
-        ran.append(ctx)
-
-    attempt = attempt_of(handler)
-    attempt.stop(reason, at=1.0)
-
-    assert await run(attempt) == event
-    assert ran == []
-
-
-async def test_only_the_first_reason_counts(run: Attempts) -> None:
-    """A handler that timed out and does not stop is not released by a shutdown."""
-    attempt = attempt_of(boom(ValueError()))
-
-    attempt.stop(StopReason.TIMED_OUT, at=1.0)
-    attempt.stop(StopReason.SHUTDOWN, at=2.0)
-
-    assert (attempt.stop_reason, attempt.stopped_at) == (StopReason.TIMED_OUT, 1.0)
-    assert await run(attempt) == Failed("timed out after 900 s")
-
-
-@pytest.mark.parametrize("reason", list(StopReason))
-async def test_a_handler_that_finishes_all_the_same_has_succeeded(
-    run: Attempts, reason: StopReason
-) -> None:
-    """The work is done; whether it still counts, the fence decides."""
-
-    async def handler(ctx: JobContext, payload: Any) -> str:
-        with suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
-        return "done"
-
-    attempt = attempt_of(handler)
-    running = asyncio.create_task(run(attempt))
-    await let_others_run(5)
-    attempt.stop(reason, at=1.0)
-
-    assert await running == Succeeded("done")
-
-
-@pytest.mark.parametrize(
-    ("reason", "event"),
-    [(StopReason.CANCELLED, Cancelled()), (StopReason.LEASE_LOST, None)],
-)
-async def test_a_handler_that_breaks_while_it_stops_has_stopped(
-    run: Attempts, reason: StopReason, event: JobEvent | None
-) -> None:
-    """Its error is about the stop, not about the job."""
-
-    async def handler(ctx: JobContext, payload: Any) -> None:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            raise OSError("the connection broke") from None
-
-    attempt = attempt_of(handler)
-    running = asyncio.create_task(run(attempt))
-    await let_others_run(5)
-    attempt.stop(reason, at=1.0)
-
-    assert await running == event
-
-
-async def test_a_stopped_slot_is_good_for_the_next_job(run: Attempts) -> None:
-    """The cancellation was the attempt's, not the slot's."""
-    ended: list[JobEvent | None] = []
-
-    async def endless(ctx: JobContext, payload: Any) -> None:
-        await asyncio.Event().wait()
-
-    async def brief(ctx: JobContext, payload: Any) -> str:
-        await let_others_run(3)
-        async with asyncio.timeout(30):
-            await let_others_run(3)
-        return "done"
-
-    attempt = attempt_of(endless)
-
-    async def slot() -> None:
-        ended.append(await run(attempt))
-        ended.append(await run.of(brief))
-
-    task = asyncio.create_task(slot())
-    await let_others_run(5)
-    attempt.stop(StopReason.CANCELLED, at=1.0)
-    await task
-
-    assert ended == [Cancelled(), Succeeded("done")]
-    assert task.cancelling() == 0
-
-
-async def test_a_stop_after_the_end_cancels_nobody(run: Attempts) -> None:
-    """The slot is at work on something else by then."""
-
-    async def handler(ctx: JobContext, payload: Any) -> str:
-        return "done"
-
-    attempt = attempt_of(handler)
-    event = await run(attempt)
-
-    attempt.stop(StopReason.CANCELLED, at=1.0)
-    await let_others_run(3)
-
-    assert event == Succeeded("done")
