@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import commits
-from benchmarks.environments import ROOT
 from benchmarks.fairness import baselines, bound, corners, measures, rig, traces
 from benchmarks.fairness.baselines import BASELINES
 from benchmarks.fairness.ordered import CHUNK, Ordered
 from benchmarks.fairness.traces import in_order, work
 from benchmarks.fairness.units import Unit
 from benchmarks.fairness.world import HOUR, SECOND, Ran, Trace, UseCase, Work
+from benchmarks.machine import commits
+from benchmarks.machine.environments import ROOT
 
 
 def a_trace(*jobs: Work, slots: int = 1, **settings: object) -> Trace:
