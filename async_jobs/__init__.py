@@ -34,11 +34,12 @@ if TYPE_CHECKING:
     )
     from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobStatus
     from async_jobs.domain.limits import TenantQuota, UseCaseConfig
+    from async_jobs.entrypoints.http.operations import create_operations_router
     from async_jobs.entrypoints.http.routes import create_jobs_router
     from async_jobs.entrypoints.programs.loops import run_scheduler_loop, run_worker_loop
     from async_jobs.entrypoints.settings.config import AsyncJobsConfig
     from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient, JobsHttpClient
-    from async_jobs.entrypoints.wiring.library import JobService
+    from async_jobs.entrypoints.wiring.library import JobService, OperationsService
     from async_jobs.ports.store import JobStore, Store
 
 _WHERE = {
@@ -63,6 +64,7 @@ _WHERE = {
     "JobsHttpClient": "entrypoints.wiring.http_client",
     "LatePolicy": "domain.deadline",
     "MemoryJobStore": "adapters.memory.store",
+    "OperationsService": "entrypoints.wiring.library",
     "PostgresJobStore": "adapters.postgres.store",
     "QuotaExceededError": "domain.errors",
     "Reject": "application.handling.outcomes",
@@ -75,6 +77,7 @@ _WHERE = {
     "Unavailable": "domain.errors",
     "UseCaseConfig": "domain.limits",
     "create_jobs_router": "entrypoints.http.routes",
+    "create_operations_router": "entrypoints.http.operations",
     "get_ddl": "adapters.postgres.migrate",
     "job_registry": "application.handling.registry",
     "run_scheduler_loop": "entrypoints.programs.loops",
@@ -85,6 +88,7 @@ _NEEDS = {
     "AsyncJobsHttpClient": "httpx",
     "JobsHttpClient": "httpx",
     "create_jobs_router": "fastapi",
+    "create_operations_router": "fastapi",
 }
 
 __all__ = [
@@ -108,6 +112,7 @@ __all__ = [
     "JobsHttpClient",
     "LatePolicy",
     "MemoryJobStore",
+    "OperationsService",
     "PostgresJobStore",
     "QuotaExceededError",
     "Reject",
@@ -121,6 +126,7 @@ __all__ = [
     "Unavailable",
     "UseCaseConfig",
     "create_jobs_router",
+    "create_operations_router",
     "get_ddl",
     "job_registry",
     "run_scheduler_loop",

@@ -31,8 +31,8 @@ RULE_5 = "Rule 5: cli > demo > programs > http | serving > wiring > settings"
 RULE_5B = "Rule 5b: the HTTP API is given what it calls: no wiring, no settings, no store"
 RULE_6 = "Rule 6: no circles between siblings"
 RULE_7 = (
-    "Rule 7: own_loops > enqueueing | scheduling | working > handling > changes > settings |"
-    " waiting | failpoints"
+    "Rule 7: own_loops > enqueueing | scheduling | working | operating > handling >"
+    " changes | looking > settings | waiting | failpoints"
 )
 
 
@@ -91,10 +91,13 @@ PLANTS = [
     Plant(RULE_5B, "entrypoints.http", "async_jobs.adapters.postgres.store"),
     Plant(RULE_5B, "entrypoints.http", "async_jobs.entrypoints.settings.config"),
     Plant(RULE_5B, "entrypoints.http", "async_jobs.entrypoints.wiring"),
+    Plant(RULE_5B, "entrypoints.http", "async_jobs.application.operating.operations"),
+    Plant(RULE_5B, "entrypoints.http", "async_jobs.ports.workers"),
     Plant(RULE_7, "application.handling", "async_jobs.application.working"),
     Plant(RULE_7, "application.enqueueing", "async_jobs.application.scheduling"),
     Plant(RULE_7, "application.working", "async_jobs.application.own_loops"),
     Plant(RULE_7, "application.scheduling", "async_jobs.application.working"),
+    Plant(RULE_7, "application.operating", "async_jobs.application.scheduling"),
 ]
 
 

@@ -261,6 +261,26 @@ class TransportsDiffer(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TypeUnattended(Fact):
+    """Jobs wait whose type no live worker of their queue has a handler for."""
+
+    queue: str
+    type: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsDiffer(Fact):
+    """A scheduler keeps other limits than this process: what is kept depends on who has the turn.
+
+    `use_cases` are those whose capacity differs; none if it is a queue, a late policy or a tenant.
+    """
+
+    scheduler_id: str
+    host: str
+    use_cases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UseCaseUnknown(Fact):
     """Jobs are stored of a use case that is not configured: they wait, or are kept, for ever."""
 

@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 
 from async_jobs.domain.job import JsonValue
 from async_jobs.domain.limits import UNLIMITED, TenantQuota
-from async_jobs.domain.pools import Turnover
+from async_jobs.domain.pools import Turnover, instant_of
 
 MICROSECONDS = 1_000_000
 _MICROSECOND = timedelta(microseconds=1)
@@ -256,15 +256,23 @@ class ServiceMemory:
         self._of_pools.update(dict.fromkeys(names, contest))
         return contest
 
-    def restore(self, state: Mapping[str, JsonValue]) -> None:
-        """Take over what another scheduler has `saved`; what is no such thing is left out."""
+    def restore(
+        self, state: Mapping[str, JsonValue], *, counted_since: datetime | None = None
+    ) -> None:
+        """Take over what another scheduler has `saved`; what is no such thing is left out.
+
+        Args:
+            state: that.
+            counted_since: leaves out contests that were counted last before this instant: they
+                have ended since.
+        """
         for kind, contests in (("use_cases", self._of_use_cases), ("pools", self._of_pools)):
             told = state.get(kind)
             if not isinstance(told, dict):
                 continue
             for name, entry in told.items():
                 contest = _restored(entry)
-                if contest is not None:
+                if contest is not None and not _is_before(contest.at, counted_since):
                     contest.gap_max = self._gap_max
                     contests[name] = contest
 
@@ -275,11 +283,33 @@ class ServiceMemory:
             "pools": {n: _saved(c) for n, c in self._of_pools.items() if c.waiting},
         }
 
+    def saved_turnovers(self) -> dict[str, JsonValue]:
+        """Return how long jobs of each use case hold a slot, as JSON; bounded by use cases."""
+        return {name: each.saved() for name, each in self._turnovers.items() if each.is_known}
+
+    def restore_turnovers(self, saved: Mapping[str, JsonValue]) -> None:
+        """Take over what was saved; what is no such thing is left out."""
+        for name, each in saved.items():
+            turnover = Turnover.restored(each)
+            if turnover is not None:
+                self._turnovers[name] = turnover
+
+
+def _is_before(at: datetime | None, instant: datetime | None) -> bool:
+    return at is not None and instant is not None and at < instant
+
 
 def _saved(contest: Contest) -> dict[str, JsonValue]:
-    floor = contest.floor
+    floor, at = contest.floor, contest.at
     ahead: dict[str, JsonValue] = {t: at - floor for t, at in contest.times.items() if at > floor}
-    return {"ahead": ahead, "waiting": [*sorted(contest.waiting)]}
+    return {
+        "ahead": ahead,
+        "waiting": [*sorted(contest.waiting)],
+        "held_back": [*sorted(contest.held_back)],
+        "held": {tenant: slots for tenant, slots in contest.held.items() if slots},
+        "at": None if at is None else at.isoformat(),
+        "passed_over": contest.passed_over,
+    }
 
 
 def _restored(entry: JsonValue) -> Contest | None:
@@ -290,4 +320,23 @@ def _restored(entry: JsonValue) -> Contest | None:
         return None
     times = {tenant: us for tenant, us in ahead.items() if isinstance(us, int)}
     known = {tenant for tenant in waiting if isinstance(tenant, str)}
-    return Contest(times={**dict.fromkeys(known, 0), **times}, waiting=known)
+    held_back, held = entry.get("held_back"), entry.get("held")
+    passed_over = _whole(entry.get("passed_over"), STARTS_BETWEEN_LATE**2)
+    return Contest(
+        times={**dict.fromkeys(known, 0), **times},
+        waiting=known,
+        held_back={t for t in held_back if isinstance(t, str) and t in known}
+        if isinstance(held_back, list)
+        else set(),
+        held={t: _whole(n, _HELD_MAX) for t, n in held.items()} if isinstance(held, dict) else {},
+        at=instant_of(entry.get("at")),
+        passed_over=passed_over,
+    )
+
+
+_HELD_MAX = 1_000_000
+
+
+def _whole(value: JsonValue, most: int) -> int:
+    """Return a count within its bounds; 0 for what is none."""
+    return min(max(0, value), most) if isinstance(value, int) else 0

@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain, starmap
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
+
+from async_jobs.domain.job import JsonValue
 
 # What a job is expected to run for while nobody has seen one of its kind.
 RUN_SECONDS = 1.0
 ENDED_MIN, ENDED_MAX = 4, 256
+TURNOVER_MAX: Final = 1e12
+SAVED_PARTS: Final = 5
 # A slot whose job is expected to run for longer than so many hand-offs works off nothing ahead.
 HAND_OFFS_HELD_MAX = 20
 
@@ -168,3 +172,38 @@ class Turnover:
         """Count what a turn has leased; a part of what runs now is in slots."""
         self._held += count
         self._part = part
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was seen to run or to end."""
+        return self._held > 0 or self._busy_seconds > 0 or self._ended > 0
+
+    def saved(self) -> JsonValue:
+        """Return what somebody else needs to expect the same, as JSON."""
+        at = None if self._at is None else self._at.isoformat()
+        return [self._busy_seconds, self._ended, self._held, self._part, at]
+
+    @classmethod
+    def restored(cls, saved: JsonValue) -> Turnover | None:
+        """Return what was `saved`; None for what is no such thing."""
+        if not isinstance(saved, list) or len(saved) != SAVED_PARTS:
+            return None
+        *numbers, at = saved
+        known = [n for n in numbers if isinstance(n, int | float) and 0 <= n <= TURNOVER_MAX]
+        if len(known) < len(numbers):
+            return None
+        turnover = cls()
+        turnover._busy_seconds, turnover._ended, _, turnover._part = map(float, known)
+        turnover._held = int(known[2])
+        turnover._at = instant_of(at)
+        return turnover
+
+
+def instant_of(value: object) -> datetime | None:
+    """Return an instant that was written into a state; None for what is none."""
+    try:
+        instant = datetime.fromisoformat(value) if isinstance(value, str) else None
+        # In UTC it can be reckoned with, wherever in the calendar it is.
+        return None if instant is None or instant.tzinfo is None else instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

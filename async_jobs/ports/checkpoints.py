@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from async_jobs.domain.job import JsonValue
+
+CHECKPOINT: Final = "fairness"
+"""The name of what schedulers remember of who had how much (`ServiceMemory.saved`)."""
 
 
 class Checkpoints(Protocol):

@@ -76,7 +76,24 @@ class Heads:
         return frozenset({candidate.queue for candidate in self.ready})
 
 
-class DispatchTurn(Protocol):
+class Sight(Protocol):
+    """What there is to decide about, at one moment."""
+
+    async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
+        """Count the running jobs of all use cases, held or not, in no particular order.
+
+        Args:
+            workers: by id, the number of the group with which its claims are counted: 0 if they
+                need not be told apart. What others have claimed is counted as `strays` besides.
+        """
+        ...
+
+    async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
+        """Return the ready jobs of each queried use case; reads O(limit) rows for each."""
+        ...
+
+
+class DispatchTurn(Sight, Protocol):
     """The exclusive right to lease jobs of `use_cases`, and of limited tenants in `tenants`.
 
     What it leases becomes visible when the context ends without an error, and not before.
@@ -98,19 +115,6 @@ class DispatchTurn(Protocol):
 
         The adapter has told of it, and `heads` leaves it out for a while.
         """
-        ...
-
-    async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
-        """Count the running jobs of all use cases, held or not, in no particular order.
-
-        Args:
-            workers: by id, the number of the group with which its claims are counted: 0 if they
-                need not be told apart. What others have claimed is counted as `strays` besides.
-        """
-        ...
-
-    async def heads(self, queries: Sequence[HeadsQuery], now: datetime) -> Mapping[str, Heads]:
-        """Return the ready jobs of each queried use case; reads O(limit) rows for each."""
         ...
 
     async def lease(

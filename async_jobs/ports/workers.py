@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from async_jobs.domain.presence import WorkerInfo
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerInfo:
-    """One worker process as it announced itself.
-
-    Attributes:
-        worker_id: new at every start, never a host name.
-        queues: the lanes it receives from.
-        slots: how many jobs it can execute at once.
-        busy: how many it executes.
-        seen_at: when it announced itself last.
-        alive_until: when it counts as gone, unless it announces itself again.
-        run_times: how many seconds an attempt of each job type ran in it lately, on average; of
-            at most 256 types, and of none as long as nothing has ended.
-        transport: what carries its hand-offs, e.g. `sqs`; empty where it does not say.
-    """
-
-    worker_id: str
-    queues: tuple[str, ...]
-    slots: int
-    busy: int
-    host: str
-    version: str
-    seen_at: datetime
-    alive_until: datetime
-    run_times: Mapping[str, float] = field(default_factory=dict, hash=False)
-    transport: str = ""
+__all__ = ["WorkerInfo", "Workers"]
 
 
 class Workers(Protocol):

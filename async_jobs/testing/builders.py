@@ -12,8 +12,8 @@ from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.facts import Fact
 from async_jobs.domain.job import EnqueueJobRequest, HandOff, Job, JobStatus
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
+from async_jobs.domain.presence import SchedulerInfo, WorkerInfo
 from async_jobs.domain.scheduling import Candidate
-from async_jobs.ports.workers import WorkerInfo
 from async_jobs.testing.clocks import NOW, ManualChance
 
 AnyFact = TypeVar("AnyFact", bound=Fact)
@@ -109,6 +109,19 @@ def a_worker(**overrides: Any) -> WorkerInfo:
         "alive_until": later(60),
     }
     return WorkerInfo(**(defaults | overrides))
+
+
+def a_scheduler(**overrides: Any) -> SchedulerInfo:
+    """Return a scheduler that ticked at `NOW` and counts as alive for a minute."""
+    defaults: dict[str, Any] = {
+        "scheduler_id": str(an_id()),
+        "host": "localhost",
+        "version": "0.0.0",
+        "ticked_at": NOW,
+        "tick_seconds": 0.01,
+        "alive_until": later(60),
+    }
+    return SchedulerInfo(**(defaults | overrides))
 
 
 def candidate_of(job: Job) -> Candidate:

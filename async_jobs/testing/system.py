@@ -12,7 +12,9 @@ from uuid import UUID
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.outbox import MemoryOutbox
+from async_jobs.adapters.memory.overview import MemoryOverview
 from async_jobs.adapters.memory.queue import MemoryJobQueue
+from async_jobs.adapters.memory.schedulers import MemorySchedulers
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
@@ -21,6 +23,8 @@ from async_jobs.adapters.system import SystemClock
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.handling.outcomes import is_outcome
 from async_jobs.application.handling.registry import Handler, JobContext, JobRegistry, job_registry
+from async_jobs.application.operating.operations import OperationsService
+from async_jobs.application.scheduling.chores.announcing import SchedulerIdentity
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
 from async_jobs.application.working.heartbeat import Identity
@@ -54,6 +58,11 @@ class _Watched(JobRegistry):
         self.errors: list[Exception] = []
         self.meant: set[UUID] = set()
         self.keeps = False
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """See `JobRegistry`."""
+        return self._registry.types
 
     def get(self, type: str) -> Handler | None:
         """See `JobRegistry`; what was registered meanwhile is there."""
@@ -111,6 +120,7 @@ class MemorySystem:
 
     Attributes:
         service: what the application under test calls.
+        operations: what its operators ask.
         clock: stands still until it is advanced.
         store: the system of record; `store.transaction()` stands in for a database
             transaction to pass as `connection`.
@@ -128,8 +138,7 @@ class MemorySystem:
         chance: ManualChance,
         transport: Transport = "outbox",
     ) -> None:
-        self.config, self.registry = config, registry
-        self.clock = clock
+        self.config, self.registry, self.clock = config, registry, clock
         self.telemetry = RecordingTelemetry()
         self.store = MemoryJobStore(
             unreadable=lambda job_id, problem: self.telemetry.record(
@@ -140,42 +149,59 @@ class MemorySystem:
         self._transport = transport
         self._queues: dict[str, MemoryJobQueue] = {}
         self._outboxes: dict[str, MemoryOutbox] = {}
-        self.workers = workers = MemoryWorkers()
+        self.workers = MemoryWorkers()
         signal = MemorySignal(clock=clock)
+        checkpoints, schedulers = MemoryCheckpoints(), MemorySchedulers()
+        statistics = MemoryStatistics(self.store)
+        ports: dict[str, Any] = {"workers": self.workers, "clock": clock}
         self.service = JobService(
             config,
             self.store,
-            clock=clock,
             chance=chance,
             signal=signal,
             telemetry=self.telemetry,
-            statistics=MemoryStatistics(self.store),
-            workers=workers,
+            statistics=statistics,
+            **ports,
+        )
+        settings = SchedulerSettings(window_min=1_000)
+        self.operations = OperationsService(
+            config,
+            self.store,
+            MemoryOverview(self.store),
+            schedulers=schedulers,
+            checkpoints=checkpoints,
+            statistics=statistics,
+            settings=settings,
+            **ports,
         )
         self.scheduler = Scheduler(
             config,
             self.store,
             self.queue,
             outbox_of=self._outbox_of,
-            clock=clock,
             chance=chance,
             signal=signal,
-            workers=workers,
             telemetry=self.telemetry,
-            checkpoints=MemoryCheckpoints(),
-            settings=SchedulerSettings(window_min=1_000),
+            checkpoints=checkpoints,
+            schedulers=schedulers,
+            identity=SchedulerIdentity(scheduler_id="scheduler-1"),
+            settings=settings,
+            **ports,
         )
+        self.worker = self._worker(signal, chance)
+
+    def _worker(self, signal: MemorySignal, chance: ManualChance) -> Worker:
         queues, outboxes = self._to_receive_from()
-        self.worker = Worker(
+        return Worker(
             Identity(worker_id="worker-1"),
             self.store,
             queues,
             self._handlers,
             outboxes=outboxes,
-            clock=clock,
+            clock=self.clock,
             chance=chance,
             signal=signal,
-            workers=workers,
+            workers=self.workers,
             telemetry=self.telemetry,
             settings=WorkerSettings(slots=100),
         )

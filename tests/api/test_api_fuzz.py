@@ -53,6 +53,9 @@ OPERATIONS = (
     "list_jobs",
     "cancel_job",
     "retry_job",
+    "explain_job",
+    "explain_waiting",
+    "status",
 )
 IN_MEMORY_CASES = dict.fromkeys(OPERATIONS, 200) | {
     "enqueue_jobs": 80,  # long ones
@@ -60,6 +63,8 @@ IN_MEMORY_CASES = dict.fromkeys(OPERATIONS, 200) | {
     "get_job": 80,
     "cancel_job": 80,
     "retry_job": 80,
+    "explain_job": 80,
+    "status": 80,
 }
 OVER_THE_WIRE_CASES = 40
 """For each operation, once valid and once not; boundary cases come on top."""
@@ -69,7 +74,7 @@ CASE_SECONDS_MAX = 20.0
 
 # What the document cannot say in a schema, and may therefore be a 422 for valid data.
 _PAYLOAD = re.compile(r"(jobs\[\d+\]\.)?payload\b")
-UNSAID = ("366 days", "is taken", "is not configured")
+UNSAID = ("366 days", "is taken", "is not configured", "unless tenant_id is given")
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +169,8 @@ def configured(case: AnyCase) -> None:
         for body in whole.get("jobs", [whole]):
             body["use_case"] = USE_CASE
             body.pop("queue", None)
+    if case.operation.path == "/operations/explain" and case.query.get("use_case"):
+        case.query["use_case"] = USE_CASE
 
 
 def is_unsaid(document: dict[str, Any]) -> bool:
@@ -197,7 +204,12 @@ def test_every_answer_is_described(
     system: MemorySystem, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """In memory: hundreds of generated cases per operation, and all of its boundaries."""
-    app = create_app(lambda: system.service, auth_token=TOKEN, clock=system.clock)
+    app = create_app(
+        lambda: system.service,
+        operations_factory=lambda: system.operations,
+        auth_token=TOKEN,
+        clock=system.clock,
+    )
     schema = specification(app)
     schema.app = app
     ids = asyncio.run(in_every_state(system.service))
@@ -226,7 +238,9 @@ async def test_every_answer_is_described_on_postgres_too(
     logger = logging.getLogger("async_jobs")
     async with opened(config, logger, application_name="fuzz") as container:
         service = container.service()
-        app = create_app(container.service, auth_token=TOKEN)
+        app = create_app(
+            container.service, operations_factory=container.operations, auth_token=TOKEN
+        )
         ids = await in_every_state(service)
         async with serving(app, host="127.0.0.1", port=0, option="--port") as served:
             schema = specification(app)

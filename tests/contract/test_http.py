@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any, cast
 from uuid import UUID
 
@@ -18,11 +18,19 @@ from fastapi import FastAPI
 import async_jobs
 from async_jobs.adapters.http.blocking import JobsHttpClient
 from async_jobs.adapters.http.client import AsyncJobsHttpClient
+from async_jobs.adapters.http.operations import BlockingHttpOperations, HttpOperations
+from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
+from async_jobs.adapters.memory.overview import MemoryOverview
+from async_jobs.adapters.memory.schedulers import MemorySchedulers
+from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.operating.operations import OperationsService
 from async_jobs.domain.errors import AuthTokenError, InvalidJobError, RemoteHttpError, Unavailable
+from async_jobs.domain.explain import Explanation, Status, Waiting
 from async_jobs.domain.job import (
     Enqueued,
     EnqueueJobRequest,
@@ -33,13 +41,17 @@ from async_jobs.domain.job import (
     Phase,
 )
 from async_jobs.entrypoints.http.app import create_app
+from async_jobs.entrypoints.http.operations import create_operations_router
 from async_jobs.entrypoints.http.routes import create_jobs_router
 from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.ports.jobs import Jobs
+from async_jobs.ports.operations import Operations
+from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.store import Store
+from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import a_request, an_id
 from async_jobs.testing.clocks import ManualChance, ManualClock
-from async_jobs.testing.contracts import JobsContract
+from async_jobs.testing.contracts import JobsContract, OperationsContract
 from async_jobs.testing.contracts.jobs import KIT_LIMITS, LIMITED_MAX
 from async_jobs.testing.contracts.scenes import added, all_jobs, in_phase, the_job
 from async_jobs.testing.contracts.specimens import PAYLOADS
@@ -60,13 +72,22 @@ class Api:
 
     def __init__(self) -> None:
         self.service: Jobs | None = None
-        self.app = create_app(self._service, auth_token=TOKEN)
+        self.operations: Operations | None = None
+        self.app = create_app(self._service, operations_factory=self._operations, auth_token=TOKEN)
         self.host = FastAPI()
-        self.host.include_router(create_jobs_router(self._service, TOKEN), prefix="/internal")
+        for router in (
+            create_jobs_router(self._service, TOKEN),
+            create_operations_router(self._operations, TOKEN),
+        ):
+            self.host.include_router(router, prefix="/internal")
 
     def _service(self) -> Jobs:
         assert self.service is not None
         return self.service
+
+    def _operations(self) -> Operations:
+        assert self.operations is not None
+        return self.operations
 
 
 @module_fixture
@@ -147,6 +168,102 @@ class Threaded:
 
     async def retry_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
         return await asyncio.to_thread(self._client.retry_job, job_id, tenant_id=tenant_id)
+
+
+class ThreadedOperations:
+    """Implements `Operations`: each call of the blocking client in a thread."""
+
+    def __init__(self, operations: BlockingHttpOperations) -> None:
+        self._operations = operations
+
+    async def explain(self, job_id: UUID, *, tenant_id: str | None = None) -> Explanation:
+        return await asyncio.to_thread(self._operations.explain, job_id, tenant_id=tenant_id)
+
+    async def explain_waiting(
+        self, *, use_case: str | None = None, tenant_id: str | None = None
+    ) -> Waiting:
+        return await asyncio.to_thread(
+            self._operations.explain_waiting, use_case=use_case, tenant_id=tenant_id
+        )
+
+    async def status(self, *, tenants: Collection[str] | None = None) -> Status:
+        return await asyncio.to_thread(self._operations.status, tenants=tenants)
+
+
+class OperationsOverHttp(OperationsContract):
+    """What both clients' bindings share."""
+
+    @fixture
+    async def store(self) -> Store:
+        return MemoryJobStore()
+
+    @fixture
+    async def workers(self) -> Workers:
+        return MemoryWorkers()
+
+    @fixture
+    async def schedulers(self) -> Schedulers:
+        return MemorySchedulers()
+
+    @fixture
+    async def operating(
+        self,
+        api: Api,
+        store: MemoryJobStore,
+        workers: Workers,
+        schedulers: Schedulers,
+        clock: ManualClock,
+    ) -> AsyncIterator[None]:
+        """Puts operations on the test's ports behind the API."""
+        api.operations = OperationsService(
+            KIT_LIMITS,
+            store,
+            MemoryOverview(store),
+            workers=workers,
+            schedulers=schedulers,
+            checkpoints=MemoryCheckpoints(),
+            statistics=MemoryStatistics(store),
+            clock=clock,
+        )
+        yield
+        api.operations = None
+
+
+class TestOperationsOverAsgi(OperationsOverHttp, OperationsContract):
+    @fixture
+    async def operations(
+        self, operating: None, api: Api, clock: ManualClock
+    ) -> AsyncIterator[Operations]:
+        async with AsyncJobsHttpClient(
+            "http://jobs.internal",
+            TOKEN,
+            transport=httpx.ASGITransport(api.app),
+            clock=clock,
+            chance=ManualChance(),
+        ) as client:
+            operations: HttpOperations = client.operations
+            yield operations
+
+
+class TestOperationsInThreads(OperationsOverHttp, OperationsContract):
+    @fixture
+    async def operations(
+        self,
+        operating: None,
+        base_url: str,
+        blocking_transport: httpx.BaseTransport,
+        clock: ManualClock,
+    ) -> Operations:
+        client = JobsHttpClient(
+            base_url,
+            TOKEN,
+            transport=blocking_transport,
+            clock=clock,
+            chance=ManualChance(),
+            pause=never,
+        )
+        operations: BlockingHttpOperations = client.operations
+        return ThreadedOperations(operations)
 
 
 class TestAsyncClientOverAsgi(JobsContract):

@@ -8,15 +8,21 @@ import pytest
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.outbox import MemoryOutbox
+from async_jobs.adapters.memory.overview import MemoryOverview
 from async_jobs.adapters.memory.queue import MemoryJobQueue
+from async_jobs.adapters.memory.schedulers import MemorySchedulers
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.jobs import Jobs
+from async_jobs.ports.operations import Operations
+from async_jobs.ports.overview import Overview
 from async_jobs.ports.queue import JobQueue, Outbox
+from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Store
@@ -27,7 +33,10 @@ from async_jobs.testing.contracts import (
     CheckpointsContract,
     JobQueueContract,
     JobsContract,
+    OperationsContract,
     OutboxContract,
+    OverviewContract,
+    SchedulersContract,
     SignalContract,
     StatisticsContract,
     StoreContract,
@@ -149,6 +158,12 @@ class TestMemoryWorkers(WorkersContract):
         return MemoryWorkers()
 
 
+class TestMemorySchedulers(SchedulersContract):
+    @pytest.fixture
+    async def schedulers(self) -> Schedulers:
+        return MemorySchedulers()
+
+
 class TestMemoryCheckpoints(CheckpointsContract):
     @pytest.fixture
     async def checkpoints(self) -> Checkpoints:
@@ -173,3 +188,42 @@ class TestJobServiceOnMemory(JobsContract):
     @pytest.fixture
     async def jobs(self, store: Store, clock: ManualClock) -> Jobs:
         return OwnLoops(KIT_LIMITS, store, clock=clock, chance=ManualChance())
+
+
+class TestMemoryOverview(OverviewContract):
+    @pytest.fixture
+    async def store(self) -> Store:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def overview(self, store: MemoryJobStore) -> Overview:
+        return MemoryOverview(store)
+
+
+class TestOperationsServiceOnMemory(OperationsContract):
+    @pytest.fixture
+    async def store(self) -> Store:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def workers(self) -> Workers:
+        return MemoryWorkers()
+
+    @pytest.fixture
+    async def schedulers(self) -> Schedulers:
+        return MemorySchedulers()
+
+    @pytest.fixture
+    async def operations(
+        self, store: MemoryJobStore, workers: Workers, schedulers: Schedulers, clock: ManualClock
+    ) -> Operations:
+        return OperationsService(
+            KIT_LIMITS,
+            store,
+            MemoryOverview(store),
+            workers=workers,
+            schedulers=schedulers,
+            checkpoints=MemoryCheckpoints(),
+            statistics=MemoryStatistics(store),
+            clock=clock,
+        )

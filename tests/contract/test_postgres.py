@@ -14,33 +14,43 @@ import pytest_asyncio
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.outbox import PostgresOutbox
+from async_jobs.adapters.postgres.overview import PostgresOverview
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.queue import PostgresJobQueue
+from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemClock
 from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.operating.operations import OperationsService
 from async_jobs.domain.backoff import BackoffPolicy, BackoffType
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import Phase
+from async_jobs.domain.presence import SchedulerInfo
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
+from async_jobs.ports.operations import Operations
+from async_jobs.ports.overview import Overview
 from async_jobs.ports.queue import JobQueue, Outbox
+from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Store
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows, later
-from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
+from async_jobs.testing.clocks import NOW, ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
     CheckpointsContract,
     ClockContract,
     JobQueueContract,
     JobsContract,
+    OperationsContract,
     OutboxContract,
+    OverviewContract,
+    SchedulersContract,
     SignalContract,
     StatisticsContract,
     StoreContract,
@@ -83,7 +93,8 @@ async def pools(
 async def pool(pools: tuple[asyncpg.Pool, asyncpg.Pool]) -> AsyncIterator[asyncpg.Pool]:
     """Connections to an empty database; a test that keeps one of them fails."""
     await pools[0].execute(
-        "DELETE FROM jobs; DELETE FROM handoffs; DELETE FROM workers; DELETE FROM checkpoints"
+        "DELETE FROM jobs; DELETE FROM handoffs; DELETE FROM workers; DELETE FROM checkpoints;"
+        " DELETE FROM schedulers"
     )
     yield pools[0]
     for pool in pools:
@@ -337,3 +348,69 @@ class TestJobServiceOnPostgres(JobsContract):
     @fixture
     async def jobs(self, store: Store, clock: ManualClock) -> Jobs:
         return JobService(KIT_LIMITS, store, clock=clock, chance=ManualChance())
+
+
+class TestPostgresSchedulers(SchedulersContract):
+    @fixture
+    async def schedulers(self, pool: asyncpg.Pool) -> Schedulers:
+        return PostgresSchedulers(pool)
+
+    async def test_what_another_version_tells_besides_is_left_out(
+        self, schedulers: Schedulers, pool: asyncpg.Pool
+    ) -> None:
+        """And what it does not tell is as if there were nothing to tell."""
+        await pool.execute(
+            "INSERT INTO schedulers VALUES ('a', $1, $2, '"
+            '{"host": "h", "version": "9", "tick_seconds": 1, "mood": ["good"]}'
+            "')",
+            NOW,
+            later(60),
+        )
+
+        (known,) = await schedulers.known()
+
+        assert known == SchedulerInfo(
+            scheduler_id="a",
+            host="h",
+            version="9",
+            tick_seconds=1,
+            ticked_at=NOW,
+            alive_until=later(60),
+        )
+
+
+class TestPostgresOverview(OverviewContract):
+    @fixture
+    async def store(self, pool: asyncpg.Pool) -> Store:
+        return PostgresJobStore(pool)
+
+    @fixture
+    async def overview(self, other_pool: asyncpg.Pool) -> Overview:
+        return PostgresOverview(other_pool)
+
+
+class TestOperationsServiceOnPostgres(OperationsContract):
+    @fixture
+    async def store(self, pool: asyncpg.Pool) -> Store:
+        return PostgresJobStore(pool)
+
+    @fixture
+    async def workers(self, pool: asyncpg.Pool) -> Workers:
+        return PostgresWorkers(pool)
+
+    @fixture
+    async def schedulers(self, pool: asyncpg.Pool) -> Schedulers:
+        return PostgresSchedulers(pool)
+
+    @fixture
+    async def operations(self, store: Store, pool: asyncpg.Pool, clock: ManualClock) -> Operations:
+        return OperationsService(
+            KIT_LIMITS,
+            store,
+            PostgresOverview(pool),
+            workers=PostgresWorkers(pool),
+            schedulers=PostgresSchedulers(pool),
+            checkpoints=PostgresCheckpoints(pool),
+            statistics=PostgresStatistics(pool),
+            clock=clock,
+        )

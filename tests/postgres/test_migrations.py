@@ -174,6 +174,7 @@ async def test_only_what_can_be_lost_is_unlogged(database_dsn: str) -> None:
         "admissions",
         "checkpoints",
         "handoffs",
+        "schedulers",
         "workers",
     }
 

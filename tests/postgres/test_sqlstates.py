@@ -18,7 +18,9 @@ from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.lending import LendingPool
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.postgres.outbox import PostgresOutbox
+from async_jobs.adapters.postgres.overview import PostgresOverview
 from async_jobs.adapters.postgres.pool import create_pool
+from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
@@ -36,7 +38,7 @@ from async_jobs.domain.job import HandOff, JobFilter, JobStatus
 from async_jobs.domain.lifecycle import Claimed
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.ports.leases import HeadsQuery, Success
-from async_jobs.testing.builders import a_job, a_worker, later
+from async_jobs.testing.builders import SimpleLimits, a_job, a_scheduler, a_worker, later
 from async_jobs.testing.clocks import NOW
 from tests.postgres.guarded import LANE, TRIGGERS, Guarded, refusal
 from tests.services import embedded_postgres
@@ -161,6 +163,15 @@ def calls(pool: asyncpg.Pool) -> dict[str, Callable[[], Awaitable[object]]]:
             await turn.heads([query], NOW)
             await turn.lease([LeaseGrant(job.id, 0, 1, later(60), NOW)])
 
+    async def look() -> None:
+        async with PostgresOverview(pool).looking([LANE]) as look:
+            await look.running()
+            query = HeadsQuery(use_case=LANE, limit=1, late_policy=LatePolicy.EXPIRE)
+            await look.heads([query], NOW)
+            await look.ahead(job, SimpleLimits(), NOW, limit=1)
+            await look.pending_of(["acme"], limit=1)
+            await look.coming(NOW, limit=1)
+
     async def received() -> None:
         deliveries = await lane.receive(max_messages=1, wait_seconds=0)
         answers = [*await lane.ack(deliveries), *await lane.release(deliveries)]
@@ -197,6 +208,9 @@ def calls(pool: asyncpg.Pool) -> dict[str, Callable[[], Awaitable[object]]]:
         "due by": lambda: PostgresStatistics(pool).due_by([LANE], NOW, limit=1),
         "checkpoint": lambda: checkpoints.save("a", {}),
         "checkpoints": lambda: checkpoints.load("a"),
+        "announce scheduler": lambda: PostgresSchedulers(pool).announce(a_scheduler()),
+        "schedulers": PostgresSchedulers(pool).known,
+        "look": look,
         "time": clock.refresh,
     }
 

@@ -74,12 +74,12 @@ class WitnessedStore(MemoryJobStore):
 
     def ready(self, use_cases: Collection[str], now: datetime) -> list[Job]:
         """Return every visible job that is due."""
-        pending = self._visible(JobStatus.PENDING)
+        pending = self.visible(JobStatus.PENDING)
         return [row for row in pending if row.run_at <= now and row.use_case in use_cases]
 
     def live(self) -> list[Job]:
         """Return every visible job that has not ended."""
-        return self._visible(JobStatus.PENDING) + self._visible(JobStatus.RUNNING)
+        return self.visible(JobStatus.PENDING) + self.visible(JobStatus.RUNNING)
 
 
 class _WitnessedTurn(MemoryTurn):

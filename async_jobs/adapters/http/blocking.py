@@ -20,6 +20,7 @@ from async_jobs.adapters.http.line import (
     lost,
     made,
 )
+from async_jobs.adapters.http.operations import BlockingHttpOperations
 from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, JobStatus
 from async_jobs.domain.outlook import Outlook
 from async_jobs.ports.clock import Chance, Clock
@@ -126,6 +127,13 @@ class JobsHttpClient:
     def outlook(self, request: EnqueueJobRequest) -> Outlook:
         """See `JobService`: tells whether a job would start in time; nothing is enqueued."""
         return self._call(calls.outlook(request))
+
+    # --- for operators ---
+
+    @property
+    def operations(self) -> BlockingHttpOperations:
+        """What operators ask: why jobs wait, and who is there."""
+        return BlockingHttpOperations(self._call)
 
     # --- input and output ---
 

@@ -39,7 +39,7 @@ class Call(Generic[T]):
     method: str
     path: str
     decode: Callable[[Any], T]
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str | list[str]] = field(default_factory=dict)
     body: bytes | None = None
     repeatable: bool = True
     writes: bool = True
@@ -100,9 +100,9 @@ def outlook(request: EnqueueJobRequest) -> Call[Outlook]:
 
 def get_job(job_id: UUID, tenant_id: str | None) -> Call[Job]:
     """Return the call that reads one job."""
-    params = _named(tenant_id=tenant_id)
+    params = named(tenant_id=tenant_id)
     decode = _this(job_id)
-    return Call(method="GET", path=_path(job_id), params=params, decode=decode, writes=False)
+    return Call(method="GET", path=path_of(job_id), params=params, decode=decode, writes=False)
 
 
 def list_jobs(
@@ -120,7 +120,8 @@ def list_jobs(
     """
     if type(limit) is not int or not 1 <= limit <= JOBS_PER_PAGE_MAX:
         raise InvalidJobError("limit", f"must be an integer from 1 to {JOBS_PER_PAGE_MAX}")
-    params = _named(tenant_id=tenant_id, use_case=use_case) | {"limit": str(limit)}
+    params: dict[str, str | list[str]] = {"limit": str(limit)}
+    params |= named(tenant_id=tenant_id, use_case=use_case)
     if status is not None:
         params["status"] = check_status("status", status).value
     if cursor is not None:
@@ -130,7 +131,7 @@ def list_jobs(
 
 def cancel_job(job_id: UUID, tenant_id: str | None) -> Call[Job]:
     """Return the call that cancels a job; by JB-9 a repetition says what the first try said."""
-    path, params = f"{_path(job_id)}/cancel", _named(tenant_id=tenant_id)
+    path, params = f"{path_of(job_id)}/cancel", named(tenant_id=tenant_id)
     return Call(method="POST", path=path, params=params, decode=_this(job_id))
 
 
@@ -140,7 +141,7 @@ def retry_job(job_id: UUID, tenant_id: str | None) -> Call[Job]:
     It is not repeatable: a first try that took effect unheard makes the second one fail, or,
     when the job has ended again by then, gives it a life too many.
     """
-    path, params = f"{_path(job_id)}/retry", _named(tenant_id=tenant_id)
+    path, params = f"{path_of(job_id)}/retry", named(tenant_id=tenant_id)
     decode = _this(job_id)
     return Call(method="POST", path=path, params=params, decode=decode, repeatable=False)
 
@@ -177,11 +178,12 @@ def _encoded(document: Mapping[str, Any]) -> bytes:
     return text.encode()
 
 
-def _path(job_id: UUID) -> str:
+def path_of(job_id: UUID) -> str:
+    """Return the path of a job."""
     return f"jobs/{check_uuid('job_id', job_id)}"  # any other text could lead to another path
 
 
-def _named(**names: str | None) -> dict[str, str]:
+def named(**names: str | None) -> dict[str, str]:
     """Return the names that are given; an empty one could be taken for none, so it is refused."""
     given = {name: value for name, value in names.items() if value is not None}
     return {name: check_name(name, value) for name, value in given.items()}

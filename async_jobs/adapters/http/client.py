@@ -22,6 +22,7 @@ from async_jobs.adapters.http.line import (
     made,
     out_of_time,
 )
+from async_jobs.adapters.http.operations import HttpOperations
 from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, JobStatus
 from async_jobs.domain.outlook import Outlook
 from async_jobs.ports.clock import Chance, Clock
@@ -126,6 +127,13 @@ class AsyncJobsHttpClient:
     async def outlook(self, request: EnqueueJobRequest) -> Outlook:
         """See `JobService`: tells whether a job would start in time; nothing is enqueued."""
         return await self._call(calls.outlook(request))
+
+    # --- for operators ---
+
+    @property
+    def operations(self) -> HttpOperations:
+        """What operators ask: why jobs wait, and who is there."""
+        return HttpOperations(self._call)
 
     # --- input and output ---
 

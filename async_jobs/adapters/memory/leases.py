@@ -36,7 +36,7 @@ class MemoryLeases(MemoryRows):
         turn = MemoryTurn(
             use_cases=frozenset(name for name in use_cases if f"use case {name}" in held),
             tenants=frozenset(name for name in tenants if f"tenant {name}" in held),
-            rows=self._visible,
+            rows=self.visible,
             leasing=self._leasing,
         )
         try:
@@ -49,7 +49,7 @@ class MemoryLeases(MemoryRows):
             turn.end()
             self._turns_held -= held
 
-    def _visible(self, status: JobStatus) -> list[Job]:
+    def visible(self, status: JobStatus) -> list[Job]:
         """Return what a turn sees: unreadable rows too, as it needs no more than a few fields."""
         return list(self._in_status(status))
 

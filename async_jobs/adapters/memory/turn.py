@@ -53,6 +53,11 @@ class MemoryTurn:
         """See `DispatchTurn`. Memory has no rules of its own."""
         return ()
 
+    @property
+    def pending(self) -> list[Job]:
+        """What waits."""
+        return self._rows(JobStatus.PENDING)
+
     async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
         """See `DispatchTurn`."""
         await round_trip()
@@ -127,7 +132,7 @@ def _heads(ready: list[Job], query: HeadsQuery, now: datetime) -> Heads:
     tenants are shown as well, and a walk, `limit` of them at a time, shows those whom the backlog
     of others hides.
     """
-    candidates = [_candidate(row) for row in ready]
+    candidates = [candidate_of(row) for row in ready]
     candidates.sort(key=lambda c: (is_late(c.deadline_at, now), c.deadline_at, c.id))
     window = candidates[: query.limit]
     in_window = Counter(candidate.tenant_id for candidate in window)
@@ -150,7 +155,8 @@ def _heads(ready: list[Job], query: HeadsQuery, now: datetime) -> Heads:
     return Heads(ready=tuple(seen.values()), late=tuple(late), resume=resume)
 
 
-def _candidate(job: Job) -> Candidate:
+def candidate_of(job: Job) -> Candidate:
+    """Return what `heads` shows of a pending job that is due."""
     return Candidate(
         id=job.id,
         tenant_id=job.tenant_id,

@@ -139,7 +139,16 @@ CREATE UNLOGGED TABLE workers (
     seen_at     timestamptz NOT NULL,
     alive_until timestamptz NOT NULL,
     run_times   json        NOT NULL DEFAULT '{}',
-    transport   text        NOT NULL DEFAULT ''
+    transport   text        NOT NULL DEFAULT '',
+    types       text[]
+);
+
+-- Schedulers that are alive or were lately. Unlogged: after a crash they announce themselves again.
+CREATE UNLOGGED TABLE schedulers (
+    scheduler_id text        PRIMARY KEY COLLATE "C",
+    ticked_at    timestamptz NOT NULL,
+    alive_until  timestamptz NOT NULL,
+    info         json        NOT NULL
 );
 
 -- What a scheduler remembers for the one that takes over: what each tenant that waits has had.

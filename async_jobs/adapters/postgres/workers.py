@@ -46,6 +46,7 @@ class PostgresWorkers:
             worker.alive_until,
             encoded(dict(worker.run_times)),
             worker.transport,
+            None if worker.types is None else list(worker.types),
         )
 
     async def live(self, now: datetime) -> Sequence[WorkerInfo]:
@@ -69,5 +70,10 @@ class PostgresWorkers:
 
 
 def _worker(row: asyncpg.Record) -> WorkerInfo:
-    told = {"queues": tuple(row["queues"]), "run_times": decoded(row["run_times"])}
+    types = row["types"]
+    told = {
+        "queues": tuple(row["queues"]),
+        "run_times": decoded(row["run_times"]),
+        "types": None if types is None else tuple(types),
+    }
     return WorkerInfo(**{**row, **told})

@@ -40,6 +40,8 @@ _LEVELS: Mapping[type[facts.Fact], int] = {
     facts.QueueUnattended: logging.WARNING,
     facts.QueueUnfed: logging.WARNING,
     facts.TransportsDiffer: logging.WARNING,
+    facts.TypeUnattended: logging.WARNING,
+    facts.LimitsDiffer: logging.WARNING,
     facts.UseCaseUnknown: logging.WARNING,
     facts.UseCasePaused: logging.WARNING,
     facts.SchedulerMissing: logging.WARNING,

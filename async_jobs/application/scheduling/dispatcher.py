@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -10,28 +11,20 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from async_jobs.domain.deadline import LatePolicy
-from async_jobs.domain.dispatching import Chosen, Round, Seen, TurnView
+from async_jobs.application.looking import LEASES_MAX, Lookout
+from async_jobs.domain.dispatching import Chosen, Round, TurnView
 from async_jobs.domain.errors import ConfigurationError, StoreRefused, Unavailable
 from async_jobs.domain.facts import JobLeased, UseCaseSkipped
 from async_jobs.domain.fairness import ServiceMemory
 from async_jobs.domain.job import HandOff
-from async_jobs.domain.limits import Limits, TenantQuota, queue_of
+from async_jobs.domain.limits import Limits, TenantQuota
 from async_jobs.domain.pools import Fleet
 from async_jobs.domain.scheduling import Candidate, grant
 from async_jobs.ports.clock import Clock
-from async_jobs.ports.leases import DispatchTurn, Heads, HeadsQuery, Leases
+from async_jobs.ports.leases import DispatchTurn, Leases
 from async_jobs.ports.queue import Outbox
 from async_jobs.ports.telemetry import Telemetry
 
-LEASES_MAX = 1_000
-# Looking at fewer jobs than this would blind the policy to tenants when few places are free.
-HEADS_MIN = 64
-# Of many use cases each is looked at for fewer. Where nothing can be handed off, so many show
-# whether there is something for another queue.
-HEADS_LEAST = 16
-# Use cases that share places are shown for so many times as many, in case some have no jobs.
-HEADS_FACTOR = 2
 # What is refused leaves its place to others: in the last round to those of other tenants only, for
 # who knows how many more of the same tenant's jobs are refused.
 ROUNDS_MAX = 3
@@ -48,6 +41,8 @@ class Dispatched:
         late: the use cases that showed late jobs which go behind others.
         more: places are left, and there may be jobs for them that the turn did not see.
         refused: how many jobs the store refuses to lease; their places may be left.
+        started: how many jobs were leased, by use case.
+        leads: the use cases whose turn was held.
     """
 
     by_queue: Mapping[str, Sequence[HandOff]] = field(default_factory=dict)
@@ -56,6 +51,8 @@ class Dispatched:
     late: Collection[str] = ()
     more: bool = False
     refused: int = 0
+    started: Mapping[str, int] = field(default_factory=dict)
+    leads: Collection[str] = ()
 
     @property
     def handoffs(self) -> list[HandOff]:
@@ -78,8 +75,8 @@ class _Leased(NamedTuple):
 class Dispatcher:
     """Leases by the scheduling policy.
 
-    Of each use case it remembers where its walk over tenants stands, and which queues its jobs
-    were for when it last looked; of each tenant that waits, what it has had (`memory`).
+    Of each use case it remembers where it looked last (`Lookout`); of each tenant that waits, what
+    it has had (`memory`).
 
     Args:
         outbox_of: gives the outbox of a queue, whose hand-offs commit with their leases; None for a
@@ -103,10 +100,7 @@ class Dispatcher:
         self._clock = clock
         self._telemetry = telemetry
         self._outbox_of = outbox_of
-        self._resume: dict[str, str] = {}
-        self._fed: dict[str, frozenset[str]] = {}
-        self._hidden: set[str] = set()
-        """The use cases that had more ready jobs than were shown."""
+        self._lookout = Lookout(config)
         self._limited = _Limited()
 
     async def dispatch(
@@ -186,7 +180,11 @@ class Dispatcher:
         leased = any(part.by_queue for part in parts)
         # What is to be buried is seen in every round.
         return replace(
-            _merged(parts), expired=parts[0].expired, more=leased and more, refused=refused
+            _merged(parts),
+            expired=parts[0].expired,
+            more=leased and more,
+            refused=refused,
+            leads=turn.use_cases,
         )
 
     async def _round(
@@ -198,9 +196,9 @@ class Dispatcher:
         passed: AbstractSet[str],
     ) -> _Leased:
         """Look, choose and lease; the jobs of some tenants are passed over."""
-        queries = self._queries(turn, view)
+        queries = self._lookout.queries(turn.use_cases, view)
         heads = await turn.heads(queries, now) if queries else {}
-        seen = self._seen(queries, heads)
+        seen = self._lookout.seen(queries, heads)
         if passed:
             seen = {
                 name: replace(each, ready=[c for c in each.ready if c.tenant_id not in passed])
@@ -217,23 +215,6 @@ class Dispatcher:
             len(grants) >= view.limit or chosen.more or view.hides_work(seen, chosen.chosen),
         )
 
-    def _seen(
-        self, queries: Sequence[HeadsQuery], heads: Mapping[str, Heads]
-    ) -> Mapping[str, Seen]:
-        """Return what the heads show, and remember what to ask next time."""
-        seen: dict[str, Seen] = {}
-        for query in queries:
-            name = query.use_case
-            shown = heads.get(name)
-            if shown is None:
-                continue
-            self._resume[name] = shown.resume
-            self._fed[name] = shown.queues
-            whole = len(shown.ready) < query.limit
-            (self._hidden.discard if whole else self._hidden.add)(name)
-            seen[name] = Seen(ready=shown.ready, late=shown.late, named=query.tenants, whole=whole)
-        return seen
-
     def _outboxes_of(self, chosen: Iterable[Candidate]) -> list[Outbox]:
         """Return the outboxes for which something was chosen."""
         outboxes: list[Outbox] = []
@@ -244,65 +225,6 @@ class Dispatcher:
                 if outbox is not None:
                     outboxes.append(outbox)
         return outboxes
-
-    def _queries(self, turn: DispatchTurn, view: TurnView) -> list[HeadsQuery]:
-        policies = {
-            name: self._config.use_case_configs[name].late_policy for name in turn.use_cases
-        }
-        # Without room there is nothing to look for, but late jobs still have to be buried.
-        looking = [
-            name
-            for name in sorted(policies)
-            if view.free(name) > 0 or policies[name] is LatePolicy.EXPIRE
-        ]
-        fed = {name: view.free(name) for name in looking if self._fed.get(name) != frozenset()}
-        window = max((self._windows(name, view) for name in fed), default=0)
-        least = min(HEADS_MIN, _level(fed.values(), LEASES_MAX))
-        part = _level(fed.values(), min(LEASES_MAX, HEADS_FACTOR * window))
-        return [self._query(name, policies[name], view, part, least) for name in looking]
-
-    def _query(
-        self, use_case: str, policy: LatePolicy, view: TurnView, part: int, least: int
-    ) -> HeadsQuery:
-        limit = self._look_at(use_case, view, part, least)
-        tenants: tuple[str, ...] = ()
-        if use_case in self._hidden:
-            # Who waits for longest must be seen, whatever is more urgent.
-            tenants = view.owed(use_case, self._queues_of(use_case), -(-limit // 2))
-        return HeadsQuery(
-            use_case=use_case,
-            limit=limit,
-            tenants=tenants,
-            after=self._resume.get(use_case, ""),
-            late_policy=policy,
-        )
-
-    def _queues_of(self, use_case: str) -> set[str]:
-        config = self._config.use_case_configs[use_case]
-        return {queue_of(use_case, config), *self._fed.get(use_case, ())}
-
-    def _windows(self, use_case: str, view: TurnView) -> int:
-        """Return how many hand-offs of a use case its queues have places for."""
-        return sum(view.window(queue, use_case) for queue in self._queues_of(use_case))
-
-    def _look_at(self, use_case: str, view: TurnView, part: int, least: int) -> int:
-        """Return at how many ready jobs to look: as many as could be leased, within bounds.
-
-        Args:
-            use_case: whose jobs.
-            view: tells how many may run.
-            part: of what there are places for, if the use cases with ready jobs divide them evenly
-                and none has more than it has room for.
-            least: what shows the policy enough however few places there are.
-        """
-        config = self._config.use_case_configs[use_case]
-        room = min(view.free(use_case), LEASES_MAX)
-        if config.late_policy is LatePolicy.EXPIRE:  # to bury a job takes no place
-            return max(room, HEADS_MIN)
-        windows = self._windows(use_case, view)
-        if not windows:
-            return HEADS_LEAST
-        return max(min(room, windows, part), least, HEADS_LEAST)
 
     def _dispatched(self, part: _Leased, now: datetime) -> Dispatched:
         by_queue: dict[str, list[HandOff]] = {}
@@ -315,6 +237,7 @@ class Dispatcher:
             sent=part.sent,
             expired=part.chosen.expired,
             late=part.chosen.late,
+            started=Counter([use_case for use_case, _ in leased]),
         )
 
     def _tell(self, leased: Sequence[Chosen], seqs: Mapping[UUID, int], now: datetime) -> None:
@@ -357,18 +280,6 @@ class _Limited:
         return self._tenants
 
 
-def _level(rooms: Iterable[int], left: int) -> int:
-    """Return how much of what is left each may have; what one has no room for goes to others."""
-    most = left
-    rising = sorted(max(0, room) for room in rooms)
-    for served, room in enumerate(rising):
-        part = left // (len(rising) - served)
-        if room >= part:
-            return part
-        left -= room
-    return most
-
-
 def _tenants_of(job_ids: Collection[UUID], rounds: Iterable[_Leased]) -> frozenset[str]:
     return frozenset(
         c.tenant_id for each in rounds for _, c in each.chosen.chosen if c.id in job_ids
@@ -387,4 +298,6 @@ def _merged(parts: Sequence[Dispatched]) -> Dispatched:
         late={name for part in parts for name in part.late},
         more=any(part.more for part in parts),
         refused=sum(part.refused for part in parts),
+        started=sum((Counter(part.started) for part in parts), Counter()),
+        leads={name for part in parts for name in part.leads},
     )

@@ -8,28 +8,23 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from async_jobs.domain import facts
 from async_jobs.domain.errors import AsyncJobsError, Unavailable
-from async_jobs.domain.limits import DELAY_TOLERANCE_MAX, Limits, queue_of
-from async_jobs.ports.checkpoints import Checkpoints
+from async_jobs.domain.limits import DELAY_TOLERANCE_MAX, Limits
+from async_jobs.domain.presence import SchedulerInfo, WorkerInfo
+from async_jobs.domain.troubles import NO_TIME, Findings, troubles
 from async_jobs.ports.clock import Clock
+from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.telemetry import Telemetry
-from async_jobs.ports.workers import WorkerInfo
 
 # What a start or a rollout mends by itself is not told.
 PATIENCE_SECONDS = 15.0
 TOLD_AGAIN_SECONDS = 3_600.0
 COUNTED_SECONDS = 300.0
-BEAT = "scheduler"
-"""The checkpoint in which schedulers tell that they tick."""
-BEAT_SECONDS = 15.0
-SILENT_SECONDS = 60.0
-"""A scheduler that has said nothing for so long is gone, unless it ticks more seldom than that."""
 LOOK_SECONDS = 30.0
-_NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 class _Lasting:
@@ -81,8 +76,13 @@ class Notices:
         self._transport = transport
         self._handed_off: set[str] = set()
         self._stored: Collection[str] = ()
+        self._others: Sequence[SchedulerInfo] = ()
         self._count_due_at = float("-inf")
         self._lasting = _Lasting()
+
+    def beside(self, schedulers: Sequence[SchedulerInfo]) -> None:
+        """Take note of the other live schedulers."""
+        self._others = schedulers
 
     def handed_off(self, queues: Iterable[str]) -> None:
         """Remember that hand-offs went to some queues."""
@@ -102,30 +102,17 @@ class Notices:
                 self._stored = await self._statistics.use_cases()
 
     def _troubles(self, workers: Sequence[WorkerInfo]) -> Iterator[facts.Fact]:
-        """Yield every trouble there is, without its instant, so that it is known again."""
-        configs = self._config.use_case_configs
-        fed = {queue_of(name, each) for name, each in configs.items()}
-        served = {queue for worker in workers for queue in worker.queues}
-        self._handed_off -= served
-        for queue in self._handed_off:
-            yield facts.QueueUnattended(at=_NO_TIME, queue=queue)
-        for queue in served - fed:
-            yield facts.QueueUnfed(at=_NO_TIME, queue=queue)
-        for worker in workers:
-            if self._transport and worker.transport and worker.transport != self._transport:
-                for queue in fed.intersection(worker.queues):
-                    yield facts.TransportsDiffer(
-                        at=_NO_TIME,
-                        queue=queue,
-                        scheduler=self._transport,
-                        worker=worker.transport,
-                    )
-        for name in self._stored:
-            if name not in configs:
-                yield facts.UseCaseUnknown(at=_NO_TIME, use_case=name)
-        for name, each in configs.items():
-            if each.max_concurrent == 0:
-                yield facts.UseCasePaused(at=_NO_TIME, use_case=name)
+        self._handed_off.difference_update(*[worker.queues for worker in workers])
+        return troubles(
+            Findings(
+                config=self._config,
+                workers=workers,
+                transport=self._transport,
+                stored=self._stored,
+                used=self._handed_off,
+                schedulers=self._others,
+            )
+        )
 
 
 def _patience(trouble: facts.Fact) -> float:
@@ -133,24 +120,11 @@ def _patience(trouble: facts.Fact) -> float:
     return 0.0 if isinstance(trouble, facts.UseCasePaused) else PATIENCE_SECONDS
 
 
-async def beat(checkpoints: Checkpoints, now: datetime, *, interval_seconds: float) -> None:
-    """Tell those who look for a scheduler that one ticks.
-
-    Args:
-        checkpoints: where they look.
-        now: the instant of the tick.
-        interval_seconds: after which it ticks again, even if nobody wakes it.
-    """
-    lasting = timedelta(seconds=max(SILENT_SECONDS, 3 * interval_seconds))
-    state = {"ticked_at": now.isoformat(), "alive_until": (now + lasting).isoformat()}
-    await checkpoints.save(BEAT, state)
-
-
 class SchedulerWatch:
     """Sees from outside, as from a worker, that jobs are pending and no scheduler ticks.
 
     Args:
-        checkpoints: where schedulers tell that they do.
+        schedulers: where they tell that they do.
         statistics: tells whether jobs are pending.
         clock: the store's time.
         telemetry: is told, once it has lasted, and again every hour.
@@ -158,13 +132,13 @@ class SchedulerWatch:
 
     def __init__(
         self,
-        checkpoints: Checkpoints,
+        schedulers: Schedulers,
         statistics: Statistics,
         *,
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
-        self._checkpoints = checkpoints
+        self._schedulers = schedulers
         self._statistics = statistics
         self._clock = clock
         self._telemetry = telemetry
@@ -180,8 +154,8 @@ class SchedulerWatch:
     async def look(self) -> None:
         """Tell that there is no scheduler, if that is so and due to be told."""
         missing = await self.missing()
-        troubles = set() if missing is None else {replace(missing, at=_NO_TIME)}
-        for trouble in self._lasting.due(troubles, self._clock.monotonic(), _patience):
+        present = set() if missing is None else {replace(missing, at=NO_TIME)}
+        for trouble in self._lasting.due(present, self._clock.monotonic(), _patience):
             self._telemetry.record(replace(trouble, at=self._clock.now()))
 
     async def missing(self) -> facts.SchedulerMissing | None:
@@ -192,22 +166,12 @@ class SchedulerWatch:
         """
         await self._clock.sync()
         now = self._clock.now()
-        state = await self._checkpoints.load(BEAT) or {}
-        alive_until = _instant(state.get("alive_until"))
-        if (alive_until is not None and now < alive_until) or not await self._has_pending(now):
+        known = await self._schedulers.known()
+        if any(each.is_alive(now) for each in known) or not await self._has_pending(now):
             return None
-        return facts.SchedulerMissing(at=now, ticked_at=_instant(state.get("ticked_at")))
+        return facts.SchedulerMissing(at=now, ticked_at=known[0].ticked_at if known else None)
 
     async def _has_pending(self, now: datetime) -> bool:
         names = await self._statistics.use_cases()
         counts = await self._statistics.due_by(names, now + DELAY_TOLERANCE_MAX, limit=1)
         return any(counted.jobs for counted in counts.values())
-
-
-def _instant(value: object) -> datetime | None:
-    """Return an instant that a scheduler wrote; None for what no version of it has written."""
-    try:
-        instant = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return instant if instant is None or instant.tzinfo is not None else None

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from async_jobs.application import failpoints
 from async_jobs.application.changes import Changes
+from async_jobs.application.scheduling.chores.announcing import Announcing, SchedulerIdentity
 from async_jobs.application.scheduling.chores.chore import Chores
 from async_jobs.application.scheduling.chores.counting_slots import CountingSlots
 from async_jobs.application.scheduling.chores.expiring import Expiring
@@ -18,7 +20,7 @@ from async_jobs.application.scheduling.chores.purging import Purging
 from async_jobs.application.scheduling.chores.quarantining import Quarantining
 from async_jobs.application.scheduling.chores.readying import Readying
 from async_jobs.application.scheduling.chores.reaping import Reaped, Reaping
-from async_jobs.application.scheduling.chores.remembering import Beating, Remembering
+from async_jobs.application.scheduling.chores.remembering import Remembering
 from async_jobs.application.scheduling.dispatcher import Dispatched, Dispatcher
 from async_jobs.application.scheduling.handing_off import Sender
 from async_jobs.application.scheduling.noticing import Notices
@@ -31,6 +33,7 @@ from async_jobs.domain.pools import Fleet
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import JobQueue, Outbox
+from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import DISPATCH, Signal
 from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
@@ -94,6 +97,8 @@ class Scheduler:
         telemetry: Telemetry,
         outbox_of: Callable[[str], Outbox | None] = lambda queue: None,
         checkpoints: Checkpoints | None = None,
+        schedulers: Schedulers | None = None,
+        identity: SchedulerIdentity | None = None,
         settings: SchedulerSettings | None = None,
         notices: Notices | None = None,
     ) -> None:
@@ -122,7 +127,9 @@ class Scheduler:
         self._counting_slots = CountingSlots(workers, self._notices, settings, clock=clock)
         self._remembering = Remembering(checkpoints, self._dispatcher, clock=clock)
         self._purging = Purging(config, store, settings, clock=clock, telemetry=telemetry)
-        self._beating = Beating(checkpoints, settings, clock=clock)
+        self._announcing = Announcing(
+            schedulers, identity, config, self._notices, settings, clock=clock
+        )
         self._deaf_until = float("-inf")
         self._dispatch_seconds = 0.0
         """How long it took lately to lease and send."""
@@ -258,8 +265,7 @@ class Scheduler:
             purging = await do(self._purging, self._purging.purge, otherwise=False)
         if not dispatched.handoffs:
             self._chores.check(self._readying)  # a standby, which writes nothing, shows no job
-        if self._beating.is_due(at):
-            await do(self._beating, self._beating.beat, otherwise=None)
+        await self._announce(at, dispatched)
         self._ticked_at = self._clock.monotonic()
         sent = len(dispatched.handoffs) - unsent
         return Tick(
@@ -283,19 +289,38 @@ class Scheduler:
             ),
         )
 
+    async def _announce(self, at: float, dispatched: Dispatched) -> None:
+        announcing = self._announcing
+        announcing.started(dispatched.started)
+        if announcing.is_due(at):
+            announce = partial(
+                announcing.announce,
+                since=at,
+                leads=dispatched.leads,
+                hand_off_seconds=self._hand_off_seconds,
+                turnovers=self._dispatcher.memory.saved_turnovers(),
+                closed=self._sender.closed(),
+            )
+            await self._chores.do(announcing, announce, otherwise=None)
+
     async def _promote(self) -> Upcoming:
         return await self._chores.do(
             self._readying, self._readying.promote, otherwise=Upcoming(None)
         )
 
-    def _fleet_now(self) -> Fleet:
-        """Return the slots as they are to be filled; one is idle for so long until that is seen."""
+    @property
+    def _hand_off_seconds(self) -> float:
+        """For how long a slot is idle until that is seen, and its next job is there."""
         under_load = TURNS_OF_A_HAND_OFF * self._dispatch_seconds
         usual = max(self._settings.hand_off_seconds, under_load)
         is_deaf = self._clock.monotonic() < self._deaf_until
-        seconds = max(usual, self._settings.interval_seconds) if is_deaf else usual
+        return max(usual, self._settings.interval_seconds) if is_deaf else usual
+
+    def _fleet_now(self) -> Fleet:
+        """Return the slots as they are to be filled."""
         fleet = self._counting_slots.fleet
-        return replace(fleet, closed=self._sender.closed(), hand_off_seconds=seconds)
+        closed, seconds = self._sender.closed(), self._hand_off_seconds
+        return replace(fleet, closed=closed, hand_off_seconds=seconds)
 
     async def _send(self, dispatched: Dispatched) -> int:
         """Send what has not left with the leases; returns how many were taken back."""

@@ -423,6 +423,7 @@ class Worker:
             slots=self._settings.slots,
             busy=len(self._slots.running) if self._slots.is_open else self._settings.slots,
             run_times=self._run_times.means,
+            types=self._registry.types,
         )
 
     def _keep_announcing(self) -> Coroutine[None, None, None]:

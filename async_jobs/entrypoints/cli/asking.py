@@ -20,6 +20,7 @@ from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from async_jobs.extras import require
 from async_jobs.ports.jobs import Jobs
+from async_jobs.ports.operations import Operations
 
 if TYPE_CHECKING:
     from async_jobs.entrypoints.wiring.container import Container
@@ -43,14 +44,16 @@ class Asked(Jobs, Protocol):
         ...
 
 
+class Doors(NamedTuple):
+    """The two driving ports, and what is wired behind them where that is in this process."""
+
+    jobs: Asked
+    operations: Operations
+    container: Container | None = None
+
+
 @asynccontextmanager
-async def _jobs(
-    where: Where,
-    logger: logging.Logger,
-    *,
-    warns: bool = False,
-    enqueues: EnqueueJobRequest | None = None,
-) -> AsyncIterator[Asked]:
+async def _opened(where: Where, logger: logging.Logger) -> AsyncIterator[Doors]:
     if where.url is not None:
         if where.dsn is not None:
             raise ConfigurationError("--dsn, --url: only one of them can be asked")
@@ -59,7 +62,7 @@ async def _jobs(
 
         async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:
             try:
-                yield client
+                yield Doors(client, client.operations)
             except AuthTokenError as error:
                 given = f"--token or {TOKEN_VARIABLE} names the one to use"
                 raise AuthTokenError(f"{error}; {given}") from None
@@ -75,12 +78,14 @@ async def _jobs(
             raise
         raise ConfigurationError(f"{error}\n--url: asks an API instead of a database") from None
     async with opened(config, logger, application_name="async_jobs cli") as container:
-        yield container.service()
-        if warns or enqueues is not None:
-            with suppress(AsyncJobsError):  # what was asked has been answered
-                _warn_of(await container.scheduler_watch().missing())
-                if enqueues is not None:
-                    await _warn_of_no_worker(container, enqueues)
+        yield Doors(container.service(), container.operations(), container)
+
+
+async def _warn(container: Container, enqueues: EnqueueJobRequest | None) -> None:
+    with suppress(AsyncJobsError):  # what was asked has been answered
+        _warn_of(await container.scheduler_watch().missing())
+        if enqueues is not None:
+            await _warn_of_no_worker(container, enqueues)
 
 
 def _warn_of(missing: SchedulerMissing | None) -> None:
@@ -118,14 +123,30 @@ def ask(
         enqueues: tell that, and that no worker receives what was enqueued. Both only of a
             database: an API does not tell.
     """
+
+    async def asked(doors: Doors) -> T:
+        answer = await call(doors.jobs)
+        if doors.container is not None and (warns or enqueues is not None):
+            await _warn(doors.container, enqueues)
+        return answer
+
+    return _run(where, level, asked)
+
+
+def ask_operations(where: Where, level: LogLevel, call: Callable[[Operations], Awaitable[T]]) -> T:
+    """Run one call of an operator where the jobs are."""
+    return _run(where, level, lambda doors: call(doors.operations))
+
+
+def _run(where: Where, level: LogLevel, call: Callable[[Doors], Awaitable[T]]) -> T:
     from async_jobs.entrypoints.programs.logs import set_up_logging
     from async_jobs.entrypoints.programs.processes import run_async
 
     logger = set_up_logging(level, LogFormat.TEXT)
 
     async def run() -> T:
-        async with _jobs(where, logger, warns=warns, enqueues=enqueues) as jobs:
-            return await call(jobs)
+        async with _opened(where, logger) as doors:
+            return await call(doors)
 
     with reporting(level):
         return run_async(run())

@@ -9,8 +9,6 @@ from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from async_jobs.adapters.http.wire import outlook_record_of, page_record_of, record_of
 from async_jobs.domain.errors import IllegalTransition, InvalidJobError, JobNotFoundError
@@ -22,12 +20,12 @@ from async_jobs.entrypoints.cli.options import (
     reporting,
     tell,
 )
+from async_jobs.entrypoints.cli.output import print_rows
 from async_jobs.entrypoints.programs.options import LogLevel
 from async_jobs.entrypoints.programs.terminal import printable
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 
 ERROR_CHARACTERS = 60
-PIPE_CHARACTERS = 2_000
 
 jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs, add, cancel and retry them.")
 
@@ -95,18 +93,9 @@ def print_table(jobs: tuple[Job, ...], unreadable: tuple[UnreadableJob, ...] = (
 
     Whatever their names hold, it is harmless to a terminal.
     """
-    table = Table(box=None, pad_edge=False)
-    for heading in ("id", "tenant", "use case", "type", "status", "attempts", "deadline", "error"):
-        table.add_column(heading, no_wrap=heading == "id")
     lines = {job.id: _line(job) for job in jobs} | {row.id: _stub(row) for row in unreadable}
-    for _, line in sorted(lines.items(), reverse=True):
-        table.add_row(*line)
-    # What jobs hold is text, whatever markup it looks like.
-    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        # A pipe has no width: nothing is cut off for scripts.
-        console.width = PIPE_CHARACTERS
-    console.print(table)
+    headings = ("id", "tenant", "use case", "type", "status", "attempts", "deadline", "error")
+    print_rows(headings, [line for _, line in sorted(lines.items(), reverse=True)])
 
 
 def _line(job: Job) -> tuple[str, ...]:

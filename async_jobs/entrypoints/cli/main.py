@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from async_jobs.entrypoints.cli.jobs import jobs_app
+from async_jobs.entrypoints.cli.operations import explain, status
 from async_jobs.entrypoints.cli.options import (
     HealthHost,
     HealthPort,
@@ -134,6 +135,8 @@ def worker(
 
 app.command()(scheduler)
 app.command()(worker)
+app.command()(status)
+app.command()(explain)
 
 
 @app.command()

@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from async_jobs.domain.errors import ConfigurationError, MigrationDue
-from async_jobs.entrypoints.http.openapi import described
+from async_jobs.entrypoints.http.openapi import described, operating
 from async_jobs.entrypoints.http.openapi.schemas import with_components
+from async_jobs.entrypoints.http.operations import OperationsFactory, create_operations_router
 from async_jobs.entrypoints.http.problems import MIGRATION_DUE, answer_to
 from async_jobs.entrypoints.http.routes import LOGGER, JobServiceFactory, create_jobs_router
 from async_jobs.entrypoints.settings.tokens import ApiToken
@@ -31,6 +32,7 @@ DESCRIPTION: Final = (
 def create_app(
     job_service_factory: JobServiceFactory,
     *,
+    operations_factory: OperationsFactory | None = None,
     auth_token: str | None = None,
     tokens: Sequence[ApiToken] = (),
     allow_unauthenticated: bool = False,
@@ -43,6 +45,8 @@ def create_app(
 
     Args:
         job_service_factory: as `create_jobs_router` takes it, like all but one of the others.
+        operations_factory: returns the `Operations`, in the same way; without it there are no
+            routes for operators.
         auth_token: the shared token.
         tokens: entries of further tokens.
         allow_unauthenticated: with no token at all, let everybody in.
@@ -69,6 +73,16 @@ def create_app(
             clock=clock,
         )
     )
+    if operations_factory is not None:
+        app.include_router(
+            create_operations_router(
+                operations_factory,
+                auth_token,
+                tokens=tokens,
+                allow_unauthenticated=allow_unauthenticated,
+                clock=clock,
+            )
+        )
     app.readiness = Readiness(ready)
     _add_health(app, app.readiness)
     app.add_exception_handler(HTTPException, _answer)
@@ -87,7 +101,9 @@ class App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """See FastAPI; with what its own document leaves out."""
         if self.openapi_schema is None:
-            self.openapi_schema = with_components(described.with_nulls(super().openapi()))
+            self.openapi_schema = with_components(
+                described.with_nulls(super().openapi(), operating.ROUTES)
+            )
         return self.openapi_schema
 
 

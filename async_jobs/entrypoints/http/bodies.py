@@ -25,6 +25,7 @@ from async_jobs.entrypoints.http.reading import joined, shown
 PROBLEMS_MAX: Final = 100
 """How many problems one answer tells; whoever has more learns of the rest when these are gone."""
 PAGE_DEFAULT: Final = 100
+TENANTS_MAX: Final = 100
 _BACKOFF_FIELDS: Final = tuple(each.name for each in fields(BackoffPolicy))
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _INSTANT = re.compile(
@@ -244,6 +245,20 @@ def tenant_of(query: Sequence[tuple[str, str]]) -> str | None:
     values = _query(query, ("tenant_id",))
     tenant_id: str | None = values.get("tenant_id")
     return tenant_id
+
+
+def waiting_of(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return the arguments of `explain_waiting` that a query string gives."""
+    return _query(query, ("use_case", "tenant_id"))
+
+
+def tenants_of(query: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the tenants that the query string of a status names: any number of them, once each."""
+    if len(query) > TENANTS_MAX:
+        raise InvalidJobError("tenant_id", f"must be given at most {TENANTS_MAX} times")
+    for name, text in query:
+        _query([(name, text)], ("tenant_id",))
+    return list(dict.fromkeys(text for _, text in query))
 
 
 def filters_of(query: Sequence[tuple[str, str]]) -> dict[str, Any]:

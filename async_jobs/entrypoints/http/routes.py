@@ -92,25 +92,25 @@ def create_jobs_router(
     router = APIRouter(
         prefix="/jobs",
         tags=["jobs"],
-        dependencies=[] if access.is_open else [Security(_TOKEN)],
+        dependencies=[] if access.is_open else [Security(TOKEN)],
     )
     add = router.add_api_route
-    answering = functools.partial(_answering, due=MigrationNotice(LOGGER, clock))
-    add("/enqueue", answering(routes.enqueue_job), methods=["POST"], **described.ENQUEUE_JOB)
+    answer = functools.partial(answering, due=MigrationNotice(LOGGER, clock))
+    add("/enqueue", answer(routes.enqueue_job), methods=["POST"], **described.ENQUEUE_JOB)
     add(
         "/enqueue-batch",
-        answering(routes.enqueue_jobs),
+        answer(routes.enqueue_jobs),
         methods=["POST"],
         **described.ENQUEUE_JOBS,
     )
-    add("/outlook", answering(routes.foresee_job), methods=["POST"], **described.FORESEE_JOB)
+    add("/outlook", answer(routes.foresee_job), methods=["POST"], **described.FORESEE_JOB)
     for path in ("/enqueue", "/enqueue-batch", "/outlook"):  # else it would be the route of one job
-        add(path, answering(_only_post), methods=["GET"], include_in_schema=False)
-    add("/", answering(routes.list_jobs), methods=["GET"], **described.LIST_JOBS)
-    add("", answering(routes.list_jobs), methods=["GET"], include_in_schema=False)
-    add("/{job_id}", answering(routes.get_job), methods=["GET"], **described.GET_JOB)
-    add("/{job_id}/cancel", answering(routes.cancel_job), methods=["POST"], **described.CANCEL_JOB)
-    add("/{job_id}/retry", answering(routes.retry_job), methods=["POST"], **described.RETRY_JOB)
+        add(path, answer(_only_post), methods=["GET"], include_in_schema=False)
+    add("/", answer(routes.list_jobs), methods=["GET"], **described.LIST_JOBS)
+    add("", answer(routes.list_jobs), methods=["GET"], include_in_schema=False)
+    add("/{job_id}", answer(routes.get_job), methods=["GET"], **described.GET_JOB)
+    add("/{job_id}/cancel", answer(routes.cancel_job), methods=["POST"], **described.CANCEL_JOB)
+    add("/{job_id}/retry", answer(routes.retry_job), methods=["POST"], **described.RETRY_JOB)
     return router
 
 
@@ -119,12 +119,12 @@ async def _only_post(request: Request) -> Response:
 
 
 # It only describes: `Access` reads the header, so that a refusal looks the same on every route.
-_TOKEN: Final = APIKeyHeader(
+TOKEN: Final = APIKeyHeader(
     name=TOKEN_HEADER, scheme_name="token", description=described.TOKEN, auto_error=False
 )
 
 
-def _answering(endpoint: Endpoint, *, due: MigrationNotice) -> Endpoint:
+def answering(endpoint: Endpoint, *, due: MigrationNotice) -> Endpoint:
     """Return the endpoint with its errors answered by problem documents.
 
     Only its own: what a host application's dependencies raise is for its own handlers.
@@ -198,7 +198,7 @@ class _Routes:
 
     async def get_job(self, request: Request) -> Response:
         caller = self._caller(request, Scope.READ)
-        job_id, tenants = _named(caller, request)
+        job_id, tenants = job_named(caller, request)
         return JSONResponse(record_of(await _found(await self._jobs(), job_id, tenants)))
 
     async def list_jobs(self, request: Request) -> Response:
@@ -214,30 +214,35 @@ class _Routes:
 
     async def cancel_job(self, request: Request) -> Response:
         caller = self._caller(request, Scope.OPERATE)
-        job_id, tenants = _named(caller, request)
+        job_id, tenants = job_named(caller, request)
         jobs = await self._jobs()
         tenant_id = await _tenant(jobs, job_id, tenants)
         return JSONResponse(record_of(await jobs.cancel_job(job_id, tenant_id=tenant_id)))
 
     async def retry_job(self, request: Request) -> Response:
         caller = self._caller(request, Scope.OPERATE)
-        job_id, tenants = _named(caller, request)
+        job_id, tenants = job_named(caller, request)
         jobs = await self._jobs()
         tenant_id = await _tenant(jobs, job_id, tenants)
         return JSONResponse(record_of(await jobs.retry_job(job_id, tenant_id=tenant_id)))
 
     def _caller(self, request: Request, scope: Scope) -> Caller:
-        presented = [value.encode("latin-1") for value in request.headers.getlist(TOKEN_HEADER)]
-        caller = self._access.caller(presented)
-        caller.check_scope(scope)
-        return caller
+        return caller_of(self._access, request, scope)
 
     async def _jobs(self) -> Jobs:
         made = self._factory()
         return await made if inspect.isawaitable(made) else made
 
 
-def _named(caller: Caller, request: Request) -> tuple[UUID, Sequence[str | None]]:
+def caller_of(access: Access, request: Request, scope: Scope) -> Caller:
+    """Return who is calling; raises what a caller is refused by that lacks the scope."""
+    presented = [value.encode("latin-1") for value in request.headers.getlist(TOKEN_HEADER)]
+    caller = access.caller(presented)
+    caller.check_scope(scope)
+    return caller
+
+
+def job_named(caller: Caller, request: Request) -> tuple[UUID, Sequence[str | None]]:
     """Return the job that a request names, and the tenants whose it may be; None for any.
 
     For a caller within tenants these are always given, so that no store ever looks at a job out

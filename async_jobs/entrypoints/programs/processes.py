@@ -258,6 +258,7 @@ def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Conta
     def make(container: Container) -> App:
         return create_app(
             container.service,
+            operations_factory=container.operations,
             auth_token=config.enqueue_auth_token,
             tokens=config.api_tokens,
             allow_unauthenticated=no_auth,

@@ -15,6 +15,8 @@ import asyncpg
 from dependency_injector import containers, providers
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
+from async_jobs.adapters.memory.overview import MemoryOverview
+from async_jobs.adapters.memory.schedulers import MemorySchedulers
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
@@ -23,8 +25,10 @@ from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
+from async_jobs.adapters.postgres.overview import PostgresOverview
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.readiness import takes_jobs
+from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
 from async_jobs.adapters.postgres.schemas import check_schema
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
@@ -33,9 +37,10 @@ from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.adapters.telemetry.logs import LogTelemetry
 from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.operating.operations import OperationsService
+from async_jobs.application.scheduling.chores.announcing import SchedulerIdentity
 from async_jobs.application.scheduling.noticing import Notices, SchedulerWatch
 from async_jobs.application.scheduling.scheduler import Scheduler
-from async_jobs.application.settings import SchedulerSettings, WorkerSettings
 from async_jobs.application.working.heartbeat import Identity
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
@@ -52,8 +57,11 @@ from async_jobs.entrypoints.wiring.renewing import (
     open_renewal_store_of,
     renewal_thread,
 )
+from async_jobs.entrypoints.wiring.tuning import scheduler_settings, worker_settings
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.overview import Overview
+from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Store, Unreadable, Unwritable
@@ -88,27 +96,6 @@ def _unwritable(telemetry: Telemetry, clock: Clock) -> Unwritable:
     return tell
 
 
-def _scheduler_settings(config: AsyncJobsConfig) -> SchedulerSettings:
-    return SchedulerSettings(
-        interval_seconds=config.scheduler_interval_seconds,
-        dispatch_timeout_seconds=config.dispatch_timeout_seconds,
-        retention_seconds=config.retention_seconds,
-    )
-
-
-def _worker_settings(config: AsyncJobsConfig) -> WorkerSettings:
-    return WorkerSettings(
-        slots=config.worker_concurrency,
-        poll_interval_seconds=config.worker_poll_interval_seconds,
-        lease_seconds=config.lease_duration_seconds,
-        job_timeout_seconds=config.job_timeout_seconds,
-        drain_timeout_seconds=config.drain_timeout_seconds,
-        suspect_wait_seconds=config.suspect_wait_seconds,
-        unknown_type_max_seconds=config.unknown_type_max_seconds,
-        snooze_max_seconds=config.snooze_max_seconds,
-    )
-
-
 def _takes_jobs(pool: asyncpg.Pool) -> Callable[[], Awaitable[bool]]:
     async def answers() -> bool:
         try:
@@ -129,6 +116,17 @@ async def _always() -> bool:
 def _signal(config: AsyncJobsConfig, pool: asyncpg.Pool, clock: Clock) -> PostgresSignal:
     # Behind PgBouncer in transaction mode, which wants no statement cache, LISTEN hears nothing.
     return PostgresSignal(pool, clock=clock, listen=config.db_statement_cache_size != 0)
+
+
+def _scheduler_identity(
+    config: AsyncJobsConfig, chance: Chance, host_clock: Clock
+) -> SchedulerIdentity:
+    return SchedulerIdentity(
+        scheduler_id=chance.uuid(host_clock.now()).hex[16:],
+        host=socket.gethostname(),
+        version=__version__,
+        transport=config.queue_backend,
+    )
 
 
 def _worker(
@@ -154,7 +152,7 @@ def _worker(
         queues=received,
         outboxes=outboxes,
         chance=chance,
-        settings=_worker_settings(config),
+        settings=worker_settings(config),
         on_error=error_logger(logger, "worker_degraded"),
         **ports,
     )
@@ -186,6 +184,8 @@ class Container(containers.DeclarativeContainer):
     workers: providers.Provider[Workers] = providers.Singleton(PostgresWorkers, pool, clock=clock)
     statistics: providers.Provider[Statistics] = providers.Singleton(PostgresStatistics, pool)
     checkpoints: providers.Provider[Checkpoints] = providers.Singleton(PostgresCheckpoints, pool)
+    schedulers: providers.Provider[Schedulers] = providers.Singleton(PostgresSchedulers, pool)
+    overview: providers.Provider[Overview] = providers.Singleton(PostgresOverview, pool)
     queues = providers.Singleton(queues_of, config, store, clock, signal, sqs_client)
     open_renewal_store = providers.Singleton(open_renewal_store_of, config, host_clock)
     make_renewal_host = providers.Singleton(renewal_thread, config, open_renewal_store, logger)
@@ -202,7 +202,20 @@ class Container(containers.DeclarativeContainer):
         workers=workers,
     )
     scheduler_watch = providers.Singleton(
-        SchedulerWatch, checkpoints, statistics, clock=clock, telemetry=telemetry
+        SchedulerWatch, schedulers, statistics, clock=clock, telemetry=telemetry
+    )
+    operations = providers.Singleton(
+        OperationsService,
+        config,
+        store,
+        overview,
+        workers=workers,
+        schedulers=schedulers,
+        checkpoints=checkpoints,
+        statistics=statistics,
+        clock=clock,
+        transport=config.provided.queue_backend,
+        settings=providers.Callable(scheduler_settings, config),
     )
     scheduler = providers.Singleton(
         Scheduler,
@@ -216,7 +229,9 @@ class Container(containers.DeclarativeContainer):
         workers=workers,
         telemetry=telemetry,
         checkpoints=checkpoints,
-        settings=providers.Callable(_scheduler_settings, config),
+        schedulers=schedulers,
+        identity=providers.Singleton(_scheduler_identity, config, chance, host_clock),
+        settings=providers.Callable(scheduler_settings, config),
         notices=providers.Factory(
             Notices,
             config,
@@ -252,6 +267,8 @@ def memory_container(config: AsyncJobsConfig, logger: logging.Logger) -> Contain
     container.workers.override(providers.Singleton(MemoryWorkers))
     container.statistics.override(providers.Singleton(MemoryStatistics, container.store))
     container.checkpoints.override(providers.Singleton(MemoryCheckpoints))
+    container.schedulers.override(providers.Singleton(MemorySchedulers))
+    container.overview.override(providers.Singleton(MemoryOverview, container.store))
     container.queues.override(providers.Singleton(memory_queues, container.store, clock))
     container.make_renewal_host.override(providers.Object(None))
     container.takes_jobs.override(providers.Object(_always))

@@ -6,13 +6,18 @@ Without the container: an application that only enqueues would import all of the
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.adapters.postgres.overview import PostgresOverview
+from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.system import SystemChance, SystemClock
+from async_jobs.application.operating import operations
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import Limits
@@ -71,6 +76,40 @@ class JobService(OwnLoops):
             telemetry=telemetry,
             statistics=statistics,
             workers=workers,
+        )
+
+
+class OperationsService(operations.OperationsService):
+    """See why jobs wait, and who is there.
+
+    Args:
+        config: as for `JobService`: the limits that schedulers are to keep.
+        store: a `PostgresJobStore`; for any other, wire `OperationsService` of
+            `async_jobs.application` to the ports that belong to it.
+        clock: by default the database's time.
+
+    Raises:
+        TypeError: `config` or `store` is something else.
+        ConfigurationError: `config` names another schema than the store's.
+    """
+
+    def __init__(
+        self, config: Limits, store: PostgresJobStore, *, clock: Clock | None = None
+    ) -> None:
+        _check(config, store)
+        if not isinstance(store, PostgresJobStore):
+            raise TypeError(f"store must be a PostgresJobStore; it is a {type(store).__name__}")
+        _check_schema(config, store)
+        beside: Any = {"whereabouts": store.whereabouts}
+        super().__init__(
+            config,
+            store,
+            PostgresOverview(store.pool, **beside),
+            workers=PostgresWorkers(store.pool, **beside),
+            schedulers=PostgresSchedulers(store.pool, **beside),
+            checkpoints=PostgresCheckpoints(store.pool),
+            statistics=PostgresStatistics(store.pool, **beside),
+            clock=clock or PostgresClock(store.pool, host=SystemClock()),
         )
 
 

@@ -24,8 +24,11 @@ from async_jobs.testing.contracts.checkpoints import CheckpointsContract  # noqa
 from async_jobs.testing.contracts.clocks import ChanceContract, ClockContract  # noqa: E402
 from async_jobs.testing.contracts.jobs import JobsContract  # noqa: E402
 from async_jobs.testing.contracts.leases import LeasesContract  # noqa: E402
+from async_jobs.testing.contracts.operations import OperationsContract  # noqa: E402
 from async_jobs.testing.contracts.outboxes import OutboxContract  # noqa: E402
+from async_jobs.testing.contracts.overviews import OverviewContract  # noqa: E402
 from async_jobs.testing.contracts.queues import JobQueueContract  # noqa: E402
+from async_jobs.testing.contracts.schedulers import SchedulersContract  # noqa: E402
 from async_jobs.testing.contracts.signals import SignalContract  # noqa: E402
 from async_jobs.testing.contracts.statistics import StatisticsContract  # noqa: E402
 from async_jobs.testing.contracts.store import JobStoreContract  # noqa: E402
@@ -42,7 +45,10 @@ __all__ = [
     "JobStoreContract",
     "JobsContract",
     "LeasesContract",
+    "OperationsContract",
     "OutboxContract",
+    "OverviewContract",
+    "SchedulersContract",
     "SignalContract",
     "StatisticsContract",
     "StoreContract",

@@ -179,6 +179,8 @@ def every_fact(text: str) -> list[Fact]:
         facts.QueueUnattended(at=NOW, queue=text),
         facts.QueueUnfed(at=NOW, queue=text),
         facts.TransportsDiffer(at=NOW, queue=text, scheduler=text, worker=text),
+        facts.TypeUnattended(at=NOW, queue=text, type=text),
+        facts.LimitsDiffer(at=NOW, scheduler_id=text, host=text, use_cases=(text,)),
         facts.UseCaseUnknown(at=NOW, use_case=text),
         facts.UseCasePaused(at=NOW, use_case=text),
         facts.SchedulerMissing(at=NOW, ticked_at=None),

@@ -39,6 +39,7 @@ class WorkersContract:
                 alive_until=later(60.000_001),
                 run_times={f"type {j}'\"é": 0.1 * j for j in range(i)},
                 transport="sqs" * (i % 2),
+                types=None if i == 0 else tuple(f"type {j}'\"é" for j in range(1, i)),
             )
             for i in range(5)
         ]

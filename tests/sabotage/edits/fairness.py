@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from async_jobs.application.scheduling.dispatcher import Dispatcher
+from async_jobs.application.looking import Lookout
 from async_jobs.domain import candidates, dispatching, fairness, places, rounds, running, slots
 from tests.sabotage.edits.patches import Edit, bug
 
@@ -183,7 +183,7 @@ MEMORY = (
     bug(
         "owed_tenants_not_asked_for",
         "What a turn looks at is decided by urgency alone, whoever has waited for longest.",
-        Edit(Dispatcher._query, "if use_case in self._hidden:", "if not use_case:"),
+        Edit(Lookout._query, "if use_case in self._hidden:", "if not use_case:"),
         breaks="F12",
     ),
 )

@@ -28,7 +28,12 @@ def system() -> MemorySystem:
 @pytest.fixture
 def app(system: MemorySystem) -> FastAPI:
     """The application with the shared token."""
-    return create_app(lambda: system.service, auth_token=SHARED, clock=system.clock)
+    return create_app(
+        lambda: system.service,
+        operations_factory=lambda: system.operations,
+        auth_token=SHARED,
+        clock=system.clock,
+    )
 
 
 @pytest.fixture

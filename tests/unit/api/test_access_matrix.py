@@ -15,6 +15,7 @@ from async_jobs.domain.job import Job
 from async_jobs.entrypoints.http.app import create_app
 from async_jobs.entrypoints.settings.tokens import Scope
 from async_jobs.ports.jobs import Jobs
+from async_jobs.ports.operations import Operations
 from async_jobs.testing.builders import a_request, an_id, later
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.system import MemorySystem
@@ -53,6 +54,9 @@ ROUTES = (
     Route("POST", f"/jobs/{ID}/cancel", Scope.OPERATE),
     Route("POST", f"/jobs/{ID}/retry", Scope.OPERATE),
     Route("POST", "/jobs/outlook", Scope.ENQUEUE, a_body()),
+    Route("GET", f"/jobs/{ID}/explain", Scope.READ),
+    Route("GET", "/operations/explain?use_case=notifications", Scope.READ),
+    Route("GET", "/operations/status", Scope.READ),
 )
 WITHOUT = [(r, method) for r, method in itertools.product(ROUTES, METHODS) if method != r.method]
 OF_ONE_JOB = [route for route in ROUTES if ID in route.path]
@@ -84,28 +88,35 @@ NOBODIES: dict[str, list[bytes]] = {
 class Recorded:
     """The service, with the calls that reached it, and the tenant that each was for."""
 
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs = jobs
+    def __init__(self, system: MemorySystem) -> None:
+        self._ports = (system.service, system.operations)
         self.calls: list[tuple[str, str | None]] = []
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any, **named: Any) -> Any:
             self.calls.append((name, named.get("tenant_id")))
-            return getattr(self._jobs, name)(*arguments, **named)
+            port = next(port for port in self._ports if hasattr(port, name))
+            return getattr(port, name)(*arguments, **named)
 
         return call
 
 
 @pytest.fixture
 def recorded(system: MemorySystem) -> Recorded:
-    return Recorded(system.service)
+    return Recorded(system)
 
 
 @pytest.fixture
 async def api(system: MemorySystem, recorded: Recorded) -> AsyncIterator[httpx.AsyncClient]:
     """The API with every kind of token; the caller has none of them yet."""
-    jobs = cast("Jobs", recorded)
-    app = create_app(lambda: jobs, auth_token=SHARED, tokens=TOKENS, clock=system.clock)
+    jobs, operations = cast("Jobs", recorded), cast("Operations", recorded)
+    app = create_app(
+        lambda: jobs,
+        operations_factory=lambda: operations,
+        auth_token=SHARED,
+        tokens=TOKENS,
+        clock=system.clock,
+    )
     async with calling(app, None) as client:
         yield client
 
@@ -366,3 +377,67 @@ async def test_a_foreign_cursor_leads_into_ones_own_jobs(
 
     assert pages[0].content == pages[1].content
     assert [each["id"] for each in pages[0].json()["jobs"]] == [str(job.id)]
+
+
+# --- Operators -------------------------------------------------------------------------------
+
+
+async def test_within_tenants_an_operator_sees_these_alone(
+    api: httpx.AsyncClient, system: MemorySystem, recorded: Recorded
+) -> None:
+    """Whatever is asked: no other tenant's name, and what is not within reach is a 403."""
+    for tenant in ("acme", "globex", "hooli"):
+        await system.service.enqueue(a_request(tenant_id=tenant, type=f"type of {tenant}"))
+    recorded.calls.clear()
+    status, waiting = (Route("GET", f"/operations/{p}", Scope.READ) for p in ("status", "explain"))
+
+    everything = await tried(api, status, SHARED)
+    of_both = await tried(api, status, "both")
+    of_one = await tried(api, status, "both", params={"tenant_id": ["acme"]})
+    own = await tried(api, waiting, "acme")
+    foreign = [
+        await tried(api, status, "both", params={"tenant_id": ["acme", "hooli"]}),
+        await tried(api, waiting, "acme", params={"tenant_id": "hooli"}),
+        await tried(api, ROUTES[0], "only read"),
+    ]
+
+    def pending(response: httpx.Response) -> int:
+        assert response.status_code == 200
+        return sum(each["pending"] for each in response.json()["use_cases"])
+
+    assert [pending(each) for each in (everything, of_both, of_one)] == [3, 2, 1]
+    assert own.json()["pending"] == 1
+    assert not [each for each in (of_both, of_one, own) if "hooli" in each.text]
+    assert len({str(whole(each)) for each in foreign}) == 1
+    problem_in(foreign[0], 403, Problem.FORBIDDEN)
+    assert [name for name, _ in recorded.calls] == ["status", "status", "status", "explain_waiting"]
+
+
+async def test_a_token_with_several_tenants_names_the_one_it_asks_about(
+    api: httpx.AsyncClient,
+) -> None:
+    """Reasons of several at once would name them to each other."""
+    response = await tried(api, Route("GET", "/operations/explain", Scope.READ), "both")
+
+    assert invalid_field(response) == "tenant_id"
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "field"),
+    [
+        ("/operations/explain", {}, "use_case"),
+        ("/operations/explain", {"use_case": "unheard"}, "use_case"),
+        ("/operations/explain", {"use_case": "", "tenant_id": "acme"}, "use_case"),
+        ("/operations/explain", {"queue": "slow"}, "queue"),
+        ("/operations/status", {"tenant_id": ["acme", ""]}, "tenant_id"),
+        ("/operations/status", {"tenant_id": ["acme"] * 101}, "tenant_id"),
+        ("/operations/status", {"tenants": "acme"}, "tenants"),
+    ],
+)
+async def test_a_wrong_question_names_its_field(
+    api: httpx.AsyncClient, path: str, params: dict[str, Any], field: str
+) -> None:
+    """And what is allowed."""
+    response = await tried(api, Route("GET", path, Scope.READ), SHARED, params=params)
+
+    assert invalid_field(response) == field

@@ -67,6 +67,9 @@ def test_every_operation_has_a_stable_name() -> None:
         "list_jobs",
         "cancel_job",
         "retry_job",
+        "explain_job",
+        "explain_waiting",
+        "status",
     }
 
 
@@ -92,6 +95,9 @@ def test_every_operation_is_described(name: str) -> None:
         ("list_jobs", {"200"}),
         ("cancel_job", {"200", "404", "409"}),
         ("retry_job", {"200", "404", "409"}),
+        ("explain_job", {"200", "404"}),
+        ("explain_waiting", {"200"}),
+        ("status", {"200"}),
     ],
 )
 def test_every_status_is_documented(name: str, statuses: set[str]) -> None:

@@ -14,6 +14,7 @@ from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.application.handling.registry import JobContext, JobRegistry
 from async_jobs.application.own_loops import OwnLoops
+from async_jobs.application.scheduling.chores.announcing import SchedulerIdentity
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
 from async_jobs.application.working.heartbeat import Identity
@@ -24,6 +25,7 @@ from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.queue import JobQueue, Outbox
+from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import DISPATCH, Signal
 from async_jobs.ports.store import Store
 from async_jobs.ports.workers import Workers
@@ -87,6 +89,7 @@ class Stage:
         outbox_of: Callable[[str], Outbox | None] = lambda name: None,
         store: Store | None = None,
         checkpoints: Checkpoints | None = None,
+        schedulers: Schedulers | None = None,
         **settings: Any,
     ) -> Scheduler:
         """Return one of the schedulers."""
@@ -101,6 +104,8 @@ class Stage:
             workers=self.workers,
             telemetry=self.telemetry,
             checkpoints=checkpoints,
+            schedulers=schedulers,
+            identity=SchedulerIdentity(scheduler_id="scheduler-1"),
             settings=SchedulerSettings(**settings),
         )
 

@@ -263,6 +263,7 @@ def test_no_fact_has_room_for_a_payload(kind: type[Fact]) -> None:
         "int | None",
         "bool",
         "Places",
+        "tuple[str, ...]",
     }
 
 

@@ -290,6 +290,54 @@ def test_only_what_is_contested_is_saved() -> None:
     assert memory.saved() == {"use_cases": {}, "pools": {}}
 
 
+def test_f7_what_is_needed_to_go_on_at_once_is_restored() -> None:
+    """What each one holds and since when, who is held back, what was passed over, and how long
+    jobs hold a slot: the next look charges and chooses as the same scheduler would.
+    """
+    memory, other = ServiceMemory(), ServiceMemory()
+    contest = memory.use_case("mail")
+    contest.observe({"acme": 3, "bolt": 1}, NOW, {})
+    contest.conclude({"acme": 2}, {"acme", "bolt"}, {"acme", "bolt"}, {"bolt"})
+    contest.passed_over = 130
+    for _ in range(9):
+        memory.turnover("mail").started(5)
+        memory.turnover("mail").observe(2, NOW)
+
+    other.restore(json.loads(json.dumps(memory.saved())))
+    other.restore_turnovers(json.loads(json.dumps(memory.saved_turnovers())))
+
+    for each in (memory, other):
+        each.use_case("mail").observe({"acme": 1}, after(2), {})
+    restored = other.use_case("mail")
+    ahead = {t: contest.time_of(t) - contest.floor for t in ("acme", "bolt")}
+    assert {t: restored.time_of(t) - restored.floor for t in ("acme", "bolt")} == ahead
+    assert (restored.held_back, restored.passed_over) == ({"bolt"}, 130)
+    assert other.turnover("mail").seconds == memory.turnover("mail").seconds
+
+
+def test_f7_what_was_contested_long_ago_can_be_left_out() -> None:
+    """Nobody has counted it since, though others are counted."""
+    memory, other = ServiceMemory(), ServiceMemory()
+    for name, at in (("mail", NOW), ("report", after(60))):
+        memory.use_case(name).observe({"acme": 1}, at, {})
+        memory.use_case(name).conclude({}, {"acme"}, {"acme"})
+
+    other.restore(memory.saved(), counted_since=after(30))
+
+    assert not other.use_case("mail").waiting
+    assert other.use_case("report").waiting == {"acme"}
+
+
+@pytest.mark.parametrize("saved", [None, 1, [], [1, 2, 3], [1, 2, 3, 4, 5, 6], [-1, 0, 0, 1, None]])
+def test_a_damaged_turnover_is_left_out(saved: Any) -> None:
+    """It is expected as if nothing was known."""
+    memory = ServiceMemory()
+
+    memory.restore_turnovers({"mail": saved})
+
+    assert memory.turnover("mail").seconds == ServiceMemory().turnover("mail").seconds
+
+
 GOOD: dict[str, Any] = {"ahead": {"acme": 5}, "waiting": ["acme"]}
 
 

@@ -8,7 +8,7 @@ from async_jobs.application.scheduling.chores.chore import Chore
 from async_jobs.application.scheduling.noticing import Notices
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.domain.pools import Fleet
-from async_jobs.domain.run_times import RunTimes
+from async_jobs.domain.presence import fleet_of
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.workers import Workers
 
@@ -34,8 +34,4 @@ class CountingSlots(Chore):
         """Look who is alive, and tell what keeps jobs waiting."""
         workers = await self._workers.live(self._clock.now())
         await self._notices.look(workers)
-        self.fleet = Fleet.of(
-            {worker.worker_id: (worker.queues, worker.slots) for worker in workers},
-            window_min=self._window_min,
-            run_times=RunTimes.merged(worker.run_times for worker in workers),
-        )
+        self.fleet = fleet_of(workers, window_min=self._window_min)

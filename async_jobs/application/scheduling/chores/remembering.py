@@ -1,4 +1,4 @@
-"""Remembering: what is known of who had how much survives a scheduler; so does that one ticks."""
+"""Remembering: what is known of who had how much survives a scheduler."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from typing import Final
 
 from async_jobs.application.scheduling.chores.chore import Chore
 from async_jobs.application.scheduling.dispatcher import Dispatcher
-from async_jobs.application.scheduling.noticing import BEAT_SECONDS, beat
-from async_jobs.application.settings import SchedulerSettings
-from async_jobs.ports.checkpoints import Checkpoints
+from async_jobs.ports.checkpoints import CHECKPOINT, Checkpoints
 from async_jobs.ports.clock import Clock
 
-CHECKPOINT: Final = "fairness"
 CHECKPOINT_SECONDS: Final = 5.0
 
 
@@ -46,22 +43,3 @@ class Remembering(Chore):
                 memory.restore(state)
         elif memory.is_contested:
             await self._checkpoints.save(CHECKPOINT, memory.saved())
-
-
-class Beating(Chore):
-    """Saves one checkpoint that says: a scheduler ticks."""
-
-    def __init__(
-        self, checkpoints: Checkpoints | None, settings: SchedulerSettings, *, clock: Clock
-    ) -> None:
-        super().__init__("beat", BEAT_SECONDS)
-        self._checkpoints = checkpoints
-        self._interval_seconds = settings.interval_seconds
-        self._clock = clock
-
-    async def beat(self) -> None:
-        """Tell that this one ticks, and how often."""
-        if self._checkpoints is not None:
-            await beat(
-                self._checkpoints, self._clock.now(), interval_seconds=self._interval_seconds
-            )

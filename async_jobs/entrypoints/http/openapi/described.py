@@ -30,7 +30,7 @@ TOKEN: Final = (
 
 # --- examples -----------------------------------------------------------------------------------
 
-_JOB_ID: Final = "01983f5a-7c00-7000-8000-000000000001"
+JOB_ID: Final = "01983f5a-7c00-7000-8000-000000000001"
 _NEXT: Final = "01983f5a-7c00-7000-8000-000000000000"
 _REQUEST: Final = {
     "tenant_id": "acme",
@@ -40,7 +40,7 @@ _REQUEST: Final = {
 }
 _REQUEST_IN_FULL: Final = _REQUEST | {
     "queue": "notifications",
-    "id": _JOB_ID,
+    "id": JOB_ID,
     "run_at": "2026-03-01T09:00:00+01:00",
     "delay_tolerance_seconds": 30,
     "max_attempts": 5,
@@ -55,7 +55,7 @@ _REQUEST_IN_FULL: Final = _REQUEST | {
     "headers": {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
 }
 _JOB: Final = {
-    "id": _JOB_ID,
+    "id": JOB_ID,
     "tenant_id": "acme",
     "use_case": "notifications",
     "type": "send_email",
@@ -107,7 +107,7 @@ _CANCELLED: Final = _JOB | {
 _EXAMPLES: Final[dict[Problem, tuple[int, str, dict[str, Any]]]] = {
     Problem.UNAUTHENTICATED: (401, TOKEN_REQUIRED, {}),
     Problem.FORBIDDEN: (403, "the token may not be used for this", {}),
-    Problem.JOB_NOT_FOUND: (404, f"no job has the id {_JOB_ID}", {"job_id": _JOB_ID}),
+    Problem.JOB_NOT_FOUND: (404, f"no job has the id {JOB_ID}", {"job_id": JOB_ID}),
     Problem.ILLEGAL_TRANSITION: (
         409,
         "a job that is succeeded cannot be retried",
@@ -136,7 +136,7 @@ _EXAMPLES: Final[dict[Problem, tuple[int, str, dict[str, Any]]]] = {
 }
 
 
-def _problems(*types: Problem) -> Responses:
+def problems(*types: Problem) -> Responses:
     """Return the responses of these problems, and of those that any route can answer with."""
     everywhere = (
         Problem.UNAUTHENTICATED,
@@ -198,31 +198,31 @@ def _body(schema: Schema, **examples: object) -> dict[str, Any]:
     }
 
 
-def _answer(description: str, schema: Schema, example: object) -> dict[str, Any]:
+def answer(description: str, schema: Schema, example: object) -> dict[str, Any]:
     return {
         "description": description,
         "content": {"application/json": {"schema": schema, "example": example}},
     }
 
 
-def _query(name: str, schema: Schema, description: str) -> dict[str, Any]:
+def query(name: str, schema: Schema, description: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "schema": schema, "description": description}
 
 
-_PATH: Final = {
+JOB_PATH: Final = {
     "name": "job_id",
     "in": "path",
     "required": True,
     "schema": schemas.UUID,
     "description": "The job's id.",
-    "example": _JOB_ID,
+    "example": JOB_ID,
 }
-_TENANT: Final = _query(
+TENANT: Final = query(
     "tenant_id", schemas.NAME, "Whose job it has to be; another's looks like a missing one."
 )
 
 
-def _route(
+def route(
     operation_id: str,
     summary: str,
     description: str,
@@ -254,73 +254,73 @@ _READ: Final = (
 _TAKEN: Final = (*_READ, Problem.QUOTA_EXCEEDED, Problem.STORE_REFUSED)
 _CHANGED: Final = (Problem.JOB_NOT_FOUND, Problem.ILLEGAL_TRANSITION, Problem.STORE_REFUSED)
 
-ENQUEUE_JOB: Final = _route(
+ENQUEUE_JOB: Final = route(
     "enqueue_job",
     "Enqueue one job",
     "Returns after the commit: from then on the job exists until it has ended and its retention"
     " is over. Repeating a call that carries an `id`, or the `dedupe_key` of a job that lives,"
     " creates nothing and answers with the job there is. Unknown fields are refused.",
     {
-        201: _answer("The job was enqueued.", schemas.ENQUEUED, {"job_id": _JOB_ID}),
-        200: _answer(
-            "The job was there already.", schemas.ENQUEUED, {"job_id": _JOB_ID, "duplicate": True}
+        201: answer("The job was enqueued.", schemas.ENQUEUED, {"job_id": JOB_ID}),
+        200: answer(
+            "The job was there already.", schemas.ENQUEUED, {"job_id": JOB_ID, "duplicate": True}
         ),
     },
-    _problems(*_TAKEN),
+    problems(*_TAKEN),
     status_code=201,
     requestBody=_body(schemas.ENQUEUE_REQUEST, least=_REQUEST, full=_REQUEST_IN_FULL),
 )
-ENQUEUE_JOBS: Final = _route(
+ENQUEUE_JOBS: Final = route(
     "enqueue_jobs",
     "Enqueue many jobs",
     f"Enqueues up to {JOBS_PER_CALL_MAX} jobs in one transaction, all or nothing: when one is"
     " invalid, over quota or of a tenant out of reach, none is enqueued. The answers are in order.",
     {
-        201: _answer(
+        201: answer(
             "The jobs were enqueued; some may have been there already.",
             schemas.ENQUEUED_BATCH,
-            {"jobs": [{"job_id": _JOB_ID}, {"job_id": _NEXT, "duplicate": True}]},
+            {"jobs": [{"job_id": JOB_ID}, {"job_id": _NEXT, "duplicate": True}]},
         ),
-        200: _answer(
+        200: answer(
             "All of the jobs were there already.",
             schemas.ENQUEUED_BATCH,
-            {"jobs": [{"job_id": _JOB_ID, "duplicate": True}]},
+            {"jobs": [{"job_id": JOB_ID, "duplicate": True}]},
         ),
     },
-    _problems(*_TAKEN),
+    problems(*_TAKEN),
     status_code=201,
     requestBody=_body(schemas.BATCH_REQUEST, two={"jobs": [_REQUEST_IN_FULL, _REQUEST]}),
 )
-FORESEE_JOB: Final = _route(
+FORESEE_JOB: Final = route(
     "foresee_job",
     "Ask whether a job would start in time",
     "Takes the body of an enqueue and enqueues nothing. Answers how many jobs stand before it, and"
     " whether live workers can start them all by its deadline: an estimate, which says nothing"
     " about what is enqueued later, fair shares and quotas.",
-    {200: _answer("How it looks now.", schemas.OUTLOOK, _OUTLOOK)},
-    _problems(*_READ),
+    {200: answer("How it looks now.", schemas.OUTLOOK, _OUTLOOK)},
+    problems(*_READ),
     requestBody=_body(schemas.ENQUEUE_REQUEST, least=_REQUEST, full=_REQUEST_IN_FULL),
 )
-GET_JOB: Final = _route(
+GET_JOB: Final = route(
     "get_job",
     "Look at one job",
     "Returns the full record. A job of a tenant out of reach looks like a missing one.",
-    {200: _answer("The job as it stands.", schemas.JOB, _JOB)},
-    _problems(Problem.JOB_NOT_FOUND),
-    parameters=[_PATH, _TENANT],
+    {200: answer("The job as it stands.", schemas.JOB, _JOB)},
+    problems(Problem.JOB_NOT_FOUND),
+    parameters=[JOB_PATH, TENANT],
 )
-LIST_JOBS: Final = _route(
+LIST_JOBS: Final = route(
     "list_jobs",
     "List jobs",
     "Returns jobs, newest first, one page at a time: pass `next_cursor` as `cursor`, with the"
     " same filters, until it is null. A token that reaches several tenants has to name one.",
-    {200: _answer("One page of jobs.", schemas.JOB_PAGE, {"jobs": [_JOB], "next_cursor": _NEXT})},
-    _problems(),
+    {200: answer("One page of jobs.", schemas.JOB_PAGE, {"jobs": [_JOB], "next_cursor": _NEXT})},
+    problems(),
     parameters=[
-        _query("tenant_id", schemas.NAME, "Only jobs of this tenant."),
-        _query("use_case", schemas.NAME, "Only jobs of this use case."),
-        _query("status", schemas.STATUS, "Only jobs with this status."),
-        _query(
+        query("tenant_id", schemas.NAME, "Only jobs of this tenant."),
+        query("use_case", schemas.NAME, "Only jobs of this use case."),
+        query("status", schemas.STATUS, "Only jobs with this status."),
+        query(
             "limit",
             {
                 "type": "integer",
@@ -330,42 +330,42 @@ LIST_JOBS: Final = _route(
             },
             "How many jobs a page has at most; jobs that are large make it shorter.",
         ),
-        _query("cursor", schemas.UUID, "Where the page begins: `next_cursor` of the last one."),
+        query("cursor", schemas.UUID, "Where the page begins: `next_cursor` of the last one."),
     ],
 )
-CANCEL_JOB: Final = _route(
+CANCEL_JOB: Final = route(
     "cancel_job",
     "Cancel a job",
     "Ends a job that nobody executes at once, and asks the worker of one that is being executed"
     " to stop; repeating it says so again. A job that ended otherwise is a 409.",
-    {200: _answer("The job as it then stands.", schemas.JOB, _CANCELLED)},
-    _problems(*_CHANGED),
-    parameters=[_PATH, _TENANT],
+    {200: answer("The job as it then stands.", schemas.JOB, _CANCELLED)},
+    problems(*_CHANGED),
+    parameters=[JOB_PATH, TENANT],
 )
-RETRY_JOB: Final = _route(
+RETRY_JOB: Final = route(
     "retry_job",
     "Give a job another life",
     "Makes a dead or cancelled job pending and due, its attempts counted anew and its history"
     " kept. Any other job is a 409.",
-    {200: _answer("The job as it then stands.", schemas.JOB, _JOB)},
-    _problems(*_CHANGED),
-    parameters=[_PATH, _TENANT],
+    {200: answer("The job as it then stands.", schemas.JOB, _JOB)},
+    problems(*_CHANGED),
+    parameters=[JOB_PATH, TENANT],
 )
-HEALTH_LIVE: Final = _route(
+HEALTH_LIVE: Final = route(
     "health_live",
     "Tell whether the process lives",
     "Asks for no token.",
-    {200: _answer("It does.", schemas.health_schema("live"), {"status": "live"})},
+    {200: answer("It does.", schemas.health_schema("live"), {"status": "live"})},
     {},
     tags=["health"],
 )
-HEALTH_READY: Final = _route(
+HEALTH_READY: Final = route(
     "health_ready",
     "Tell whether the process can serve",
     "Asks for no token.",
     {
-        200: _answer("It can.", schemas.health_schema("ready"), {"status": "ready"}),
-        503: _answer(
+        200: answer("It can.", schemas.health_schema("ready"), {"status": "ready"}),
+        503: answer(
             "It cannot now.",
             schemas.health_schema("not ready", problem=_MIGRATION_DUE),
             {"status": "not ready"},
@@ -389,11 +389,12 @@ _BY_NAME: Final = {
 }
 
 
-def with_nulls(document: dict[str, Any]) -> dict[str, Any]:
+def with_nulls(document: dict[str, Any], further: Sequence[Description] = ()) -> dict[str, Any]:
     """Put the nulls of the examples back into an OpenAPI document: FastAPI leaves them out."""
+    by_name = _BY_NAME | {each["operation_id"]: each for each in further}
     for path in document["paths"].values():
         for operation in path.values():
-            if (described := _BY_NAME.get(operation.get("operationId"))) is not None:
+            if (described := by_name.get(operation.get("operationId"))) is not None:
                 answers = described["responses"].items()
                 operation["responses"] = {str(status): answer for status, answer in answers}
     return document

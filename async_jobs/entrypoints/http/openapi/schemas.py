@@ -29,7 +29,7 @@ from async_jobs.domain.limits import DELAY_TOLERANCE_MAX, MAX_ATTEMPTS_MAX
 Schema: TypeAlias = dict[str, Any]
 
 
-def _object(title: str, required: dict[str, Schema], optional: dict[str, Schema]) -> Schema:
+def object_schema(title: str, required: dict[str, Schema], optional: dict[str, Schema]) -> Schema:
     """Return the schema of an object that has these fields and no others."""
     return {
         "title": title,
@@ -40,11 +40,11 @@ def _object(title: str, required: dict[str, Schema], optional: dict[str, Schema]
     }
 
 
-def _described(schema: Schema, description: str) -> Schema:
+def described(schema: Schema, description: str) -> Schema:
     return schema | {"description": description}
 
 
-def _optional(schema: Schema) -> Schema:
+def optional(schema: Schema) -> Schema:
     """Return the schema of a value that may also be null."""
     return {"anyOf": [schema, {"type": "null"}]}
 
@@ -98,32 +98,32 @@ HEADERS: Final[Schema] = {
 
 # --- requests -----------------------------------------------------------------------------------
 
-ENQUEUE_REQUEST: Final = _object(
+ENQUEUE_REQUEST: Final = object_schema(
     "EnqueueJobRequest",
     {
-        "tenant_id": _described(NAME, "Whose job it is."),
-        "use_case": _described(NAME, "A configured use case: its capacity and defaults apply."),
-        "type": _described(NAME, "Which handler executes it."),
-        "payload": _described(PAYLOAD, f"What the handler gets: {_PAYLOAD_BOUNDS}."),
+        "tenant_id": described(NAME, "Whose job it is."),
+        "use_case": described(NAME, "A configured use case: its capacity and defaults apply."),
+        "type": described(NAME, "Which handler executes it."),
+        "payload": described(PAYLOAD, f"What the handler gets: {_PAYLOAD_BOUNDS}."),
     },
     {
-        "queue": _described(
-            _optional(NAME), "A configured queue; that of the use case when left out."
+        "queue": described(
+            optional(NAME), "A configured queue; that of the use case when left out."
         ),
-        "id": _described(
-            _optional(UUID),
+        "id": described(
+            optional(UUID),
             "Chosen by the caller, it makes repeating the call harmless; else made here.",
         ),
-        "run_at": _described(
-            _optional(INSTANT),
+        "run_at": described(
+            optional(INSTANT),
             "Earliest start, with an offset from UTC, at most 366 days ahead; now when left out.",
         ),
-        "delay_tolerance_seconds": _described(
-            _optional(TOLERANCE), "How late after `run_at` a start is still on time."
+        "delay_tolerance_seconds": described(
+            optional(TOLERANCE), "How late after `run_at` a start is still on time."
         ),
-        "max_attempts": _described(_optional(ATTEMPTS), "How often it is tried at most."),
-        "backoff_policy": _optional(
-            _object(
+        "max_attempts": described(optional(ATTEMPTS), "How often it is tried at most."),
+        "backoff_policy": optional(
+            object_schema(
                 "BackoffPolicyRequest",
                 {},
                 {
@@ -132,16 +132,16 @@ ENQUEUE_REQUEST: Final = _object(
                 },
             )
         ),
-        "dedupe_key": _described(
-            _optional(NAME), "While a job with this key lives, no second one is made."
+        "dedupe_key": described(
+            optional(NAME), "While a job with this key lives, no second one is made."
         ),
-        "priority": _described(
-            _optional(PRIORITY), "Higher goes first among the tenant's own jobs; 0 when left out."
+        "priority": described(
+            optional(PRIORITY), "Higher goes first among the tenant's own jobs; 0 when left out."
         ),
-        "headers": _described(_optional(HEADERS), "Trace context and the like, carried along."),
+        "headers": described(optional(HEADERS), "Trace context and the like, carried along."),
     },
 )
-BATCH_REQUEST: Final = _object(
+BATCH_REQUEST: Final = object_schema(
     "EnqueueJobsRequest",
     {"jobs": {"type": "array", "items": ENQUEUE_REQUEST, "maxItems": JOBS_PER_CALL_MAX}},
     {},
@@ -149,7 +149,7 @@ BATCH_REQUEST: Final = _object(
 
 # --- answers ------------------------------------------------------------------------------------
 
-ENQUEUED: Final = _object(
+ENQUEUED: Final = object_schema(
     "Enqueued",
     {"job_id": UUID},
     {
@@ -160,12 +160,12 @@ ENQUEUED: Final = _object(
         }
     },
 )
-ENQUEUED_BATCH: Final = _object(
+ENQUEUED_BATCH: Final = object_schema(
     "EnqueuedJobs",
     {"jobs": {"type": "array", "items": ENQUEUED, "maxItems": JOBS_PER_CALL_MAX}},
     {},
 )
-JOB: Final = _object(
+JOB: Final = object_schema(
     "Job",
     {
         "id": UUID,
@@ -177,31 +177,31 @@ JOB: Final = _object(
         "payload": PAYLOAD,
         "run_at": INSTANT,
         "delay_tolerance_seconds": TOLERANCE,
-        "deadline_at": _described(INSTANT, "`run_at` and the tolerance."),
+        "deadline_at": described(INSTANT, "`run_at` and the tolerance."),
         "priority": PRIORITY,
-        "attempts": _described(COUNT, "How many were started and not refunded."),
+        "attempts": described(COUNT, "How many were started and not refunded."),
         "max_attempts": ATTEMPTS,
-        "backoff_policy": _object("BackoffPolicy", _BACKOFF_FIELDS, {}),
-        "lease_expires_at": _optional(INSTANT),
-        "last_error": _optional({"type": "string", "maxLength": ERROR_CHARACTERS_MAX}),
-        "dedupe_key": _optional(NAME),
+        "backoff_policy": object_schema("BackoffPolicy", _BACKOFF_FIELDS, {}),
+        "lease_expires_at": optional(INSTANT),
+        "last_error": optional({"type": "string", "maxLength": ERROR_CHARACTERS_MAX}),
+        "dedupe_key": optional(NAME),
         "enqueue_failed": {
             "type": "boolean",
             "description": "Whether its last hand-off to the queue failed.",
         },
         "created_at": INSTANT,
         "updated_at": INSTANT,
-        "lease_seq": _described(COUNT, "Grows at every lease: the fencing number."),
-        "started_at": _described(_optional(INSTANT), "Set while a worker executes it."),
-        "worker_id": _optional({"type": "string"}),
+        "lease_seq": described(COUNT, "Grows at every lease: the fencing number."),
+        "started_at": described(optional(INSTANT), "Set while a worker executes it."),
+        "worker_id": optional({"type": "string"}),
         "cancel_requested": {"type": "boolean"},
-        "dispatches": _described(COUNT, "Hand-offs that nobody took, since the last one taken."),
-        "crashes": _described(COUNT, "How often its worker died; with the fifth it is dead."),
-        "finished_at": _optional(INSTANT),
+        "dispatches": described(COUNT, "Hand-offs that nobody took, since the last one taken."),
+        "crashes": described(COUNT, "How often its worker died; with the fifth it is dead."),
+        "finished_at": optional(INSTANT),
         "errors": {
             "type": "array",
             "maxItems": ERRORS_KEPT_MAX,
-            "items": _object(
+            "items": object_schema(
                 "AttemptError",
                 {
                     "attempt": COUNT,
@@ -223,22 +223,20 @@ JOB: Final = _object(
     {},
 )
 _RATE: Final[Schema] = {"type": "number", "minimum": 0}
-OUTLOOK: Final = _object(
+OUTLOOK: Final = object_schema(
     "Outlook",
     {
-        "ahead": _described(
-            COUNT, "How many jobs that wait have a deadline no later than its own."
-        ),
+        "ahead": described(COUNT, "How many jobs that wait have a deadline no later than its own."),
         "at_least": {
             "type": "boolean",
             "description": "Whether more may be ahead than were counted.",
         },
-        "required_rate": _described(
-            _optional(_RATE), "Starts per second needed until its deadline; null: no time is left."
+        "required_rate": described(
+            optional(_RATE), "Starts per second needed until its deadline; null: no time is left."
         ),
-        "capacity_rate": _described(_RATE, "Starts per second that the slots can make."),
-        "expected_start_in_seconds": _described(
-            _optional(_RATE), "When it starts if all ahead start before it; null without slots."
+        "capacity_rate": described(_RATE, "Starts per second that the slots can make."),
+        "expected_start_in_seconds": described(
+            optional(_RATE), "When it starts if all ahead start before it; null without slots."
         ),
         "can_be_met": {
             "type": "boolean",
@@ -247,23 +245,23 @@ OUTLOOK: Final = _object(
     },
     {},
 )
-UNREADABLE_JOB: Final = _object(
+UNREADABLE_JOB: Final = object_schema(
     "UnreadableJob",
     {
         "id": UUID,
         "tenant_id": {"type": "string"},
         "use_case": {"type": "string"},
-        "status": _described({"type": "string"}, "As it is stored; it may be none of a job's."),
-        "problem": _described({"type": "string"}, "Why it cannot be read; quotes no payload."),
+        "status": described({"type": "string"}, "As it is stored; it may be none of a job's."),
+        "problem": described({"type": "string"}, "Why it cannot be read; quotes no payload."),
     },
     {},
 )
-JOB_PAGE: Final = _object(
+JOB_PAGE: Final = object_schema(
     "JobPage",
     {
         "jobs": {"type": "array", "items": JOB, "maxItems": JOBS_PER_PAGE_MAX},
-        "next_cursor": _described(
-            _optional(UUID), "What to ask for the next page with; null on the last one."
+        "next_cursor": described(
+            optional(UUID), "What to ask for the next page with; null on the last one."
         ),
     },
     {
@@ -288,9 +286,9 @@ _MEMBERS: Final[dict[Problem, dict[str, Schema]]] = {
     Problem.INVALID_JOB: _FIELD_PROBLEM,
     Problem.QUOTA_EXCEEDED: {
         "tenant_id": NAME,
-        "limit": _described(COUNT, "How many pending jobs the tenant may have."),
-        "used": _described(COUNT, "How many it had."),
-        "asked": _described(COUNT, "How many new ones were asked for."),
+        "limit": described(COUNT, "How many pending jobs the tenant may have."),
+        "used": described(COUNT, "How many it had."),
+        "asked": described(COUNT, "How many new ones were asked for."),
     },
     Problem.JOB_NOT_FOUND: {"job_id": UUID},
     Problem.ILLEGAL_TRANSITION: {
@@ -310,7 +308,7 @@ _FURTHER: Final[dict[Problem, dict[str, Schema]]] = {
         "errors": {
             "type": "array",
             "minItems": 2,
-            "items": _object("FieldProblem", _FIELD_PROBLEM, {}),
+            "items": object_schema("FieldProblem", _FIELD_PROBLEM, {}),
             "description": "There when several fields are wrong: all of them, in order.",
         }
     },
@@ -332,7 +330,7 @@ def problem_schema(type: Problem, status: int, title: str) -> Schema:
         "detail": {"type": "string"},
     }
     name = "".join(word.capitalize() for word in type.name.split("_"))
-    return _object(f"{name}Problem", common | _MEMBERS.get(type, {}), _FURTHER.get(type, {}))
+    return object_schema(f"{name}Problem", common | _MEMBERS.get(type, {}), _FURTHER.get(type, {}))
 
 
 def health_schema(status: str, **further: Schema) -> Schema:

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
 
-from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
+from async_jobs.adapters.memory.schedulers import MemorySchedulers
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.application.scheduling.chores.announcing import SILENT_SECONDS
 from async_jobs.application.scheduling.noticing import (
-    BEAT,
     LOOK_SECONDS,
     PATIENCE_SECONDS,
-    SILENT_SECONDS,
     TOLD_AGAIN_SECONDS,
     Notices,
     SchedulerWatch,
 )
 from async_jobs.domain import facts
 from async_jobs.domain.errors import Unavailable
-from async_jobs.domain.job import JsonValue
 from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.domain.presence import SchedulerInfo
 from async_jobs.ports.workers import WorkerInfo
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_worker
 from async_jobs.testing.clocks import ManualClock
@@ -151,11 +150,11 @@ class Outside:
 
     def __init__(self) -> None:
         self.stage = Stage()
-        self.checkpoints = MemoryCheckpoints()
-        self.scheduler = self.stage.scheduler(checkpoints=self.checkpoints, interval_seconds=1.0)
+        self.schedulers = MemorySchedulers()
+        self.scheduler = self.stage.scheduler(schedulers=self.schedulers, interval_seconds=1.0)
         self.telemetry = RecordingTelemetry()
         self.watch = SchedulerWatch(
-            self.checkpoints,
+            self.schedulers,
             MemoryStatistics(self.stage.memory),
             clock=self.stage.clock,
             telemetry=self.telemetry,
@@ -206,24 +205,11 @@ async def test_a_scheduler_that_ticks_seldom_is_not_missed() -> None:
     """How long a tick is good for follows from the interval."""
     outside = Outside()
     await added(outside.stage.memory, use_case="another")
-    seldom = outside.stage.scheduler(checkpoints=outside.checkpoints, interval_seconds=600.0)
+    seldom = outside.stage.scheduler(schedulers=outside.schedulers, interval_seconds=600.0)
     await seldom.tick()
 
     assert await outside.told(600) == []
     assert await outside.told(600) == []
-
-
-@pytest.mark.parametrize("written", ["soon", "2026-02-28T12:00:00", 7, None, {"at": 1}], ids=repr)
-async def test_a_tick_that_nobody_can_read_is_none(written: JsonValue) -> None:
-    """Whatever wrote it: it ends nobody who looks."""
-    outside = Outside()
-    await added(outside.stage.memory)
-    await outside.checkpoints.save(BEAT, {"ticked_at": written, "alive_until": written})
-
-    assert await outside.told(0) == []
-    assert await outside.told(PATIENCE_SECONDS) == [
-        facts.SchedulerMissing(at=outside.stage.clock.now(), ticked_at=None)
-    ]
 
 
 async def test_a_watch_looks_at_intervals_whatever_fails_meanwhile() -> None:
@@ -244,15 +230,15 @@ async def test_a_watch_looks_at_intervals_whatever_fails_meanwhile() -> None:
     assert [type(fact) for fact in outside.telemetry.facts] == [facts.SchedulerMissing]
 
 
-class FailingOnce(MemoryCheckpoints):
+class FailingOnce(MemorySchedulers):
     """Does not answer the first question."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked = 0
 
-    async def load(self, name: str) -> Mapping[str, JsonValue] | None:
+    async def known(self) -> Sequence[SchedulerInfo]:
         self.asked += 1
         if self.asked == 1:
             raise Unavailable("nobody answered")
-        return await super().load(name)
+        return await super().known()

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
-from async_jobs.application.scheduling.chores.remembering import CHECKPOINT
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import ConfigurationError, StoreRefused, Unavailable
@@ -19,6 +18,7 @@ from async_jobs.domain.facts import ChoreSkipped, JobLeased
 from async_jobs.domain.job import Phase
 from async_jobs.domain.lifecycle import Cancelled
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
+from async_jobs.ports.checkpoints import CHECKPOINT
 from async_jobs.ports.signal import DISPATCH
 from async_jobs.testing.builders import a_job, a_request, a_worker, later
 from async_jobs.testing.clocks import ManualChance, let_others_run

@@ -204,6 +204,7 @@ async def test_a_worker_announces_itself(stage: Stage, runs: Runs) -> None:
         version="unknown",
         seen_at=later(20),
         alive_until=later(35),
+        types=("send_email",),
     )
 
 

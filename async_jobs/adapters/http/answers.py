@@ -1,0 +1,97 @@
+"""What operators are answered, over the wire: written and read in one place."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, TypeVar
+from uuid import UUID
+
+from pydantic_core import to_jsonable_python
+
+from async_jobs.adapters.http.calls import Call, named, path_of
+from async_jobs.domain.bounds import check_name
+from async_jobs.domain.errors import InvalidJobError
+from async_jobs.domain.explain import Explanation, Status, Waiting
+
+A = TypeVar("A", Explanation, Status, Waiting)
+
+
+def answer_record_of(answer: Explanation | Status | Waiting) -> dict[str, Any]:
+    """Return an answer as JSON values: instants in ISO 8601 UTC, durations in seconds."""
+    return {each.name: to_jsonable_python(getattr(answer, each.name)) for each in fields(answer)}
+
+
+_adapters: dict[str, Any] = {}
+
+
+def _adapter(kind: type[A]) -> Any:
+    adapter = _adapters.get(kind.__name__)
+    if adapter is None:
+        # Here, because only those who ask need it, and it takes a while.
+        from pydantic import TypeAdapter
+
+        adapter = _adapters[kind.__name__] = TypeAdapter(kind)
+    return adapter
+
+
+def answer_of(kind: type[A], record: Any) -> A:
+    """Return what `answer_record_of` wrote; what this version does not know is left out.
+
+    Raises:
+        ValueError: it is no such record.
+    """
+    answer: A = _adapter(kind).validate_python(record)
+    return answer
+
+
+# --- the calls ----------------------------------------------------------------------------------
+
+
+def explain(job_id: UUID, tenant_id: str | None) -> Call[Explanation]:
+    """Return the call that explains one job.
+
+    Raises:
+        InvalidJobError: an argument breaks its bound.
+    """
+
+    def decode(record: Any) -> Explanation:
+        explained = answer_of(Explanation, record)
+        if explained.job_id != job_id:
+            raise ValueError("the job is another one than was asked for")
+        return explained
+
+    path, params = f"{path_of(job_id)}/explain", named(tenant_id=tenant_id)
+    return Call(method="GET", path=path, params=params, decode=decode, writes=False)
+
+
+def explain_waiting(use_case: str | None, tenant_id: str | None) -> Call[Waiting]:
+    """Return the call that explains what waits.
+
+    Raises:
+        InvalidJobError: an argument breaks its bound.
+    """
+    return Call(
+        method="GET",
+        path="operations/explain",
+        params=named(use_case=use_case, tenant_id=tenant_id),
+        decode=lambda record: answer_of(Waiting, record),
+        writes=False,
+    )
+
+
+def status(tenants: list[str] | None) -> Call[Status]:
+    """Return the call that tells who is there.
+
+    Raises:
+        InvalidJobError: an argument breaks its bound.
+    """
+    if tenants is not None and not tenants:
+        raise InvalidJobError("tenants", "must name one at least; None is for all")
+    wanted = [check_name("tenants", tenant) for tenant in tenants or ()]
+    return Call(
+        method="GET",
+        path="operations/status",
+        params={"tenant_id": wanted} if wanted else {},
+        decode=lambda record: answer_of(Status, record),
+        writes=False,
+    )

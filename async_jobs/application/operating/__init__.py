@@ -1,0 +1,1 @@
+"""What operators ask: why jobs wait, and who is there."""

@@ -1,0 +1,199 @@
+"""async-jobs status, explain and jobs explain: who is there, and why jobs wait."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from async_jobs.adapters.http.answers import answer_record_of
+from async_jobs.domain.explain import Explanation, Status, Waiting
+from async_jobs.entrypoints.cli.asking import Where, ask_operations
+from async_jobs.entrypoints.cli.jobs import AsJson, Dsn, JobId, Tenant, Token, Url, jobs_app
+from async_jobs.entrypoints.cli.options import LogLevelOption
+from async_jobs.entrypoints.cli.output import print_rows
+from async_jobs.entrypoints.programs.options import LogLevel
+from async_jobs.entrypoints.programs.terminal import printable
+
+
+def status(
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option("--tenant", help="Only what concerns this tenant; repeatable."),
+    ] = None,
+    as_json: AsJson = False,
+    dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Tell what there is to do, who does it, and what keeps jobs waiting.
+
+    Example: `async-jobs status`
+    """
+    answer = ask_operations(
+        Where(dsn, url, token),
+        log_level,
+        lambda operations: operations.status(tenants=tenant or None),
+    )
+    if as_json:
+        _print_json(answer)
+    else:
+        _print_status(answer)
+
+
+@jobs_app.command("explain")
+def explain_job(
+    job_id: JobId,
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+    dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Tell why a job waits, where it runs or how it ended.
+
+    Example: `async-jobs jobs explain 0193…`
+    """
+    answer = ask_operations(
+        Where(dsn, url, token),
+        log_level,
+        lambda operations: operations.explain(job_id, tenant_id=tenant),
+    )
+    if as_json:
+        _print_json(answer)
+    else:
+        typer.echo("\n".join(map(printable, _explained(answer))))
+
+
+def explain(
+    use_case: Annotated[
+        str | None, typer.Option("--use-case", help="Only jobs of this use case.")
+    ] = None,
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+    dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Tell why the jobs of a use case, of a tenant, or of a tenant in a use case wait.
+
+    Example: `async-jobs explain --use-case notifications --tenant acme`
+    """
+    answer = ask_operations(
+        Where(dsn, url, token),
+        log_level,
+        lambda operations: operations.explain_waiting(use_case=use_case, tenant_id=tenant),
+    )
+    if as_json:
+        _print_json(answer)
+    else:
+        typer.echo("\n".join(map(printable, _waiting(answer))))
+
+
+def _print_json(answer: Explanation | Status | Waiting) -> None:
+    record = json.dumps(answer_record_of(answer), indent=2, ensure_ascii=False)
+    typer.echo(printable(record, keep="\n"))
+
+
+def _explained(answer: Explanation) -> Iterator[str]:
+    yield answer.sentence
+    for reason in answer.reasons[1:]:
+        yield f"  besides: {reason.sentence}"
+    if answer.next_turn is not None:
+        yield f"next turn: {answer.next_turn.value}"
+    if answer.estimate is not None:
+        at = answer.estimate.start_at
+        yield f"estimated start: {_told(at) if at is not None else '-'} ({answer.estimate.basis})"
+
+
+def _waiting(answer: Waiting) -> Iterator[str]:
+    yield answer.sentence
+    for reason in answer.reasons:
+        yield f"  {reason.jobs:>6} {reason.code.value}: {reason.sentence}"
+        yield f"         to change it: {reason.change}"
+
+
+def _print_status(answer: Status) -> None:
+    print_rows(
+        ("use case", "queue", "limit", "running", "unclaimed", "pending", "starts/s"),
+        [
+            (
+                printable(each.use_case),
+                printable(each.queue or "-"),
+                "-" if each.limit is None else str(each.limit),
+                str(each.running),
+                str(each.unclaimed),
+                f"{each.pending:,}{'+' if each.at_least else ''}",
+                "-" if each.starts_per_second is None else f"{each.starts_per_second:.3g}",
+            )
+            for each in answer.use_cases
+        ],
+    )
+    typer.echo()
+    print_rows(
+        ("queue", "workers", "slots", "busy", "unclaimed"),
+        [
+            (
+                printable(each.queue),
+                str(each.workers),
+                str(each.slots),
+                str(each.busy),
+                str(each.unclaimed),
+            )
+            for each in answer.queues
+        ],
+    )
+    if answer.workers:
+        typer.echo()
+        _print_workers(answer)
+    if answer.schedulers:
+        typer.echo()
+        _print_schedulers(answer)
+    for warning in answer.warnings:
+        typer.echo(f"warning: {printable(warning.sentence)}")
+
+
+def _print_workers(answer: Status) -> None:
+    print_rows(
+        ("worker", "host", "version", "transport", "busy", "queues", "types"),
+        [
+            (
+                printable(each.worker_id),
+                printable(each.host),
+                printable(each.version),
+                printable(each.transport or "-"),
+                f"{each.busy}/{each.slots}",
+                printable(", ".join(each.queues)),
+                "-" if each.types is None else printable(", ".join(each.types)),
+            )
+            for each in answer.workers
+        ],
+    )
+
+
+def _print_schedulers(answer: Status) -> None:
+    print_rows(
+        ("scheduler", "host", "version", "transport", "last tick", "took", "leads"),
+        [
+            (
+                printable(each.scheduler_id),
+                printable(each.host),
+                printable(each.version),
+                printable(each.transport or "-"),
+                _told(each.ticked_at),
+                f"{each.tick_seconds * 1_000:.1f} ms",
+                printable(", ".join(each.leads)),
+            )
+            for each in answer.schedulers
+        ],
+    )
+
+
+def _told(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
