@@ -78,9 +78,7 @@ class Worker:
         make_renewal_host: Callable[[Renewals], RenewalHost] | None = None,
         on_error: Callable[[Exception], None] = lambda error: None,
     ) -> None:
-        self._identity = identity
-        self._store = store
-        self._registry = registry
+        self._identity, self._store, self._registry = identity, store, registry
         self._clock = clock
         self._chance = chance
         self._signal = signal
