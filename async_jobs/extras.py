@@ -14,6 +14,8 @@ EXTRAS: Final[Mapping[str, str]] = {
     "fastapi": "api",
     "httpx": "client",
     "hypothesis": "testing",
+    "opentelemetry": "otel",
+    "prometheus_client": "prometheus",
     "pytest": "testing",
     "uvicorn": "api",
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from async_jobs.adapters.telemetry.instruments import INSTRUMENTS
 from async_jobs.entrypoints.settings import config as config_module
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 
@@ -21,7 +22,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 def _examples() -> list[pytest.ParameterSet]:
     """Every complete program in the pages that readers are told to copy from."""
-    guides = ("testing-your-application", "http-api", "http-client")
+    guides = ("testing-your-application", "http-api", "http-client", "metrics")
     names = ("README.md", *(f"docs/{guide}.md" for guide in guides))
     pages = [ROOT / name for name in names]
     return [
@@ -60,6 +61,30 @@ def test_every_variable_is_documented(page: str) -> None:
     variables = [*config_module._SCALARS, *config_module._JSON_OBJECTS]
 
     assert [variable for variable in variables if variable not in text] == []
+
+
+def test_the_table_of_metrics_is_that_of_the_instruments() -> None:
+    """Row by row, in its order."""
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    rows = []
+    for each in INSTRUMENTS:
+        labels = ", ".join(f"`{label}`" for label in each.labels) or "–"
+        labels += " (`tenant`)" if each.by_tenant else ""
+        names = f"`{each.name}` | `{each.prometheus_name}`"
+        rows.append(f"| {names} | {each.kind} | {labels} | {each.help} |")
+
+    assert "\n".join(rows) in page
+
+
+def test_every_metric_that_a_page_names_is_measured() -> None:
+    """An alert on what is not there never fires."""
+    page = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    named = set(re.findall(r"\basync_jobs_\w+", page)) - {"async_jobs_migrations"}
+    parts = {name: re.sub(r"_(bucket|count|sum)$", "", name) for name in named}
+    measured = {each.prometheus_name for each in INSTRUMENTS}
+
+    assert named
+    assert [name for name, part in parts.items() if not {name, part} & measured] == []
 
 
 def test_the_example_environment_is_valid() -> None:

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import IllegalTransition
-from async_jobs.domain.facts import tell
 from async_jobs.domain.job import Job
+from async_jobs.domain.reporting import tell
 from async_jobs.ports.store import Applied, JobStore
 from async_jobs.ports.telemetry import Telemetry
 

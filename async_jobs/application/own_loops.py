@@ -13,10 +13,10 @@ from async_jobs.domain.bounds import bounded_error, check_result
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.enqueue import unknown_name
 from async_jobs.domain.errors import IllegalTransition
-from async_jobs.domain.facts import tell
 from async_jobs.domain.job import Job, JsonValue
 from async_jobs.domain.limits import Limits
 from async_jobs.domain.pools import Fleet
+from async_jobs.domain.reporting import tell
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.leases import Leases
 from async_jobs.ports.signal import Signal

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 DEADLINE_MISSED = "deadline_missed"
+TOLERANCES_MAX = 1_000.0
 
 
 class LatePolicy(StrEnum):
@@ -32,3 +33,17 @@ def is_late(deadline_at: datetime, at: datetime) -> bool:
 def lateness(deadline_at: datetime, started_at: datetime) -> timedelta:
     """Return how long after its deadline a job started; negative when it was on time."""
     return started_at - deadline_at
+
+
+def tolerance_used(run_at: datetime, deadline_at: datetime, started_at: datetime) -> float:
+    """Return the share of its delay tolerance that a start has used: above 1 if it was late.
+
+    At most `TOLERANCES_MAX`, which a late start without any tolerance has used too, so that a
+    sum of them says something.
+    """
+    if started_at <= run_at:
+        return 0.0
+    tolerance = deadline_at - run_at
+    if tolerance <= timedelta(0):
+        return TOLERANCES_MAX
+    return min((started_at - run_at) / tolerance, TOLERANCES_MAX)

@@ -5,17 +5,12 @@ Telemetry adapters turn facts into logs, metrics and spans.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
-from typing import TypeAlias, TypedDict
+from enum import StrEnum
 from uuid import UUID
 
-from async_jobs.domain import lifecycle
 from async_jobs.domain.bounds import Places
-from async_jobs.domain.deadline import is_late, lateness
-from async_jobs.domain.job import Job, JobStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +32,13 @@ class JobFact(Fact):
     """How many attempts had been charged when it happened."""
 
 
-class _JobIds(TypedDict):
-    at: datetime
-    job_id: UUID
-    tenant_id: str
-    use_case: str
-    type: str
-    attempt: int
+class Ending(StrEnum):
+    """What ended an attempt that failed, or a job that died."""
+
+    FAILED = "failed"
+    REJECTED = "rejected"
+    LEASE_EXPIRED = "lease_expired"
+    DEADLINE_MISSED = "deadline_missed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +66,14 @@ class JobHandOffFailed(JobFact):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStarted(JobFact):
     """A worker claimed the job. `start_latency` counts from `run_at`, `late_by` from the
-    deadline (negative when on time)."""
+    deadline (negative when on time); `tolerance_used` is the one by the other's distance."""
 
     worker_id: str
     start_latency: timedelta
     late_by: timedelta
+    tolerance_used: float = 0.0
+    first: bool = True
+    """False once an attempt of the job has failed or its worker has died."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +103,8 @@ class JobFailed(JobFact):
     error: str
     retry_at: datetime
     places: Places = ()
+    because: Ending = Ending.FAILED
+    ran_for: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,16 +113,21 @@ class JobDied(JobFact):
 
     error: str
     places: Places = ()
+    because: Ending = Ending.FAILED
+    ran_for: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSnoozed(JobFact):
     until: datetime
+    ran_for: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobReleased(JobFact):
     """A worker that will not finish the job gave it back; no attempt was charged."""
+
+    ran_for: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +137,9 @@ class JobCancelRequested(JobFact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCancelled(JobFact):
-    pass
+    """The job was cancelled; `ran_for` is None unless that ended an attempt."""
+
+    ran_for: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,117 +309,3 @@ class SchedulerMissing(Fact):
     """
 
     ticked_at: datetime | None
-
-
-Wanted: TypeAlias = Callable[[type[Fact]], bool]
-"""Tells whether facts of a kind are worth making."""
-
-
-def tell(
-    before: Job,
-    event: lifecycle.JobEvent,
-    after: Job,
-    *,
-    at: datetime,
-    wanted: Wanted = lambda kind: True,
-) -> list[JobFact]:
-    """Return the facts of an event that was committed: `before` became `after`.
-
-    Renewals are no news and yield nothing. Of what happens to every job only what is wanted
-    is told.
-    """
-    about = _About(before, after, at)
-    match event:
-        case lifecycle.HandOffFailed(error):
-            told: list[JobFact] = [JobHandOffFailed(error=error, **about.ids)]
-        case lifecycle.Claimed(worker_id):
-            told = about.started(worker_id, wanted)
-        case lifecycle.Succeeded(left_out=problem):
-            told = [ResultLeftOut(problem=problem, **about.ids)] if problem else []
-            if wanted(JobSucceeded):
-                told.append(JobSucceeded(ran_for=about.ran_for, **about.ids))
-        case lifecycle.Failed(places=places):
-            told = about.failed(places)
-        case lifecycle.Rejected():
-            told = about.failed()
-        case lifecycle.Snoozed():
-            told = [JobSnoozed(until=after.run_at, **about.ids)]
-        case lifecycle.Released():
-            told = [JobReleased(**about.ids)]
-        case lifecycle.CancelRequested():
-            told = [JobCancelRequested(**about.ids)]
-        case lifecycle.LeaseExpired():
-            claimed = before.started_at is not None
-            told = [about.expired(claimed=claimed)]
-            told += about.failed() if after.crashes > before.crashes else []
-        case lifecycle.Expired():
-            late_by = lateness(before.deadline_at, at)
-            told = [DeadlineMissed(late_by=late_by, started=False, **about.ids), *about.failed()]
-        case lifecycle.Retried():
-            told = [JobRetried(**about.ids)]
-        case _:
-            told = []
-    if after.status is JobStatus.CANCELLED:
-        told.append(JobCancelled(**about.ids))
-    return told
-
-
-def start_is_news(job: Job, *, at: datetime, wanted: Wanted) -> bool:
-    """Tell whether `tell` has anything to say of a claim: most starts are asked about in vain."""
-    return wanted(JobStarted) or is_late(job.deadline_at, at)
-
-
-class _About:
-    """The fields that all facts about one change share."""
-
-    def __init__(self, before: Job, after: Job, at: datetime) -> None:
-        self._before = before
-        self._after = after
-        self._at = at
-
-    @cached_property
-    def ids(self) -> _JobIds:
-        return job_ids(self._after, at=self._at)
-
-    @property
-    def ran_for(self) -> timedelta:
-        return self._at - (self._before.started_at or self._at)
-
-    def started(self, worker_id: str, wanted: Wanted) -> list[JobFact]:
-        late_by = lateness(self._before.deadline_at, self._at)
-        told: list[JobFact] = []
-        if wanted(JobStarted):
-            latency = self._at - self._before.run_at
-            told.append(
-                JobStarted(worker_id=worker_id, start_latency=latency, late_by=late_by, **self.ids)
-            )
-        if is_late(self._before.deadline_at, self._at):
-            told.append(DeadlineMissed(late_by=late_by, started=True, **self.ids))
-        return told
-
-    def expired(self, *, claimed: bool) -> LeaseExpired:
-        worker_id, crashes = self._before.worker_id, self._after.crashes
-        return LeaseExpired(claimed=claimed, worker_id=worker_id, crashes=crashes, **self.ids)
-
-    def failed(self, places: Places = ()) -> list[JobFact]:
-        error = self._after.last_error or ""
-        match self._after.status:
-            case JobStatus.DEAD:
-                return [JobDied(error=error, places=places, **self.ids)]
-            case JobStatus.PENDING:
-                retry_at = self._after.run_at
-                return [JobFailed(error=error, retry_at=retry_at, places=places, **self.ids)]
-            case _:
-                return []
-
-
-def job_ids(job: Job, *, at: datetime) -> _JobIds:
-    """Return the fields that every `JobFact` about `job` shares."""
-    return {
-        "at": at,
-        "job_id": job.id,
-        "tenant_id": job.tenant_id,
-        "use_case": job.use_case,
-        "type": job.type,
-        "attempt": job.attempts,
-    }

@@ -13,6 +13,7 @@ from async_jobs.domain.facts import Fact
 from async_jobs.domain.job import EnqueueJobRequest, HandOff, Job, JobStatus
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.domain.presence import SchedulerInfo, WorkerInfo
+from async_jobs.domain.readings import Reading
 from async_jobs.domain.scheduling import Candidate
 from async_jobs.testing.clocks import NOW, ManualChance
 
@@ -149,14 +150,19 @@ class SimpleLimits:
 
 
 class RecordingTelemetry:
-    """Implements `Telemetry`: keeps every fact, in order."""
+    """Implements `Telemetry`: keeps every fact, in order.
 
-    def __init__(self) -> None:
+    Args:
+        readings: whether it wants what is told for metrics alone, too.
+    """
+
+    def __init__(self, *, readings: bool = False) -> None:
         self.facts: list[Fact] = []
+        self._readings = readings
 
     def wants(self, kind: type[Fact]) -> bool:
         """See `Telemetry`."""
-        return True
+        return self._readings or not issubclass(kind, Reading)
 
     def record(self, fact: Fact) -> None:
         """See `Telemetry`."""

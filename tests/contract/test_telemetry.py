@@ -13,13 +13,23 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from async_jobs.adapters.telemetry.labels import TopTenants
 from async_jobs.adapters.telemetry.logs import LogTelemetry
+from async_jobs.adapters.telemetry.measuring import Instrument
+from async_jobs.adapters.telemetry.metrics import Exporter, MetricsTelemetry
+from async_jobs.adapters.telemetry.otel import OpenTelemetryExporter
+from async_jobs.adapters.telemetry.prometheus import PrometheusExporter
 from async_jobs.adapters.telemetry.raised import raised
+from async_jobs.adapters.telemetry.several import SeveralTelemetries
 from async_jobs.application.handling.outcomes import event_of
 from async_jobs.application.handling.registry import JobContext, running_job
-from async_jobs.domain.facts import Fact, HandlerMissing, JobDied, JobFailed, LoopBlocked, job_ids
+from async_jobs.domain.facts import Fact, HandlerMissing, JobDied, JobFailed, LoopBlocked
 from async_jobs.domain.lifecycle import Failed
+from async_jobs.domain.readings import Reading, SchedulerTicked
+from async_jobs.domain.reporting import job_ids
 from async_jobs.entrypoints.programs.logs import formatter
 from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
 from async_jobs.ports.telemetry import Telemetry
@@ -84,7 +94,122 @@ class TestRecordingTelemetry(TelemetryContract):
         return lambda: ""  # nothing leaves through it
 
 
-@pytest.mark.parametrize("fact", every_fact("text"), ids=lambda fact: type(fact).__name__)
+class BrokenExporter:
+    """Fails once it has been set up."""
+
+    broken = False
+
+    def add(self, instrument: Instrument, labels: tuple[str, ...], value: float) -> None:
+        if self.broken:
+            raise OSError("the collector is lost")
+
+    def forget(self, tenant: str) -> bool:
+        raise OSError("the collector is lost")
+
+
+def metrics_to(exporter: Exporter) -> MetricsTelemetry:
+    """Return metrics by tenant, so that nothing of them can break it either."""
+    return MetricsTelemetry(exporter, lambda forget: TopTenants(10, forget))
+
+
+def metrics_to_nowhere() -> MetricsTelemetry:
+    exporter = BrokenExporter()
+    telemetry = metrics_to(exporter)
+    exporter.broken = True
+    return telemetry
+
+
+class TestPrometheusMetrics(TelemetryContract):
+    @pytest.fixture
+    def exporter(self) -> PrometheusExporter:
+        return PrometheusExporter(tenants=True)
+
+    @pytest.fixture
+    def telemetry(self, exporter: PrometheusExporter) -> MetricsTelemetry:
+        return metrics_to(exporter)
+
+    @pytest.fixture
+    def broken(self) -> MetricsTelemetry:
+        return metrics_to_nowhere()
+
+    @pytest.fixture
+    def emitted(self, exporter: PrometheusExporter) -> Emitted:
+        return lambda: exporter.page().decode()
+
+
+class TestOpenTelemetryMetrics(TelemetryContract):
+    @pytest.fixture
+    def reader(self) -> InMemoryMetricReader:
+        return InMemoryMetricReader()
+
+    @pytest.fixture
+    def telemetry(self, reader: InMemoryMetricReader) -> MetricsTelemetry:
+        provider = MeterProvider([reader], shutdown_on_exit=False)
+        return metrics_to(OpenTelemetryExporter(tenants=True, provider=provider))
+
+    @pytest.fixture
+    def broken(self) -> MetricsTelemetry:
+        return metrics_to_nowhere()
+
+    @pytest.fixture
+    def emitted(self, reader: InMemoryMetricReader) -> Emitted:
+        def look() -> str:
+            # Points, but for the instants of looking.
+            data = reader.get_metrics_data()
+            metrics = data.resource_metrics[0].scope_metrics[0].metrics if data else ()
+            told = ((each.name, json.loads(each.data.to_json())) for each in metrics)
+            return re.sub(r'"(start_)?time_unix_nano": \d+', "", json.dumps(list(told)))
+
+        return look
+
+
+class TestSeveralTelemetries(TelemetryContract):
+    """Logs beside something that raises whatever it is told."""
+
+    @pytest.fixture
+    def handler(self) -> ListHandler:
+        return ListHandler()
+
+    @pytest.fixture
+    def telemetry(self, handler: ListHandler) -> SeveralTelemetries:
+        return SeveralTelemetries([Raising(), LogTelemetry(logger_to(handler))])
+
+    @pytest.fixture
+    def broken(self) -> SeveralTelemetries:
+        return SeveralTelemetries([Raising(), LogTelemetry(logger_to(BrokenHandler()))])
+
+    @pytest.fixture
+    def emitted(self, handler: ListHandler) -> Emitted:
+        return lambda: "\n".join(handler.lines)
+
+
+class Raising:
+    """What no telemetry may be."""
+
+    def wants(self, kind: type[Fact]) -> bool:
+        return False
+
+    def record(self, fact: Fact) -> None:
+        raise OSError("the collector is lost")
+
+
+def test_what_one_of_several_wants_is_wanted() -> None:
+    """And each of them is told of it."""
+    one, other = RecordingTelemetry(), RecordingTelemetry(readings=True)
+    several = SeveralTelemetries([one, other])
+    fact = SchedulerTicked(at=a_job().created_at, took=timedelta(0), leased=0)
+
+    several.record(fact)
+
+    assert several.wants(SchedulerTicked)
+    assert not SeveralTelemetries([one]).wants(SchedulerTicked)
+    assert other.facts == [fact]
+
+
+NEWS = [fact for fact in every_fact("text") if not isinstance(fact, Reading)]
+
+
+@pytest.mark.parametrize("fact", NEWS, ids=lambda fact: type(fact).__name__)
 def test_a_log_line_keeps_its_name(fact: Fact) -> None:
     """No field takes the place of what says what happened."""
     written = io.StringIO()
@@ -250,7 +375,7 @@ def test_a_line_of_a_handler_names_its_job_as_others_write_it(log_format: LogFor
     assert re.search(rf'job_id(=|": "){job.id}\b', written.getvalue())
 
 
-@pytest.mark.parametrize("fact", every_fact("text"), ids=lambda fact: type(fact).__name__)
+@pytest.mark.parametrize("fact", NEWS, ids=lambda fact: type(fact).__name__)
 def test_what_nobody_raised_is_no_exception(fact: Fact) -> None:
     """Nor is what has places that cannot be understood without any."""
     handler = Collecting()

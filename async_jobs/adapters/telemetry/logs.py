@@ -12,6 +12,7 @@ from uuid import UUID
 
 from async_jobs.adapters.telemetry.raised import HandlerRaised, raised
 from async_jobs.domain import facts
+from async_jobs.domain.readings import Reading
 from async_jobs.domain.wording import OWN_WORDS, TIMED_OUT
 
 # Words of our own, or an exception's type before its text; a handler's own words are left out.
@@ -69,7 +70,8 @@ class LogTelemetry:
 
     def wants(self, kind: type[facts.Fact]) -> bool:
         """See `Telemetry`."""
-        return self._logger.isEnabledFor(_LEVELS.get(kind, logging.DEBUG))
+        level = _LEVELS.get(kind, logging.DEBUG)
+        return self._logger.isEnabledFor(level) and not issubclass(kind, Reading)
 
     def record(self, fact: facts.Fact) -> None:
         """See `Telemetry`."""

@@ -28,7 +28,7 @@ from async_jobs.domain.errors import (
     StoreRefused,
     Unavailable,
 )
-from async_jobs.domain.facts import Fact, JobEnqueued, job_ids, tell
+from async_jobs.domain.facts import Fact, JobEnqueued
 from async_jobs.domain.job import (
     Enqueued,
     EnqueueJobRequest,
@@ -41,6 +41,8 @@ from async_jobs.domain.job import (
 from async_jobs.domain.limits import UNLIMITED, Limits
 from async_jobs.domain.outlook import Outlook
 from async_jobs.domain.quota import Refused, limited_tenants
+from async_jobs.domain.readings import JobDuplicate, QuotaRefused
+from async_jobs.domain.reporting import job_ids, tell
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.signal import DISPATCH, Signal, cancellation
 from async_jobs.ports.statistics import Statistics
@@ -120,6 +122,7 @@ class JobService:
             result = await self._gatherer.add(job)
         else:
             (result,) = await self._add([job], within=within)
+        self._count([job], [result])
         enqueued = _enqueued(result)
         await failpoints.reached(failpoints.API_AFTER_COMMIT_BEFORE_REPLY)
         if not enqueued.duplicate:
@@ -149,6 +152,7 @@ class JobService:
             except InvalidJobError as error:
                 raise _at(index, error) from None
         results = await self._add(jobs, within=within)
+        self._count(jobs, results)
         for result in results:
             if isinstance(result, Invalid):
                 index = next(i for i, job in enumerate(jobs) if job.id == result.job_id)
@@ -194,6 +198,20 @@ class JobService:
             self._telemetry.record(
                 JobEnqueued(run_at=job.run_at, deadline_at=job.deadline_at, **ids)
             )
+
+    def _count(self, jobs: Sequence[Job], results: Sequence[AddResult]) -> None:
+        """Tell what came of jobs that were not added, to those who count it."""
+        if self._telemetry is None:
+            return
+        for job, result in zip(jobs, results, strict=True):
+            if isinstance(result, Added):
+                continue
+            at, tenant, use_case = job.created_at, job.tenant_id, job.use_case
+            if isinstance(result, Duplicate) and self._telemetry.wants(JobDuplicate):
+                told = JobDuplicate(at=at, tenant_id=tenant, use_case=use_case, type=job.type)
+                self._telemetry.record(told)
+            elif isinstance(result, Refused) and self._telemetry.wants(QuotaRefused):
+                self._telemetry.record(QuotaRefused(at=at, tenant_id=tenant, use_case=use_case))
 
     async def get_job(self, job_id: UUID, *, tenant_id: str | None = None) -> Job:
         """See `Jobs`."""

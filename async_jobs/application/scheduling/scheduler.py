@@ -30,6 +30,7 @@ from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.limits import Limits
 from async_jobs.domain.pools import Fleet
+from async_jobs.domain.readings import SchedulerTicked
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import JobQueue, Outbox
@@ -103,6 +104,7 @@ class Scheduler:
         notices: Notices | None = None,
     ) -> None:
         self._config = config
+        self._telemetry = telemetry
         self._clock = clock
         self._chance = chance
         self._signal = signal
@@ -222,6 +224,7 @@ class Scheduler:
         Raises:
             Unavailable: nothing could be dispatched; what was done stays done, the rest waits.
         """
+        began = self._clock.monotonic()
         await self._clock.sync()
         try:
             tick = await self._tick(self._clock.monotonic())
@@ -229,6 +232,11 @@ class Scheduler:
             self._chores.forget()
             raise
         self._chores.tell()
+        if self._telemetry.wants(SchedulerTicked):
+            took = timedelta(seconds=self._clock.monotonic() - began)
+            leased = tick.leased - tick.unsent
+            told = SchedulerTicked(at=self._clock.now(), took=took, leased=leased)
+            self._telemetry.record(told)
         return tick
 
     async def _tick(self, at: float) -> Tick:

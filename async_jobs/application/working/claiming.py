@@ -11,8 +11,9 @@ from uuid import UUID
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import Unavailable
-from async_jobs.domain.facts import PoisonDropped, start_is_news, tell
+from async_jobs.domain.facts import PoisonDropped
 from async_jobs.domain.job import HandOff, Job, Phase
+from async_jobs.domain.reporting import start_is_news, tell
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import Claims, Delivery, Outbox
 from async_jobs.ports.store import Store

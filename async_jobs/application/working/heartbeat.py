@@ -11,7 +11,9 @@ from typing import Any
 
 from async_jobs.application.waiting import all_done, end
 from async_jobs.domain.errors import AsyncJobsError
+from async_jobs.domain.readings import SlotsTaken
 from async_jobs.ports.clock import Clock
+from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import WorkerInfo, Workers
 
 WITHDRAW_SECONDS = 1.0
@@ -44,6 +46,7 @@ async def keep_announcing(
     clock: Clock,
     describe: Callable[[datetime], WorkerInfo],
     *,
+    telemetry: Telemetry,
     every_seconds: float,
     on_error: Callable[[Exception], None],
 ) -> None:
@@ -53,16 +56,25 @@ async def keep_announcing(
         workers: the register.
         clock: the register's time.
         describe: tells of the worker as it is at an instant.
+        telemetry: is told of the slots that are taken.
         every_seconds: the interval.
         on_error: told when the register did not answer; the next announcement makes it good.
     """
     while True:
         try:
             await clock.sync()
-            await workers.announce(describe(clock.now()))
+            worker = describe(clock.now())
+            _tell(telemetry, worker)
+            await workers.announce(worker)
         except AsyncJobsError as error:
             on_error(error)
         await clock.sleep(every_seconds)
+
+
+def _tell(telemetry: Telemetry, worker: WorkerInfo) -> None:
+    if telemetry.wants(SlotsTaken):
+        at, queues, slots, taken = worker.seen_at, worker.queues, worker.slots, worker.busy
+        telemetry.record(SlotsTaken(at=at, queues=queues, slots=slots, taken=taken))
 
 
 async def withdraw(workers: Workers, worker_id: str, clock: Clock) -> None:

@@ -14,9 +14,10 @@ from async_jobs.application.working.attempt import Attempt
 from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import IllegalTransition, StoreRefused, Unavailable
-from async_jobs.domain.facts import JobSucceeded, StaleOutcomeDropped, job_ids, tell
+from async_jobs.domain.facts import JobSucceeded, StaleOutcomeDropped
 from async_jobs.domain.job import Job
 from async_jobs.domain.refused import TRIES_MAX, instead_of
+from async_jobs.domain.reporting import job_ids, tell
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.leases import Success
 from async_jobs.ports.signal import DISPATCH, Signal

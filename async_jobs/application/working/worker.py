@@ -30,9 +30,10 @@ from async_jobs.application.working.settlement import Settler
 from async_jobs.application.working.slots import Slots
 from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import AsyncJobsError
-from async_jobs.domain.facts import HandlerMissing, HandlerStuck, StaleOutcomeDropped, job_ids
+from async_jobs.domain.facts import HandlerMissing, HandlerStuck, StaleOutcomeDropped
 from async_jobs.domain.job import Job
 from async_jobs.domain.patience import snoozed, without_handler
+from async_jobs.domain.reporting import job_ids
 from async_jobs.domain.run_times import RunTimes
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import RECEIVE_MAX, JobQueue, Outbox
@@ -429,6 +430,7 @@ class Worker:
             self._workers,
             self._clock,
             self._describe,
+            telemetry=self._telemetry,
             every_seconds=self._settings.heartbeat_seconds,
             on_error=self._on_error,
         )

@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from async_jobs.adapters.telemetry import scraping
+from async_jobs.adapters.telemetry.scraping import ScrapePage
 from async_jobs.domain.errors import ConfigurationError, MigrationDue
 from async_jobs.entrypoints.http.openapi import described, operating
 from async_jobs.entrypoints.http.openapi.schemas import with_components
@@ -38,6 +40,7 @@ def create_app(
     allow_unauthenticated: bool = False,
     ready: Ready = lambda: True,
     clock: Clock | None = None,
+    scrapes: ScrapePage | None = None,
 ) -> App:
     """Return the application: the routes of `create_jobs_router`, health, and the documents.
 
@@ -53,6 +56,7 @@ def create_app(
         ready: asked at each request to `/health/ready`; an error is a no, and told in the log
             when it is another one than before.
         clock: tells which tokens have expired; this host's by default.
+        scrapes: answers `GET /metrics`; None leaves that out.
 
     Raises:
         ConfigurationError: there is no token and nobody said that there need be none.
@@ -85,6 +89,8 @@ def create_app(
         )
     app.readiness = Readiness(ready)
     _add_health(app, app.readiness)
+    if scrapes is not None:
+        _add_metrics(app, scrapes)
     app.add_exception_handler(HTTPException, _answer)
     return app
 
@@ -154,3 +160,12 @@ def _add_health(app: FastAPI, readiness: Readiness) -> None:
         app.add_api_route(path, endpoint, methods=["GET"], **description)
         # Some probes ask for the head only.
         app.add_api_route(path, endpoint, methods=["HEAD"], include_in_schema=False)
+
+
+def _add_metrics(app: FastAPI, scrapes: ScrapePage) -> None:
+    def metrics(request: Request) -> Response:  # in a thread: a page may have many lines
+        given = request.headers.get("authorization")
+        status, headers, body = scrapes.answer(given.encode("latin-1") if given else None)
+        return Response(body, status, headers)
+
+    app.add_api_route(scraping.PATH, metrics, methods=["GET"], include_in_schema=False)

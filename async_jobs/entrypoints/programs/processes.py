@@ -33,8 +33,10 @@ from async_jobs.entrypoints.programs.signals import (
 )
 from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.entrypoints.serving.health import serving_health
+from async_jobs.entrypoints.serving.scrapes import serving_scrapes
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from async_jobs.entrypoints.wiring.container import Container, migrate, opened
+from async_jobs.entrypoints.wiring.telemetry import check_metrics
 from async_jobs.extras import require
 
 if TYPE_CHECKING:
@@ -130,7 +132,13 @@ async def run_scheduler(
         async with opening as container:
             check_use_cases(container)
             scheduler = container.scheduler()
-            async with serving_health(scheduler.ready, host=health_host, port=health_port):
+            scrapes = container.metrics().scrapes
+            async with (
+                serving_health(
+                    scheduler.ready, scrapes=scrapes, host=health_host, port=health_port
+                ),
+                serving_scrapes(scrapes, logger, host=health_host, port=config.metrics_port),
+            ):
                 logger.info("scheduler_started", extra={"use_cases": list(config.use_case_configs)})
                 stopping.started()
                 await schedule(container, stopping.stop)
@@ -157,8 +165,12 @@ async def run_worker(
             worker = container.worker(registry=registry, queue_names=names)
             WATCHDOG.silence_seconds = _longest_run(registry, config) + BLOCKED_SECONDS
             with leaving_if_stuck(worker, logger), watched(worker, container) as problem:
-                async with serving_health(
-                    worker.ready, problem, host=health_host, port=health_port
+                scrapes = container.metrics().scrapes
+                async with (
+                    serving_health(
+                        worker.ready, problem, scrapes, host=health_host, port=health_port
+                    ),
+                    serving_scrapes(scrapes, logger, host=health_host, port=config.metrics_port),
                 ):
                     logger.info("worker_started", extra={"queues": names, "types": registry.types})
                     stopping.started(worker)
@@ -264,12 +276,14 @@ def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Conta
             allow_unauthenticated=no_auth,
             clock=container.host_clock(),
             ready=container.takes_jobs(),
+            scrapes=container.metrics().scrapes,
         )
 
     return make
 
 
 async def _prepare(config: AsyncJobsConfig, logger: logging.Logger, *, init_db: bool) -> None:
+    check_metrics(config)
     if config.unknown_variables:
         logger.warning("unknown_variables", extra={"names": list(config.unknown_variables)})
     if init_db:

@@ -10,9 +10,13 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
+from async_jobs.adapters.telemetry import scraping
+from async_jobs.adapters.telemetry.scraping import ScrapePage
 from async_jobs.entrypoints.serving.asgi import serving
 
 Message: TypeAlias = MutableMapping[str, Any]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Message, object, Send], Awaitable[None]]
 END_SECONDS = 2.0
 
 
@@ -21,14 +25,20 @@ def _no_problem() -> str | None:
 
 
 def health_app(
-    ready: Callable[[], bool], problem: Callable[[], str | None] = _no_problem
-) -> Callable[[Message, object, Callable[[Message], Awaitable[None]]], Awaitable[None]]:
-    """Return an ASGI application: `/health/live` is always 200, `/health/ready` 200 or 503."""
+    ready: Callable[[], bool],
+    problem: Callable[[], str | None] = _no_problem,
+    scrapes: ScrapePage | None = None,
+) -> Application:
+    """Return an ASGI application: `/health/live` is always 200, `/health/ready` 200 or 503.
 
-    async def app(
-        scope: Message, receive: object, send: Callable[[Message], Awaitable[None]]
-    ) -> None:
+    `/metrics` is there if there are `scrapes`.
+    """
+
+    async def app(scope: Message, receive: object, send: Send) -> None:
         match scope.get("path"):
+            case scraping.PATH if scrapes is not None:
+                await send_answer(scrapes, scope, send)
+                return
             case "/health/live":
                 status, body = 200, {"status": "live"}
             case "/health/ready" if (told := problem()) is not None:
@@ -46,10 +56,20 @@ def health_app(
     return app
 
 
+async def send_answer(scrapes: ScrapePage, scope: Message, send: Send) -> None:
+    """Answer a scrape."""
+    given = dict(reversed(scope["headers"])).get(b"authorization")
+    status, headers, body = scrapes.answer(given)
+    told = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": told})
+    await send({"type": "http.response.body", "body": body})
+
+
 @asynccontextmanager
 async def serving_health(
     ready: Callable[[], bool],
     problem: Callable[[], str | None] = _no_problem,
+    scrapes: ScrapePage | None = None,
     *,
     host: str,
     port: int | None,
@@ -61,6 +81,7 @@ async def serving_health(
     Args:
         ready: asked at each request, in that thread.
         problem: asked likewise for what keeps it from being ready, as a sentence to be told.
+        scrapes: answers scrapes of `/metrics`, likewise.
         host: the address to listen on.
         port: None serves nothing.
 
@@ -70,12 +91,25 @@ async def serving_health(
     if port is None:
         yield
         return
+    app = health_app(ready, problem, scrapes)
+    async with serving_apart(app, host=host, port=port, option="--health-port"):
+        yield
+
+
+@asynccontextmanager
+async def serving_apart(
+    app: Application, *, host: str, port: int, option: str
+) -> AsyncIterator[None]:
+    """Serve an ASGI application from a thread of its own, for the length of a block.
+
+    Raises:
+        ConfigurationError: uvicorn is not installed, or the port is taken.
+    """
     started, ended = Future[Callable[[], object]](), Future[None]()
 
     async def serve() -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
-        app = health_app(ready, problem)
-        async with serving(app, host=host, port=port, option="--health-port"):
+        async with serving(app, host=host, port=port, option=option):
             started.set_result(lambda: loop.call_soon_threadsafe(stop.set))
             await stop.wait()
 
@@ -86,7 +120,7 @@ async def serving_health(
         except BaseException as error:
             (ended if started.done() else started).set_exception(error)
 
-    threading.Thread(target=run, name="health", daemon=True).start()
+    threading.Thread(target=run, name=option.lstrip("-"), daemon=True).start()
     stop_serving = await asyncio.wrap_future(started)
     try:
         yield

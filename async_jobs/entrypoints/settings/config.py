@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from async_jobs.adapters.postgres.pool import Password
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig, queue_of
+from async_jobs.entrypoints.settings.measured import MetricsBackend, MetricsTenants
 from async_jobs.entrypoints.settings.tokens import ApiToken, check_tokens
 
 QueueBackend = Literal["sqs", "postgres", "memory"]
@@ -47,6 +48,10 @@ _SCALARS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_SNOOZE_MAX_SECONDS": "snooze_max_seconds",
     "ASYNC_JOBS_HANDLERS_MODULE": "handlers_module",
     "ASYNC_JOBS_QUEUE_BACKEND": "queue_backend",
+    "ASYNC_JOBS_METRICS": "metrics",
+    "ASYNC_JOBS_METRICS_TENANTS": "metrics_tenants",
+    "ASYNC_JOBS_METRICS_TOKEN": "metrics_token",
+    "ASYNC_JOBS_METRICS_PORT": "metrics_port",
 }
 _JSON_OBJECTS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_USE_CASES": "use_case_configs",
@@ -102,6 +107,11 @@ class AsyncJobsConfig(BaseModel):
         db_schema: the schema that holds the tables; None for the first of the search path.
         db_pool_max_size: the most connections of one process.
         db_statement_cache_size: None for asyncpg's own; 0 behind PgBouncer.
+        metrics: where what is measured goes: nowhere, to Prometheus, which scrapes it, or to the
+            application's SDK of OpenTelemetry.
+        metrics_tenants: which tenants are told apart: none, the first of a ranking, or names.
+        metrics_token: what a scrape has to bring; None lets everybody scrape.
+        metrics_port: where a scheduler or worker is scraped besides its health port.
         unknown_variables: names that begin with ASYNC_JOBS_ and mean nothing here.
     """
 
@@ -133,6 +143,10 @@ class AsyncJobsConfig(BaseModel):
     db_schema: str | None = None
     db_pool_max_size: int = Field(default=10, ge=2, le=1_000)
     db_statement_cache_size: int | None = Field(default=None, ge=0)
+    metrics: MetricsBackend = "none"
+    metrics_tenants: MetricsTenants = None
+    metrics_token: str | None = Field(default=None, min_length=1, repr=False)
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535)
     unknown_variables: tuple[str, ...] = ()
 
     @field_validator("db_password", mode="before")

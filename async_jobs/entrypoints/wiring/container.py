@@ -57,6 +57,7 @@ from async_jobs.entrypoints.wiring.renewing import (
     open_renewal_store_of,
     renewal_thread,
 )
+from async_jobs.entrypoints.wiring.telemetry import metrics_of, telemetry_of
 from async_jobs.entrypoints.wiring.tuning import scheduler_settings, worker_settings
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
@@ -170,7 +171,10 @@ class Container(containers.DeclarativeContainer):
 
     chance = providers.Singleton(SystemChance)
     host_clock = providers.Singleton(SystemClock)
-    telemetry = providers.Singleton(LogTelemetry, logger)
+    metrics = providers.Singleton(metrics_of, config)
+    telemetry: providers.Provider[Telemetry] = providers.Singleton(
+        telemetry_of, providers.Singleton(LogTelemetry, logger), metrics
+    )
     clock: providers.Provider[Clock] = providers.Singleton(PostgresClock, pool, host=host_clock)
     signal: providers.Provider[Signal] = providers.Singleton(_signal, config, pool, clock)
     unreadable = providers.Singleton(_unreadable, telemetry, clock)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from async_jobs.domain import facts, lifecycle
+from async_jobs.domain import facts, lifecycle, readings, reporting
 from async_jobs.domain.facts import Fact
 from async_jobs.domain.job import Job, Phase
 from async_jobs.ports.telemetry import Telemetry
@@ -119,7 +119,7 @@ def facts_of_every_event() -> list[Fact]:
     for phase, event in EVENTS:
         before = brought_to(phase, secretive)
         happens, at = with_secrets(event), instant_of(event)
-        told += facts.tell(before, happens, lifecycle.advance(before, happens, now=at), at=at)
+        told += reporting.tell(before, happens, lifecycle.advance(before, happens, now=at), at=at)
     return told
 
 
@@ -144,7 +144,7 @@ def brought_to(phase: Phase, job: Job) -> Job:
 def every_fact(text: str) -> list[Fact]:
     """Return one fact of every kind, with `text` wherever text may be."""
     job = replace(a_job(), tenant_id=text, use_case=text, type=text)
-    ids: Any = facts.job_ids(job, at=NOW)
+    ids: Any = reporting.job_ids(job, at=NOW)
     second = timedelta(seconds=1)
     return [
         facts.JobEnqueued(run_at=NOW, deadline_at=NOW, **ids),
@@ -185,4 +185,8 @@ def every_fact(text: str) -> list[Fact]:
         facts.UseCasePaused(at=NOW, use_case=text),
         facts.SchedulerMissing(at=NOW, ticked_at=None),
         facts.SchedulerMissing(at=NOW, ticked_at=NOW),
+        readings.JobDuplicate(at=NOW, tenant_id=text, use_case=text, type=text),
+        readings.QuotaRefused(at=NOW, tenant_id=text, use_case=text),
+        readings.SchedulerTicked(at=NOW, took=second, leased=1),
+        readings.SlotsTaken(at=NOW, queues=(text, text), slots=2, taken=1),
     ]

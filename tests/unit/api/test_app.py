@@ -9,6 +9,7 @@ import pytest
 
 from async_jobs import __version__
 from async_jobs.adapters.http.wire import TOKEN_HEADER, Problem
+from async_jobs.adapters.telemetry.scraping import ScrapePage
 from async_jobs.entrypoints.http.app import Ready, create_app
 from async_jobs.testing.system import MemorySystem
 from tests.unit.api.callers import SHARED, calling, problem_in
@@ -95,3 +96,40 @@ async def test_the_documents_are_served_to_everybody(client: httpx.AsyncClient) 
     assert described.json()["info"]["version"] == __version__
     assert shown.status_code == 200
     assert SHARED not in described.text + shown.text
+
+
+@pytest.mark.parametrize(
+    ("token", "given", "status"),
+    [
+        (None, None, 200),
+        ("scrape", "Bearer scrape", 200),
+        ("scrape", "bearer scrape", 200),
+        ("scrape", None, 401),
+        ("scrape", "Bearer other", 401),
+        ("scrape", "Bearer ", 401),
+        ("scrape", "Basic scrape", 401),
+        ("scrape", "scrape", 401),
+    ],
+)
+async def test_a_scrape_brings_the_token_that_is_set(
+    system: MemorySystem, token: str | None, given: str | None, status: int
+) -> None:
+    """As a bearer token; that of the API neither helps nor is asked for."""
+    page = ScrapePage(lambda: b"# a page\n", token)
+    app = create_app(lambda: system.service, auth_token=SHARED, scrapes=page)
+    async with calling(app, None) as client:
+        headers = {} if given is None else {"Authorization": given}
+        response = await client.get("/metrics", headers=headers)
+
+    assert response.status_code == status
+    assert (response.content == b"# a page\n") is (status == 200)
+    assert response.headers["content-type"].startswith("text/plain")
+
+
+async def test_without_metrics_there_is_no_page(client: httpx.AsyncClient) -> None:
+    """Nor is there one in the document."""
+    response = await client.get("/metrics")
+    document = (await client.get("/openapi.json")).json()
+
+    assert response.status_code == 404
+    assert "/metrics" not in document["paths"]

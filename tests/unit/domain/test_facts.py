@@ -7,11 +7,12 @@ from typing import get_args
 
 import pytest
 
-from async_jobs.domain import facts, lifecycle
+from async_jobs.domain import facts, lifecycle, readings
 from async_jobs.domain.crashes import CRASHES_MAX
-from async_jobs.domain.facts import Fact, JobFact, job_ids, tell
+from async_jobs.domain.facts import Fact, JobFact
 from async_jobs.domain.job import Job
 from async_jobs.domain.lifecycle import JobEvent, advance
+from async_jobs.domain.reporting import job_ids, tell
 from tests.unit.domain.builders import (
     JOB_ID,
     NOW,
@@ -145,7 +146,24 @@ def test_a_start_tells_how_long_it_took_and_how_late_it_is() -> None:
         worker_id="worker-2",
         start_latency=timedelta(seconds=10),
         late_by=timedelta(seconds=-20),
+        tolerance_used=10 / 30,
+        first=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("attempts", "crashes", "first"), [(0, 0, True), (1, 0, False), (0, 1, False)]
+)
+def test_a_first_start_is_told_from_those_after_a_failure(
+    attempts: int, crashes: int, first: bool
+) -> None:
+    """Whether that was the handler's or its worker's."""
+    before = handed_off(attempts=attempts, crashes=crashes)
+
+    (started,) = told_of(before, lifecycle.Claimed("w", after(60)))
+
+    assert isinstance(started, facts.JobStarted)
+    assert started.first is first
 
 
 def test_a_start_on_the_deadline_is_on_time() -> None:
@@ -238,12 +256,14 @@ def test_an_expired_lease_tells_who_held_it(
 # --- What no fact tells ----------------------------------------------------------------------
 
 
-KINDS_OF_FACTS = [
-    kind for kind in vars(facts).values() if isinstance(kind, type) and issubclass(kind, Fact)
-]
+KINDS_OF_FACTS = {
+    kind
+    for kind in [*vars(facts).values(), *vars(readings).values()]
+    if isinstance(kind, type) and issubclass(kind, Fact)
+}
 
 
-@pytest.mark.parametrize("kind", KINDS_OF_FACTS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", sorted(KINDS_OF_FACTS, key=str), ids=lambda kind: kind.__name__)
 def test_no_fact_has_room_for_a_payload(kind: type[Fact]) -> None:
     """No fact has a field for a payload, a result, headers, or a whole job."""
     types: Mapping[str, str] = {field.name: str(field.type) for field in fields(kind)}
@@ -255,6 +275,10 @@ def test_no_fact_has_room_for_a_payload(kind: type[Fact]) -> None:
         "datetime",
         "datetime | None",
         "timedelta",
+        "timedelta | None",
+        "float",
+        "Ending",
+        "tuple[str, ...]",
         "UUID",
         "UUID | None",
         "str",
@@ -263,7 +287,6 @@ def test_no_fact_has_room_for_a_payload(kind: type[Fact]) -> None:
         "int | None",
         "bool",
         "Places",
-        "tuple[str, ...]",
     }
 
 
@@ -282,3 +305,42 @@ def test_a_payload_stays_out_of_what_is_told(before: Job, event: JobEvent) -> No
     )
 
     assert secret not in repr(told_of(carrying, event))
+
+
+RAN = timedelta(seconds=5)
+ENDINGS: list[tuple[Job, JobEvent, facts.Ending | None, timedelta | None]] = [
+    (claimed(started_at=after(-5)), lifecycle.Failed("boom"), facts.Ending.FAILED, RAN),
+    (claimed(started_at=after(-5)), lifecycle.Rejected("no"), facts.Ending.REJECTED, RAN),
+    (
+        claimed(started_at=after(-5), lease_expires_at=OVER),
+        lifecycle.LeaseExpired(0.5),
+        facts.Ending.LEASE_EXPIRED,
+        None,
+    ),
+    (
+        pending(run_at=after(-31), deadline_at=OVER),
+        lifecycle.Expired(),
+        facts.Ending.DEADLINE_MISSED,
+        None,
+    ),
+    (claimed(started_at=after(-5)), lifecycle.Snoozed(after(9)), None, RAN),
+    (claimed(started_at=after(-5)), lifecycle.Released(), None, RAN),
+    (flagged(started_at=after(-5)), lifecycle.Cancelled(), None, RAN),
+    (flagged(started_at=after(-5)), lifecycle.Failed("boom"), None, RAN),
+    (pending(), lifecycle.Cancelled(), None, None),
+    # The snooze has told how long it ran.
+    (flagged(started_at=after(-5)), lifecycle.Snoozed(after(9)), None, None),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "event", "because", "ran_for"), ENDINGS, ids=[type(e[1]).__name__ for e in ENDINGS]
+)
+def test_an_end_tells_why_and_how_long_it_ran(
+    before: Job, event: JobEvent, because: facts.Ending | None, ran_for: timedelta | None
+) -> None:
+    """Once for each attempt; what no worker has ended has not run for a known time."""
+    told = told_of(before, event)[-1]
+
+    assert getattr(told, "because", None) is because
+    assert getattr(told, "ran_for", None) == ran_for

@@ -1,0 +1,124 @@
+"""Facts as metrics: read off by the table of instruments, their labels bounded, then exported."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Final, Protocol, TypeAlias
+
+from async_jobs.adapters.telemetry.instruments import BY_FACT, INSTRUMENTS
+from async_jobs.adapters.telemetry.labels import OTHER, Names, Tenants
+from async_jobs.adapters.telemetry.measuring import Instrument, Kind
+from async_jobs.domain.facts import Fact
+
+TENANT: Final = "tenant"
+SERIES_MAX: Final = 1_000
+"""Series of one instrument; what comes beyond them is summed under `other`."""
+CLOSED: Final = frozenset({"claimed", "first", "notice", "outcome", "started"})
+"""Labels whose values are all ours; they are kept where others become `other`."""
+
+
+class Exporter(Protocol):
+    """Takes measurements to where they are read. It is called by one thread at a time."""
+
+    def add(self, instrument: Instrument, labels: tuple[str, ...], value: float) -> None:
+        """Take a measurement.
+
+        Args:
+            instrument: a row of the table.
+            labels: values for `label_names(instrument)`.
+            value: finite, and for counters and histograms not negative.
+        """
+        ...
+
+    def forget(self, tenant: str) -> bool:
+        """Drop the series of a tenant; returns whether that can be done."""
+        ...
+
+
+MakeTenants: TypeAlias = Callable[[Callable[[str], bool]], Tenants]
+"""Makes what names tenants, given what forgets the series of one."""
+
+
+def label_names(instrument: Instrument, *, tenants: bool) -> tuple[str, ...]:
+    """Return the names of an instrument's labels, where tenants are told apart or are not."""
+    return (*instrument.labels, TENANT) if tenants and instrument.by_tenant else instrument.labels
+
+
+class MetricsTelemetry:
+    """Implements `Telemetry`: measures what facts tell.
+
+    Args:
+        exporter: where measurements go.
+        make_tenants: makes what names tenants; None tells no tenants apart. The exporter has to
+            be made for the same.
+    """
+
+    def __init__(self, exporter: Exporter, make_tenants: MakeTenants | None = None) -> None:
+        self._exporter = exporter
+        self._lock = threading.Lock()
+        """What blocks the event loop is told of by another thread."""
+        self._names: dict[str, Names] = {}
+        self._series: dict[Instrument, set[tuple[str, ...]]] = {each: set() for each in INSTRUMENTS}
+        self._tenants = None if make_tenants is None else make_tenants(self._forget)
+        for instrument in INSTRUMENTS:
+            # So that the first one of them is seen as an increase.
+            if instrument.kind is Kind.COUNTER and not label_names(instrument, tenants=True):
+                exporter.add(instrument, (), 0)
+
+    def wants(self, kind: type[Fact]) -> bool:
+        """See `Telemetry`."""
+        return kind in BY_FACT
+
+    def record(self, fact: Fact) -> None:
+        """See `Telemetry`."""
+        try:
+            with self._lock:
+                self._measure(fact)
+        except Exception:
+            # Telling must never break what is told about, whatever an exporter does.
+            return
+
+    def _measure(self, fact: Fact) -> None:
+        tenant: str | None = None
+        for instrument, read in BY_FACT.get(type(fact), ()):
+            measured = read(fact)
+            if measured is None or not math.isfinite(measured.value):
+                continue
+            labels = measured.labels
+            if self._tenants is not None and instrument.by_tenant:
+                if tenant is None:
+                    told_of: str = fact.tenant_id  # type: ignore[attr-defined]
+                    tenant = self._tenants.of(told_of, fact.at)
+                labels = (*labels, tenant)
+            if labels not in self._series[instrument]:
+                labels = self._bounded(instrument, labels)
+            self._exporter.add(instrument, labels, measured.value)
+
+    def _bounded(self, instrument: Instrument, labels: tuple[str, ...]) -> tuple[str, ...]:
+        series = self._series[instrument]
+        names = instrument.labels
+        named = [self._name(name, value) for name, value in zip(names, labels, strict=False)]
+        bounded = (*named, *labels[len(names) :])
+        if bounded in series:
+            return bounded
+        if len(series) < SERIES_MAX:
+            series.add(bounded)
+            return bounded
+        ours = (v if n in CLOSED else OTHER for n, v in zip(names, bounded, strict=False))
+        return (*ours, *(OTHER for _ in labels[len(names) :]))
+
+    def _name(self, label: str, value: str) -> str:
+        names = self._names.get(label)
+        if names is None:
+            names = self._names[label] = Names()
+        return names.of(value)
+
+    def _forget(self, tenant: str) -> bool:
+        if not self._exporter.forget(tenant):
+            return False
+        for instrument, series in self._series.items():
+            if instrument.by_tenant:
+                series.difference_update([labels for labels in series if labels[-1] == tenant])
+        return True

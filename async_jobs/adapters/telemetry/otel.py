@@ -1,0 +1,62 @@
+"""Metrics by the API of OpenTelemetry. Needs the extra `otel`.
+
+What becomes of them is the application's: its SDK decides where they go and how often. Without
+one they go nowhere.
+"""
+
+from __future__ import annotations
+
+from opentelemetry.metrics import MeterProvider, get_meter
+
+from async_jobs.adapters.telemetry.instruments import INSTRUMENTS
+from async_jobs.adapters.telemetry.measuring import Instrument, Kind
+from async_jobs.adapters.telemetry.metrics import label_names
+from async_jobs.version import __version__
+
+
+class OpenTelemetryExporter:
+    """Implements `Exporter`: measures by a meter of the name `async_jobs`.
+
+    Args:
+        tenants: whether instruments by tenant have that label.
+        provider: makes the meter; the application's own by default, also if it is set later.
+    """
+
+    def __init__(self, *, tenants: bool = False, provider: MeterProvider | None = None) -> None:
+        meter = get_meter("async_jobs", __version__, provider)
+        self._names = {each: label_names(each, tenants=tenants) for each in INSTRUMENTS}
+        self._counters = {
+            each: meter.create_counter(each.name, each.unit, each.help)
+            for each in INSTRUMENTS
+            if each.kind is Kind.COUNTER
+        }
+        self._gauges = {
+            each: meter.create_gauge(each.name, each.unit, each.help)
+            for each in INSTRUMENTS
+            if each.kind is Kind.GAUGE
+        }
+        self._histograms = {
+            each: meter.create_histogram(
+                each.name,
+                each.unit,
+                each.help,
+                explicit_bucket_boundaries_advisory=each.buckets,
+            )
+            for each in INSTRUMENTS
+            if each.kind is Kind.HISTOGRAM
+        }
+
+    def add(self, instrument: Instrument, labels: tuple[str, ...], value: float) -> None:
+        """See `Exporter`."""
+        attributes = dict(zip(self._names[instrument], labels, strict=True))
+        match instrument.kind:
+            case Kind.COUNTER:
+                self._counters[instrument].add(value, attributes)
+            case Kind.GAUGE:
+                self._gauges[instrument].set(value, attributes)
+            case Kind.HISTOGRAM:
+                self._histograms[instrument].record(value, attributes)
+
+    def forget(self, tenant: str) -> bool:
+        """See `Exporter`; an SDK keeps every series that it has seen."""
+        return False

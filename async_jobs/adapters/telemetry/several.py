@@ -1,0 +1,28 @@
+"""Several telemetries at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from async_jobs.domain.facts import Fact
+from async_jobs.ports.telemetry import Telemetry
+
+
+class SeveralTelemetries:
+    """Implements `Telemetry`: tells each of several of what it wants; one that fails keeps no
+    other from hearing it."""
+
+    def __init__(self, telemetries: Sequence[Telemetry]) -> None:
+        self._telemetries = tuple(telemetries)
+
+    def wants(self, kind: type[Fact]) -> bool:
+        """See `Telemetry`."""
+        return any(each.wants(kind) for each in self._telemetries)
+
+    def record(self, fact: Fact) -> None:
+        """See `Telemetry`."""
+        for telemetry in self._telemetries:
+            try:
+                telemetry.record(fact)
+            except Exception:
+                continue

@@ -1,0 +1,55 @@
+"""Settings of metrics: where they go, and which tenants they tell apart."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import BeforeValidator
+
+from async_jobs.adapters.telemetry.labels import TENANTS_MAX
+
+MetricsBackend: TypeAlias = Literal["none", "prometheus", "otel"]
+TOP_MAX: Final = 100
+"""Half of those who can have series: the others are those who had to make way."""
+_TOP: Final = re.compile(r"top:([1-9]\d{0,2})")
+_ALLOWED: Final = (
+    f"must be none, top:K with K from 1 to {TOP_MAX}, or a JSON list of 1 to {TENANTS_MAX} names,"
+    ' e.g. ["acme"]'
+)
+
+
+def _tenants(value: object) -> object:
+    """Return None, how many tenants are told apart, or their names.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if isinstance(value, str):
+        value = _read(value.strip())
+    match value:
+        case None:
+            return None
+        case int() if not isinstance(value, bool) and 1 <= value <= TOP_MAX:
+            return value
+        case list() | tuple() if 1 <= len(value) <= TENANTS_MAX:
+            if all(isinstance(name, str) and name for name in value):
+                return tuple(value)
+    raise ValueError(_ALLOWED)
+
+
+def _read(text: str) -> object:
+    if text == "none":
+        return None
+    if found := _TOP.fullmatch(text):
+        return int(found[1])
+    try:
+        names = json.loads(text)
+    except ValueError:
+        names = ()
+    return names if isinstance(names, list) else ()
+
+
+MetricsTenants: TypeAlias = Annotated[int | tuple[str, ...] | None, BeforeValidator(_tenants)]
+"""None for none of them, a number for those of whom most is told, or names."""

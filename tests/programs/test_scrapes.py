@@ -1,0 +1,266 @@
+"""Metrics of running programs: what is scraped equals the rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from async_jobs import AsyncJobsHttpClient, EnqueueJobRequest, QuotaExceededError
+from async_jobs.adapters.telemetry.labels import TopTenants
+from async_jobs.adapters.telemetry.metrics import MetricsTelemetry
+from async_jobs.adapters.telemetry.prometheus import PrometheusExporter
+from async_jobs.testing.contracts.telemetry import every_fact
+from tests import services
+from tests.harness import Programs, clock, eventually, free_port
+from tests.programs.systems import LOGGED, QUICKLY, System, a_system
+
+TOKEN = "the-shared-token-of-a-test"
+DAY, NONE_AT_ALL = timedelta(days=1), timedelta(0)
+SETTINGS = {
+    "ASYNC_JOBS_USE_CASES": json.dumps(
+        {
+            "mail": {"max_concurrent": 8},
+            "brief": {"max_concurrent": 2, "late_policy": "expire", "queue": "mail"},
+        }
+    ),
+    "ASYNC_JOBS_PER_TENANT_QUOTAS": json.dumps({"limited": {"max_pending_jobs": 1}}),
+    "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN": TOKEN,
+    "ASYNC_JOBS_METRICS": "prometheus",
+}
+ENDED = {"succeeded": 6 + 3 + 2 + 1 + 1, "dead": 2 + 2, "cancelled": 1 + 1, "expired": 2}
+ATTEMPTS = {
+    ("succeed", "succeeded"): 6 + 3 + 1,
+    ("fail_once", "failed"): 2,
+    ("fail_once", "succeeded"): 2,
+    ("snooze_once", "snoozed"): 1,
+    ("snooze_once", "succeeded"): 1,
+    ("fail", "failed"): 4,
+    ("reject", "rejected"): 2,
+    ("hold", "cancelled"): 1,
+}
+STARTS, RETRIES, LATE = sum(ATTEMPTS.values()), 2 + 2, 3
+
+
+def scraped(port: int, token: str | None = None) -> tuple[int, str]:
+    """Return the status of a scrape, and what it brings."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+class Scrape:
+    """What several pages say together."""
+
+    def __init__(self, *ports: int) -> None:
+        self.samples = [
+            sample
+            for port in ports
+            for family in text_string_to_metric_families(scraped(port)[1])
+            for sample in family.samples
+        ]
+
+    def by(self, name: str, *labels: str) -> dict[object, float]:
+        """Sum the samples of a name by some labels; of one label, by its value."""
+        found: defaultdict[object, float] = defaultdict(float)
+        for sample in self.samples:
+            if sample.name == f"async_jobs_{name}":
+                values = tuple(sample.labels[label] for label in labels)
+                found[values[0] if len(values) == 1 else values] += sample.value
+        return {key: value for key, value in found.items() if value}
+
+    def total(self, name: str, **labels: str) -> float:
+        """Sum the samples of a name that have these labels."""
+        return sum(
+            sample.value
+            for sample in self.samples
+            if sample.name == f"async_jobs_{name}" and labels.items() <= sample.labels.items()
+        )
+
+
+@asynccontextmanager
+async def measured_api(
+    dsn: str, directory: Path
+) -> AsyncIterator[tuple[System, AsyncJobsHttpClient, int]]:
+    """Yield a system whose API is up, and the API's port."""
+    port = free_port()
+    async with a_system(dsn, directory, SETTINGS) as system:
+        api = system.programs.start("api", "--port", str(port), *LOGGED)
+        await api.has_logged("api_started")
+        async with AsyncJobsHttpClient(f"http://127.0.0.1:{port}", auth_token=TOKEN) as client:
+            yield system, client, port
+
+
+async def enqueue_what_is_known(client: AsyncJobsHttpClient) -> None:
+    """Enqueue the jobs whose ends are known, but for those that are cancelled."""
+
+    async def enqueue(type: str, count: int, **fields: object) -> None:
+        given = {"use_case": "mail", "backoff_policy": QUICKLY, "delay_tolerance": DAY, **fields}
+        request = EnqueueJobRequest(tenant_id="acme", type=type, payload={}, **given)  # type: ignore[arg-type]
+        await client.enqueue_many([request] * count)
+
+    await enqueue("succeed", 6)
+    await enqueue("succeed", 3, delay_tolerance=NONE_AT_ALL)
+    await enqueue("succeed", 2, use_case="brief", delay_tolerance=NONE_AT_ALL)
+    await enqueue("fail_once", 2)
+    await enqueue("snooze_once", 1)
+    await enqueue("fail", 2, max_attempts=2)
+    await enqueue("reject", 2)
+    limited = EnqueueJobRequest(
+        tenant_id="limited",
+        use_case="mail",
+        type="succeed",
+        payload={},
+        delay_tolerance=DAY,
+        dedupe_key="once",
+    )
+    await client.enqueue(limited)
+    await client.enqueue(limited)
+    with pytest.raises(QuotaExceededError):
+        await client.enqueue(
+            EnqueueJobRequest(tenant_id="limited", use_case="mail", type="succeed", payload={})
+        )
+
+
+async def cancel_two(system: System, client: AsyncJobsHttpClient) -> None:
+    """Cancel a job that waits, and one that a worker executes."""
+    later = clock.now() + DAY
+    waits = EnqueueJobRequest(
+        tenant_id="acme", use_case="mail", type="hold", payload={}, run_at=later
+    )
+    runs = EnqueueJobRequest(
+        tenant_id="acme", use_case="mail", type="hold", payload={}, delay_tolerance=DAY
+    )
+    await client.cancel_job((await client.enqueue(waits)).job_id)
+    running = (await client.enqueue(runs)).job_id
+
+    async def has_begun() -> bool:
+        return any(line["job_id"] == str(running) for line in system.began())
+
+    await eventually(has_begun, "the job that is to be cancelled runs")
+    await client.cancel_job(running)
+
+
+async def outcomes(system: System) -> Counter[str]:
+    """Count the rows by what became of them."""
+    rows = await system.pool.fetch(
+        "SELECT CASE WHEN last_error = 'deadline_missed' THEN 'expired' ELSE status END AS outcome,"
+        " count(*) AS n FROM jobs GROUP BY 1"
+    )
+    return Counter({row["outcome"]: row["n"] for row in rows})
+
+
+async def test_what_is_scraped_equals_the_rows(database_dsn: str, tmp_path: Path) -> None:
+    """Of jobs on time, late, expired, retried, snoozed, dead and cancelled, by all programs."""
+    scheduling, working = free_port(), free_port()
+    async with measured_api(database_dsn, tmp_path) as (system, client, serving):
+        began = clock.now()
+        await enqueue_what_is_known(client)
+        system.scheduler("--health-port", str(scheduling))
+        worker = system.worker("--health-port", str(working))
+        await worker.has_logged("worker_started")
+        await cancel_two(system, client)
+        await system.have_ended()
+
+        async def all_is_told() -> Scrape | None:
+            scrape = Scrape(serving, scheduling, working)
+            ended = scrape.total("jobs_finished_total") == sum(ENDED.values())
+            leased = scrape.total("scheduler_leased_total") >= STARTS
+            return scrape if ended and leased else None
+
+        scrape = await eventually(all_is_told, "every end is told")
+        assert scrape is not None
+        rows = await outcomes(system)
+        executed = Counter(line["what"] for line in system.executions)
+
+    assert scrape.by("jobs_finished_total", "outcome") == rows == ENDED
+    assert scrape.by("attempts_ended_total", "type", "outcome") == ATTEMPTS
+    assert executed["began"] == STARTS
+    starts, first = "start_tolerance_used", {"first": "true"}
+    assert scrape.total(f"{starts}_count") == STARTS
+    assert scrape.total(f"{starts}_count", **first) == STARTS - RETRIES
+    assert scrape.total(f"{starts}_bucket", le="1.0", **first) == STARTS - RETRIES - LATE
+    assert scrape.total("start_late_seconds_count") == LATE
+    assert scrape.by("deadline_missed_total", "started") == {"true": LATE, "false": 2}
+    assert scrape.total("attempt_duration_seconds_count") == STARTS
+    assert scrape.total("jobs_enqueued_total") == rows.total()
+    assert scrape.total("jobs_duplicate_total") == scrape.total("quota_rejected_total") == 1
+    assert scrape.by("worker_slots_limit", "queue") == {"mail": 8}
+    ticked = scrape.total("scheduler_last_tick_timestamp_seconds")
+    assert began.timestamp() < ticked < began.timestamp() + 3600
+    assert scrape.total("scheduler_leased_total") == STARTS
+
+
+def test_promtool_finds_nothing_amiss() -> None:
+    """In a page that has every metric there is."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        services.missing("promtool", "it is not installed")
+    exporter = PrometheusExporter(tenants=True)
+    telemetry = MetricsTelemetry(exporter, lambda forget: TopTenants(10, forget))
+    for fact in every_fact("mail"):
+        telemetry.record(fact)
+
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=exporter.page(), capture_output=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+async def test_a_scrape_brings_the_token(on_database: Programs) -> None:
+    """On the health port too, whose other paths need none."""
+    port = free_port()
+    on_database.settings |= {
+        "ASYNC_JOBS_METRICS": "prometheus",
+        "ASYNC_JOBS_METRICS_TOKEN": "scrape",
+    }
+    scheduler = on_database.start("scheduler", "--health-port", str(port), *LOGGED)
+    await scheduler.has_logged("scheduler_started")
+
+    assert scraped(port)[0] == 401
+    assert scraped(port, "other")[0] == 401
+    assert scraped(port, "scrape")[0] == 200
+    assert "scrape" not in scheduler.stderr
+
+
+async def test_a_metrics_port_that_is_taken_keeps_nobody_from_work(on_database: Programs) -> None:
+    """All processes of a host have the same variable; one listens, the others say so."""
+    port = free_port()
+    on_database.settings |= {
+        "ASYNC_JOBS_METRICS": "prometheus",
+        "ASYNC_JOBS_METRICS_PORT": str(port),
+    }
+    first = on_database.start("scheduler", *LOGGED)
+    await first.has_logged("scheduler_started")
+    second = on_database.start("scheduler", *LOGGED)
+    await second.has_logged("scheduler_started")
+
+    (told,) = second.logged("metrics_not_served")
+    assert told["problem"].startswith("ASYNC_JOBS_METRICS_PORT: nothing can listen on 127.0.0.1")
+    assert not first.logged("metrics_not_served")
+    assert scraped(port)[0] == 200
+
+
+async def test_without_metrics_the_health_port_has_none(on_database: Programs) -> None:
+    """Off is how it begins."""
+    port = free_port()
+    scheduler = on_database.start("scheduler", "--health-port", str(port), *LOGGED)
+    await scheduler.has_logged("scheduler_started")
+
+    assert scraped(port)[0] == 404

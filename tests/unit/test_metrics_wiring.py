@@ -1,0 +1,70 @@
+"""Which telemetry a process has: logs alone, or metrics beside them, as it is set."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from async_jobs.adapters.telemetry.logs import LogTelemetry
+from async_jobs.domain.facts import JobEnqueued
+from async_jobs.domain.reporting import job_ids
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+from async_jobs.entrypoints.wiring.container import Container, memory_container
+from async_jobs.testing.builders import a_job
+from async_jobs.testing.clocks import NOW
+
+
+def container(**settings: Any) -> Container:
+    config = AsyncJobsConfig(db_dsn="memory", **settings)
+    return memory_container(config, logging.getLogger(__name__))
+
+
+def enqueued(tenant: str) -> JobEnqueued:
+    ids = job_ids(a_job(tenant_id=tenant), at=NOW)
+    return JobEnqueued(run_at=NOW, deadline_at=NOW, **ids)
+
+
+def test_nothing_is_measured_unless_that_is_set() -> None:
+    """Logs are told as ever, without anything in between."""
+    made = container()
+
+    assert type(made.telemetry()) is LogTelemetry
+    assert made.metrics() == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("tenants", "told_apart"),
+    [(None, set()), (1, {"acme", "other"}), (("beta",), {"beta", "other"})],
+    ids=["none", "top", "named"],
+)
+def test_tenants_are_told_apart_as_set(tenants: object, told_apart: set[str]) -> None:
+    """On the page of the process, which all its parts share."""
+    made = container(metrics="prometheus", metrics_tenants=tenants)
+
+    for tenant in ("acme", "beta", "gamma"):
+        made.telemetry().record(enqueued(tenant))
+
+    scrapes = made.metrics().scrapes
+    assert scrapes is not None
+    page = scrapes.answer(None).body.decode()
+    assert "async_jobs_jobs_enqueued_total{" in page
+    assert {name for name in ("acme", "beta", "other") if f'tenant="{name}"' in page} == told_apart
+
+
+def test_opentelemetry_is_the_applications(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its provider is asked, and there is nothing to scrape."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader], shutdown_on_exit=False)
+    monkeypatch.setattr("opentelemetry.metrics._internal.get_meter_provider", lambda: provider)
+    made = container(metrics="otel")
+
+    made.telemetry().record(enqueued("acme"))
+
+    data = reader.get_metrics_data()
+    assert data is not None
+    assert "async_jobs.jobs.enqueued" in data.to_json()
+    assert made.metrics().scrapes is None
