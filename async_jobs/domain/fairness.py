@@ -72,6 +72,7 @@ class Contest:
         at: when that was last counted; None before the first time.
         passed_over: starts for which late jobs waited, less those that theirs made up for.
         gap_max: what is charged at most for the time between two looks.
+        is_restored: whether `held` and `at` are another scheduler's, who counted last.
     """
 
     floor: int = 0
@@ -82,6 +83,7 @@ class Contest:
     at: datetime | None = None
     passed_over: int = 0
     gap_max: timedelta = GAP_MAX
+    is_restored: bool = False
 
     def time_of(self, tenant: str) -> int:
         """Return where a tenant stands; on the floor if nothing else is known."""
@@ -103,6 +105,7 @@ class Contest:
                 self._rise()
         self.held = running
         self.at = now
+        self.is_restored = False
 
     def _rise(self) -> None:
         """Let the floor rise to the waiting tenant that had the least, and the rest with it."""
@@ -237,8 +240,9 @@ class ServiceMemory:
         return any(contest.waiting for contest in contests)
 
     def looked_away(self, now: datetime) -> bool:
-        """Tell whether it is too long ago that anything was counted, or never was."""
-        counted = [c.at for c in self._of_use_cases.values() if c.at is not None]
+        """Tell whether it is too long ago that anything was counted here, or never was."""
+        contests = [c for c in self._of_use_cases.values() if not c.is_restored]
+        counted = [c.at for c in contests if c.at is not None]
         return not counted or now - max(counted) > self._gap_max
 
     def pool(self, queues: Iterable[str]) -> Contest:
@@ -331,6 +335,7 @@ def _restored(entry: JsonValue) -> Contest | None:
         held={t: _whole(n, _HELD_MAX) for t, n in held.items()} if isinstance(held, dict) else {},
         at=instant_of(entry.get("at")),
         passed_over=passed_over,
+        is_restored=True,
     )
 
 

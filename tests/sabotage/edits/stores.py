@@ -97,7 +97,7 @@ SLOTS = (
         Edit(
             MemoryJobStore.turn,
             "held = wanted - self._turns_held",
-            "seen = self._visible(JobStatus.RUNNING)\n"
+            "seen = self.visible(JobStatus.RUNNING)\n"
             "        for _ in range(200):\n"
             "            if wanted & self._turns_held:\n"
             "                await __import__('asyncio').sleep(0.005)\n"
@@ -105,8 +105,8 @@ SLOTS = (
         ),
         Edit(
             MemoryJobStore.turn,
-            "rows=self._visible,",
-            "rows=lambda status: seen if status is JobStatus.RUNNING else self._visible(status),",
+            "rows=self.visible,",
+            "rows=lambda status: seen if status is JobStatus.RUNNING else self.visible(status),",
         ),
         breaks="S8",
     ),

@@ -315,6 +315,20 @@ def test_f7_what_is_needed_to_go_on_at_once_is_restored() -> None:
     assert other.turnover("mail").seconds == memory.turnover("mail").seconds
 
 
+def test_f7_who_took_over_and_has_counted_nothing_yet_has_looked_away() -> None:
+    """A standby goes on taking over what is saved, and saves nothing that is older."""
+    memory, other = ServiceMemory(), ServiceMemory()
+    memory.use_case("mail").observe({"acme": 1}, NOW, {})
+    memory.use_case("mail").conclude({}, {"acme"}, {"acme"})
+
+    other.restore(memory.saved())
+    before = other.looked_away(NOW)
+    other.use_case("mail").observe({"acme": 1}, NOW, {})
+
+    assert before
+    assert not other.looked_away(NOW)
+
+
 def test_f7_what_was_contested_long_ago_can_be_left_out() -> None:
     """Nobody has counted it since, though others are counted."""
     memory, other = ServiceMemory(), ServiceMemory()
