@@ -68,25 +68,14 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(
-        create_jobs_router(
-            job_service_factory,
-            auth_token,
-            tokens=tokens,
-            allow_unauthenticated=allow_unauthenticated,
-            clock=clock,
-        )
-    )
+    access: dict[str, Any] = {
+        "tokens": tokens,
+        "allow_unauthenticated": allow_unauthenticated,
+        "clock": clock,
+    }
+    app.include_router(create_jobs_router(job_service_factory, auth_token, **access))
     if operations_factory is not None:
-        app.include_router(
-            create_operations_router(
-                operations_factory,
-                auth_token,
-                tokens=tokens,
-                allow_unauthenticated=allow_unauthenticated,
-                clock=clock,
-            )
-        )
+        app.include_router(create_operations_router(operations_factory, auth_token, **access))
     app.readiness = Readiness(ready)
     _add_health(app, app.readiness)
     if scrapes is not None:
