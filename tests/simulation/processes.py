@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from async_jobs.application.own_loops import OwnLoops
-from async_jobs.application.working.worker import WorkerStalledError
+from async_jobs.application.working.watchdog import WorkerStalledError
 from async_jobs.domain.errors import Unavailable
 from tests.simulation.assembly import Assembly, Running, Work
 from tests.simulation.bounds import Bounds

@@ -7,14 +7,14 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
 
 from async_jobs.application import failpoints
 from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.settings import WorkerSettings
-from async_jobs.application.waiting import all_done, end, holds, until_stopped
+from async_jobs.application.waiting import all_done, end, until_stopped
 from async_jobs.application.working.attempt import Attempt, StopReason, attempts_of
 from async_jobs.application.working.claiming import Claimer
+from async_jobs.application.working.draining import drain
 from async_jobs.application.working.heartbeat import Identity, keep_announcing, withdraw
 from async_jobs.application.working.outbox_receiving import OutboxReceiver
 from async_jobs.application.working.queue_receiving import QueueReceiver
@@ -28,9 +28,10 @@ from async_jobs.application.working.renewal import (
 from async_jobs.application.working.room import Room
 from async_jobs.application.working.settlement import Settler
 from async_jobs.application.working.slots import Slots
+from async_jobs.application.working.watchdog import Watchdog
 from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import AsyncJobsError
-from async_jobs.domain.facts import HandlerMissing, HandlerStuck, StaleOutcomeDropped
+from async_jobs.domain.facts import HandlerMissing, StaleOutcomeDropped
 from async_jobs.domain.job import Job
 from async_jobs.domain.patience import snoozed, without_handler
 from async_jobs.domain.reporting import job_ids
@@ -42,12 +43,8 @@ from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import WorkerInfo, Workers
 
-# What the parts of a shutdown may take at most beyond the drain timeout, once each.
-RECEIVE_GRACE_SECONDS, SETTLE_SECONDS, END_SECONDS = 5.0, 2.0, 1.0
-
-
-class WorkerStalledError(AsyncJobsError):
-    """Nothing can be received or renewed any more; the process should end and be replaced."""
+# What the end of a shutdown may take at most beyond the drain timeout, once each.
+SETTLE_SECONDS, END_SECONDS = 2.0, 1.0
 
 
 class Worker:
@@ -116,6 +113,16 @@ class Worker:
             *(QueueReceiver(each, intake, share()) for each in queues),
             *(OutboxReceiver(each, intake, share()) for each in outboxes),
         ]
+        self._watchdog = Watchdog(
+            self._slots,
+            self._receivers,
+            self._conclude,
+            clock=clock,
+            telemetry=telemetry,
+            settings=self._settings,
+            has_room=lambda: self._has_room,
+            renewal_host=self._renewal_host,
+        )
         self._run_times = RunTimes()
 
     def _intake(self) -> Intake:
@@ -137,7 +144,8 @@ class Worker:
         """Tell whether work could be received lately, or all slots are busy and not stuck."""
         if self._loop is None or self._slots.closed or self._slots.all_stuck:
             return False
-        return self._silent_seconds < self._settings.stall_seconds / 4 or not self._has_room
+        is_heard = self._watchdog.silent_seconds < self._settings.stall_seconds / 4
+        return is_heard or not self._has_room
 
     @property
     def running(self) -> int:
@@ -186,11 +194,11 @@ class Worker:
             WorkerStalledError: nothing could be received for `stall_seconds`.
         """
         self._loop = asyncio.get_running_loop()
-        self._note_all_heard()
+        self._watchdog.note_all_heard()
         settling = asyncio.create_task(self._settler.run())
         helpers = [
             asyncio.create_task(self._slots.until_broken()),
-            asyncio.create_task(self._watch()),
+            asyncio.create_task(self._watchdog.watch()),
             asyncio.create_task(self._keep_announcing()),
             asyncio.create_task(self._hear_cancellations()),
             *self._start_renewals(),
@@ -207,7 +215,15 @@ class Worker:
             leaving.set()
             self._slots.close()
             self._room.close()
-            await self._drain(receivers)
+            await drain(
+                receivers,
+                self._slots,
+                self._watchdog,
+                self._room.changed,
+                conclude=self._conclude,
+                clock=self._clock,
+                settings=self._settings,
+            )
             self._settler.close()
             await all_done([settling], self._clock, seconds=SETTLE_SECONDS)
             # A handler that swallows its cancellation must not keep the process from ending.
@@ -278,7 +294,7 @@ class Worker:
     async def _execute(self, attempt: Attempt) -> None:
         # It may have waited for its slot until its lease was over.
         if self._clock.monotonic() >= attempt.held_until:
-            self._stop_if_lost(attempt)
+            self._watchdog.stop_if_lost(attempt)
         event = await attempt.run(self._clock, self._chance, self._threads)
         if attempt.began_at is not None and attempt.stop_reason is None:
             seconds = self._clock.monotonic() - attempt.began_at
@@ -322,95 +338,6 @@ class Worker:
             return
         with suppress(RuntimeError):  # the loop is closed: nothing runs any more
             self._loop.call_soon_threadsafe(stop)
-
-    async def _watch(self) -> None:
-        """Stop what ran too long or lost its lease; give up when nothing can be received."""
-        while True:
-            await self._clock.sleep(self._settings.watch_seconds)
-            now = self._clock.monotonic()
-            for attempt in self._slots.running:
-                self._look_at(attempt, now)
-            if (suspect := self._slots.waiting_suspect) is not None:
-                self._look_at_waiting(suspect, now)
-            if self._slots.all_stuck:
-                # Others may run what waits here. If it stays so, that is a stall.
-                for attempt in self._slots.take_waiting():
-                    self._settler.add(attempt, lifecycle.Released())
-            elif not self._has_room:
-                # The time without room does not count as time without a receive.
-                self._note_all_heard()
-            if not self._slots.closed:
-                self._give_up_if_stalled()
-
-    def _give_up_if_stalled(self) -> None:
-        silent_for = self._silent_seconds
-        if silent_for > self._settings.stall_seconds:
-            if self._slots.all_stuck:
-                raise WorkerStalledError("every slot is taken by a handler that does not stop")
-            raise WorkerStalledError(f"no receive has succeeded for {silent_for:.0f} s")
-        if self._renewal_host is not None and not self._renewal_host.alive:
-            raise WorkerStalledError("leases are no longer renewed")
-
-    @property
-    def _silent_seconds(self) -> float:
-        """For how long nothing could be received from the lane that was heard of least lately."""
-        return self._clock.monotonic() - min(each.heard_at for each in self._receivers)
-
-    def _note_all_heard(self) -> None:
-        for receiver in self._receivers:
-            receiver.heard_at = self._clock.monotonic()
-
-    def _look_at(self, attempt: Attempt, now: float) -> None:
-        if attempt.stopped_at is not None:
-            if now - attempt.stopped_at > self._settings.cancel_grace_seconds:
-                self._abandon(attempt)
-            return
-        if attempt.began_at is not None and now - attempt.began_at > attempt.timeout_seconds:
-            attempt.stop(StopReason.TIMED_OUT, at=now)
-        self._stop_if_lost(attempt)
-
-    def _look_at_waiting(self, suspect: Attempt, now: float) -> None:
-        """Put a suspect off that finds no time alone, and leave the worker to others meanwhile."""
-        suspect.waits_since = now if suspect.waits_since is None else suspect.waits_since
-        self._stop_if_lost(suspect)
-        delay = self._settings.suspect_wait_seconds
-        if suspect.stop_reason is None and now - suspect.waits_since < delay:
-            return
-        put_off = lifecycle.Snoozed(self._clock.now() + timedelta(seconds=delay))
-        self._conclude(suspect, put_off if suspect.stop_reason is None else suspect.stop_event())
-        self._slots.let_go(suspect)
-
-    def _stop_if_lost(self, attempt: Attempt) -> None:
-        """Stop what could not be renewed in time, before somebody else may execute it."""
-        lease_end = attempt.job.lease_expires_at
-        if lease_end is not None and lease_end - self._settings.lost_margin <= self._clock.now():
-            attempt.stop(StopReason.LEASE_LOST, at=self._clock.monotonic())
-
-    def _abandon(self, attempt: Attempt) -> None:
-        """Settle for a handler that does not stop. It keeps its slot until it returns."""
-        if attempt.settled:
-            return
-        ids = job_ids(attempt.job, at=self._clock.now())
-        self._telemetry.record(HandlerStuck(reason=str(attempt.stop_reason), **ids))
-        self._conclude(attempt, attempt.stop_event())
-        self._slots.let_go(attempt)
-
-    async def _drain(self, receivers: Sequence[asyncio.Task[None]]) -> None:
-        settings = self._settings
-        until = self._clock.monotonic() + settings.drain_timeout_seconds
-        # Cancelling an open receive could hide what it was about to bring for a while.
-        bound = settings.poll_interval_seconds + RECEIVE_GRACE_SECONDS
-        bound = min(bound, settings.drain_timeout_seconds)
-        await all_done(receivers, self._clock, seconds=bound)
-        for attempt in self._slots.take_waiting():
-            self._settler.add(attempt, lifecycle.Released())
-        idle = partial(holds, lambda: not self._slots.running, self._room.changed, self._clock)
-        await idle(seconds=until - self._clock.monotonic())
-        for attempt in self._slots.running:
-            attempt.stop(StopReason.SHUTDOWN, at=self._clock.monotonic())
-        await idle(seconds=settings.cancel_grace_seconds)
-        for attempt in self._slots.running:
-            self._abandon(attempt)
 
     # --- telling others ---
 

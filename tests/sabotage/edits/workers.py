@@ -5,11 +5,13 @@ from __future__ import annotations
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.application.working.attempt import Attempt
 from async_jobs.application.working.claiming import Claimer
+from async_jobs.application.working.draining import drain
 from async_jobs.application.working.queue_receiving import QueueReceiver
 from async_jobs.application.working.renewal import Renewals
 from async_jobs.application.working.room import Room, Share
 from async_jobs.application.working.settlement import Settler
 from async_jobs.application.working.slots import Slots
+from async_jobs.application.working.watchdog import Watchdog
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain import patience
 from tests.sabotage.edits.patches import Edit, bug
@@ -97,7 +99,7 @@ EXECUTIONS = (
     bug(
         "lost_lease_stops_nobody",
         "A handler goes on whose lease could not be renewed.",
-        Edit(Worker._stop_if_lost, "if lease_end is not None and", "if lease_end is None and"),
+        Edit(Watchdog.stop_if_lost, "if lease_end is not None and", "if lease_end is None and"),
         breaks="S9",
     ),
     bug(
@@ -109,14 +111,14 @@ EXECUTIONS = (
             "reason is not StopReason.LEASE_LOST and "
             "attempt.stop(reason, at=self._clock.monotonic())",
         ),
-        Edit(Worker._stop_if_lost, "if lease_end is not None and", "if lease_end is None and"),
+        Edit(Watchdog.stop_if_lost, "if lease_end is not None and", "if lease_end is None and"),
         breaks="S9",
     ),
     bug(
         "no_timeout",
         "A handler may run for ever.",
         Edit(
-            Worker._look_at,
+            Watchdog._look_at,
             "now - attempt.began_at > attempt.timeout_seconds",
             "attempt.timeout_seconds < 0",
         ),
@@ -249,13 +251,13 @@ SHUTDOWN = (
     bug(
         "stop_strands_claims",
         "A worker that is told to stop forgets what it claimed and did not start.",
-        Edit(Worker._drain, "self._settler.add(attempt, lifecycle.Released())", "pass"),
+        Edit(drain, "conclude(attempt, lifecycle.Released())", "pass"),
         breaks="L6",
     ),
     bug(
         "drain_without_a_bound",
         "A worker that is told to stop waits until its handlers are done.",
-        Edit(Worker._drain, "until - self._clock.monotonic()", "1e9"),
+        Edit(drain, "until - clock.monotonic()", "1e9"),
         breaks="L6",
     ),
     bug(
@@ -302,13 +304,13 @@ SUSPECTS = (
     bug(
         "suspect_waits_for_ever",
         "A suspect waits for as long as anything runs, and nothing else begins.",
-        Edit(Worker._look_at_waiting, "now - suspect.waits_since < delay", "now"),
+        Edit(Watchdog._look_at_waiting, "now - suspect.waits_since < delay", "now"),
         breaks="L3",
     ),
     bug(
         "stuck_suspect_keeps_its_worker",
         "A suspect that does not stop keeps the worker for itself.",
-        Edit(Worker._abandon, "self._slots.let_go(attempt)", "pass"),
+        Edit(Watchdog.abandon, "self._slots.let_go(attempt)", "pass"),
         breaks="L3",
     ),
 )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from async_jobs.application.handling.registry import JobContext
-from async_jobs.application.working.worker import WorkerStalledError
+from async_jobs.application.working.watchdog import WorkerStalledError
 from async_jobs.domain.errors import ConfigurationError, Unavailable
 from async_jobs.domain.job import JobStatus
 from async_jobs.domain.lifecycle import (

@@ -9,7 +9,7 @@ import pytest
 
 from async_jobs.application.handling.registry import JobContext
 from async_jobs.application.working.renewal import Renewals
-from async_jobs.application.working.worker import WorkerStalledError
+from async_jobs.application.working.watchdog import WorkerStalledError
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.facts import (
     HandlerStuck,
