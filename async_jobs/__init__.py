@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from async_jobs.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from async_jobs.adapters.http.blocking import JobsHttpClient
+    from async_jobs.adapters.http.client import AsyncJobsHttpClient
     from async_jobs.adapters.memory.store import MemoryJobStore
     from async_jobs.adapters.postgres.migrate import get_ddl
     from async_jobs.adapters.postgres.store import PostgresJobStore
@@ -38,14 +40,13 @@ if TYPE_CHECKING:
     from async_jobs.entrypoints.http.routes import create_jobs_router
     from async_jobs.entrypoints.programs.loops import run_scheduler_loop, run_worker_loop
     from async_jobs.entrypoints.settings.config import AsyncJobsConfig
-    from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient, JobsHttpClient
     from async_jobs.entrypoints.wiring.library import JobService, OperationsService
     from async_jobs.ports.store import JobStore, Store
 
 _WHERE = {
     "AsyncJobsConfig": "entrypoints.settings.config",
     "AsyncJobsError": "domain.errors",
-    "AsyncJobsHttpClient": "entrypoints.wiring.http_client",
+    "AsyncJobsHttpClient": "adapters.http.client",
     "AuthTokenError": "domain.errors",
     "BackoffPolicy": "domain.backoff",
     "ConfigurationError": "domain.errors",
@@ -61,7 +62,7 @@ _WHERE = {
     "JobStatus": "domain.job",
     "JobStore": "ports.store",
     "Store": "ports.store",
-    "JobsHttpClient": "entrypoints.wiring.http_client",
+    "JobsHttpClient": "adapters.http.blocking",
     "LatePolicy": "domain.deadline",
     "MemoryJobStore": "adapters.memory.store",
     "OperationsService": "entrypoints.wiring.library",

@@ -13,7 +13,7 @@ import asyncpg
 
 from async_jobs import EnqueueJobRequest, JobService, PostgresJobStore, TenantQuota, UseCaseConfig
 from async_jobs.adapters.postgres.migrate import migrate
-from async_jobs.adapters.system import SystemClock
+from async_jobs.host import SystemClock
 from async_jobs.testing.builders import SimpleLimits
 from tests.services import embedded_postgres
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from async_jobs.adapters.http.wire import TOKEN_HEADER
-from async_jobs.adapters.system import SystemClock
+from async_jobs.host import SystemClock
 
 T = TypeVar("T")
 

@@ -19,7 +19,6 @@ from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
-from async_jobs.adapters.system import SystemClock
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.handling.outcomes import is_outcome
 from async_jobs.application.handling.registry import Handler, JobContext, JobRegistry, job_registry
@@ -33,6 +32,7 @@ from async_jobs.domain.deadline import DEADLINE_MISSED
 from async_jobs.domain.facts import Fact, HandlerMissing, JobDied, JobFailed, RowUnreadable
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig, queue_of
+from async_jobs.host import SystemClock
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits
 from async_jobs.testing.clocks import ManualChance, ManualClock
 

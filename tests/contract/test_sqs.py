@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from async_jobs.adapters.sqs.queue import SqsJobQueue
-from async_jobs.adapters.system import SystemClock
+from async_jobs.host import SystemClock
 from async_jobs.ports.queue import JobQueue
 from async_jobs.testing.contracts import JobQueueContract
 from async_jobs.testing.contracts.queues import PutBody

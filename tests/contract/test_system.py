@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from async_jobs.adapters.system import SystemChance, SystemClock
+from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import ChanceContract, ClockContract
@@ -17,7 +17,7 @@ from async_jobs.testing.contracts.scenes import Elapse
 
 FORKS = """
 import os
-from async_jobs.adapters.system import SystemChance
+from async_jobs.host import SystemChance
 from async_jobs.testing.clocks import NOW
 chance = SystemChance()
 chance.uuid(NOW)

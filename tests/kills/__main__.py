@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from async_jobs.adapters.system import SystemClock
+from async_jobs.host import SystemClock
 from tests import services
 from tests.kills.arena import LEASE_SECONDS, LIMITS, TICK_SECONDS
 from tests.kills.campaign import Plan, Report, a_campaign

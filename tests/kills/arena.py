@@ -16,7 +16,7 @@ import asyncpg
 
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
-from async_jobs.adapters.system import SystemClock
+from async_jobs.host import SystemClock
 from tests import services
 from tests.harness import free_port
 from tests.kills.deaths import DEATHS_FILE, DEATHS_VARIABLE, Doom

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from async_jobs.adapters.system import SystemClock
 from async_jobs.application import failpoints
+from async_jobs.host import SystemClock
 from async_jobs.testing.clocks import ManualChance
 from tests.harness import eventually
 from tests.kills.arena import LIMITS, Arena, Journal, Kind, Post, an_arena

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from async_jobs.adapters.system import SystemClock
 from async_jobs.application import failpoints
+from async_jobs.host import SystemClock
 from tests.kills.records import append
 
 FAILPOINT_VARIABLE = "KILLS_FAILPOINT"

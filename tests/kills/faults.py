@@ -15,7 +15,7 @@ from typing import TypeAlias
 import asyncpg
 
 from async_jobs.adapters.postgres.embedded import StopMode
-from async_jobs.adapters.system import SystemClock
+from async_jobs.host import SystemClock
 from async_jobs.testing.clocks import ManualChance
 from tests.harness import eventually
 from tests.kills.arena import LEASE_SECONDS, NAME, Arena, Kind, Post

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from async_jobs import JobContext, Reject, job_registry
-from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.job import JsonValue, Payload
+from async_jobs.host import SystemClock
 from tests.kills.records import EXECUTIONS_VARIABLE, append
 
 PROCESS: Final = f"{os.getpid()}-{secrets.token_hex(4)}"

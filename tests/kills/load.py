@@ -18,9 +18,9 @@ from async_jobs import (
     QuotaExceededError,
     Unavailable,
 )
-from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.backoff import BackoffType
 from async_jobs.domain.job import Enqueued, Payload
+from async_jobs.host import SystemClock
 from async_jobs.testing.clocks import ManualChance
 from tests.kills.arena import CAPS, TENANTS, TOKEN, Arena
 from tests.kills.book import Book, Plan

@@ -10,10 +10,10 @@ import asyncpg
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.store import PostgresJobStore
-from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.job import HandOff, Job
 from async_jobs.domain.lifecycle import Claimed
 from async_jobs.domain.scheduling import LeaseGrant
+from async_jobs.host import SystemClock
 from async_jobs.testing.builders import a_job, later
 from async_jobs.testing.clocks import NOW
 

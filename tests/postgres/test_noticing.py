@@ -9,10 +9,10 @@ import pytest
 from dependency_injector import providers
 
 from async_jobs import AsyncJobsConfig, EnqueueJobRequest
-from async_jobs.adapters.system import SystemClock
 from async_jobs.application.scheduling.noticing import PATIENCE_SECONDS
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.entrypoints.wiring.container import opened
+from async_jobs.host import SystemClock
 from async_jobs.testing.builders import a_request, a_worker
 from async_jobs.testing.clocks import ManualClock
 

@@ -19,7 +19,6 @@ from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
-from async_jobs.adapters.system import SystemClock
 from async_jobs.application.operating import operations as operating
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.scheduling.chores.announcing import SchedulerIdentity
@@ -27,6 +26,7 @@ from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.domain.explain import Why
 from async_jobs.domain.job import Phase
 from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.host import SystemClock
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_job, later
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock
 from async_jobs.testing.contracts.scenes import added, in_phase, stored

@@ -7,7 +7,7 @@ from datetime import timedelta
 from async_jobs import JobService, PostgresJobStore, UseCaseConfig
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.workers import PostgresWorkers
-from async_jobs.adapters.system import SystemClock
+from async_jobs.host import SystemClock
 from async_jobs.testing.builders import SimpleLimits, a_request, a_worker
 
 LIMITS = SimpleLimits(use_case_configs={"notifications": UseCaseConfig(max_concurrent=100)})

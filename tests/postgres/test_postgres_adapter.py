@@ -15,12 +15,12 @@ from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.signal import PostgresSignal, _channel
 from async_jobs.adapters.postgres.store import PostgresJobStore
-from async_jobs.adapters.system import SystemClock
 from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import Job
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.scheduling import LeaseGrant
+from async_jobs.host import SystemClock
 from async_jobs.testing.builders import a_job, later
 from async_jobs.testing.clocks import NOW, ManualClock
 from tests.harness import clock, eventually

@@ -25,7 +25,6 @@ from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
-from async_jobs.adapters.system import SystemClock
 from async_jobs.domain import lifecycle
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import (
@@ -37,6 +36,7 @@ from async_jobs.domain.errors import (
 from async_jobs.domain.job import HandOff, JobFilter, JobStatus
 from async_jobs.domain.lifecycle import Claimed
 from async_jobs.domain.scheduling import LeaseGrant
+from async_jobs.host import SystemClock
 from async_jobs.ports.leases import HeadsQuery, Success
 from async_jobs.testing.builders import SimpleLimits, a_job, a_scheduler, a_worker, later
 from async_jobs.testing.clocks import NOW

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from async_jobs import JobContext, Reject, Snooze, job_registry
-from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.job import JsonValue, Payload
+from async_jobs.host import SystemClock
 
 EXECUTIONS_VARIABLE = "EXECUTIONS_FILE"
 GATE_VARIABLE = "GATE_FILE"

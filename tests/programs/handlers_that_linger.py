@@ -11,8 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 
 from async_jobs import JobContext, job_registry
-from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.job import Payload
+from async_jobs.host import SystemClock
 from tests.programs import handlers_for_tests as handlers
 
 os.setpgid(0, 0)  # so that a test may signal the worker's whole group, which is not its own

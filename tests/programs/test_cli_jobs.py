@@ -10,8 +10,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from async_jobs.adapters.system import SystemClock
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
+from async_jobs.host import SystemClock
 from tests.command_line import ENQUEUE, EXAMPLES, UNKNOWN_ID, WORKER, enqueued, refusal
 from tests.harness import Programs, eventually, free_port
 

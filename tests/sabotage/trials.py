@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeAlias
 
-from async_jobs.adapters.system import SystemClock
+from async_jobs.host import SystemClock
 from tests.sabotage.bugs import LAYERS, STATEMENTS
 from tests.sabotage.catchers import (
     CONTRACTS,

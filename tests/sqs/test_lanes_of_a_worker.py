@@ -20,7 +20,6 @@ from async_jobs.adapters.postgres.queue import PostgresJobQueue
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.sqs.queue import SqsJobQueue
-from async_jobs.adapters.system import SystemChance
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.handling.registry import JobContext, JobRegistry
 from async_jobs.application.scheduling.scheduler import Scheduler
@@ -29,6 +28,7 @@ from async_jobs.application.working.heartbeat import Identity
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.job import EnqueueJobRequest
 from async_jobs.domain.limits import UseCaseConfig
+from async_jobs.host import SystemChance
 from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.store import Store

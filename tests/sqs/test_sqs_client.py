@@ -12,8 +12,8 @@ import pytest
 
 from async_jobs.adapters.sqs.client import TRIES_MAX, open_client
 from async_jobs.adapters.sqs.queue import SqsJobQueue
-from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.errors import ConfigurationError, Unavailable
+from async_jobs.host import SystemClock
 from async_jobs.testing.builders import a_handoff
 from tests import services
 from tests.sqs.wire import Reply, Wire, is_refused, served, wire_to

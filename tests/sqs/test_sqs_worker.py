@@ -12,7 +12,6 @@ from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.adapters.sqs.queue import SqsJobQueue
-from async_jobs.adapters.system import SystemChance
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.handling.registry import JobContext, JobRegistry
 from async_jobs.application.scheduling.scheduler import Scheduler
@@ -20,6 +19,7 @@ from async_jobs.application.settings import SchedulerSettings, WorkerSettings
 from async_jobs.application.working.heartbeat import Identity
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.job import EnqueueJobRequest, JobFilter, JobStatus
+from async_jobs.host import SystemChance
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_handoff
 from async_jobs.testing.contracts.queues import hints, hints_of
 from tests import services

@@ -8,11 +8,11 @@ from typing import get_args
 import pytest
 
 from async_jobs.adapters.memory.outbox import MemoryOutbox
-from async_jobs.adapters.system import SystemClock
 from async_jobs.application.handling.registry import JobRegistry, job_registry
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import InvalidJobError, QuotaExceededError
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
+from async_jobs.host import SystemClock
 from async_jobs.testing import MemorySystem, SimpleLimits, memory_system
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.system import Transport

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Self, TypeVar
@@ -23,20 +24,25 @@ from async_jobs.adapters.http.line import (
 from async_jobs.adapters.http.operations import BlockingHttpOperations
 from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, JobStatus
 from async_jobs.domain.outlook import Outlook
+from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.clock import Chance, Clock
 
 T = TypeVar("T")
 
 
 class JobsHttpClient:
-    """The calls of `Jobs` without `async`; may be shared by threads.
+    """`AsyncJobsHttpClient` for programs without an event loop; may be shared by threads.
 
     Args:
-        base_url, auth_token, timeout_seconds, tries: see `Line`.
-        transport: carries the requests instead of the network; closed by `close`.
-        clock: dates new ids and measures timeouts.
-        chance: makes new ids and spreads the tries.
+        base_url, auth_token, tries, clock, chance: as there.
+        timeout_seconds: as there, but until the head of an answer has arrived, each read and
+            write has that time for itself.
+        transport: in tests `httpx.MockTransport` or the like; by default the network. Closed by
+            `close`.
         pause: blocks its thread for so many seconds, between two tries.
+
+    Raises:
+        ConfigurationError: an argument or the environment's proxies are unusable.
 
     Raises (each call, besides what `Jobs` promises):
         Unavailable: no good answer after the last try; whether a write took effect is unknown.
@@ -53,18 +59,18 @@ class JobsHttpClient:
         timeout_seconds: float = TIMEOUT_SECONDS,
         tries: int = TRIES,
         transport: httpx.BaseTransport | None = None,
-        clock: Clock,
-        chance: Chance,
-        pause: Callable[[float], object],
+        clock: Clock | None = None,
+        chance: Chance | None = None,
+        pause: Callable[[float], object] | None = None,
     ) -> None:
-        self._pause = pause
+        self._pause = pause or threading.Event().wait
         self._line = Line(
             base_url,
             auth_token,
             timeout_seconds=timeout_seconds,
             tries=tries,
-            clock=clock,
-            chance=chance,
+            clock=clock or SystemClock(),
+            chance=chance or SystemChance(),
         )
         self._client = made(
             lambda: httpx.Client(

@@ -25,19 +25,31 @@ from async_jobs.adapters.http.line import (
 from async_jobs.adapters.http.operations import HttpOperations
 from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, JobStatus
 from async_jobs.domain.outlook import Outlook
+from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.clock import Chance, Clock
 
 T = TypeVar("T")
 
 
 class AsyncJobsHttpClient:
-    """Implements `Jobs` over HTTP; one pool of connections, for one event loop.
+    """Enqueue jobs over HTTP, look at them, cancel and retry them; see docs/http-client.md.
+
+    Implements `Jobs` with one pool of connections, for one event loop.
 
     Args:
-        base_url, auth_token, timeout_seconds, tries: see `Line`.
-        transport: carries the requests instead of the network; closed by `aclose`.
-        clock: dates new ids, measures timeouts, and is slept on between two tries.
-        chance: makes new ids and spreads the tries.
+        base_url: where the API is, e.g. `http://jobs.internal` or `https://gateway/jobs-api`.
+        auth_token: what its `ASYNC_JOBS_ENQUEUE_AUTH_TOKEN` holds.
+        timeout_seconds: how long a try may wait for a connection (5 s at most), to be answered,
+            and for the whole body of the answer; each by itself. No try takes longer than
+            the three together.
+        tries: how often a call is sent at most, 1-10.
+        transport: in tests `httpx.ASGITransport(app)`; by default the network. Closed by `aclose`.
+        clock: dates new ids, measures timeouts, and is slept on between two tries; by default
+            this host's.
+        chance: makes new ids and spreads the tries; by default the operating system's entropy.
+
+    Raises:
+        ConfigurationError: an argument or the environment's proxies are unusable.
 
     Raises (each call, besides what `Jobs` promises):
         Unavailable: no good answer after the last try; whether a write took effect is unknown.
@@ -54,17 +66,17 @@ class AsyncJobsHttpClient:
         timeout_seconds: float = TIMEOUT_SECONDS,
         tries: int = TRIES,
         transport: httpx.AsyncBaseTransport | None = None,
-        clock: Clock,
-        chance: Chance,
+        clock: Clock | None = None,
+        chance: Chance | None = None,
     ) -> None:
-        self._clock = clock
+        self._clock = clock = clock or SystemClock()
         self._line = Line(
             base_url,
             auth_token,
             timeout_seconds=timeout_seconds,
             tries=tries,
             clock=clock,
-            chance=chance,
+            chance=chance or SystemChance(),
         )
         self._client = made(
             lambda: httpx.AsyncClient(

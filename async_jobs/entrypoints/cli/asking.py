@@ -58,7 +58,7 @@ async def _opened(where: Where, logger: logging.Logger) -> AsyncIterator[Doors]:
         if where.dsn is not None:
             raise ConfigurationError("--dsn, --url: only one of them can be asked")
         require("--url", "httpx")
-        from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient
+        from async_jobs.adapters.http.client import AsyncJobsHttpClient
 
         async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:
             try:

@@ -203,8 +203,8 @@ def token(
 
     Example: `async-jobs token --tenant acme --scope enqueue --scope read`
     """
-    from async_jobs.adapters.system import SystemClock
     from async_jobs.entrypoints.settings.tokens import Scope, new_token
+    from async_jobs.host import SystemClock
 
     expires_at = None
     if expires_in_days is not None:

@@ -19,7 +19,7 @@ from uuid import UUID
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from async_jobs.adapters.system import SystemClock
+from async_jobs.adapters.http.client import AsyncJobsHttpClient
 from async_jobs.domain.bounds import JOBS_PER_CALL_MAX
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.job import TERMINAL, Job, JobStatus
@@ -35,7 +35,7 @@ from async_jobs.entrypoints.programs.options import LOOPBACK
 from async_jobs.entrypoints.programs.processes import migrated
 from async_jobs.entrypoints.settings.config import PREFIX, AsyncJobsConfig
 from async_jobs.entrypoints.wiring.container import embedded_postgres
-from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient
+from async_jobs.host import SystemClock
 from async_jobs.ports.jobs import Jobs
 
 clock = SystemClock()

@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from async_jobs.adapters.http.answers import answer_record_of
-from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.errors import InvalidJobError, JobNotFoundError
 from async_jobs.entrypoints.http.access import Access, Caller
 from async_jobs.entrypoints.http.bodies import tenants_of, waiting_of
@@ -20,6 +19,7 @@ from async_jobs.entrypoints.http.openapi import operating
 from async_jobs.entrypoints.http.problems import MigrationNotice
 from async_jobs.entrypoints.http.routes import LOGGER, TOKEN, answering, caller_of, job_named
 from async_jobs.entrypoints.settings.tokens import ApiToken, Scope
+from async_jobs.host import SystemClock
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.operations import Operations
 

@@ -22,7 +22,6 @@ from async_jobs.adapters.http.wire import (
     outlook_record_of,
     record_of,
 )
-from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.errors import (
     ConfigurationError,
     InvalidJobError,
@@ -48,6 +47,7 @@ from async_jobs.entrypoints.http.reading import (
     read_body,
 )
 from async_jobs.entrypoints.settings.tokens import ApiToken, Scope
+from async_jobs.host import SystemClock
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from async_jobs.adapters.system import SystemClock
+from async_jobs.host import SystemClock
 
 # A batch of a thousand jobs is some twenty thousand objects, which live as long as it does. At
 # the interpreter's own thresholds a fifth of a worker's time goes into a search for garbage there.

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final, TypeVar
 
-from async_jobs.adapters.system import SystemClock
 from async_jobs.domain.errors import ConfigurationError
+from async_jobs.host import SystemClock
 
 T = TypeVar("T")
 

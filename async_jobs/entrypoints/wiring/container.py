@@ -34,7 +34,6 @@ from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
-from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.adapters.telemetry.logs import LogTelemetry
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.operating.operations import OperationsService
@@ -59,6 +58,7 @@ from async_jobs.entrypoints.wiring.renewing import (
 )
 from async_jobs.entrypoints.wiring.telemetry import metrics_of, telemetry_of
 from async_jobs.entrypoints.wiring.tuning import scheduler_settings, worker_settings
+from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.overview import Overview

@@ -16,11 +16,11 @@ from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
-from async_jobs.adapters.system import SystemChance, SystemClock
 from async_jobs.application.operating import operations
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import Limits
+from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics

@@ -10,9 +10,10 @@ from uuid import UUID
 
 import httpx
 
+from async_jobs.adapters.http.blocking import JobsHttpClient
+from async_jobs.adapters.http.client import AsyncJobsHttpClient
 from async_jobs.adapters.http.wire import Problem, answer_of, page_record_of, record_of
 from async_jobs.domain.job import Enqueued, JobPage
-from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient, JobsHttpClient
 from async_jobs.testing.builders import a_job, a_request, an_id
 from async_jobs.testing.clocks import ManualChance, ManualClock
 

@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from async_jobs.adapters.http.blocking import JobsHttpClient
+from async_jobs.adapters.http.client import AsyncJobsHttpClient
 from async_jobs.adapters.http.line import ANSWER_BYTES_MAX
 from async_jobs.domain.errors import (
     AuthTokenError,
@@ -17,7 +19,6 @@ from async_jobs.domain.errors import (
     RemoteHttpError,
     Unavailable,
 )
-from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient, JobsHttpClient
 from async_jobs.testing.builders import a_request, an_id
 from async_jobs.testing.clocks import ManualChance, let_others_run
 from tests.unit.adapters.far_side import CALLS, URL, Client, FarSide, Kind, PacedClock, good

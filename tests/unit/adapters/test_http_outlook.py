@@ -9,11 +9,12 @@ import math
 import httpx
 import pytest
 
+from async_jobs.adapters.http.blocking import JobsHttpClient
+from async_jobs.adapters.http.client import AsyncJobsHttpClient
 from async_jobs.adapters.http.wire import Problem, body_of, outlook_record_of
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.domain.errors import InvalidJobError, RemoteHttpError, Unavailable
 from async_jobs.domain.outlook import Outlook
-from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient, JobsHttpClient
 from async_jobs.testing.builders import a_request
 from tests.unit.adapters.far_side import Client, FarSide, Kind, problem
 

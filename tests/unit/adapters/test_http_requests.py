@@ -13,9 +13,10 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
+from async_jobs.adapters.http.blocking import JobsHttpClient
+from async_jobs.adapters.http.client import AsyncJobsHttpClient
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError
 from async_jobs.domain.job import JobStatus
-from async_jobs.entrypoints.wiring.http_client import AsyncJobsHttpClient, JobsHttpClient
 from async_jobs.ports.jobs import Jobs
 from async_jobs.testing.builders import a_request, an_id, later
 from async_jobs.testing.contracts.specimens import INVALID
