@@ -38,6 +38,7 @@ class Why(StrEnum):
     NO_WORKER = "no_worker"
     NO_HANDLER = "no_handler"
     TRANSPORTS_DIFFER = "transports_differ"
+    LIMITS_DIFFER = "limits_differ"
     WORKER_GONE = "worker_gone"
     OTHER = "other"
     """One that a newer version tells of."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from async_jobs.domain.crashes import CRASHES_MAX, crash_error, is_hopeless
 from async_jobs.domain.deadline import LatePolicy, is_late
 from async_jobs.domain.explain import Estimate, Explanation, Finding, NextTurn, Why
 from async_jobs.domain.fairness import standing
@@ -22,6 +23,7 @@ from async_jobs.domain.reasons import (
     contest_of,
     count_of,
     late,
+    of_limits,
     of_schedulers,
     of_verdict,
     of_workers,
@@ -195,21 +197,28 @@ def _claimed(job: Job, scene: Scene, lease: str, until: datetime) -> Iterable[Fi
     if worker is None:
         yield Finding(
             code=Why.WORKER_GONE,
-            sentence=f"It was running {where}, which no longer tells that it is alive; {lease},"
-            " and then it is tried again.",
-            data={"worker_id": job.worker_id, "lease_until": until.isoformat()},
+            sentence=f"It was running {where} since {told(since)}, which no longer tells that it is"
+            f" alive; {lease}, and then {_after_a_crash(job)}.",
+            data=data,
         )
-    yield Finding(
-        code=Why.RUNNING,
-        sentence=f"It runs {where} since {told(since)}; {lease} unless it is renewed.",
-        data=data,
-    )
+    else:
+        yield Finding(
+            code=Why.RUNNING,
+            sentence=f"It runs {where} since {told(since)}; {lease} unless it is renewed.",
+            data=data,
+        )
     if job.cancel_requested:
         yield Finding(
             code=Why.CANCEL_REQUESTED,
             sentence="Its worker was asked to stop it.",
             data={"worker_id": job.worker_id},
         )
+
+
+def _after_a_crash(job: Job) -> str:
+    if is_hopeless(job.crashes + 1):
+        return f"it is dead, for {job.crashes + 1} workers died with it"
+    return "it is cancelled" if job.cancel_requested else "it is tried again"
 
 
 # --- what waits ----------------------------------------------------------------------------------
@@ -241,24 +250,32 @@ def _pending(
         sentence = f"It missed its deadline at {told(job.deadline_at)}, and the next turn ends it"
         data = {"deadline_at": job.deadline_at.isoformat()}
         findings.append(Finding(code=Why.EXPIRES, sentence=f"{sentence} as dead.", data=data))
-    return [*findings, *([late(job, scene)] if is_overdue else ())], next_turn
+    findings += [late(job, scene)] if is_overdue else ()
+    return [*findings, *of_limits(scene, job.use_case)], next_turn
 
 
 def _not_due(job: Job) -> Finding:
     first = job.lease_seq == 0
     since = job.created_at if first else job.updated_at
     data: dict[str, Any] = {"since": since.isoformat(), "until": job.run_at.isoformat()}
+    # What put it off last is in its history, if that was a failure.
+    last = job.errors[-1] if job.errors and job.errors[-1].at == job.updated_at else None
     if first:
         because, cause = "it was enqueued to start then", "scheduled"
     elif job.errors and job.errors[-1].error == NO_HANDLER:
         because, cause = "no worker that received it has a handler for its type", "no_handler"
     elif job.enqueue_failed:
         because, cause = f"its hand-off failed: {_shortened(job.last_error)}", "hand_off_failed"
-    elif job.attempts and job.errors:
+    elif last is not None and job.crashes and last.error == crash_error(job.crashes):
+        because = f"its worker died, {job.crashes} of {CRASHES_MAX} times at most"
+        cause = "worker_died"
+        data |= {"crashes": job.crashes, "crashes_max": CRASHES_MAX}
+    elif last is not None:
         policy = job.backoff_policy
-        because = f"attempt {job.attempts} of {job.max_attempts} failed ({policy.type.value}"
-        because += f" backoff of {policy.base_delay_seconds:g} s, {policy.max_delay_seconds:g} s at"
-        because += " most)"
+        because = f"attempt {job.attempts} of {job.max_attempts} failed, and the next one waits by"
+        because += f" its backoff ({policy.type.value}, {policy.base_delay_seconds:g} s,"
+        because += f" {policy.max_delay_seconds:g} s at most) or as its handler said:"
+        because += f" {_shortened(last.error)}"
         cause = "backoff"
         data |= {
             "attempt": job.attempts,

@@ -17,7 +17,7 @@ from async_jobs.domain.limits import UNLIMITED, Limits
 from async_jobs.domain.pools import Fleet
 from async_jobs.domain.presence import SchedulerInfo, WorkerInfo
 from async_jobs.domain.scheduling import Blocked, Candidate, Reason
-from async_jobs.domain.troubles import is_unknown
+from async_jobs.domain.troubles import differing, is_unknown
 
 TOP_TENANTS: Final = 5
 WORKERS_NAMED: Final = 10
@@ -166,12 +166,35 @@ def of_workers(scene: Scene, queue: str, type_: str) -> Iterator[Finding]:
         )
 
 
+def of_limits(scene: Scene, use_case: str) -> Iterator[Finding]:
+    """Say that a turn may decide otherwise, by limits that are not those of this process."""
+    for scheduler in scene.live_schedulers:
+        names = differing(scene.config, scheduler)
+        if names is None or (names and use_case not in names):
+            continue
+        data: dict[str, Any] = {"use_case": use_case}
+        who = "A scheduler"
+        if scene.tenants is None:
+            who = f"The scheduler {scheduler.scheduler_id} on {scheduler.host}"
+            data |= {"scheduler_id": scheduler.scheduler_id, "host": scheduler.host}
+        yield Finding(
+            code=Why.LIMITS_DIFFER,
+            sentence=f"{who} keeps other limits than this process, which may tell wrongly what a"
+            " turn does: give all processes the same ASYNC_JOBS_ settings.",
+            data=data,
+        )
+        return
+
+
 def unknown_use_case(scene: Scene, use_case: str) -> Finding:
-    """Say that nobody schedules a use case."""
+    """Say that nobody schedules a use case, as far as this process knows."""
+    means = "is not configured, so that no scheduler looks at it: add it to ASYNC_JOBS_USE_CASES"
+    if any(use_case in scheduler.limits for scheduler in scene.live_schedulers):
+        means = "is not configured in this process, and in a scheduler it is: give all processes"
+        means += " the same ASYNC_JOBS_USE_CASES"
     return Finding(
         code=Why.UNKNOWN_USE_CASE,
-        sentence=f"The use case {use_case!r} is not configured, so that no scheduler looks at it:"
-        " add it to ASYNC_JOBS_USE_CASES.",
+        sentence=f"The use case {use_case!r} {means}.",
         data={"use_case": use_case, "known": sorted(scene.config.use_case_configs)},
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,8 +21,16 @@ from async_jobs.domain.explain import (
     Why,
 )
 from async_jobs.domain.limits import queue_of
-from async_jobs.domain.outlook import Counted
-from async_jobs.domain.reasons import Scene, Turned, of_schedulers, of_verdict, of_workers
+from async_jobs.domain.outlook import Counted, together
+from async_jobs.domain.reasons import (
+    Scene,
+    Turned,
+    of_limits,
+    of_schedulers,
+    of_verdict,
+    of_workers,
+    unknown_use_case,
+)
 from async_jobs.domain.scheduling import Candidate
 
 _CHANGE: Final[Mapping[Why, str]] = {
@@ -35,18 +43,22 @@ _CHANGE: Final[Mapping[Why, str]] = {
     Why.WINDOW_FULL: "slots have to become free, or more workers have to come",
     Why.USE_CASE_PAUSED: "the use case's max_concurrent has to be above 0",
     Why.TENANT_PAUSED: "the tenant's max_running has to be above 0",
+    Why.UNKNOWN_USE_CASE: "the use case has to be in ASYNC_JOBS_USE_CASES of all processes",
     Why.NO_SCHEDULER: "a scheduler has to run",
     Why.NO_WORKER: "a worker of the queue has to run",
     Why.NO_HANDLER: "a worker that has the handler has to run",
     Why.TRANSPORTS_DIFFER: "schedulers and workers have to use the same transport",
+    Why.LIMITS_DIFFER: "all processes have to have the same ASYNC_JOBS_ settings",
     Why.TRANSPORT_REFUSED: "the transport has to accept hand-offs again",
 }
+_TELL_LITTLE: Final = frozenset({Why.BEHIND, Why.STARTS, Why.LIMITS_DIFFER})
+"""What is not the first to be told, if there is anything else."""
 
 
 def waiting(
     scene: Scene,
     turned: Turned,
-    pending: Counted,
+    pending: Mapping[str, Counted],
     *,
     use_case: str | None,
     tenant_id: str | None,
@@ -56,7 +68,7 @@ def waiting(
     Args:
         scene: who is there.
         turned: what the next turn does.
-        pending: how many wait.
+        pending: how many wait, by use case.
         use_case, tenant_id: whose jobs; at least one of them.
     """
     jobs = [
@@ -67,26 +79,60 @@ def waiting(
         if tenant_id in (None, candidate.tenant_id)
     ]
     looked = [seen for name, seen in turned.seen.items() if use_case in (None, name)]
-    reasons = sorted(_reasons(scene, turned, jobs), key=lambda each: (-each.jobs, each.code))
-    if not pending.jobs:
-        sentence = "No job waits."
-    elif not jobs:
-        sentence = f"{_pending_in_words(pending)}; none of them is due."
-    else:
-        # What the first job of a tenant waits for, those behind it wait for as well.
-        telling = (each for each in reasons if each.code not in (Why.BEHIND, Why.STARTS))
-        sentence = f"{_pending_in_words(pending)}. {next(telling, reasons[0]).sentence}"
+    whole = all(seen.whole for seen in looked)
+    counted = together(pending.values())
+    is_known = pending.keys() <= scene.config.use_case_configs.keys()
+    reasons = sorted(
+        [*_reasons(scene, turned, jobs), *_of_no_use_case(scene, pending)],
+        key=lambda each: (-each.jobs, each.code),
+    )
     return Waiting(
         at=scene.now,
         use_case=use_case,
         tenant_id=tenant_id,
-        pending=pending.jobs,
-        at_least=pending.at_least,
+        pending=counted.jobs,
+        at_least=counted.at_least,
         looked_at=len(jobs),
-        whole=all(seen.whole for seen in looked),
-        sentence=sentence,
+        whole=whole,
+        sentence=_in_words(counted, len(jobs) if whole and is_known else None, reasons),
         reasons=tuple(reasons),
     )
+
+
+def _in_words(pending: Counted, due: int | None, reasons: Sequence[WaitingReason]) -> str:
+    """Return what matters most; `due` is how many are, if that is known."""
+    if not pending.jobs:
+        return "No job waits."
+    begun = _pending_in_words(pending)
+    if not reasons:
+        none = "none of them is" if pending.jobs > 1 else "it is not"
+        return (
+            f"{begun}; {none} due. `async-jobs jobs explain` tells of one what put it off, and"
+            " `async-jobs status` who is missing."
+        )
+    if due is not None and due < pending.jobs:
+        begun += f", {due:,} of them due" if pending.jobs > 1 else ""
+    # What the first job of a tenant waits for, those behind it wait for as well.
+    telling = (each for each in reasons if each.code not in _TELL_LITTLE)
+    return f"{begun}. {next(telling, reasons[0]).sentence}"
+
+
+def _of_no_use_case(scene: Scene, pending: Mapping[str, Counted]) -> Iterator[WaitingReason]:
+    """Say of jobs at which no turn looks that this is so."""
+    counts = {
+        name: counted.jobs
+        for name, counted in sorted(pending.items())
+        if counted.jobs and name not in scene.config.use_case_configs
+    }
+    if counts:
+        finding = unknown_use_case(scene, max(counts, key=lambda name: counts[name]))
+        yield WaitingReason(
+            code=finding.code,
+            jobs=sum(counts.values()),
+            sentence=finding.sentence,
+            change=_CHANGE[finding.code],
+            data=finding.data,
+        )
 
 
 def _pending_in_words(pending: Counted) -> str:
@@ -100,11 +146,15 @@ def _reasons(
 ) -> Iterator[WaitingReason]:
     counts: Counter[Why] = Counter()
     findings: dict[Why, Finding] = {}
-    structural: dict[tuple[str, str], list[Finding]] = {}
+    structural: dict[tuple[str, str, str], list[Finding]] = {}
     for use_case, candidate in jobs:
-        kind = candidate.queue, candidate.type
+        kind = use_case, candidate.queue, candidate.type
         if kind not in structural:
-            structural[kind] = [*of_schedulers(scene), *of_workers(scene, *kind)]
+            structural[kind] = [
+                *of_schedulers(scene),
+                *of_workers(scene, candidate.queue, candidate.type),
+                *of_limits(scene, use_case),
+            ]
         for finding in (*structural[kind], _of_turn(scene, turned, use_case, candidate)):
             counts[finding.code] += 1
             findings.setdefault(finding.code, finding)

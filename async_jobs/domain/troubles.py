@@ -58,7 +58,14 @@ def troubles(found: Findings) -> Iterator[facts.Fact]:
         if each.max_concurrent == 0:
             yield facts.UseCasePaused(at=NO_TIME, use_case=name)
     for scheduler in found.schedulers:
-        yield from _differences(found.config, scheduler)
+        names = differing(found.config, scheduler)
+        if names is not None:
+            yield facts.LimitsDiffer(
+                at=NO_TIME,
+                scheduler_id=scheduler.scheduler_id,
+                host=scheduler.host,
+                use_cases=names,
+            )
 
 
 def _transports(found: Findings, fed: Collection[str]) -> Iterator[facts.Fact]:
@@ -85,18 +92,16 @@ def is_unknown(type_: str, queue: str, workers: Iterable[WorkerInfo]) -> bool:
     )
 
 
-def _differences(config: Limits, scheduler: SchedulerInfo) -> Iterator[facts.Fact]:
-    """Yield how the limits of another scheduler differ from those here."""
+def differing(config: Limits, scheduler: SchedulerInfo) -> tuple[str, ...] | None:
+    """Return the use cases whose capacity is another for a scheduler; None where nothing differs.
+
+    It is empty where something else differs, which may concern each of them.
+    """
     if not scheduler.settings or scheduler.settings == digest_of(config):
-        return
+        return None
     here = limits_of(config)
     names = [n for n in here.keys() | scheduler.limits if here.get(n) != scheduler.limits.get(n)]
-    yield facts.LimitsDiffer(
-        at=NO_TIME,
-        scheduler_id=scheduler.scheduler_id,
-        host=scheduler.host,
-        use_cases=tuple(sorted(names)),
-    )
+    return tuple(sorted(names))
 
 
 def limits_of(config: Limits) -> dict[str, int]:

@@ -127,8 +127,8 @@ class OperationsService:
                 tenant_id=tenant_id,
             )
             pending = await self._pending(look, asked, scene, limit=COUNT_MAX)
-        counted = together(each for name, each in pending.items() if use_case in (None, name))
-        return waiting(scene, turned, counted, use_case=use_case, tenant_id=tenant_id)
+        asked_of = {name: each for name, each in pending.items() if use_case in (None, name)}
+        return waiting(scene, turned, asked_of, use_case=use_case, tenant_id=tenant_id)
 
     async def status(self, *, tenants: Collection[str] | None = None) -> Status:
         """See `Operations`."""

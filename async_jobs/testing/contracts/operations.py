@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeAlias
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from async_jobs.domain.errors import InvalidJobError, JobNotFoundError
 from async_jobs.domain.explain import Explanation, NextTurn, Status, Why
 from async_jobs.domain.job import Phase
-from async_jobs.domain.lifecycle import Failed
+from async_jobs.domain.lifecycle import Failed, LeaseExpired, Snoozed
 from async_jobs.domain.troubles import digest_of, limits_of
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.schedulers import Schedulers
@@ -157,16 +158,29 @@ class OperationsContract:
     async def test_op_1_what_is_not_due_says_until_when_and_because_of_what(
         self, operations: Operations, live: Arrive, store: Store
     ) -> None:
-        """It was scheduled, or failed and is tried again."""
+        """It was scheduled, failed, lost its worker, or was put off whatever happened before."""
         await live()
         scheduled = await added(store, run_at=later(90))
         failed = await in_phase(store, Phase.CLAIMED)
         failed = await happened(store, failed, Failed("refused"))
+        crashed = await in_phase(store, Phase.CLAIMED)
+        await happened(store, crashed, LeaseExpired(), now=later(60))
+        put_off = await in_phase(store, Phase.CLAIMED)
+        again = (Failed("refused", retry_after=timedelta()), *PATHS[Phase.CLAIMED])
+        put_off = await happened(store, put_off, *again)
+        await happened(store, put_off, Snoozed(later(300)), now=later(1))
 
         first = await operations.explain(scheduled.id)
         second = await operations.explain(failed.id)
+        third = await operations.explain(crashed.id)
+        fourth = await operations.explain(put_off.id)
 
-        assert codes(first) == codes(second) == [Why.NOT_DUE]
+        for explained in (first, second, third, fourth):
+            assert codes(explained) == [Why.NOT_DUE]
+        assert second.sentence.endswith(": refused.")
+        assert third.reasons[0].data["cause"] == "worker_died"
+        assert third.reasons[0].data["crashes"] == 1
+        assert fourth.reasons[0].data["cause"] == "put_off"
         assert first.reasons[0].data["until"] == later(90).isoformat()
         assert first.reasons[0].data["cause"] == "scheduled"
         assert second.reasons[0].data["cause"] == "backoff"
@@ -174,6 +188,21 @@ class OperationsContract:
         assert first.estimate is not None
         assert first.estimate.start_at == later(90)
         assert first.next_turn is second.next_turn is None
+
+    async def test_op_1_what_a_dead_worker_ran_says_what_becomes_of_it(
+        self, operations: Operations, store: Store
+    ) -> None:
+        """It does not run as well: once its lease is over it is tried again, or what was asked."""
+        runs = await in_phase(store, Phase.CLAIMED)
+        stops = await in_phase(store, Phase.CANCELLING)
+
+        again, ends = [await operations.explain(job.id) for job in (runs, stops)]
+
+        assert codes(again) == [Why.WORKER_GONE]
+        assert codes(ends) == [Why.WORKER_GONE, Why.CANCEL_REQUESTED]
+        assert again.reasons[0].data["since"] == NOW.isoformat()
+        assert again.sentence.endswith("and then it is tried again.")
+        assert ends.sentence.endswith("and then it is cancelled.")
 
     async def test_op_1_a_missing_or_foreign_job_is_not_found(
         self, operations: Operations, store: Store
@@ -234,6 +263,8 @@ class OperationsContract:
 
         assert codes(explained)[0] is Why.UNKNOWN_USE_CASE
         assert explained.next_turn is None
+        of_tenant = await operations.explain_waiting(tenant_id="acme")
+        assert [(each.code, each.jobs) for each in of_tenant.reasons] == [(codes(explained)[0], 1)]
 
     async def test_op_3_within_tenants_no_other_name_is_told(
         self, operations: Operations, live: Arrive, store: Store
@@ -309,6 +340,7 @@ class OperationsContract:
         assert counts == {Why.STARTS: 1, Why.WINDOW_FULL: 1, Why.BEHIND: 2}
         assert (of_both.pending, of_both.looked_at, of_both.whole) == (5, 4, True)
         assert (of_both.use_case, of_both.tenant_id) == ("notifications", "acme")
+        assert of_both.sentence.startswith("5 jobs wait, 4 of them due. No slot is free")
         assert (of_tenant.pending, of_tenant.looked_at) == (1, 1)
         assert (of_use_case.pending, of_use_case.looked_at) == (6, 5)
         assert all(reason.change and reason.sentence for reason in of_use_case.reasons)
@@ -369,7 +401,7 @@ class OperationsContract:
         clock: ManualClock,
     ) -> None:
         """Nobody schedules or works; then somebody does, and it does not fit."""
-        await stored(store, a_job(), a_job(use_case="reports", queue="slow"))
+        await stored(store, job := a_job(), a_job(use_case="reports", queue="slow"))
         await added(store, use_case="unheard")
         await schedulers.announce(a_scheduler(**OWN))
         clock.advance(seconds=90)
@@ -389,7 +421,11 @@ class OperationsContract:
         )
         await added(store, type="put_off", run_at=later(600))
         second = await operations.status()
+        of_use_case = await operations.explain_waiting(use_case=job.use_case)
 
+        assert codes(await operations.explain(job.id))[-1] is Why.LIMITS_DIFFER
+        assert Why.LIMITS_DIFFER in {each.code for each in of_use_case.reasons}
+        assert "No live worker of the queue" in of_use_case.sentence
         assert warned(first)["no_scheduler"]["silent_seconds"] == 90
         assert first.schedulers == ()
         assert {"queue_unattended", "use_case_unknown"} <= warned(first).keys()
