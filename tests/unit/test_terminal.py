@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from async_jobs.adapters.http.wire import record_of
 from async_jobs.domain.job import JobStatus
 from async_jobs.entrypoints.cli.jobs import print_table
+from async_jobs.entrypoints.cli.output import print_rows
 from async_jobs.entrypoints.programs.logs import set_up_logging
 from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
 from async_jobs.entrypoints.programs.terminal import printable, set_up_output
@@ -136,3 +139,20 @@ def test_a_job_that_nobody_has_yet_is_not_called_running(
 
     assert f" {shown} " in capsys.readouterr().out
     assert record_of(job)["phase"] == {"running": "claimed"}.get(shown, shown)
+
+
+def test_a_narrow_terminal_cuts_nothing_off(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long cells go on in further lines, and so do headings."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, for whoever asks
+    monkeypatch.setenv("COLUMNS", "24")
+    row = ("87d4d278", "notifications_of_all_tenants", "8 of 20")
+
+    print_rows(("worker", "queues", "unclaimed"), [row])
+
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 24
+    assert "…" not in shown
+    assert Counter(shown) >= Counter("".join(["workerqueuesunclaimed", *row]).replace(" ", ""))

@@ -14,12 +14,13 @@ def print_rows(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table; its cells are harmless to a terminal already (`printable`).
 
     Args:
-        headings: of the columns; the first of them is never wrapped.
+        headings: of the columns; the first of them is never wrapped. On a narrow terminal cells of
+            the others go on in further lines.
         rows: a cell for each heading.
     """
     table = Table(box=None, pad_edge=False)
     for number, heading in enumerate(headings):
-        table.add_column(heading, no_wrap=number == 0)
+        table.add_column(heading, no_wrap=number == 0, overflow="fold")
     for row in rows:
         table.add_row(*row)
     # What cells hold is text, whatever markup it looks like.
