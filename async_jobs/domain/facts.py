@@ -73,7 +73,7 @@ class JobStarted(JobFact):
     late_by: timedelta
     tolerance_used: float = 0.0
     first: bool = True
-    """False once an attempt of the job has failed or its worker has died."""
+    """False once an attempt of the job has failed, its worker has died, or it found no handler."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from async_jobs.domain.facts import (
     ResultLeftOut,
 )
 from async_jobs.domain.job import Job, JobStatus
+from async_jobs.domain.patience import NO_HANDLER
 
 
 class _JobIds(TypedDict):
@@ -103,6 +104,11 @@ def start_is_news(job: Job, *, at: datetime, wanted: Wanted) -> bool:
     return wanted(JobStarted) or is_late(job.deadline_at, at)
 
 
+def _found_no_handler(job: Job) -> bool:
+    """Tell whether a worker received it in vain: it comes back again and again, and on time."""
+    return any(each.error == NO_HANDLER for each in job.errors[-1:])
+
+
 class _About:
     """The fields that all facts about one change share."""
 
@@ -130,7 +136,7 @@ class _About:
                     start_latency=latency,
                     late_by=late_by,
                     tolerance_used=tolerance_used(job.run_at, job.deadline_at, self._at),
-                    first=job.attempts <= 1 and not job.crashes,
+                    first=job.attempts <= 1 and not job.crashes and not _found_no_handler(job),
                     **self.ids,
                 )
             )

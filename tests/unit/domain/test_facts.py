@@ -12,6 +12,7 @@ from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.facts import Fact, JobFact
 from async_jobs.domain.job import Job
 from async_jobs.domain.lifecycle import JobEvent, advance
+from async_jobs.domain.patience import NO_HANDLER
 from async_jobs.domain.reporting import job_ids, tell
 from tests.unit.domain.builders import (
     JOB_ID,
@@ -164,6 +165,23 @@ def test_a_first_start_is_told_from_those_after_a_failure(
 
     assert isinstance(started, facts.JobStarted)
     assert started.first is first
+
+
+def test_a_job_that_found_no_handler_starts_first_only_once() -> None:
+    """It is claimed again and again: that nobody can run it must not look like being on time."""
+    job = handed_off(attempts=0, crashes=0)
+    said = []
+    for _ in range(3):
+        claim = lifecycle.Claimed("w", after(60))
+        (started,) = told_of(job, claim)
+        assert isinstance(started, facts.JobStarted)
+        said.append(started.first)
+        put_off = advance(
+            advance(job, claim, now=NOW), lifecycle.Snoozed(NOW, why=NO_HANDLER), now=NOW
+        )
+        job = advance(put_off, lifecycle.Leased(after(60)), now=NOW)
+
+    assert said == [True, False, False]
 
 
 def test_a_start_on_the_deadline_is_on_time() -> None:
