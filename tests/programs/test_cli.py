@@ -19,6 +19,7 @@ from async_jobs import (
     get_ddl,
 )
 from async_jobs.adapters.postgres.turn import lock_key
+from async_jobs.domain.bounds import RUN_AT_AHEAD_MAX
 from async_jobs.entrypoints.cli.main import app
 from tests.command_line import (
     EXAMPLES,
@@ -52,6 +53,13 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
     assert result.exit_code == 0
     assert "Usage" in result.output
     assert "Example" in result.output or hasattr(COMMANDS[path], "commands")
+
+
+def test_an_instant_in_a_help_text_comes_with_its_bound() -> None:
+    """The one that shows how it is written is further ahead than is allowed."""
+    result = CliRunner(env={"COLUMNS": "250"}).invoke(app, ["jobs", "enqueue", "--help"])
+
+    assert f"at most {RUN_AT_AHEAD_MAX.days} days ahead" in result.output
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,14 @@ Tenant: TypeAlias = Annotated[
     typer.Option("--tenant", help="Only this tenant's jobs."),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunAt: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--run-at",
+        help="Its earliest start, at most 366 days ahead, written as 2030-01-31T18:00:00Z;"
+        " else now.",
+    ),
+]
 JobId: TypeAlias = Annotated[UUID, typer.Argument(help="The job's id.")]
 JobIds: TypeAlias = Annotated[list[UUID], typer.Argument(help="The jobs' ids.")]
 
@@ -153,10 +161,7 @@ def enqueue(
         float | None, typer.Option("--delay-tolerance-seconds", min=0, max=30 * 86_400)
     ] = None,
     max_attempts: Annotated[int | None, typer.Option("--max-attempts", min=1, max=100)] = None,
-    run_at: Annotated[
-        str | None,
-        typer.Option("--run-at", help="Its earliest start, e.g. 2030-01-31T18:00:00Z; else now."),
-    ] = None,
+    run_at: RunAt = None,
     header: Annotated[
         list[str] | None, typer.Option("--header", help="NAME=VALUE, carried along; repeatable.")
     ] = None,
