@@ -46,7 +46,7 @@ class Urgency(IntEnum):
     PRESSING = 1
     """Half of its tolerance is used up."""
     LATE = 2
-    """It missed its deadline in a use case that puts such jobs behind what still can make it."""
+    """It missed its deadline in a use case that puts such jobs behind what presses."""
     RELAXED = 3
     """It can wait."""
 

@@ -15,7 +15,7 @@ class LatePolicy(StrEnum):
     RUN = "run"
     """It runs, and is simply the most urgent there is."""
     SIDELINE = "sideline"
-    """It runs after every job that can still be on time."""
+    """It runs after every job that presses and can still be on time."""
     EXPIRE = "expire"
     """It is not worth running any more: it becomes dead with `deadline_missed`."""
 

@@ -357,7 +357,7 @@ def late(job: Job, scene: Scene) -> Finding:
     by = (scene.now - job.deadline_at).total_seconds()
     means = {
         "run": "it goes before what can still be on time",
-        "sideline": "it goes behind what can still be on time",
+        "sideline": "it goes behind what presses, and before what can wait",
         "expire": "the next turn ends it as dead",
     }[policy.value]
     return Finding(
