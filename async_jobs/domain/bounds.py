@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TypeAlias, cast
 from uuid import UUID
@@ -55,6 +55,16 @@ def _check_characters(field: str, value: str) -> None:
     for character in value:
         if unicodedata.category(character) in {"Cc", "Cs"}:
             raise InvalidJobError(field, "must hold no control characters and no lone surrogates")
+
+
+def check_names(field: str, names: Collection[object]) -> list[str]:
+    """Return some names, one at least, in order; or raise `InvalidJobError`."""
+    if isinstance(names, str):
+        # Its characters would be taken for names.
+        raise InvalidJobError(field, "must be a collection of names, not a string")
+    if not names:
+        raise InvalidJobError(field, "must name one at least; None is for all")
+    return sorted(check_name(field, name) for name in names)
 
 
 def check_status(field: str, value: object) -> JobStatus:

@@ -24,7 +24,8 @@ class Operations(Protocol):
             but the worker that runs a job of its own.
         OP-4 Asking changes nothing, and is answered whoever dispatches meanwhile.
         OP-5 `explain_waiting` counts by reason what is due of a use case, a tenant, or a tenant in
-            a use case, and says what would have to change. A use case nobody configured is refused
+            a use case, and what waits in use cases that nobody configured; and says what would have
+            to change. A use case nobody configured is refused
             with the known ones, as is the question about everything.
         OP-6 `status` has every use case that is configured or has jobs, every queue, and who lives.
         OP-7 `status` warns of each thing that keeps jobs waiting and fails nothing, in one sentence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import fields
 from typing import Any, TypeVar
 from uuid import UUID
@@ -9,8 +10,7 @@ from uuid import UUID
 from pydantic_core import to_jsonable_python
 
 from async_jobs.adapters.http.calls import Call, named, path_of
-from async_jobs.domain.bounds import check_name
-from async_jobs.domain.errors import InvalidJobError
+from async_jobs.domain.bounds import check_names
 from async_jobs.domain.explain import Explanation, Status, Waiting
 
 A = TypeVar("A", Explanation, Status, Waiting)
@@ -79,15 +79,13 @@ def explain_waiting(use_case: str | None, tenant_id: str | None) -> Call[Waiting
     )
 
 
-def status(tenants: list[str] | None) -> Call[Status]:
+def status(tenants: Collection[str] | None) -> Call[Status]:
     """Return the call that tells who is there.
 
     Raises:
         InvalidJobError: an argument breaks its bound.
     """
-    if tenants is not None and not tenants:
-        raise InvalidJobError("tenants", "must name one at least; None is for all")
-    wanted = [check_name("tenants", tenant) for tenant in tenants or ()]
+    wanted = None if tenants is None else check_names("tenants", tenants)
     return Call(
         method="GET",
         path="operations/status",

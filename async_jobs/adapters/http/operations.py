@@ -31,8 +31,7 @@ class HttpOperations:
 
     async def status(self, *, tenants: Collection[str] | None = None) -> Status:
         """See `Operations`."""
-        wanted = None if tenants is None else sorted(tenants)
-        status: Status = await self._call(answers.status(wanted))
+        status: Status = await self._call(answers.status(tenants))
         return status
 
 
@@ -56,6 +55,5 @@ class BlockingHttpOperations:
 
     def status(self, *, tenants: Collection[str] | None = None) -> Status:
         """See `Operations`."""
-        wanted = None if tenants is None else sorted(tenants)
-        status: Status = self._call(answers.status(wanted))
+        status: Status = self._call(answers.status(tenants))
         return status

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from async_jobs.application.operating.foreseeing import foreseen
 from async_jobs.application.settings import SchedulerSettings
-from async_jobs.domain.bounds import check_name, check_uuid
+from async_jobs.domain.bounds import check_name, check_names, check_uuid
 from async_jobs.domain.dispatching import Seen
 from async_jobs.domain.enqueue import unknown_name
 from async_jobs.domain.errors import InvalidJobError, JobNotFoundError
@@ -132,10 +132,8 @@ class OperationsService:
 
     async def status(self, *, tenants: Collection[str] | None = None) -> Status:
         """See `Operations`."""
-        if tenants is not None and not tenants:
-            raise InvalidJobError("tenants", "must name one at least; None is for all")
-        for tenant in tenants or ():
-            check_name("tenants", tenant)
+        if tenants is not None:
+            check_names("tenants", tenants)
         await self._clock.sync()
         scene = await self._scene(tenants)
         configs = self._config.use_case_configs

@@ -354,6 +354,8 @@ class OperationsContract:
         assert caught.value.field == "use_case"
         with pytest.raises(InvalidJobError):
             await operations.explain_waiting()
+        with pytest.raises(InvalidJobError, match="not a string"):
+            await operations.status(tenants="acme")
 
     async def test_op_6_status_has_all_there_is(
         self, operations: Operations, live: Arrive, store: Store
