@@ -296,7 +296,8 @@ def _of_turn(
     if place.ahead is None and not place.shown:
         yield Finding(
             code=Why.COMING_DUE,
-            sentence="It came due a moment ago, and the next tick of a scheduler shows it.",
+            sentence=f"It came due at {told(job.run_at)}, and the next tick of a scheduler shows"
+            " it to turns.",
             data={"run_at": job.run_at.isoformat()},
         )
     elif why is None or why.reason is Reason.BEHIND:

@@ -94,17 +94,22 @@ def waiting(
         at_least=counted.at_least,
         looked_at=len(jobs),
         whole=whole,
-        sentence=_in_words(counted, len(jobs) if whole and is_known else None, reasons),
+        sentence=_in_words(scene, counted, len(jobs) if whole and is_known else None, reasons),
         reasons=tuple(reasons),
     )
 
 
-def _in_words(pending: Counted, due: int | None, reasons: Sequence[WaitingReason]) -> str:
+def _in_words(
+    scene: Scene, pending: Counted, due: int | None, reasons: Sequence[WaitingReason]
+) -> str:
     """Return what matters most; `due` is how many are, if that is known."""
     if not pending.jobs:
         return "No job waits."
     begun = _pending_in_words(pending)
     if not reasons:
+        for finding in of_schedulers(scene):
+            # What has come due since nobody ticks, no turn would be shown.
+            return f"{begun}. {finding.sentence}"
         none = "none of them is" if pending.jobs > 1 else "it is not"
         return (
             f"{begun}; {none} due. `async-jobs jobs explain` tells of one what put it off, and"

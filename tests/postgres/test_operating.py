@@ -52,7 +52,7 @@ them, one more.
 """
 
 
-def service(pool: asyncpg.Pool) -> OperationsService:
+def service(pool: asyncpg.Pool, clock: ManualClock | None = None) -> OperationsService:
     return OperationsService(
         LIMITS,
         PostgresJobStore(pool),
@@ -61,7 +61,7 @@ def service(pool: asyncpg.Pool) -> OperationsService:
         schedulers=PostgresSchedulers(pool),
         checkpoints=PostgresCheckpoints(pool),
         statistics=PostgresStatistics(pool),
-        clock=ManualClock(),
+        clock=clock or ManualClock(),
     )
 
 
@@ -95,6 +95,22 @@ async def test_a_job_is_explained_by_a_bounded_number_of_statements(database_dsn
     assert Why.USE_CASE_FULL in codes
     (behind,) = (reason for reason in answer.reasons if reason.code is Why.BEHIND)
     assert behind.data["ahead"] == 2_000
+
+
+async def test_what_came_due_while_nobody_ticks_waits_for_a_scheduler(database_dsn: str) -> None:
+    """No turn would be shown it: only a tick makes it ready, and it may be due for long."""
+    clock = ManualClock()
+    async with await create_pool(database_dsn, max_size=1) as pool:
+        job = await added(PostgresJobStore(pool), run_at=later(30))
+        clock.advance(seconds=300)
+
+        of_job = await service(pool, clock).explain(job.id)
+        of_all = await service(pool, clock).explain_waiting(use_case=job.use_case)
+
+    codes = [reason.code for reason in of_job.reasons]
+    assert codes == [Why.NO_SCHEDULER, Why.NO_WORKER, Why.COMING_DUE, Why.LATE]
+    assert of_job.reasons[2].sentence.startswith(f"It came due at {later(30):%Y-%m-%d %H:%M:%S}")
+    assert of_all.sentence == f"1 job waits. {of_job.sentence}"
 
 
 async def test_a_status_counts_no_further_than_its_bound(
