@@ -113,17 +113,20 @@ class Worker:
             *(QueueReceiver(each, intake, share()) for each in queues),
             *(OutboxReceiver(each, intake, share()) for each in outboxes),
         ]
-        self._watchdog = Watchdog(
+        self._watchdog = self._guarded()
+        self._run_times = RunTimes()
+
+    def _guarded(self) -> Watchdog:
+        return Watchdog(
             self._slots,
             self._receivers,
             self._conclude,
-            clock=clock,
-            telemetry=telemetry,
+            clock=self._clock,
+            telemetry=self._telemetry,
             settings=self._settings,
             has_room=lambda: self._has_room,
             renewal_host=self._renewal_host,
         )
-        self._run_times = RunTimes()
 
     def _intake(self) -> Intake:
         claimer = Claimer(
