@@ -183,7 +183,7 @@ ROWS_MAX = PER_STEP * (RETENTION_SECONDS // STEP_SECONDS + 1) + SCHEDULED_MAX
 
 
 REMEMBERING = {
-    "Dispatcher._resume",
+    "Lookout._resume",
     "Sender._failures",
     "ServiceMemory._of_pools",
     "Renewals._attempts",
