@@ -111,8 +111,8 @@ class Places:
     def take(self, queue: str, seconds: float) -> bool | None:
         """Take a place for a hand-off of expected length.
 
-        Returns False if its queue can hold no more, None if the pool cannot: whoever goes first
-        and is too long to go ahead of a free slot is not overtaken by shorter ones.
+        Returns False if its queue can hold no more, None if the pool cannot: there, whoever goes
+        first and is too long to go ahead of a free slot is not overtaken by shorter ones.
         """
         if self._limit <= 0:
             return None

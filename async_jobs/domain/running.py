@@ -21,8 +21,7 @@ class Running:
         of_use_cases: running jobs by use case and tenant.
         of_tenants: running jobs of each tenant over all use cases; grows as a turn chooses.
         of_pools: running jobs by the queues of a pool, and tenant.
-        busy: how many slots jobs hold, by the queues of those who run them; where it matters which
-            of a pool's workers that are.
+        busy: how many slots of each group of workers jobs hold, by the group's queues.
         unclaimed: running jobs by queue that are under way.
         waiting_seconds: what all slots of a pool together need for what is not claimed.
         held: how many slots of a pool jobs hold that will not end within some hand-offs.

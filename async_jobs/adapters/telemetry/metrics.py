@@ -89,6 +89,7 @@ class MetricsTelemetry:
             labels = measured.labels
             if self._tenants is not None and instrument.by_tenant:
                 if tenant is None:
+                    # Whatever feeds an instrument by tenant is told of one; a test feeds each.
                     told_of: str = fact.tenant_id  # type: ignore[attr-defined]
                     tenant = self._tenants.of(told_of, fact.at)
                 labels = (*labels, tenant)
