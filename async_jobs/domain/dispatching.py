@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -30,6 +30,18 @@ from async_jobs.domain.slots import Share, Slots, by_name
 from async_jobs.domain.turns import Chosen, Round, RunningCount, Seen
 
 __all__ = ["Chosen", "Round", "RunningCount", "Seen", "TurnView"]
+
+
+@dataclass(slots=True)
+class _Shut:
+    """The tenants with jobs for queues of a pool that can hold no more.
+
+    `beside` are those whose pool has places for another queue: they wait for that one alone, so
+    what they have had holds nobody down who waits for the others.
+    """
+
+    tenants: set[str] = field(default_factory=set)
+    beside: set[str] = field(default_factory=set)
 
 
 class TurnView:
@@ -109,7 +121,7 @@ class TurnView:
 
     def choose(self, seen: Mapping[str, Seen]) -> Round:
         """Choose what to lease, use case by use case, and then pool by pool."""
-        shut: defaultdict[Pool, set[str]] = defaultdict(set)
+        shut: defaultdict[Pool, _Shut] = defaultdict(_Shut)
         selections = {name: self._select(name, each, shut) for name, each in seen.items()}
         wanted = self._slots.by_pool(selections)
         blocked: dict[UUID, Blocked] = {}
@@ -151,7 +163,7 @@ class TurnView:
         seen: Mapping[str, Seen],
         selections: Mapping[str, Selection],
         shares: Mapping[Pool, Share],
-        shut: Mapping[Pool, AbstractSet[str]],
+        shut: Mapping[Pool, _Shut],
         short: Collection[str],
         late: Collection[Candidate],
     ) -> None:
@@ -171,8 +183,10 @@ class TurnView:
             } & set[str]().union(*[selections[name].waiting for name in short])
             overdue = [c for c in late if c.queue in pool.queues]
             _count_passes(contest, share.given, overdue)
-            waiting = share.waiting | shut.get(pool, set()) | behind
-            contest.conclude(counts, waiting, known, share.held_back)
+            out = shut.get(pool, _Shut())
+            waiting = share.waiting | out.tenants | behind
+            held_back = share.held_back | (out.beside - share.waiting)
+            contest.conclude(counts, waiting, known, held_back)
 
     def _conclude_use_cases(
         self,
@@ -232,7 +246,7 @@ class TurnView:
             for queue in {c.queue for c in seen[name].ready if c.id not in given}
         )
 
-    def _select(self, use_case: str, seen: Seen, shut: defaultdict[Pool, set[str]]) -> Selection:
+    def _select(self, use_case: str, seen: Seen, shut: defaultdict[Pool, _Shut]) -> Selection:
         """Choose in one use case; `shut` learns who waits for slots that there are none of."""
         known = seen.known
         if not known:
@@ -244,7 +258,10 @@ class TurnView:
             # What waits for a full queue must not stand before what waits for another one;
             # only what is to be buried needs no room.
             for candidate in left_out:
-                shut[self._fleet.pool_of(candidate.queue)].add(candidate.tenant_id)
+                pool = self._fleet.pool_of(candidate.queue)
+                shut[pool].tenants.add(candidate.tenant_id)
+                if any(self.window(queue, use_case) for queue in pool.queues):
+                    shut[pool].beside.add(candidate.tenant_id)
             expires = config.late_policy is LatePolicy.EXPIRE
             known = [
                 c

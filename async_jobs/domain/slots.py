@@ -326,14 +326,14 @@ def share_slots(
         slot_seconds: how long jobs hold a slot, rather too long than too short.
     """
     left = dict(room)
-    refused: set[str] = set()
+    full: set[str] = set()
 
     def take(candidate: Candidate) -> bool | None:
         if left.get(candidate.tenant_id, 1) <= 0:
             return False
         taken = places.take(candidate.queue, slot_seconds(candidate.type))
         if taken is False:
-            refused.add(candidate.tenant_id)
+            full.add(candidate.queue)
         if taken and candidate.tenant_id in left:
             left[candidate.tenant_id] -= 1
         return taken
@@ -346,7 +346,16 @@ def share_slots(
         quotas=quotas,
         run_seconds=run_seconds,
     )
-    # Who waits for the slots that receive one of the queues waits, whatever other slots do.
+    if not full:
+        return choice
+    # Who waits for nothing but queues that can hold no more waits for the slots that receive them,
+    # whatever other slots do, and wherever in the order the turn ended.
+    given = {contender[4] for contender in choice.contenders}
+    refused = {
+        tenant
+        for tenant, lane in lanes.items()
+        if (rest := {each[5].queue for each in lane if each[4] not in given}) and rest <= full
+    }
     return Choice(choice.contenders, choice.waiting | refused, choice.held_back | refused)
 
 

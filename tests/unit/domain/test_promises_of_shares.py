@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -328,6 +329,33 @@ def test_f4_who_waits_for_another_reason_lets_no_newcomer_in_below_the_others(wh
     play.add([Work(tenant="newcomer", at=600_000, **PRESSES)] * 600)
 
     play.go_on(630_000)
+
+    starts = Counter(job.work.tenant for job in play.starts[before:])
+    assert max(abs(starts["newcomer"] - starts[tenant]) for tenant in ("acme", "bolt")) <= 12
+
+
+@pytest.mark.parametrize("minutes", [1, 60])
+def test_f4_who_waits_for_a_queue_that_is_full_for_long_lets_nobody_in_below_the_others(
+    minutes: int,
+) -> None:
+    """Long jobs hold the one slot that receives `b`. Who waits for it has had nothing, and a
+    newcomer on `a` has as much as those who share that queue, and no more.
+    """
+    run = minutes * 60_000
+    play = Play(
+        workers=[(("a",), 4), (("a", "b"), 1)],
+        use_cases={name: UseCaseConfig(max_concurrent=HUGE) for name in ("mail", "report")},
+        run_times={"work": 1.0, "long": run / 1_000},
+    )
+    long = Work(use_case="report", queue="b", type="long", run=run, **CAN_WAIT)
+    play.add([replace(long, tenant="first")] * 200)
+    play.add([replace(long, tenant="other", at=10)] * 3)
+    for tenant, at in (("acme", 20), ("bolt", 20), ("newcomer", 300_000)):
+        play.add([Work(tenant=tenant, queue="a", at=at, **CAN_WAIT)] * 3_000)
+    play.go_on(300_000)
+    before = len(play.starts)
+
+    play.go_on(360_000)
 
     starts = Counter(job.work.tenant for job in play.starts[before:])
     assert max(abs(starts["newcomer"] - starts[tenant]) for tenant in ("acme", "bolt")) <= 12
