@@ -240,11 +240,8 @@ class TurnView:
     ) -> bool:
         """Tell whether a use case chose for a full pool or tenant what another could have had."""
         given = {candidate.id for _, candidate in chosen} if short else set()
-        return any(
-            self._slots.is_idle(queue, chosen)
-            for name in short
-            for queue in {c.queue for c in seen[name].ready if c.id not in given}
-        )
+        left = {c.queue for name in short for c in seen[name].ready if c.id not in given}
+        return self._slots.are_idle(left, chosen)
 
     def _select(self, use_case: str, seen: Seen, shut: defaultdict[Pool, _Shut]) -> Selection:
         """Choose in one use case; `shut` learns who waits for slots that there are none of."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from async_jobs.domain.pools import Fleet, Pool
@@ -47,6 +47,8 @@ class Places:
         else:
             left = {pool.queues: fleet.window_min}
         self._idle = _Idle(left)
+        self._found: dict[str, int] = {}
+        """How many idle slots each queue was found to have, as long as none is taken."""
         found = {queue: self._idle.give(queue, count) for queue, count in unclaimed.items()}
         seconds = max(0, pool.slots - held) * fleet.hand_off_seconds
         self._ahead = _Ahead(seconds, self._waiting - sum(found.values()))
@@ -96,17 +98,19 @@ class Places:
             return 0
         if not self._ahead_of:
             return self.at_most(seconds)
-        found = self._idle.copy().give(queue, self._limit)
+        found = self._found.get(queue)
+        if found is None:
+            found = self._found[queue] = self._idle.copy().give(queue, self._limit)
         return max(0, min(self._limit, found + self._ahead_of[queue].at_most(seconds)))
 
-    def has_idle(self, queue: str, given: Mapping[str, int]) -> bool:
+    def has_idle(self, queues: Collection[str], given: Mapping[str, int]) -> bool:
         """Tell whether a slot is idle for a queue besides those for hand-offs given, by queue."""
-        if queue in self._closed or sum(given.values()) >= self._limit:
+        if sum(given.values()) >= self._limit:
             return False
         idle = self._idle.copy()
         for other, count in given.items():
             idle.give(other, count)
-        return idle.give(queue, 1) > 0
+        return any(idle.give(queue, 1) for queue in queues if queue not in self._closed)
 
     def take(self, queue: str, seconds: float) -> bool | None:
         """Take a place for a hand-off of expected length.
@@ -128,6 +132,7 @@ class Places:
             if ahead is not self._ahead:
                 ahead.seconds -= seconds
         self._limit -= 1
+        self._found.clear()
         return True
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeAlias
@@ -89,11 +89,14 @@ class Slots:
             self._windows[queue, use_case] = window
         return window
 
-    def is_idle(self, queue: str, chosen: Sequence[Chosen]) -> bool:
-        """Tell whether a queue's pool has idle slots for it, besides those for what was chosen."""
-        pool = self._fleet.pool_of(queue)
-        queues = [candidate.queue for _, candidate in chosen if candidate.queue in pool.queues]
-        return self._places_before(pool).has_idle(queue, Counter(queues))
+    def are_idle(self, queues: Collection[str], chosen: Sequence[Chosen]) -> bool:
+        """Tell whether a pool has idle slots for a queue, besides those for what was chosen."""
+        given = Counter([candidate.queue for _, candidate in chosen])
+        for pool in {self._fleet.pool_of(queue) for queue in queues}:
+            of_pool = {queue: given[queue] for queue in pool.queues & given.keys()}
+            if self._places_before(pool).has_idle(pool.queues.intersection(queues), of_pool):
+                return True
+        return False
 
     def run_seconds(self, use_case: str, guess: float = ROUND_SECONDS) -> RunSeconds:
         """Return how long jobs of a use case are expected to hold a slot, by type."""

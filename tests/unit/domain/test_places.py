@@ -189,10 +189,11 @@ def test_f5_an_idle_slot_is_found_besides_those_that_are_given() -> None:
     """A queue with fewer slots than were given in all may have one left."""
     room = places({"a": 2, "ab": 1, "b": 3})
 
-    assert room.has_idle("a", {"b": 3})
-    assert room.has_idle("a", {"b": 4, "a": 1})
-    assert not room.has_idle("a", {"b": 4, "a": 2})
-    assert not room.has_idle("a", {"a": 3})
+    assert room.has_idle(["a"], {"b": 3})
+    assert room.has_idle(["a"], {"b": 4, "a": 1})
+    assert not room.has_idle(["a"], {"b": 4, "a": 2})
+    assert not room.has_idle(["a"], {"a": 3})
+    assert room.has_idle(["a", "b"], {"a": 3})
 
 
 def subsets(names: str) -> chain[tuple[str, ...]]:
