@@ -40,6 +40,12 @@ SHARES = (
         breaks="F4",
     ),
     bug(
+        "waiting_for_a_full_queue_holds_newcomers_down",
+        "Who waits for a queue that can hold no more lets newcomers in far below all others.",
+        Edit(dispatching.TurnView._conclude_pools, "(out.beside - share.waiting)", "set()"),
+        breaks="F4",
+    ),
+    bug(
         "memory_of_one_turn",
         "What tenants have had is forgotten at the end of each turn.",
         Edit(fairness.Contest.conclude, "if not self.waiting:", "if chosen or shown:"),
