@@ -79,6 +79,8 @@ class TurnView:
         self._explain = explain
         self._running = Running(counts, fleet, lambda name: memory.turnover(name).seconds)
         self._slots = Slots(config, self._running, fleet, memory, limit=self.limit, explain=explain)
+        self._closed: Mapping[str, Collection[str]] = {}
+        """The queues of which nothing can begin, by use case, once there is a choice to make."""
         self._observe()
 
     def _observe(self) -> None:
@@ -122,6 +124,7 @@ class TurnView:
     def choose(self, seen: Mapping[str, Seen]) -> Round:
         """Choose what to lease, use case by use case, and then pool by pool."""
         shut: defaultdict[Pool, _Shut] = defaultdict(_Shut)
+        self._closed = self._slots.closed({name: each.known for name, each in seen.items()})
         selections = {name: self._select(name, each, shut) for name, each in seen.items()}
         wanted = self._slots.by_pool(selections)
         blocked: dict[UUID, Blocked] = {}
@@ -249,7 +252,7 @@ class TurnView:
         if not known:
             return Selection()
         config = self._config.use_case_configs[use_case]
-        closed = {q for q in {c.queue for c in known} if not self.window(q, use_case)}
+        closed = self._closed.get(use_case, ())
         left_out = [c for c in known if c.queue in closed] if closed else []
         if left_out:
             # What waits for a full queue must not stand before what waits for another one;
@@ -286,7 +289,7 @@ class TurnView:
 
     def _without_slots(self, use_case: str, seen: Seen) -> set[str]:
         """Return the tenants whose jobs were left out because their queues can hold no more."""
-        closed = {q for q in {c.queue for c in seen.ready} if not self.window(q, use_case)}
+        closed = self._closed.get(use_case, ())
         return {c.tenant_id for c in seen.ready if c.queue in closed} if closed else set()
 
     def _is_whole(self, seen: Mapping[str, Seen]) -> bool:

@@ -39,6 +39,7 @@ class Places:
         limit: int,
         held: int = 0,
     ) -> None:
+        self._pool = pool
         self._limit = limit
         self._closed = fleet.closed
         self._waiting = sum(unclaimed.values())
@@ -103,6 +104,17 @@ class Places:
             found = self._found[queue] = self._idle.copy().give(queue, self._limit)
         return max(0, min(self._limit, found + self._ahead_of[queue].at_most(seconds)))
 
+    def ahead(self, queue: str, seconds: float) -> int:
+        """Return how many hand-offs of so many expected seconds may wait ahead of busy slots."""
+        of_queue = self._ahead_of.get(queue, self._ahead)
+        return max(0, min(self._limit, self._ahead.at_most(seconds), of_queue.at_most(seconds)))
+
+    def _stop_ahead(self, queue: str) -> None:
+        """Let no more work wait ahead of the slots that receive a queue."""
+        for other in self._pool.beside(queue):
+            if other in self._ahead_of:
+                self._ahead_of[other].seconds = 0.0
+
     def has_idle(self, queues: Collection[str], given: Mapping[str, int]) -> bool:
         """Tell whether a slot is idle for a queue besides those for hand-offs given, by queue."""
         if sum(given.values()) >= self._limit:
@@ -115,8 +127,9 @@ class Places:
     def take(self, queue: str, seconds: float) -> bool | None:
         """Take a place for a hand-off of expected length.
 
-        Returns False if its queue can hold no more, None if the pool cannot: there, whoever goes
-        first and is too long to go ahead of a free slot is not overtaken by shorter ones.
+        Returns False if its queue can hold no more, None if the pool cannot. Whoever goes first and
+        is too long to go ahead of a free slot is not overtaken by shorter ones, of any queue whose
+        hand-offs the same slots take.
         """
         if self._limit <= 0:
             return None
@@ -127,6 +140,8 @@ class Places:
             if seconds > min(ahead.seconds, self._ahead.seconds):
                 # Slots that do not receive this queue are idle for others.
                 is_full = not self._idle.slots and seconds > self._ahead.seconds
+                if not is_full:
+                    self._stop_ahead(queue)
                 return None if is_full else False
             self._ahead.seconds -= seconds
             if ahead is not self._ahead:

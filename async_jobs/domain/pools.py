@@ -56,6 +56,10 @@ class Pool:
         """Return how many of the slots receive a queue."""
         return sum(group.slots for group in self.groups if queue in group.queues)
 
+    def beside(self, queue: str) -> frozenset[str]:
+        """Return the queues whose jobs may take a slot that receives a queue; it is one of them."""
+        return frozenset[str]().union(*(g.queues for g in self.groups if queue in g.queues))
+
 
 def pools_of(workers: Iterable[tuple[Collection[str], int]]) -> tuple[Pool, ...]:
     """Return the pools that workers, each with its queues and slots, make together."""

@@ -89,6 +89,29 @@ class Slots:
             self._windows[queue, use_case] = window
         return window
 
+    def closed(
+        self, seen: Mapping[str, Collection[Candidate]]
+    ) -> Mapping[str, Collection[str]]:
+        """Return the queues of which nothing can begin, by use case.
+
+        One whose slots shorter work may wait ahead of is none of them: who is too long for that
+        takes part, and is not overtaken once it goes first.
+
+        Args:
+            seen: the jobs that wait, by use case.
+        """
+        full: dict[str, set[str]] = {}
+        overtaken: set[str] = set()
+        for name, candidates in seen.items():
+            usual = self._memory.turnover(name).seconds
+            for queue in {candidate.queue for candidate in candidates}:
+                pool = self._fleet.pool_of(queue)
+                if not self.window(queue, name):
+                    full.setdefault(name, set()).add(queue)
+                elif self._places_before(pool).ahead(queue, usual):
+                    overtaken |= pool.beside(queue)
+        return {name: queues - overtaken for name, queues in full.items()}
+
     def are_idle(self, queues: Collection[str], chosen: Sequence[Chosen]) -> bool:
         """Tell whether a pool has idle slots for a queue, besides those for what was chosen."""
         given = Counter([candidate.queue for _, candidate in chosen])

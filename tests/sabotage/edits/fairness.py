@@ -80,6 +80,18 @@ SHARES = (
         breaks="F2",
     ),
     bug(
+        "too_long_to_go_ahead_is_left_out",
+        "A use case whose jobs are too long to wait ahead of busy slots is left out of the turn.",
+        Edit(slots.Slots.closed, "queues - overtaken", "queues"),
+        breaks="F2",
+    ),
+    bug(
+        "shorter_work_overtakes_beside_idle_slots",
+        "While slots that do not receive it are idle, who goes first is overtaken by shorter jobs.",
+        Edit(places.Places.take, "if not is_full:", "if False:"),
+        breaks="F2",
+    ),
+    bug(
         "urgency_borrows_without_bound",
         "A job whose deadline is near goes first, however much its tenant has had.",
         Edit(

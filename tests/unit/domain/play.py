@@ -77,6 +77,7 @@ class Play:
     Attributes:
         workers: the queues each receives, and its slots.
         use_cases, weights, max_running: the limits.
+        hand_off_seconds: what slots begin within that time may wait ahead of them.
         after_turn: told after every turn.
         now: milliseconds since the beginning.
         starts: every job that began, in order.
@@ -92,6 +93,7 @@ class Play:
     weights: Mapping[str, float] = field(default_factory=dict)
     max_running: Mapping[str, int] = field(default_factory=dict)
     run_times: Mapping[str, float] = field(default_factory=dict)
+    hand_off_seconds: float = 0.0
     after_turn: Callable[[Play], None] = lambda play: None
 
     def __post_init__(self) -> None:
@@ -105,6 +107,7 @@ class Play:
         self._fleet = Fleet.of(
             {str(number): worker for number, worker in enumerate(self.workers)},
             run_times=self.run_times,
+            hand_off_seconds=self.hand_off_seconds,
         )
         self._free = [slots for _, slots in self.workers]
         # Who receives more queues is quicker, and so in the way of the others where it can be.

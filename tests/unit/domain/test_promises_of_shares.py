@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from async_jobs.domain.deadline import LatePolicy
@@ -215,6 +216,68 @@ def test_f2_what_can_wait_is_held_back_for_half_of_its_tolerance_and_no_longer(
     for tenant in others:
         bound = lead_bound(play, tenant, one, max(runs))
         assert play.service[tenant] - had.get(tenant, 0) <= bound
+
+
+@pytest.mark.parametrize("use_case", ["mail", "report"])
+@pytest.mark.parametrize("beside", [[], [(("other",), 2)]])
+def test_f2_f4_a_long_job_is_begun_soon_beside_short_ones_that_wait_ahead_of_slots(
+    use_case: str, beside: list[tuple[tuple[str, ...], int]]
+) -> None:
+    """Where jobs are short, more of them wait ahead of busy slots, and no slot is ever idle."""
+    play = Play(
+        workers=[*beside, (("lane", "other") if beside else ("lane",), 4)],
+        use_cases={name: UseCaseConfig(max_concurrent=HUGE) for name in ("mail", "report")},
+        run_times={"work": 0.05, "long": 2.0},
+        hand_off_seconds=0.05,
+    )
+    play.add([Work(tenant="short", run=50, **CAN_WAIT)] * 1_000)
+    long = Work(tenant="long", use_case=use_case, type="long", run=2_000, at=1_000, **CAN_WAIT)
+    play.add([long] * 30)
+
+    play.go_on(11_000)
+
+    assert next(job.started for job in play.starts if job.work == long) == 1_050
+    assert abs(play.service["long"] - (play.service["short"] - 4_000)) <= 4 * 2_000
+
+
+@settings(max_examples=6)
+@given(
+    crowds(tenants_max=4, caps=False),
+    st.lists(st.sampled_from([50, 250, 1_000, 3_000]), min_size=4, max_size=4),
+    st.sampled_from(["one use case", "a use case each"]),
+    st.sampled_from(["workers alike", "workers apart"]),
+    st.booleans(),
+)
+def test_f2_short_jobs_ahead_of_busy_slots_shut_nobody_out(
+    play: Play, runs: list[int], use_cases: str, workers: str, is_known: bool
+) -> None:
+    """Each tenant has jobs of one length, which differ: what may wait ahead of busy slots is only
+    the short ones. Other workers of the pool, which do not receive their queue, are idle.
+    """
+    lengths = dict(zip(play.weights, runs, strict=False))
+    names = {tenant: tenant if use_cases == "a use case each" else "mail" for tenant in lengths}
+    types = {tenant: f"of {run} ms" for tenant, run in lengths.items()}
+    alike = [(("lane",), play.slots)]
+    play = Play(
+        workers=[(("other",), 2), (("lane", "other"), play.slots)]
+        if workers == "workers apart"
+        else alike,
+        use_cases={name: UseCaseConfig(max_concurrent=HUGE) for name in names.values()},
+        weights=play.weights,
+        run_times={types[t]: run / 1_000 for t, run in lengths.items()} if is_known else {},
+        hand_off_seconds=0.1,
+    )
+
+    def watch(play: Play) -> None:
+        for one, other in permutations(lengths, 2):
+            bound = lead_bound(play, one, other, max(runs))
+            assert play.service[one] - play.service[other] <= 2 * bound
+
+    play.after_turn = watch
+    for tenant, run in lengths.items():
+        traits = {"use_case": names[tenant], "type": types[tenant], **PRESSES}
+        play.add(backlog(tenant, [run], 20_000 * play.slots, **traits))
+    play.go_on(20_000)
 
 
 # --- F3: urgency is no currency ------------------------------------------------------------------
