@@ -89,9 +89,7 @@ class Slots:
             self._windows[queue, use_case] = window
         return window
 
-    def closed(
-        self, seen: Mapping[str, Collection[Candidate]]
-    ) -> Mapping[str, Collection[str]]:
+    def closed(self, seen: Mapping[str, Collection[Candidate]]) -> Mapping[str, Collection[str]]:
         """Return the queues of which nothing can begin, by use case.
 
         One whose slots shorter work may wait ahead of is none of them: who is too long for that
