@@ -257,11 +257,9 @@ def test_f2_short_jobs_ahead_of_busy_slots_shut_nobody_out(
     lengths = dict(zip(play.weights, runs, strict=False))
     names = {tenant: tenant if use_cases == "a use case each" else "mail" for tenant in lengths}
     types = {tenant: f"of {run} ms" for tenant, run in lengths.items()}
-    alike = [(("lane",), play.slots)]
+    alone, apart = (("lane",), play.slots), [(("other",), 2), (("lane", "other"), play.slots)]
     play = Play(
-        workers=[(("other",), 2), (("lane", "other"), play.slots)]
-        if workers == "workers apart"
-        else alike,
+        workers=apart if workers == "workers apart" else [alone],
         use_cases={name: UseCaseConfig(max_concurrent=HUGE) for name in names.values()},
         weights=play.weights,
         run_times={types[t]: run / 1_000 for t, run in lengths.items()} if is_known else {},
@@ -275,7 +273,7 @@ def test_f2_short_jobs_ahead_of_busy_slots_shut_nobody_out(
 
     play.after_turn = watch
     for tenant, run in lengths.items():
-        traits = {"use_case": names[tenant], "type": types[tenant], **PRESSES}
+        traits: dict[str, Any] = {"use_case": names[tenant], "type": types[tenant], **PRESSES}
         play.add(backlog(tenant, [run], 20_000 * play.slots, **traits))
     play.go_on(20_000)
 
