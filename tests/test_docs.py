@@ -22,7 +22,7 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 def _examples() -> list[pytest.ParameterSet]:
     """Every complete program in the pages that readers are told to copy from."""
-    guides = ("testing-your-application", "http-api", "http-client", "metrics")
+    guides = ("handlers", "testing-your-application", "http-api", "http-client", "metrics")
     names = ("README.md", *(f"docs/{guide}.md" for guide in guides))
     pages = [ROOT / name for name in names]
     return [
