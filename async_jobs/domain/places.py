@@ -51,6 +51,8 @@ class Places:
         self._found: dict[str, int] = {}
         """How many idle slots each queue was found to have, as long as none is taken."""
         found = {queue: self._idle.give(queue, count) for queue, count in unclaimed.items()}
+        self.stopped: set[str] = set()
+        """Queues that hold no more because a job of another one goes first to the same slots."""
         seconds = max(0, pool.slots - held) * fleet.hand_off_seconds
         self._ahead = _Ahead(seconds, self._waiting - sum(found.values()))
         # A queue that only some of the workers receive must not be filled for all of them.
@@ -111,9 +113,14 @@ class Places:
 
     def _stop_ahead(self, queue: str) -> None:
         """Let no more work wait ahead of the slots that receive a queue."""
-        for other in self._pool.beside(queue):
-            if other in self._ahead_of:
+        beside = self._pool.beside(queue)
+        for other in beside:
+            if self._ahead_of[other].seconds > 0:
                 self._ahead_of[other].seconds = 0.0
+                if other != queue:
+                    self.stopped.add(other)
+        if beside == self._pool.queues:
+            self._ahead.seconds = 0.0
 
     def has_idle(self, queues: Collection[str], given: Mapping[str, int]) -> bool:
         """Tell whether a slot is idle for a queue besides those for hand-offs given, by queue."""
@@ -140,7 +147,7 @@ class Places:
             if seconds > min(ahead.seconds, self._ahead.seconds):
                 # Slots that do not receive this queue are idle for others.
                 is_full = not self._idle.slots and seconds > self._ahead.seconds
-                if not is_full:
+                if not is_full and queue not in self.stopped:
                     self._stop_ahead(queue)
                 return None if is_full else False
             self._ahead.seconds -= seconds

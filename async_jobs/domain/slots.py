@@ -375,12 +375,15 @@ def share_slots(
     # Who waits for nothing but queues that can hold no more waits for the slots that receive them,
     # whatever other slots do, and wherever in the order the turn ended.
     given = {contender[4] for contender in choice.contenders}
-    refused = {
-        tenant
-        for tenant, lane in lanes.items()
-        if (rest := {each[5].queue for each in lane if each[4] not in given}) and rest <= full
-    }
-    return Choice(choice.contenders, choice.waiting | refused, choice.held_back | refused)
+    refused: set[str] = set()
+    waiting: set[str] = set()
+    for tenant, lane in lanes.items():
+        rest = {each[5].queue for each in lane if each[4] not in given}
+        if not rest.isdisjoint(places.stopped):
+            waiting.add(tenant)
+        elif rest and rest <= full:
+            refused.add(tenant)
+    return Choice(choice.contenders, choice.waiting | refused | waiting, choice.held_back | refused)
 
 
 def _within(rooms: Mapping[str, int], wanted: Sequence[Wanted]) -> bool:

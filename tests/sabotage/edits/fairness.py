@@ -46,6 +46,12 @@ SHARES = (
         breaks="F4",
     ),
     bug(
+        "who_makes_way_at_busy_slots_holds_nobody_down",
+        "Who waits while a long job goes first to its slots no longer keeps newcomers at its level.",
+        Edit(slots.share_slots, "not rest.isdisjoint(places.stopped)", "False"),
+        breaks="F4",
+    ),
+    bug(
         "memory_of_one_turn",
         "What tenants have had is forgotten at the end of each turn.",
         Edit(fairness.Contest.conclude, "if not self.waiting:", "if chosen or shown:"),

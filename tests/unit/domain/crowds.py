@@ -32,6 +32,7 @@ def crowds(draw: st.DrawFn, tenants_max: int = 6, caps: bool = True) -> Play:
         workers=[(("lane",), slots)],
         use_cases={"mail": UseCaseConfig(max_concurrent=cap if caps else HUGE)},
         weights={name: draw(weights) for name in names},
+        hand_off_seconds=draw(st.sampled_from([0.0, 0.1])),
     )
 
 

@@ -93,7 +93,7 @@ class Play:
     weights: Mapping[str, float] = field(default_factory=dict)
     max_running: Mapping[str, int] = field(default_factory=dict)
     run_times: Mapping[str, float] = field(default_factory=dict)
-    hand_off_seconds: float = 0.0
+    hand_off_seconds: float = 0.1
     after_turn: Callable[[Play], None] = lambda play: None
 
     def __post_init__(self) -> None:

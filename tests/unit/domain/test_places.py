@@ -134,6 +134,18 @@ def test_f10_a_queue_that_some_workers_receive_has_work_ahead_as_well() -> None:
     assert taken(room, "a", seconds=0.0099) == 10
 
 
+def test_f2_who_goes_first_and_is_too_long_is_not_overtaken_at_the_slots_it_waits_for() -> None:
+    """Nothing goes ahead of a slot that receives its queue any more, whatever slots are idle."""
+    room = places({"ab": 1, "bc": 1, "c": 3}, busy={"ab": 1, "bc": 1, "c": 1}, hand_off_seconds=0.1)
+    assert room.ahead("b", 0.1) == 2
+
+    assert room.take("a", 60.0) is False
+
+    assert room.take("b", 0.01) is False
+    assert room.stopped == {"b"}
+    assert [room.take("c", 0.01) for _ in range(5)] == [True] * 5
+
+
 def test_without_a_worker_a_few_hand_offs_wait_for_the_first_one() -> None:
     """So that it finds work."""
     room = places({"a": 0}, unclaimed={"a": 1}, window_min=4, hand_off_seconds=0.05)

@@ -365,14 +365,18 @@ def test_f4_an_idle_tenant_saves_nothing_up(play: Play, idle: int, runs: list[in
     play.go_on(idle + 30_000)
 
 
-@pytest.mark.parametrize("why", ["it can wait", "few slots receive its queue", "a small pool"])
+@pytest.mark.parametrize(
+    "why", ["it can wait", "few slots receive its queue", "beside idle slots", "a small pool"]
+)
 def test_f4_who_waits_for_another_reason_lets_no_newcomer_in_below_the_others(why: str) -> None:
     """Two tenants share what there is for ten minutes. Somebody waits all the time, and has had
     little for a reason of its own. Then a newcomer has as much as they have, and no more.
     """
     workers: list[tuple[tuple[str, ...], int]] = [(("lane",), 9)]
-    if why == "few slots receive its queue":
+    if why in ("few slots receive its queue", "beside idle slots"):
         workers.append((("lane", "narrow"), 1))
+    if why == "beside idle slots":
+        workers += [(("lane", "spare"), 1), (("spare",), 2)]
     if why == "a small pool":
         workers.append((("narrow",), 1))
     capacity = 6 if why == "a small pool" else HUGE
