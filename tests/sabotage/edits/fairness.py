@@ -47,7 +47,7 @@ SHARES = (
     ),
     bug(
         "who_makes_way_at_busy_slots_holds_nobody_down",
-        "Who waits while a long job goes first to its slots no longer keeps newcomers at its level.",
+        "Who makes way for a long job at its slots lets newcomers in far below itself.",
         Edit(slots.share_slots, "not rest.isdisjoint(places.stopped)", "False"),
         breaks="F4",
     ),
@@ -94,7 +94,7 @@ SHARES = (
     bug(
         "shorter_work_overtakes_beside_idle_slots",
         "While slots that do not receive it are idle, who goes first is overtaken by shorter jobs.",
-        Edit(places.Places.take, "if not is_full:", "if False:"),
+        Edit(places.Places.take, "if not is_full and", "if False and"),
         breaks="F2",
     ),
     bug(
