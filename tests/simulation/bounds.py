@@ -25,6 +25,7 @@ class Bounds:
         self, plan: Plan, loop: SimulatedLoop, clock: HostClock, judge: Judge, weather: Weather
     ) -> None:
         self._plan = plan
+        self._scheduler, self._worker = plan.scheduler_settings(), plan.worker_settings()
         self._loop = loop
         self._clock = clock
         self._judge = judge
@@ -32,7 +33,7 @@ class Bounds:
 
     @property
     def _bound(self) -> float:
-        return 3 * self._plan.scheduler_settings().interval_seconds + 80.0
+        return 3 * self._scheduler.interval_seconds + 80.0
 
     # --- while it lasts ---
 
@@ -42,7 +43,7 @@ class Bounds:
         Args:
             running: the processes that run just now, whenever it is looked at.
         """
-        settings = self._plan.scheduler_settings()
+        settings = self._scheduler
         # After trouble a scheduler pauses for up to 15 s, and spares a lane for up to 30 s. A
         # call of its that went astray is given up after 30 s.
         bound = self._bound
@@ -52,7 +53,7 @@ class Bounds:
             now = self._loop.time()
             workers = [each.node for each in running if each.node.role == "worker"]
             well = sum(node.is_well_since(now - bound) for node in workers)
-            slots = self._plan.worker_settings().slots * well if workers else None
+            slots = self._worker.slots * well if workers else None
             idle = self._judge.idle_use_cases(slots, settings.window_min)
             idle_since = {name: idle_since.get(name, now) for name in idle}
             schedulers = [each.node for each in running if each.node.role == "scheduler"]
@@ -74,7 +75,7 @@ class Bounds:
     def _check_leases(self, schedulers: Sequence[Node], bound: float) -> None:
         """No job is executed or kept for long after that should have ended."""
         # With its signal lost, a cancellation is learned by the next renewal.
-        own = self._plan.worker_settings()
+        own = self._worker
         heard = own.renewal_seconds + own.watch_seconds + own.cancel_grace_seconds + 10.0
         row = self._judge.unheard(heard)
         if row is not None:
@@ -82,7 +83,7 @@ class Bounds:
         row = self._judge.overdue(bound, unreadable=False)
         if row is not None:
             self._judge.violated("L1", f"the lease of {short(row.id)} is long over")
-        longer = bound + self._plan.scheduler_settings().purge_interval_seconds
+        longer = bound + self._scheduler.purge_interval_seconds
         row = self._judge.overdue(longer, unreadable=True)
         at = self._loop.time() - longer
         if row is not None and any(_is_calm(node, at) for node in schedulers):
@@ -114,7 +115,7 @@ class Bounds:
             return 60.0 + 2 * self._plan.scale
         if running.node.role == "scheduler":
             return 15.0
-        settings = self._plan.worker_settings()
+        settings = self._worker
         return settings.drain_timeout_seconds + settings.cancel_grace_seconds + 12.0
 
     def has_ended(self, running: Running) -> None:
@@ -134,7 +135,7 @@ class Bounds:
 
     async def soundness(self) -> None:
         """Wait until nothing has gone wrong for as long as every bound."""
-        settings = self._plan.worker_settings()
+        settings = self._worker
         await self._clock.sleep(2 * self._bound + settings.lease_seconds + settings.stall_seconds)
 
     async def dispersal(self) -> None:

@@ -49,8 +49,9 @@ class HostClock:
         timer = self._loop.call_later(max(0.0, seconds), _finish, awake)
         try:
             await awake
-        finally:
+        except BaseException:
             timer.cancel()
+            raise
 
     async def sync(self, *, within: object | None = None) -> None:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
+from itertools import islice
 from uuid import UUID
 
 from async_jobs.domain.job import Job, JobStatus
@@ -93,8 +94,8 @@ class Ledger:
         """Tell whether more jobs are due than a number."""
         if self.pending.total() <= more_than:
             return False
-        ready = (row.status is PENDING and row.run_at <= now for row in self.rows.values())
-        return sum(ready) > more_than
+        ready = (row for row in self.rows.values() if row.status is PENDING and row.run_at <= now)
+        return any(True for _ in islice(ready, more_than, None))
 
     def rows_that(self, is_meant: Callable[[Job], bool]) -> list[Job]:
         """Return some of the rows, in the order in which they were added."""

@@ -229,14 +229,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             process._busy = True
             self._busy.append(process)
 
-    def _make_ready(self, call: _Call) -> None:
-        process = call.process
-        process.ready.append(call)
-        # As in `_mark`, which is one call too many for what happens all the time.
-        if not (process._busy or process.dead or process.standing > 0):
-            process._busy = True
-            self._busy.append(process)
-
     def _let_time_pass(self) -> None:
         timers = self._timers
         if not timers:
@@ -246,7 +238,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         while timers and timers[0][0] <= now:
             call = heappop(timers)[2]
             if not call.given_up:
-                self._make_ready(call)
+                process = call.process
+                process.ready.append(call)
+                if not process._busy:
+                    self._mark(process)
 
     # --- what asyncio asks of a loop ---
 
@@ -258,8 +253,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Handle:
         if context is None:
             context = copy_context()
-        call = _Call(callback, args, context, context.get(PROCESS, self.outside), self._now)
-        self._make_ready(call)
+        process = context.get(PROCESS, self.outside)
+        call = _Call(callback, args, context, process, self._now)
+        process.ready.append(call)
+        if not process._busy:
+            self._mark(process)
         return call
 
     def call_soon_threadsafe(
@@ -274,7 +272,14 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        # As `call_at`, which is one call too many for what happens all the time.
+        if context is None:
+            context = copy_context()
+        when = self._now + delay
+        call = _Call(callback, args, context, context.get(PROCESS, self.outside), when)
+        self._scheduled += 1
+        heappush(self._timers, (when, self._scheduled, call))
+        return call
 
     def call_at(
         self,
@@ -283,12 +288,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        if context is None:
-            context = copy_context()
-        call = _Call(callback, args, context, context.get(PROCESS, self.outside), when)
-        self._scheduled += 1
-        heappush(self._timers, (when, self._scheduled, call))
-        return call
+        return self.call_later(when - self._now, callback, *args, context=context)
 
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
@@ -332,8 +332,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         self.unhandled.append(context)
 
-    def get_debug(self) -> bool:
-        return False
+    # Every task and future asks: a builtin that returns False costs least.
+    get_debug = bool
 
     def is_running(self) -> bool:
         return True

@@ -29,6 +29,9 @@ from tests.simulation.troubles import Troubles
 from tests.simulation.wire import Weather
 from tests.simulation.witness import WRITER
 
+COLLECTED_EVERY = 50_000
+"""Objects made between two collections of the garbage; by default it is 700."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -209,10 +212,12 @@ class World:
     def run(self) -> Report:
         """Run the plan to its end."""
         violation = None
-        # Whatever was there before is left out of collections, which are quick then.
+        # Whatever was there before is left out of collections, which are quick then, and few.
         gc.freeze()
         with ExitStack() as stack:
             stack.callback(gc.unfreeze)
+            stack.callback(gc.set_threshold, *gc.get_threshold())
+            gc.set_threshold(COLLECTED_EVERY)
             self._troubles.arm(stack)
             token = WRITER.set(Node(self._loop.outside, "outside"))
             try:
