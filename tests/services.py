@@ -184,16 +184,14 @@ async def database(server_dsn: str, *, template_dsn: str | None = None) -> Async
     """Yield the DSN of a new database, empty or a copy of the template's; drop it afterwards."""
     name = f"test_{secrets.token_hex(8)}"
     template = "template1" if template_dsn is None else urlsplit(template_dsn).path[1:]
-    await _execute(server_dsn, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    connection = await asyncpg.connect(server_dsn)
     try:
-        yield urlunsplit(urlsplit(server_dsn)._replace(path=f"/{name}"))
-    finally:
-        await _execute(server_dsn, f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-async def _execute(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn)
-    try:
-        await connection.execute(statement)
+        await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        try:
+            yield urlunsplit(urlsplit(server_dsn)._replace(path=f"/{name}"))
+        finally:
+            if connection.is_closed():  # a test may have ended all of the server's
+                connection = await asyncpg.connect(server_dsn)
+            await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
     finally:
         await connection.close()
