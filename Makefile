@@ -24,14 +24,15 @@ help: ## list the targets
 demo: .venv/.run ## run the whole system on a realistic workload, with no services to install
 	@$(BIN)/async-jobs demo
 
-# Two workers, because CI and small laptops have two cores and most tests keep one busy. It is safe
-# because nothing is shared: each worker process starts a Postgres of its own, and each test gets a
-# database of its own. `worksteal` evens out the few long tests. The package is compiled first, for
-# the hundreds of programs that tests start: where PYTHONDONTWRITEBYTECODE is set, as in containers,
-# each of them would compile it for itself.
+# Three workers for the two cores that CI and small laptops have, because some tests wait for
+# processes and leases more than they compute. It is safe because nothing is shared: each worker
+# process starts a Postgres of its own, and each test gets a database of its own. The longest tests
+# are dealt out first (tests/dealing.py), and `worksteal` evens out the rest. The package is
+# compiled first, for the hundreds of programs that tests start: where PYTHONDONTWRITEBYTECODE is
+# set, as in containers, each of them would compile it for itself.
 test: .venv/.dev ## run all tests on real components; ARGS='-k quota' picks some
 	@$(BIN)/python -m compileall -q async_jobs
-	@$(BIN)/pytest --quiet --numprocesses=2 --dist=worksteal $(ARGS)
+	@$(BIN)/pytest --quiet --numprocesses=3 --dist=worksteal $(ARGS)
 
 # In an environment of its own, which is made anew: the command line with its log, and the whole
 # system in memory. Nothing of the settings in pyproject.toml, which are for a newer pytest.

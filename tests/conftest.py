@@ -7,11 +7,17 @@ import pytest
 import pytest_asyncio
 
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
-from tests import services
+from tests import dealing, services
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell lets what runs in its background ignore interrupts, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let processes that share the tests begin with the longest ones."""
+    if (processes := dealing.processes()) > 1:
+        items[:] = dealing.dealt([item.nodeid for item in items], items, processes)
 
 
 @pytest.fixture(scope="session")
