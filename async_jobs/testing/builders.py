@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
+from async_jobs.domain.audit import Action, Operation, described
 from async_jobs.domain.backoff import BackoffPolicy
+from async_jobs.domain.controls import Control, Scope
 from async_jobs.domain.facts import Fact
 from async_jobs.domain.job import EnqueueJobRequest, HandOff, Job, JobStatus
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
@@ -184,3 +186,34 @@ class UnreadableRows:
         """Take a report."""
         self.ids.append(job_id)
         self.problems.append(problem)
+
+
+def a_control(**overrides: Any) -> Control:
+    """Return a pause of a use case that was ordered at `NOW`, and is not stored yet."""
+    defaults: dict[str, Any] = {
+        "id": an_id(),
+        "scope": Scope(use_case="notifications"),
+        "limits": None,
+        "actor": "ada",
+        "reason": "the provider is down",
+        "since": NOW,
+    }
+    return Control(**(defaults | overrides))
+
+
+def an_operation(control: Control, **overrides: Any) -> Operation:
+    """Return what is written of a control that is put in a place where there was none."""
+    at = overrides.get("at", control.since)
+    defaults: dict[str, Any] = {
+        "id": an_id(at),
+        "at": at,
+        "actor": control.actor,
+        "address": "127.0.0.1",
+        "action": Action.PAUSE if control.is_pause else Action.LIMIT,
+        "control_id": control.id,
+        "scope": control.scope,
+        "reason": control.reason,
+        "before": None,
+        "after": described(control),
+    }
+    return Operation(**(defaults | overrides))

@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
+from async_jobs.adapters.memory.controls import MemoryControls
 from async_jobs.adapters.memory.outbox import MemoryOutbox
 from async_jobs.adapters.memory.overview import MemoryOverview
 from async_jobs.adapters.memory.queue import MemoryJobQueue
@@ -18,6 +19,7 @@ from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.ports.checkpoints import Checkpoints
+from async_jobs.ports.controls import Controls
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.overview import Overview
@@ -31,6 +33,7 @@ from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
     CheckpointsContract,
+    ControlsContract,
     JobQueueContract,
     JobsContract,
     OperationsContract,
@@ -188,6 +191,12 @@ class TestJobServiceOnMemory(JobsContract):
     @pytest.fixture
     async def jobs(self, store: Store, clock: ManualClock) -> Jobs:
         return OwnLoops(KIT_LIMITS, store, clock=clock, chance=ManualChance())
+
+
+class TestMemoryControls(ControlsContract):
+    @pytest.fixture
+    async def controls(self) -> Controls:
+        return MemoryControls()
 
 
 class TestMemoryOverview(OverviewContract):

@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.adapters.postgres.controls import PostgresControls
 from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.overview import PostgresOverview
 from async_jobs.adapters.postgres.pool import create_pool
@@ -31,6 +32,7 @@ from async_jobs.domain.presence import SchedulerInfo
 from async_jobs.host import SystemClock
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Clock
+from async_jobs.ports.controls import Controls
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.overview import Overview
@@ -45,6 +47,7 @@ from async_jobs.testing.clocks import NOW, ManualChance, ManualClock, let_others
 from async_jobs.testing.contracts import (
     CheckpointsContract,
     ClockContract,
+    ControlsContract,
     JobQueueContract,
     JobsContract,
     OperationsContract,
@@ -94,7 +97,7 @@ async def pool(pools: tuple[asyncpg.Pool, asyncpg.Pool]) -> AsyncIterator[asyncp
     """Connections to an empty database; a test that keeps one of them fails."""
     await pools[0].execute(
         "DELETE FROM jobs; DELETE FROM handoffs; DELETE FROM workers; DELETE FROM checkpoints;"
-        " DELETE FROM schedulers"
+        " DELETE FROM schedulers; DELETE FROM controls; DELETE FROM operations"
     )
     yield pools[0]
     for pool in pools:
@@ -377,6 +380,12 @@ class TestPostgresSchedulers(SchedulersContract):
             ticked_at=NOW,
             alive_until=later(60),
         )
+
+
+class TestPostgresControls(ControlsContract):
+    @fixture
+    async def controls(self, pool: asyncpg.Pool) -> Controls:
+        return PostgresControls(pool)
 
 
 class TestPostgresOverview(OverviewContract):

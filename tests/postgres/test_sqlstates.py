@@ -15,6 +15,7 @@ import pytest
 from async_jobs.adapters.postgres import errors
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.adapters.postgres.controls import PostgresControls
 from async_jobs.adapters.postgres.lending import LendingPool
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.postgres.outbox import PostgresOutbox
@@ -38,7 +39,15 @@ from async_jobs.domain.lifecycle import Claimed
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.host import SystemClock
 from async_jobs.ports.leases import HeadsQuery, Success
-from async_jobs.testing.builders import SimpleLimits, a_job, a_scheduler, a_worker, later
+from async_jobs.testing.builders import (
+    SimpleLimits,
+    a_control,
+    a_job,
+    a_scheduler,
+    a_worker,
+    an_operation,
+    later,
+)
 from async_jobs.testing.clocks import NOW
 from tests.postgres.guarded import LANE, TRIGGERS, Guarded, refusal
 from tests.services import embedded_postgres
@@ -152,6 +161,7 @@ def calls(pool: asyncpg.Pool) -> dict[str, Callable[[], Awaitable[object]]]:
     clock = PostgresClock(pool, host=SystemClock())
     lane = PostgresOutbox(store, LANE, clock=clock)
     workers, checkpoints = PostgresWorkers(pool), PostgresCheckpoints(pool)
+    controls = PostgresControls(pool)
     job = a_job(lease_seq=1)
     handoff = HandOff(job.id, 1, job.tenant_id)
     claimed = Claimed("worker-1", later(60))
@@ -178,6 +188,12 @@ def calls(pool: asyncpg.Pool) -> dict[str, Callable[[], Awaitable[object]]]:
         for each in answers:
             if each.error is not None:
                 raise Unavailable(each.error)
+
+    async def change(*, ends: bool) -> None:
+        control = a_control()
+        stands = (await controls.known(NOW)).controls
+        expected = stands[0].version if stands else 0
+        await controls.change(an_operation(control), control, expected=expected, ends=ends)
 
     revived = lifecycle.change(
         a_job(status=JobStatus.DEAD, finished_at=NOW), lifecycle.Retried(), now=NOW
@@ -210,6 +226,12 @@ def calls(pool: asyncpg.Pool) -> dict[str, Callable[[], Awaitable[object]]]:
         "checkpoints": lambda: checkpoints.load("a"),
         "announce scheduler": lambda: PostgresSchedulers(pool).announce(a_scheduler()),
         "schedulers": PostgresSchedulers(pool).known,
+        "controls version": controls.version,
+        "controls": lambda: controls.known(NOW),
+        "put control": lambda: change(ends=False),
+        "end control": lambda: change(ends=True),
+        "operations": lambda: controls.operations(limit=1),
+        "forget operations": lambda: controls.forget(NOW, limit=1),
         "look": look,
         "time": clock.refresh,
     }

@@ -22,6 +22,7 @@ pytest.register_assert_rewrite(
 
 from async_jobs.testing.contracts.checkpoints import CheckpointsContract  # noqa: E402
 from async_jobs.testing.contracts.clocks import ChanceContract, ClockContract  # noqa: E402
+from async_jobs.testing.contracts.controls import ControlsContract  # noqa: E402
 from async_jobs.testing.contracts.jobs import JobsContract  # noqa: E402
 from async_jobs.testing.contracts.leases import LeasesContract  # noqa: E402
 from async_jobs.testing.contracts.operations import OperationsContract  # noqa: E402
@@ -41,6 +42,7 @@ __all__ = [
     "ChanceContract",
     "CheckpointsContract",
     "ClockContract",
+    "ControlsContract",
     "JobQueueContract",
     "JobStoreContract",
     "JobsContract",
