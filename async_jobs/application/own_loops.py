@@ -18,6 +18,7 @@ from async_jobs.domain.limits import Limits
 from async_jobs.domain.pools import Fleet
 from async_jobs.domain.reporting import tell
 from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.controls import Controls
 from async_jobs.ports.leases import Leases
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
@@ -36,7 +37,8 @@ class OwnLoops(JobService):
 
     Args:
         store: the system of record, which gives the leases too.
-        config, clock, chance, signal, telemetry, statistics, workers: as for `JobService`.
+        config, clock, chance, signal, telemetry, statistics, workers, controls: as for
+            `JobService`.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class OwnLoops(JobService):
         telemetry: Telemetry | None = None,
         statistics: Statistics | None = None,
         workers: Workers | None = None,
+        controls: Controls | None = None,
     ) -> None:
         super().__init__(
             config,
@@ -60,6 +63,7 @@ class OwnLoops(JobService):
             telemetry=telemetry,
             statistics=statistics,
             workers=workers,
+            controls=controls,
         )
         self._leases: Leases = store
         self._upkeep: Upkeep = store

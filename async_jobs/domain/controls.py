@@ -123,10 +123,11 @@ def check_limits(scope: Scope, limits: Mapping[str, Any]) -> dict[str, Any]:
                 f"limits.{name[:80]}", f"is no limit of {whose}; there are {', '.join(kinds)}"
             )
         if not isinstance(value, kinds[name]) or isinstance(value, bool):
-            wanted = {(int,): "an integer", (str,): "a string"}.get(kinds[name], "a number")
+            of_one = {int: "an integer", str: "a string"}
+            wanted = of_one[kinds[name][0]] if len(kinds[name]) == 1 else "a number"
             raise InvalidJobError(f"limits.{name}", f"must be {wanted}")
         try:
-            made = UseCaseConfig(**{name: value}) if scope.is_use_case else _quota({name: value})
+            made = _made(scope, {name: value})
         except ValueError as error:
             problem = str(error).removeprefix(f"{name} ")
             raise InvalidJobError(f"limits.{name}", problem) from None
@@ -134,8 +135,8 @@ def check_limits(scope: Scope, limits: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def _quota(limits: Mapping[str, Any]) -> TenantQuota:
-    return TenantQuota(**limits)
+def _made(scope: Scope, limits: Mapping[str, Any]) -> UseCaseConfig | TenantQuota:
+    return UseCaseConfig(**limits) if scope.is_use_case else TenantQuota(**limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +181,7 @@ def check_reason(reason: object) -> str:
     return reason
 
 
-def check_until(until: datetime | None, now: datetime) -> datetime | None:
+def check_until(until: object, now: datetime) -> datetime | None:
     """Return the end of a control, or raise `InvalidJobError`."""
     if until is None:
         return None

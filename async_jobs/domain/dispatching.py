@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
+from async_jobs.domain.controls import Control
 from async_jobs.domain.deadline import LatePolicy, is_late
 from async_jobs.domain.fairness import Contest, ServiceMemory
 from async_jobs.domain.limits import Limits
@@ -55,6 +56,7 @@ class TurnView:
         tenants_unheld: limited tenants that another scheduler is leasing for just now.
         limit: how many jobs the turn may lease.
         now: the instant of the turn.
+        pauses: what may not start besides what limits of zero keep from it.
         explain: whether to say why the others wait.
     """
 
@@ -68,6 +70,7 @@ class TurnView:
         tenants_unheld: AbstractSet[str],
         limit: int,
         now: datetime,
+        pauses: Sequence[Control] = (),
         explain: bool = False,
     ) -> None:
         self._config = config
@@ -76,6 +79,7 @@ class TurnView:
         self._tenants_unheld = tenants_unheld
         self.limit = max(0, limit)
         self._now = now
+        self._pauses = [pause.scope for pause in pauses]
         self._explain = explain
         self._running = Running(counts, fleet, lambda name: memory.turnover(name).seconds)
         self._slots = Slots(config, self._running, fleet, memory, limit=self.limit, explain=explain)
@@ -123,11 +127,13 @@ class TurnView:
 
     def choose(self, seen: Mapping[str, Seen]) -> Round:
         """Choose what to lease, use case by use case, and then pool by pool."""
+        seen, paused = self._without_paused(seen)
         shut: defaultdict[Pool, _Shut] = defaultdict(_Shut)
         self._closed = self._slots.closed({name: each.known for name, each in seen.items()})
         selections = {name: self._select(name, each, shut) for name, each in seen.items()}
         wanted = self._slots.by_pool(selections)
-        blocked: dict[UUID, Blocked] = {}
+        why = Blocked(Reason.PAUSED)
+        blocked = {candidate.id: why for _, candidate in paused if self._explain}
         for selection in selections.values():
             blocked.update(selection.blocked)
         late = self._late(seen, selections)
@@ -158,8 +164,34 @@ class TurnView:
             expired=[c for each in selections.values() for c in each.expired],
             blocked=blocked,
             late={name for name, each in selections.items() if each.has_late},
+            paused=paused,
             more=self._leaves_places(seen, short, chosen),
         )
+
+    def _without_paused(
+        self, seen: Mapping[str, Seen]
+    ) -> tuple[Mapping[str, Seen], Sequence[Chosen]]:
+        """Return what is seen without what is paused, which nobody waits for, and the latter."""
+        if not self._pauses:
+            return seen, ()
+        left: dict[str, Seen] = {}
+        paused: list[Chosen] = []
+        for name, each in seen.items():
+            scopes = [scope for scope in self._pauses if scope.use_case in (None, name)]
+            held = {c.id: c for c in each.known if any(s.covers(name, c) for s in scopes)}
+            paused += [(name, candidate) for candidate in held.values()]
+            left[name] = (
+                each
+                if not held
+                else replace(
+                    each,
+                    ready=[c for c in each.ready if c.id not in held],
+                    late=[c for c in each.late if c.id not in held],
+                    # It is known of them that they wait for no place.
+                    named={*each.named, *[c.tenant_id for c in held.values()]},
+                )
+            )
+        return left, paused
 
     def _conclude_pools(
         self,

@@ -28,6 +28,7 @@ class Why(StrEnum):
     LATE = "late"
     USE_CASE_PAUSED = "use_case_paused"
     TENANT_PAUSED = "tenant_paused"
+    PAUSED = "paused"
     USE_CASE_FULL = "use_case_full"
     TENANT_FULL = "tenant_full"
     WINDOW_FULL = "window_full"

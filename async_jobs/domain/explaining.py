@@ -27,6 +27,7 @@ from async_jobs.domain.reasons import (
     of_schedulers,
     of_verdict,
     of_workers,
+    paused,
     tenant_full,
     tenant_paused,
     told,
@@ -43,6 +44,7 @@ _FIRST: Final = (
     Why.EXPIRES,
     Why.USE_CASE_PAUSED,
     Why.TENANT_PAUSED,
+    Why.PAUSED,
     Why.NO_SCHEDULER,
     Why.NO_WORKER,
     Why.NO_HANDLER,
@@ -232,16 +234,19 @@ def _pending(
     if config is None:
         findings.insert(0, unknown_use_case(scene, job.use_case))
     elif config.max_concurrent == 0:
-        findings.append(use_case_paused(job.use_case))
+        findings.append(use_case_paused(scene, job.use_case))
     if scene.config.per_tenant_quotas.get(job.tenant_id, UNLIMITED).max_running == 0:
-        findings.append(tenant_paused(job.tenant_id))
+        findings.append(tenant_paused(scene, job.tenant_id))
+    pause = None if scene.holds is None else scene.holds.pause_of(job.use_case, job)
+    if pause is not None:
+        findings.append(paused(scene, pause))
     if job.run_at > scene.now:
         return [_not_due(job), *findings], None
     if turned is None or place is None or config is None:
         return findings, None
     is_overdue = is_late(job.deadline_at, scene.now)
     next_turn, why = turned.verdict(job.id) if place.shown else (NextTurn.WAITS, None)
-    if next_turn is NextTurn.WAITS:
+    if next_turn is NextTurn.WAITS and pause is None:
         findings += _of_turn(job, scene, turned, place, why)
     elif next_turn is NextTurn.STARTS:
         sentence = "The next turn of a scheduler starts it."

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from async_jobs.domain.controls import Control, Effective
 from async_jobs.domain.dispatching import Round, RunningCount, Seen, TurnView
 from async_jobs.domain.explain import Finding, NextTurn, Why
 from async_jobs.domain.fairness import Contest, ServiceMemory, standing
@@ -30,6 +31,8 @@ class Scene:
     Attributes:
         workers: the live ones.
         schedulers: all that are known, who ticked last first.
+        base: the limits of the environment, where controls change some in `config`.
+        holds: from which controls the limits of `config` are, and what else is paused.
         tenants: those whose names may be told; None for all, and for those of processes too.
     """
 
@@ -38,6 +41,8 @@ class Scene:
     workers: Sequence[WorkerInfo]
     schedulers: Sequence[SchedulerInfo]
     tenants: frozenset[str] | None = None
+    base: Limits | None = None
+    holds: Effective | None = None
 
     @property
     def live_schedulers(self) -> list[SchedulerInfo]:
@@ -169,7 +174,7 @@ def of_workers(scene: Scene, queue: str, type_: str) -> Iterator[Finding]:
 def of_limits(scene: Scene, use_case: str) -> Iterator[Finding]:
     """Say that a turn may decide otherwise, by limits that are not those of this process."""
     for scheduler in scene.live_schedulers:
-        names = differing(scene.config, scheduler)
+        names = differing(scene.base or scene.config, scheduler)
         if names is None or (names and use_case not in names):
             continue
         data: dict[str, Any] = {"use_case": use_case}
@@ -216,8 +221,10 @@ def of_verdict(
             return tenant_full(scene, turned, tenant)
         case Reason.PAUSED:
             if scene.config.use_case_configs[use_case].max_concurrent == 0:
-                return use_case_paused(use_case)
-            return tenant_paused(tenant)
+                return use_case_paused(scene, use_case)
+            if scene.holds and (pause := scene.holds.pause_of(use_case, job)):
+                return paused(scene, pause)
+            return tenant_paused(scene, tenant)
         case Reason.USE_CASE_FULL:
             return use_case_full(scene, turned, use_case)
         case _:
@@ -235,22 +242,56 @@ def behind(tenant: str, ahead: int, *, at_least: bool = False) -> Finding:
     )
 
 
-def use_case_paused(use_case: str) -> Finding:
-    """Say that the use case may run nothing."""
+def use_case_paused(scene: Scene, use_case: str) -> Finding:
+    """Say that the use case may run nothing, and by whom."""
+    order, data = _ordered(scene, "use_case", use_case, "max_concurrent")
     return Finding(
         code=Why.USE_CASE_PAUSED,
-        sentence=f"The use case {use_case!r} is paused: its max_concurrent is 0.",
-        data={"use_case": use_case, "limit": 0},
+        sentence=f"The use case {use_case!r} is paused{order or ': its max_concurrent is 0.'}",
+        data={"use_case": use_case, "limit": 0, **data},
     )
 
 
-def tenant_paused(tenant: str) -> Finding:
-    """Say that the tenant may run nothing."""
+def tenant_paused(scene: Scene, tenant: str) -> Finding:
+    """Say that the tenant may run nothing, and by whom."""
+    order, data = _ordered(scene, "tenant_id", tenant, "max_running")
     return Finding(
         code=Why.TENANT_PAUSED,
-        sentence=f"The tenant {tenant!r} is paused: its max_running is 0.",
-        data={"tenant_id": tenant, "limit": 0},
+        sentence=f"The tenant {tenant!r} is paused{order or ': its max_running is 0.'}",
+        data={"tenant_id": tenant, "limit": 0, **data},
     )
+
+
+def paused(scene: Scene, pause: Control) -> Finding:
+    """Say that a pause covers the job, and by whom."""
+    order, data = _told_of(scene, pause)
+    return Finding(
+        code=Why.PAUSED,
+        sentence=f"It is paused, like all of {pause.scope}{order}",
+        data={"scope": pause.scope.names, **data},
+    )
+
+
+def _ordered(scene: Scene, kind: str, name: str, limit: str) -> tuple[str, dict[str, Any]]:
+    """Return whose order a limit is, for a sentence and as data; nothing for the environment's."""
+    holds = scene.holds
+    control = None if holds is None else holds.by_control.get((kind, name, limit))
+    return ("", {}) if control is None else _told_of(scene, control)
+
+
+def _told_of(scene: Scene, control: Control) -> tuple[str, dict[str, Any]]:
+    until = "until it is resumed" if control.until is None else f"until {told(control.until)}"
+    data: dict[str, Any] = {
+        "control_id": str(control.id),
+        "since": _iso(control.since),
+        "until": _iso(control.until),
+    }
+    who = ""
+    if scene.tenants is None or control.scope.tenant_id in scene.tenants:
+        # Who works here, and what they write to each other, is not for tenants.
+        who = f" by {control.actor!r} ({control.reason})"
+        data |= {"actor": control.actor, "reason": control.reason}
+    return f"{who} since {told(control.since)}, {until}.", data
 
 
 def use_case_full(scene: Scene, turned: Turned, use_case: str) -> Finding:

@@ -43,6 +43,7 @@ _CHANGE: Final[Mapping[Why, str]] = {
     Why.WINDOW_FULL: "slots have to become free, or more workers have to come",
     Why.USE_CASE_PAUSED: "the use case's max_concurrent has to be above 0",
     Why.TENANT_PAUSED: "the tenant's max_running has to be above 0",
+    Why.PAUSED: "the pause has to be ended",
     Why.UNKNOWN_USE_CASE: "the use case has to be in ASYNC_JOBS_USE_CASES of all processes",
     Why.NO_SCHEDULER: "a scheduler has to run",
     Why.NO_WORKER: "a worker of the queue has to run",

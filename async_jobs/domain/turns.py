@@ -65,6 +65,7 @@ class Round:
         expired: what to bury.
         blocked: why the others wait, if asked.
         late: the use cases that showed late jobs which go behind others.
+        paused: jobs that stand where others could be shown, and may not start.
         more: what a use case had chosen found no place, and other jobs of its may find one: another
             turn has to follow.
     """
@@ -73,4 +74,5 @@ class Round:
     expired: Sequence[Candidate] = ()
     blocked: Mapping[UUID, Blocked] = field(default_factory=dict)
     late: AbstractSet[str] = frozenset()
+    paused: Sequence[Chosen] = ()
     more: bool = False

@@ -110,6 +110,11 @@ class DispatchTurn(Sight, Protocol):
         ...
 
     @property
+    def controls(self) -> int:
+        """The version of all controls when the turn began; 0 where the adapter knows of none."""
+        ...
+
+    @property
     def refused(self) -> Collection[UUID]:
         """What it was to lease and the store will not write, by a rule of its own.
 

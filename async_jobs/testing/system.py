@@ -140,20 +140,16 @@ class MemorySystem:
     ) -> None:
         self.config, self.registry, self.clock = config, registry, clock
         self.telemetry = RecordingTelemetry()
-        self.store = MemoryJobStore(
-            unreadable=lambda job_id, problem: self.telemetry.record(
-                RowUnreadable(at=clock.now(), job_id=job_id, problem=problem)
-            )
-        )
+        self.store = MemoryJobStore(unreadable=self._tell_unreadable)
         self._handlers = _Watched(registry)
         self._transport = transport
-        self._queues: dict[str, MemoryJobQueue] = {}
-        self._outboxes: dict[str, MemoryOutbox] = {}
+        self._queues, self._outboxes = dict[str, MemoryJobQueue](), dict[str, MemoryOutbox]()
         self.workers = MemoryWorkers()
         signal = MemorySignal(clock=clock)
         checkpoints, schedulers = MemoryCheckpoints(), MemorySchedulers()
         statistics = MemoryStatistics(self.store)
-        ports: dict[str, Any] = {"workers": self.workers, "clock": clock}
+        shared: dict[str, Any] = {"clock": clock, "controls": self.store.controls}
+        ports = {"workers": self.workers, **shared}
         self.service = JobService(
             config,
             self.store,
@@ -189,6 +185,10 @@ class MemorySystem:
             **ports,
         )
         self.worker = self._worker(signal, chance)
+
+    def _tell_unreadable(self, job_id: UUID | None, problem: str) -> None:
+        at = self.clock.now()
+        self.telemetry.record(RowUnreadable(at=at, job_id=job_id, problem=problem))
 
     def _worker(self, signal: MemorySignal, chance: ManualChance) -> Worker:
         queues, outboxes = self._to_receive_from()

@@ -13,11 +13,13 @@ from itertools import count, islice
 from typing import Any
 from uuid import UUID
 
+from async_jobs.domain.controls import Scope
 from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JobStatus
 from async_jobs.domain.lifecycle import Change, Claimed, Leased, Succeeded, advance
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.ports.store import Added, AddResult, Applied, Duplicate
+from async_jobs.ports.upkeep import Place, Released
 from benchmarks.fairness import shapes
 from benchmarks.fairness.lanes import Lane
 from benchmarks.fairness.ready import BEHIND, ON_TIME, Ready
@@ -224,6 +226,30 @@ class IndexedJobStore:
         """Every row can be read."""
         return 0
 
+    async def hold(
+        self,
+        seen: Collection[tuple[str, str]],
+        scopes: Sequence[Scope],
+        *,
+        now: datetime,
+        version: int,
+        limit: int,
+    ) -> int:
+        """See `Upkeep`. There are no controls."""
+        return 0
+
+    async def release(
+        self,
+        use_cases: Sequence[str],
+        scopes: Sequence[Scope],
+        *,
+        version: int,
+        limit: int,
+        after: Place | None = None,
+    ) -> Released:
+        """See `Upkeep`. There are no controls."""
+        return Released(0, None)
+
     async def oldest_finished(self) -> Mapping[str, datetime]:
         """No run lasts that long."""
         return {}
@@ -306,6 +332,11 @@ class IndexedTurn:
     def tenants(self) -> frozenset[str]:
         """See `DispatchTurn`."""
         return self._tenants
+
+    @property
+    def controls(self) -> int:
+        """See `DispatchTurn`. There are none."""
+        return 0
 
     @property
     def refused(self) -> Collection[UUID]:

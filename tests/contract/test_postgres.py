@@ -97,7 +97,8 @@ async def pool(pools: tuple[asyncpg.Pool, asyncpg.Pool]) -> AsyncIterator[asyncp
     """Connections to an empty database; a test that keeps one of them fails."""
     await pools[0].execute(
         "DELETE FROM jobs; DELETE FROM handoffs; DELETE FROM workers; DELETE FROM checkpoints;"
-        " DELETE FROM schedulers; DELETE FROM controls; DELETE FROM operations"
+        " DELETE FROM schedulers; DELETE FROM controls; DELETE FROM operations;"
+        " UPDATE controls_version SET version = 0"
     )
     yield pools[0]
     for pool in pools:

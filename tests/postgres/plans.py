@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 import asyncpg
 
 from async_jobs.adapters.memory.signal import MemorySignal
+from async_jobs.adapters.postgres.controls import PostgresControls
 from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.pool import AnyConnection, create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
@@ -108,6 +109,10 @@ class Scene:
         return PostgresJobStore(self.pool)
 
     @property
+    def controls(self) -> PostgresControls:
+        return PostgresControls(self.pool)
+
+    @property
     def handed_off(self) -> PostgresOutbox:
         return self.lane("lane-1")
 
@@ -130,6 +135,7 @@ class Scene:
             signal=MemorySignal(clock=self.clock),
             workers=PostgresWorkers(self.pool),
             telemetry=RecordingTelemetry(),
+            controls=self.controls,
             settings=SchedulerSettings(
                 window_min=LIMIT,
                 reap_limit=LIMIT,

@@ -17,13 +17,15 @@ from async_jobs.adapters.postgres.apart import UNCHANGED
 from async_jobs.adapters.postgres.pool import AnyConnection
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.walking import PAGE
+from async_jobs.application.scheduling.chores.pausing import HELD_AT_ONCE
 from async_jobs.domain import lifecycle
+from async_jobs.domain.controls import Scope
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import HandOff, JobFilter, JobStatus
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.domain.outlook import Counted
 from async_jobs.ports.leases import HeadsQuery, Success
-from async_jobs.testing.builders import a_handoff, a_job, later
+from async_jobs.testing.builders import a_control, a_handoff, a_job, an_operation, later
 from async_jobs.testing.clocks import NOW
 from tests import services
 from tests.postgres.backlog import FUTURE, READY, RUNNING, Rows, load
@@ -36,7 +38,7 @@ PENDING_MAX = 2_000
 """The quota of the tenant whose pending jobs are counted."""
 
 ROWS_MAX: Mapping[str, int] = {
-    "take_turns": 0,
+    "take_turns": 1,  # the version of the controls
     "live_workers": 0,
     "send_handoffs": 0,
     "running_counts": 3 * RUNNING,
@@ -67,13 +69,16 @@ ROWS_MAX: Mapping[str, int] = {
     "find_jobs": LIMIT + 1,
     "find_tenant_jobs": len(JobStatus) * (LIMIT + 1),
     "use_cases": 6,  # the first entry of each, in two indexes, and that there is none after it
-    "due_by": 3 * LIMIT,  # in both lanes, and of what is scheduled
+    "due_by": 4 * LIMIT,  # in all lanes, and of what is scheduled
     "receive_handoffs": 2 * LIMIT,
     "release_handoffs": LIMIT,
     "ack_handoffs": LIMIT,
     "claim_handoffs": 3 * LIMIT,  # messages found, deleted, and their jobs
     "claimed_jobs": 3 * RUNNING,
     "drop_poison": 2 * LIMIT,
+    # The most urgent ones in both lanes, those of their tenant, and what is changed of them.
+    "hold_paused": 6 * HELD_AT_ONCE + 1,
+    "release_held": 2 * HELD_AT_ONCE + 1,
 }
 """The rows that a statement may read from tables, for each use case it is about."""
 
@@ -90,6 +95,8 @@ WRITES = {"promote_due", "sideline_late", "lease_jobs", "save_jobs", "purge_jobs
     "release_handoffs",
     "ack_handoffs",
     "claim_handoffs",
+    "hold_paused",
+    "release_held",
 }
 JOINED_ROWS_MAX = 15 * LIMIT
 """What a join in memory may go through; two batches in nested loops would be their product."""
@@ -153,6 +160,7 @@ HALF_TAKEN = UseCaseConfig(max_concurrent=LIMIT + RUNNING)
 TAKEN = UseCaseConfig(max_concurrent=RUNNING)
 SIDELINE = UseCaseConfig(max_concurrent=LIMIT, late_policy=LatePolicy.SIDELINE)
 EXPIRE = UseCaseConfig(max_concurrent=LIMIT, late_policy=LatePolicy.EXPIRE)
+PAUSING = {"hold_paused", "release_held"}
 EVERY_TICK = {
     "expired_leases",
     "save_jobs",
@@ -193,6 +201,55 @@ async def test_a_full_use_case_with_most_of_the_backlog_costs_no_more(scene: Sce
 
     assert tick.leased == LIMIT
     assert not excesses(plans)
+
+
+PAUSED = 5_000
+TAKE_BACK = """
+UPDATE jobs SET status = 'pending', lane = 0, lease_expires_at = NULL
+WHERE use_case = 'even' AND status = 'running' AND updated_at = $1
+"""
+
+
+async def test_a_paused_type_at_the_head_of_every_order_costs_no_more(scene: Scene) -> None:
+    """Its jobs are put out of the way in batches, and then a tick reads what it read without."""
+    transaction = scene.connection.transaction()
+    await transaction.start()
+    before = await scene.tick(even=HALF_TAKEN)
+    usual = {plan.statement: plan.pages for plan in await scene.plans()}
+    await transaction.rollback()
+    mine = "'paused-' || i % 40"
+    head = Rows(count=PAUSED, use_case="'even'", tenant=mine, run_at="$1 - interval '1 hour'")
+    await head.insert(scene.connection, 98)
+    await scene.connection.execute(
+        "UPDATE jobs SET type = 'noisy', priority = 9, deadline_at = $1::timestamptz"
+        " WHERE tenant_id LIKE 'paused-%' OR (use_case = 'even' AND id::text LIKE '%9')",
+        later(1),
+    )
+    control = a_control(scope=Scope(type="noisy"))
+    await scene.controls.change(an_operation(control), control, expected=0)
+    await scene.plans()
+
+    scheduler = scene.scheduler(even=HALF_TAKEN)
+    holding: list[Plan] = []
+    for _ in range(40):
+        await scheduler.tick()
+        plans = await scene.plans()
+        holding += [plan for plan in plans if plan.statement in PAUSING]
+        if not any(plan.statement == "hold_paused" for plan in plans):
+            break
+    left = await scene.connection.fetchval(
+        "SELECT count(*) FROM jobs WHERE type = 'noisy' AND status = 'pending' AND lane < 2"
+    )
+    await scene.connection.execute(TAKE_BACK, NOW)
+    await scene.plans()
+    tick = await scene.tick(even=HALF_TAKEN)
+    after = [plan for plan in await scene.plans() if plan.statement in EVERY_TICK]
+
+    assert before.leased == tick.leased == LIMIT
+    assert left < LIMIT  # what is not in the way of others stays where it is
+    assert not excesses(after)
+    assert not excesses(holding)
+    assert all(plan.pages <= 1.5 * usual[plan.statement] + 50 for plan in after)
 
 
 async def test_urgent_jobs_that_priority_hides_are_a_batch_more(scene: Scene) -> None:

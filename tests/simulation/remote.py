@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.domain.controls import Scope
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JsonValue
 from async_jobs.domain.lifecycle import Change, Claimed
@@ -25,7 +26,7 @@ from async_jobs.ports.store import (
     Applied,
     ToldUnreadable,
 )
-from async_jobs.ports.upkeep import Upcoming
+from async_jobs.ports.upkeep import Place, Released, Upcoming
 from async_jobs.ports.workers import WorkerInfo, Workers
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.records import Node
@@ -48,6 +49,10 @@ class RemoteTurn:
     @property
     def tenants(self) -> frozenset[str]:
         return cast("frozenset[str]", self._inner.tenants)
+
+    @property
+    def controls(self) -> int:
+        return cast("int", self._inner.controls)
 
     @property
     def refused(self) -> Collection[UUID]:
@@ -149,6 +154,32 @@ class RemoteStore:
     ) -> Upcoming:
         promote = partial(self._store.promote, now, limit=limit, sidelined=sidelined)
         return await self._link.call("promote", promote)
+
+    async def hold(
+        self,
+        seen: Collection[tuple[str, str]],
+        scopes: Sequence[Scope],
+        *,
+        now: datetime,
+        version: int,
+        limit: int,
+    ) -> int:
+        hold = partial(self._store.hold, seen, scopes, now=now, version=version, limit=limit)
+        return await self._link.call("hold", hold)
+
+    async def release(
+        self,
+        use_cases: Sequence[str],
+        scopes: Sequence[Scope],
+        *,
+        version: int,
+        limit: int,
+        after: Place | None = None,
+    ) -> Released:
+        release = partial(
+            self._store.release, use_cases, scopes, version=version, limit=limit, after=after
+        )
+        return await self._link.call("release", release)
 
     async def oldest_finished(self) -> Mapping[str, datetime]:
         return await self._link.call("oldest_finished", self._store.oldest_finished)

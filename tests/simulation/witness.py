@@ -100,6 +100,10 @@ class _WitnessedTurn(MemoryTurn):
     def tenants(self) -> frozenset[str]:
         return self._inner.tenants
 
+    @property
+    def controls(self) -> int:
+        return self._inner.controls
+
     async def running(self, workers: Mapping[str, int] = NOBODY) -> Sequence[RunningCount]:
         return await self._inner.running(workers)
 

@@ -38,6 +38,8 @@ class MemoryLeases(MemoryRows):
             tenants=frozenset(name for name in tenants if f"tenant {name}" in held),
             rows=self.visible,
             leasing=self._leasing,
+            held=self.held,
+            controls=self.controls.current_version,
         )
         try:
             await round_trip()

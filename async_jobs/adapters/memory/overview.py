@@ -70,4 +70,5 @@ class MemoryOverview:
             tenants=frozenset(),
             rows=self._store.visible,
             leasing={},
+            held=self._store.held,
         )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
+from async_jobs.adapters.memory.controls import MemoryControls
 from async_jobs.adapters.memory.transaction import MemoryTransaction
 from async_jobs.domain.job import LIVE, Job, JobStatus, UnreadableJob, copied
 from async_jobs.domain.lifecycle import SetAside, advance
@@ -28,6 +29,10 @@ class MemoryRows:
         self._keys: dict[tuple[str, str], UUID] = {}
         self._uncommitted: dict[UUID, MemoryTransaction] = {}
         self._leasing: dict[UUID, asyncio.Event] = {}
+        self.held: set[UUID] = set()
+        """What waits and is shown to no turn, because it is paused."""
+        self.controls = MemoryControls()
+        """What operators ordered about these jobs."""
 
     def pending(self) -> Iterator[Job]:
         """Yield what waits, as it is stored: to be looked at, and left as it is."""
@@ -61,6 +66,7 @@ class MemoryRows:
 
     def _put(self, job: Job) -> None:
         self._rows[job.id] = job
+        self.held.discard(job.id)
         if job.dedupe_key is not None:
             key = (job.tenant_id, job.dedupe_key)
             if job.status in LIVE:
@@ -74,6 +80,7 @@ class MemoryRows:
         if self._keys.get(key) == job_id:
             del self._keys[key]
         self._corrupt.discard(job_id)
+        self.held.discard(job_id)
 
 
 def unreadable_of(row: Job) -> UnreadableJob:

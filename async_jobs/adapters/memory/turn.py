@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from uuid import UUID
 
@@ -29,11 +30,15 @@ class MemoryTurn:
         tenants: frozenset[str],
         rows: Callable[[JobStatus], list[Job]],
         leasing: dict[UUID, asyncio.Event],
+        held: AbstractSet[UUID] = frozenset(),
+        controls: int = 0,
     ) -> None:
         self._use_cases = use_cases
         self._tenants = tenants
         self._rows = rows
         self._leasing = leasing
+        self._held = held
+        self._controls = controls
         self._leased: dict[UUID, Job] = {}
         self._handed_off: list[tuple[MemoryJobQueue, HandOff]] = []
         self._over = asyncio.Event()
@@ -47,6 +52,11 @@ class MemoryTurn:
     def tenants(self) -> frozenset[str]:
         """See `DispatchTurn`."""
         return self._tenants
+
+    @property
+    def controls(self) -> int:
+        """See `DispatchTurn`."""
+        return self._controls
 
     @property
     def refused(self) -> Collection[UUID]:
@@ -79,7 +89,7 @@ class MemoryTurn:
         await round_trip()
         ready: defaultdict[str, list[Job]] = defaultdict(list)
         for row in self._rows(JobStatus.PENDING):
-            if row.run_at <= now and row.id not in self._leased:
+            if row.run_at <= now and row.id not in self._leased and row.id not in self._held:
                 ready[row.use_case].append(row)
         return {
             query.use_case: _heads(ready[query.use_case], query, now)

@@ -84,6 +84,7 @@ class PostgresTurn:
         self.leases_apart = False
         """True where rows may be refused: the others are leased, for two more trips."""
         self._refused: set[UUID] = set()
+        self._controls = 0
 
     @classmethod
     async def take(
@@ -97,11 +98,14 @@ class PostgresTurn:
         limited = frozenset(tenants)
         tenants_of = _by_turn_key(limited)
         rows = await connection.fetch(sql("take_turns"), sorted({*keys.values(), *tenants_of}))
-        missed = {row["key"] for row in rows}
+        version = next((row["controls"] for row in rows if row["key"] is None), 0)
+        missed = {row["key"] for row in rows if row["key"] is not None}
         if not tenants_of.keys().isdisjoint(missed):
             limited = limited.difference(*(tenants_of.get(key, ()) for key in missed))
         free = frozenset(name for name, key in keys.items() if key not in missed)
-        return cls(connection, free, limited)
+        turn = cls(connection, free, limited)
+        turn._controls = version
+        return turn
 
     @property
     def use_cases(self) -> frozenset[str]:
@@ -112,6 +116,11 @@ class PostgresTurn:
     def tenants(self) -> frozenset[str]:
         """See `DispatchTurn`."""
         return self._tenants
+
+    @property
+    def controls(self) -> int:
+        """See `DispatchTurn`."""
+        return self._controls
 
     @property
     def refused(self) -> Collection[UUID]:
@@ -147,8 +156,11 @@ class PostgresTurn:
             [place for place, query in enumerate(held, 1) for _ in query.tenants],
             hidden,
         )
-        shown = _by_place(rows, len(held))
         marks = Counter(map(_mark_of, rows))
+        resume = _resume(rows) if any(mark & _IS_LAST for mark in marks) else {}
+        if resume:
+            rows = [row for row in rows if row["id"] is not None]
+        shown = _by_place(rows, len(held))
         urgent = await self._urgent(
             [
                 query
@@ -164,7 +176,7 @@ class PostgresTurn:
             query.use_case: Heads(
                 ready=_with(candidates_of(each), urgent.get(query.use_case, ())),
                 late=late.get(query.use_case, ()),
-                resume=_resume(each) if _count(marks, place, _IS_LAST) else "",
+                resume=resume.get(place, ""),
             )
             for place, (query, each) in enumerate(zip(held, shown, strict=True), 1)
         }
@@ -321,6 +333,6 @@ def _with(shown: list[Candidate], urgent: Sequence[Candidate]) -> tuple[Candidat
     return tuple(shown)
 
 
-def _resume(rows: Sequence[asyncpg.Record]) -> str:
-    """Return the last tenant of a walk that has others before it."""
-    return next(str(row["tenant_id"]) for row in rows if row[0] & _IS_LAST)
+def _resume(rows: Sequence[asyncpg.Record]) -> Mapping[int, str]:
+    """Return the last tenant of each walk that has others before it, by its use case's place."""
+    return {row[0] >> _PLACE_BITS: row["resume"] for row in rows if row[0] & _IS_LAST}

@@ -10,6 +10,7 @@ from uuid import UUID
 from async_jobs.application import failpoints
 from async_jobs.application.enqueueing.foresight import outlook_of
 from async_jobs.application.enqueueing.group_commit import Gatherer
+from async_jobs.application.in_force import WAITED_SECONDS, InForce
 from async_jobs.domain import lifecycle
 from async_jobs.domain.bounds import (
     JOBS_PER_CALL_MAX,
@@ -44,6 +45,7 @@ from async_jobs.domain.quota import Refused, limited_tenants
 from async_jobs.domain.readings import JobDuplicate, QuotaRefused
 from async_jobs.domain.reporting import job_ids, tell
 from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.controls import Controls
 from async_jobs.ports.signal import DISPATCH, Signal, cancellation
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Added, AddResult, Duplicate, Invalid, JobStore
@@ -65,6 +67,7 @@ class JobService:
         chance: makes ids.
         signal: wakes schedulers and workers; None leaves them to their polling.
         telemetry: is told what happened.
+        controls: what operators ordered; None for nothing.
         statistics, workers: what waits, and who is alive; only `outlook` needs them.
     """
 
@@ -79,8 +82,9 @@ class JobService:
         telemetry: Telemetry | None = None,
         statistics: Statistics | None = None,
         workers: Workers | None = None,
+        controls: Controls | None = None,
     ) -> None:
-        self._config = config
+        self._config = InForce(config, controls, clock=clock)
         self._store = store
         self._statistics = statistics
         self._workers = workers
@@ -168,6 +172,7 @@ class JobService:
             await self._clock.sync()
         else:
             await self._clock.sync(within=within)
+        await self._config.refresh(patience=WAITED_SECONDS)
         return self._clock.now()
 
     async def _add(

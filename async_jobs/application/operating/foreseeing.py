@@ -45,6 +45,7 @@ async def foreseen(
         tenants_unheld=frozenset(),
         limit=LEASES_MAX,
         now=scene.now,
+        pauses=() if scene.holds is None else scene.holds.pauses,
         explain=True,
     )
     lookout = Lookout(scene.config)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
+from async_jobs.application.in_force import InForce
 from async_jobs.application.operating.foreseeing import foreseen
 from async_jobs.application.settings import SchedulerSettings
 from async_jobs.domain.bounds import check_name, check_names, check_uuid
@@ -28,6 +29,7 @@ from async_jobs.domain.surveying import Census, status, waiting
 from async_jobs.domain.troubles import Findings, troubles
 from async_jobs.ports.checkpoints import CHECKPOINT, Checkpoints
 from async_jobs.ports.clock import Clock
+from async_jobs.ports.controls import Controls
 from async_jobs.ports.overview import Coming, Look, Overview
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.statistics import Statistics
@@ -53,6 +55,7 @@ class OperationsService:
         workers, schedulers: who is there.
         checkpoints: what schedulers remember of who had how much.
         statistics: how much waits.
+        controls: what operators ordered; None for nothing.
         clock: the store's time.
         transport: what carries this process's hand-offs; empty leaves that out.
         settings: as the schedulers have them.
@@ -69,10 +72,11 @@ class OperationsService:
         checkpoints: Checkpoints,
         statistics: Statistics,
         clock: Clock,
+        controls: Controls | None = None,
         transport: str = "",
         settings: SchedulerSettings | None = None,
     ) -> None:
-        self._config = config
+        self._config = InForce(config, controls, clock=clock)
         self._store = store
         self._overview = overview
         self._workers = workers
@@ -89,7 +93,7 @@ class OperationsService:
         """See `Operations`."""
         _check_names(tenant_id=tenant_id)
         check_uuid("job_id", job_id)
-        await self._clock.sync()
+        await self._sync()
         job = await self._job(job_id, tenant_id)
         scene = await self._scene(None if tenant_id is None else {tenant_id})
         is_waiting = job.status is JobStatus.PENDING and job.run_at <= scene.now
@@ -113,7 +117,7 @@ class OperationsService:
             raise InvalidJobError("use_case", "is required, unless tenant_id is given")
         if use_case is not None and use_case not in configs:
             raise unknown_name("use_case", configs)
-        await self._clock.sync()
+        await self._sync()
         scene = await self._scene(None if tenant_id is None else {tenant_id})
         memory = await self._memory(scene)
         asked = list(configs) if use_case is None else [use_case]
@@ -134,7 +138,7 @@ class OperationsService:
         """See `Operations`."""
         if tenants is not None:
             check_names("tenants", tenants)
-        await self._clock.sync()
+        await self._sync()
         scene = await self._scene(tenants)
         configs = self._config.use_case_configs
         stored = await self._statistics.use_cases() if tenants is None else ()
@@ -158,6 +162,10 @@ class OperationsService:
 
     # --- what is read ---
 
+    async def _sync(self) -> None:
+        await self._clock.sync()
+        await self._config.refresh(within_seconds=0)
+
     async def _job(self, job_id: UUID, tenant_id: str | None) -> Job:
         unreadable: list[UnreadableJob] = []
         jobs = await self._store.get([job_id], tenant_id=tenant_id, unreadable=unreadable.append)
@@ -171,6 +179,8 @@ class OperationsService:
         return Scene(
             now=now,
             config=self._config,
+            base=self._config.base,
+            holds=self._config.holds,
             workers=await self._workers.live(now),
             schedulers=await self._schedulers.known(),
             tenants=None if tenants is None else frozenset(tenants),
@@ -229,7 +239,8 @@ class OperationsService:
             if counted.jobs and name in configs
         }
         return Findings(
-            config=self._config,
+            # What controls pause is no trouble, and schedulers announce what their settings say.
+            config=self._config.base,
             workers=scene.workers,
             transport=self._transport,
             stored=census.stored,

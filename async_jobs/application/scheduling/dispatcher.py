@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+from async_jobs.application.in_force import InForce
 from async_jobs.application.looking import LEASES_MAX, Lookout
 from async_jobs.domain.dispatching import Chosen, Round, TurnView
 from async_jobs.domain.errors import ConfigurationError, StoreRefused, Unavailable
@@ -43,6 +44,7 @@ class Dispatched:
         refused: how many jobs the store refuses to lease; their places may be left.
         started: how many jobs were leased, by use case.
         leads: the use cases whose turn was held.
+        paused: what stood before others and may not start.
     """
 
     by_queue: Mapping[str, Sequence[HandOff]] = field(default_factory=dict)
@@ -53,6 +55,7 @@ class Dispatched:
     refused: int = 0
     started: Mapping[str, int] = field(default_factory=dict)
     leads: Collection[str] = ()
+    paused: Sequence[Chosen] = ()
 
     @property
     def handoffs(self) -> list[HandOff]:
@@ -70,6 +73,16 @@ class _Leased(NamedTuple):
     seqs: Mapping[UUID, int]
     sent: Collection[str]
     more: bool
+
+
+class _Taken(NamedTuple):
+    """A turn that has ended, and what was leased in it, if it was known what controls stand."""
+
+    turn: DispatchTurn
+    limited: AbstractSet[str]
+    now: datetime
+    rounds: Sequence[_Leased]
+    knows_controls: bool
 
 
 class Dispatcher:
@@ -95,12 +108,12 @@ class Dispatcher:
         interval: timedelta = timedelta(seconds=1),
     ) -> None:
         self.memory = ServiceMemory(interval)
-        self._config = config
+        self._config = InForce.of(config)
         self._leases = leases
         self._clock = clock
         self._telemetry = telemetry
         self._outbox_of = outbox_of
-        self._lookout = Lookout(config)
+        self._lookout = Lookout(self._config)
         self._limited = _Limited()
 
     async def dispatch(
@@ -149,43 +162,78 @@ class Dispatcher:
         self, use_cases: Collection[str], fleet: Fleet, lease_for: timedelta, limit: int
     ) -> Dispatched:
         await self._clock.sync()
-        limited = self._limited.of(self._config.per_tenant_quotas)
-        async with self._leases.turn(use_cases, limited) as turn:
-            if not turn.use_cases:
-                return Dispatched()
-            now = self._clock.now()
-            # To subtract all from all costs by their number, turn after turn.
-            held_all = len(turn.tenants) == len(limited)
-            unheld = frozenset() if held_all else limited - turn.tenants
-            rounds: list[_Leased] = []
-            refused, passed = 0, frozenset[str]()
-            while not rounds or (refused < len(turn.refused) and len(rounds) < ROUNDS_MAX):
-                refused = len(turn.refused)
-                if len(rounds) == ROUNDS_MAX - 1:
-                    passed = _tenants_of(turn.refused, rounds)
-                view = TurnView(
-                    self._config,
-                    await turn.running(fleet.workers),
-                    fleet,
-                    self.memory,
-                    tenants_unheld=unheld,
-                    limit=limit - sum(len(each.seqs) for each in rounds),
-                    now=now,
-                )
-                rounds.append(await self._round(turn, view, now, now + lease_for, passed))
-            sees_all = not unheld and len(turn.use_cases) == len(use_cases)
-            more = not sees_all or any(each.more for each in rounds)
-            refused = len(turn.refused)
+        self._config.settle(self._clock.now())
+        taken = await self._taken(use_cases, fleet, lease_for, limit)
+        if not taken.knows_controls:
+            # Those that changed may limit tenants whose turn has to be taken as well.
+            await self._config.read(self._clock.now())
+            taken = await self._taken(use_cases, fleet, lease_for, limit, in_any_case=True)
+        turn, limited, now, rounds = taken.turn, taken.limited, taken.now, taken.rounds
+        if not rounds:
+            return Dispatched()
+        sees_all = len(turn.tenants) == len(limited) and len(turn.use_cases) == len(use_cases)
+        more = not sees_all or any(each.more for each in rounds)
         parts = [self._dispatched(each, now) for each in rounds]
         leased = any(part.by_queue for part in parts)
-        # What is to be buried is seen in every round.
+        # What is to be buried, or is paused, is seen in every round.
         return replace(
             _merged(parts),
             expired=parts[0].expired,
+            paused=rounds[0].chosen.paused,
             more=leased and more,
-            refused=refused,
+            refused=len(turn.refused),
             leads=turn.use_cases,
         )
+
+    async def _taken(
+        self,
+        use_cases: Collection[str],
+        fleet: Fleet,
+        lease_for: timedelta,
+        limit: int,
+        *,
+        in_any_case: bool = False,
+    ) -> _Taken:
+        """Take a turn, and lease in it if it is known what controls stand, or in any case."""
+        limited = self._limited.of(self._config.per_tenant_quotas)
+        async with self._leases.turn(use_cases, limited) as turn:
+            now = self._clock.now()
+            knows = in_any_case or self._config.knows(turn.controls)
+            rounds: list[_Leased] = []
+            if knows and turn.use_cases:
+                rounds = await self._rounds(turn, limited, fleet, now, lease_for, limit)
+        return _Taken(turn, limited, now, rounds, knows)
+
+    async def _rounds(
+        self,
+        turn: DispatchTurn,
+        limited: AbstractSet[str],
+        fleet: Fleet,
+        now: datetime,
+        lease_for: timedelta,
+        limit: int,
+    ) -> list[_Leased]:
+        # To subtract all from all costs by their number, turn after turn.
+        held_all = len(turn.tenants) == len(limited)
+        unheld: AbstractSet[str] = frozenset() if held_all else limited - turn.tenants
+        rounds: list[_Leased] = []
+        refused, passed = 0, frozenset[str]()
+        while not rounds or (refused < len(turn.refused) and len(rounds) < ROUNDS_MAX):
+            refused = len(turn.refused)
+            if len(rounds) == ROUNDS_MAX - 1:
+                passed = _tenants_of(turn.refused, rounds)
+            view = TurnView(
+                self._config,
+                await turn.running(fleet.workers),
+                fleet,
+                self.memory,
+                tenants_unheld=unheld,
+                limit=limit - sum(len(each.seqs) for each in rounds),
+                now=now,
+                pauses=self._config.pauses,
+            )
+            rounds.append(await self._round(turn, view, now, now + lease_for, passed))
+        return rounds
 
     async def _round(
         self,
@@ -300,4 +348,5 @@ def _merged(parts: Sequence[Dispatched]) -> Dispatched:
         refused=sum(part.refused for part in parts),
         started=sum((Counter(part.started) for part in parts), Counter()),
         leads={name for part in parts for name in part.leads},
+        paused=[each for part in parts for each in part.paused],
     )

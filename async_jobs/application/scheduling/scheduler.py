@@ -12,10 +12,12 @@ from typing import Any
 
 from async_jobs.application import failpoints
 from async_jobs.application.changes import Changes
+from async_jobs.application.in_force import InForce
 from async_jobs.application.scheduling.chores.announcing import Announcing, SchedulerIdentity
 from async_jobs.application.scheduling.chores.chore import Chores
 from async_jobs.application.scheduling.chores.counting_slots import CountingSlots
 from async_jobs.application.scheduling.chores.expiring import Expiring
+from async_jobs.application.scheduling.chores.pausing import Pausing
 from async_jobs.application.scheduling.chores.purging import Purging
 from async_jobs.application.scheduling.chores.quarantining import Quarantining
 from async_jobs.application.scheduling.chores.readying import Readying
@@ -33,6 +35,7 @@ from async_jobs.domain.pools import Fleet
 from async_jobs.domain.readings import SchedulerTicked
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.controls import Controls
 from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import DISPATCH, Signal
@@ -97,13 +100,14 @@ class Scheduler:
         workers: Workers,
         telemetry: Telemetry,
         outbox_of: Callable[[str], Outbox | None] = lambda queue: None,
+        controls: Controls | None = None,
         checkpoints: Checkpoints | None = None,
         schedulers: Schedulers | None = None,
         identity: SchedulerIdentity | None = None,
         settings: SchedulerSettings | None = None,
         notices: Notices | None = None,
     ) -> None:
-        self._config = config
+        self._limits = InForce(config, controls, clock=clock)
         self._telemetry = telemetry
         self._clock = clock
         self._chance = chance
@@ -111,7 +115,7 @@ class Scheduler:
         self._settings = settings or SchedulerSettings()
         self._notices = notices or Notices(config, clock=clock, telemetry=telemetry)
         self._dispatcher = Dispatcher(
-            config,
+            self._limits,
             store,
             clock,
             telemetry,
@@ -128,7 +132,8 @@ class Scheduler:
         self._readying = Readying(store, settings, clock=clock)
         self._counting_slots = CountingSlots(workers, self._notices, settings, clock=clock)
         self._remembering = Remembering(checkpoints, self._dispatcher, clock=clock)
-        self._purging = Purging(config, store, settings, clock=clock, telemetry=telemetry)
+        self._pausing = Pausing(store, self._limits, clock=clock)
+        self._purging = Purging(self._limits, store, settings, clock=clock, telemetry=telemetry)
         self._announcing = Announcing(
             schedulers, identity, config, self._notices, settings, clock=clock
         )
@@ -142,6 +147,10 @@ class Scheduler:
         silent_max = max(10.0, 5 * self._settings.interval_seconds)
         at = self._ticked_at
         return at is not None and self._clock.monotonic() - at < silent_max
+
+    def problem(self) -> str | None:
+        """Tell what it does not know, and goes on without."""
+        return self._limits.problem
 
     # --- the loop ---
 
@@ -253,7 +262,7 @@ class Scheduler:
             await do(self._remembering, self._remembering.remember, otherwise=None)
         began = self._clock.monotonic()
         dispatched = await self._dispatcher.dispatch(
-            list(self._config.use_case_configs),
+            list(self._limits.use_case_configs),
             self._fleet_now(),
             timedelta(seconds=self._settings.dispatch_timeout_seconds),
         )
@@ -269,6 +278,7 @@ class Scheduler:
             upcoming = await self._promote()
             unseen = upcoming.promoted
         expired = await self._expiring.end(dispatched.expired)
+        paused = await self._pause(at, dispatched)
         if self._purging.is_due(at):
             purging = await do(self._purging, self._purging.purge, otherwise=False)
         if not dispatched.handoffs:
@@ -290,12 +300,22 @@ class Scheduler:
                 or dispatched.refused > 0
                 or aside
                 or purging
+                or paused
                 # Late jobs stand before others in what a dispatch sees, up to its bound.
                 or expired > 0
                 or unseen > 0
                 or self._readying.is_past(upcoming.run_at)
             ),
         )
+
+    async def _pause(self, at: float, dispatched: Dispatched) -> bool:
+        """Hide what is paused and show what is not; returns whether turns see others by it."""
+        do, pausing = self._chores.do, self._pausing
+        held = await do(pausing, partial(pausing.hold, dispatched.paused), otherwise=False)
+        released = False
+        if pausing.is_due(at):
+            released = await do(pausing, pausing.release, otherwise=False)
+        return held or released
 
     async def _announce(self, at: float, dispatched: Dispatched) -> None:
         announcing = self._announcing

@@ -135,7 +135,11 @@ async def run_scheduler(
             scrapes = container.metrics().scrapes
             async with (
                 serving_health(
-                    scheduler.ready, scrapes=scrapes, host=health_host, port=health_port
+                    scheduler.ready,
+                    scrapes=scrapes,
+                    remark=scheduler.problem,
+                    host=health_host,
+                    port=health_port,
                 ),
                 serving_scrapes(scrapes, logger, host=health_host, port=config.metrics_port),
             ):

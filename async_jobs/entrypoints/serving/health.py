@@ -28,10 +28,11 @@ def health_app(
     ready: Callable[[], bool],
     problem: Callable[[], str | None] = _no_problem,
     scrapes: ScrapePage | None = None,
+    remark: Callable[[], str | None] = _no_problem,
 ) -> Application:
     """Return an ASGI application: `/health/live` is always 200, `/health/ready` 200 or 503.
 
-    `/metrics` is there if there are `scrapes`.
+    `/metrics` is there if there are `scrapes`. A `remark` is told by a process that is ready.
     """
 
     async def app(scope: Message, receive: object, send: Send) -> None:
@@ -45,6 +46,7 @@ def health_app(
                 status, body = 503, {"status": "not ready", "problem": told}
             case "/health/ready" if ready():
                 status, body = 200, {"status": "ready"}
+                body |= {} if (told := remark()) is None else {"remark": told}
             case "/health/ready":
                 status, body = 503, {"status": "not ready"}
             case _:
@@ -71,6 +73,7 @@ async def serving_health(
     problem: Callable[[], str | None] = _no_problem,
     scrapes: ScrapePage | None = None,
     *,
+    remark: Callable[[], str | None] = _no_problem,
     host: str,
     port: int | None,
 ) -> AsyncIterator[None]:
@@ -82,6 +85,7 @@ async def serving_health(
         ready: asked at each request, in that thread.
         problem: asked likewise for what keeps it from being ready, as a sentence to be told.
         scrapes: answers scrapes of `/metrics`, likewise.
+        remark: asked likewise for what it does not know, and goes on without.
         host: the address to listen on.
         port: None serves nothing.
 
@@ -91,7 +95,7 @@ async def serving_health(
     if port is None:
         yield
         return
-    app = health_app(ready, problem, scrapes)
+    app = health_app(ready, problem, scrapes, remark)
     async with serving_apart(app, host=host, port=port, option="--health-port"):
         yield
 

@@ -23,6 +23,7 @@ from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.adapters.postgres.controls import PostgresControls
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.postgres.overview import PostgresOverview
@@ -61,6 +62,7 @@ from async_jobs.entrypoints.wiring.tuning import scheduler_settings, worker_sett
 from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.controls import Controls
 from async_jobs.ports.overview import Overview
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import Signal
@@ -189,6 +191,7 @@ class Container(containers.DeclarativeContainer):
     statistics: providers.Provider[Statistics] = providers.Singleton(PostgresStatistics, pool)
     checkpoints: providers.Provider[Checkpoints] = providers.Singleton(PostgresCheckpoints, pool)
     schedulers: providers.Provider[Schedulers] = providers.Singleton(PostgresSchedulers, pool)
+    controls: providers.Provider[Controls] = providers.Singleton(PostgresControls, pool)
     overview: providers.Provider[Overview] = providers.Singleton(PostgresOverview, pool)
     queues = providers.Singleton(queues_of, config, store, clock, signal, sqs_client)
     open_renewal_store = providers.Singleton(open_renewal_store_of, config, host_clock)
@@ -204,6 +207,7 @@ class Container(containers.DeclarativeContainer):
         telemetry=telemetry,
         statistics=statistics,
         workers=workers,
+        controls=controls,
     )
     scheduler_watch = providers.Singleton(
         SchedulerWatch, schedulers, statistics, clock=clock, telemetry=telemetry
@@ -217,6 +221,7 @@ class Container(containers.DeclarativeContainer):
         schedulers=schedulers,
         checkpoints=checkpoints,
         statistics=statistics,
+        controls=controls,
         clock=clock,
         transport=config.provided.queue_backend,
         settings=providers.Callable(scheduler_settings, config),
@@ -232,6 +237,7 @@ class Container(containers.DeclarativeContainer):
         signal=signal,
         workers=workers,
         telemetry=telemetry,
+        controls=controls,
         checkpoints=checkpoints,
         schedulers=schedulers,
         identity=providers.Singleton(_scheduler_identity, config, chance, host_clock),
@@ -273,6 +279,7 @@ def memory_container(config: AsyncJobsConfig, logger: logging.Logger) -> Contain
     container.checkpoints.override(providers.Singleton(MemoryCheckpoints))
     container.schedulers.override(providers.Singleton(MemorySchedulers))
     container.overview.override(providers.Singleton(MemoryOverview, container.store))
+    container.controls.override(container.store.provided.controls)
     container.queues.override(providers.Singleton(memory_queues, container.store, clock))
     container.make_renewal_host.override(providers.Object(None))
     container.takes_jobs.override(providers.Object(_always))

@@ -10,6 +10,7 @@ from typing import Any
 
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
+from async_jobs.adapters.postgres.controls import PostgresControls
 from async_jobs.adapters.postgres.overview import PostgresOverview
 from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
 from async_jobs.adapters.postgres.signal import PostgresSignal
@@ -22,6 +23,7 @@ from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import Limits
 from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.controls import Controls
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Store
@@ -43,6 +45,7 @@ class JobService(OwnLoops):
         telemetry: by default none.
         statistics, workers: by default those beside a store on Postgres, else none; only
             `outlook` needs them.
+        controls: what operators ordered; by default that beside a store on Postgres, else nothing.
 
     Raises:
         TypeError: `config` or `store` is something else.
@@ -60,6 +63,7 @@ class JobService(OwnLoops):
         telemetry: Telemetry | None = None,
         statistics: Statistics | None = None,
         workers: Workers | None = None,
+        controls: Controls | None = None,
     ) -> None:
         _check(config, store)
         _check_schema(config, store)
@@ -67,6 +71,7 @@ class JobService(OwnLoops):
         if isinstance(store, PostgresJobStore):
             statistics = statistics or PostgresStatistics(store.pool, whereabouts=store.whereabouts)
             workers = workers or PostgresWorkers(store.pool, whereabouts=store.whereabouts)
+            controls = controls or PostgresControls(store.pool, whereabouts=store.whereabouts)
         super().__init__(
             config,
             store,
@@ -76,6 +81,7 @@ class JobService(OwnLoops):
             telemetry=telemetry,
             statistics=statistics,
             workers=workers,
+            controls=controls,
         )
 
 
@@ -109,6 +115,7 @@ class OperationsService(operations.OperationsService):
             schedulers=PostgresSchedulers(store.pool, **beside),
             checkpoints=PostgresCheckpoints(store.pool),
             statistics=PostgresStatistics(store.pool, **beside),
+            controls=PostgresControls(store.pool, **beside),
             clock=clock or PostgresClock(store.pool, host=SystemClock()),
         )
 

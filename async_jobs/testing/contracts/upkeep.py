@@ -1,4 +1,4 @@
-"""The contract of `Upkeep`: forgetting and promoting. UP-1, UP-2."""
+"""The contract of `Upkeep`: forgetting and promoting. UP-1, UP-2; the others are in `holding`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from async_jobs.ports.leases import HeadsQuery
 from async_jobs.ports.store import Store
 from async_jobs.testing.builders import a_job, candidate_of, later
 from async_jobs.testing.clocks import NOW, let_others_run
+from async_jobs.testing.contracts.holding import HoldingContract
 from async_jobs.testing.contracts.scenes import (
     PATHS,
     added,
@@ -241,5 +242,5 @@ class PromotionContract(StoreFixtures):
         assert await store.get([job.id]) == [running]
 
 
-class UpkeepContract(PurgingContract, PromotionContract):
-    """Everything `Upkeep` promises, UP-1 and UP-2; fixtures as for `StoreContract`."""
+class UpkeepContract(PurgingContract, PromotionContract, HoldingContract):
+    """Everything `Upkeep` promises, UP-1 to UP-5; fixtures as for `StoreContract`."""

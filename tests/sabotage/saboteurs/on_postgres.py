@@ -92,6 +92,14 @@ SPOILED = {
         "LS-1", "ready_heads", "date_part('epoch', j.delay_tolerance)", "0::float8"
     ),
     "TellsNoTypeOfLateJobs": Spoiled("LS-1", "late_heads", "j.type", "''::text"),
+    "ShowsWhatIsHeld": Spoiled("UP-3", "ready_heads", "AND j.lane < 2", "AND true"),
+    "EndsTheWalkAtTheHeld": Spoiled("UP-3", "ready_heads", "OR shown.is_last = 1", "OR false"),
+    "HoldsWhateverItReads": Spoiled("UP-3", "hold_paused", "IN ('', met.type)", "IS NOT NULL"),
+    "ReleasesThePaused": Spoiled(
+        "UP-4", "release_held", "WHERE NOT EXISTS (", "WHERE true OR EXISTS ("
+    ),
+    "HoldsByAnyVersion": Spoiled("UP-5", "hold_paused", "version = $7", "$7 > -1"),
+    "ReleasesByAnyVersion": Spoiled("UP-5", "release_held", "version = $9", "$9 > -1"),
     "TakesEveryTurn": Spoiled("LS-2", "take_turns", "pg_try_advisory_xact_lock(key)", "true"),
     "LeasesByStatusAlone": Spoiled(
         "LS-3", "lease_jobs", "j.lease_seq = g.expected_lease_seq", "true"

@@ -13,6 +13,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.domain.controls import Scope
 from async_jobs.domain.job import (
     HandOff,
     Job,
@@ -29,7 +30,7 @@ from async_jobs.ports.store import (
     Applied,
     ToldUnreadable,
 )
-from async_jobs.ports.upkeep import Upcoming
+from async_jobs.ports.upkeep import Place, Released, Upcoming
 from async_jobs.testing.builders import UnreadableRows, later
 
 HOUR = timedelta(hours=1)
@@ -103,6 +104,30 @@ class Untouched:
         self, now: datetime, *, limit: int, sidelined: Collection[str] = ()
     ) -> Upcoming:
         return await self.inner.promote(now, limit=limit, sidelined=sidelined)
+
+    async def hold(
+        self,
+        seen: Collection[tuple[str, str]],
+        scopes: Sequence[Scope],
+        *,
+        now: datetime,
+        version: int,
+        limit: int,
+    ) -> int:
+        return await self.inner.hold(seen, scopes, now=now, version=version, limit=limit)
+
+    async def release(
+        self,
+        use_cases: Sequence[str],
+        scopes: Sequence[Scope],
+        *,
+        version: int,
+        limit: int,
+        after: Place | None = None,
+    ) -> Released:
+        return await self.inner.release(
+            use_cases, scopes, version=version, limit=limit, after=after
+        )
 
     async def oldest_finished(self) -> Mapping[str, datetime]:
         return await self.inner.oldest_finished()
@@ -476,6 +501,60 @@ class PurgesWithoutEnd(Untouched):
 
     async def purge(self, use_case: str, *, before: datetime, limit: int) -> int:
         return await super().purge(use_case, before=before, limit=10_000)
+
+
+class HoldsWholeTenants(Untouched):
+    """Hides all that the tenants have whose paused jobs were seen."""
+
+    breaks = "UP-3"
+
+    async def hold(
+        self,
+        seen: Collection[tuple[str, str]],
+        scopes: Sequence[Scope],
+        *,
+        now: datetime,
+        version: int,
+        limit: int,
+    ) -> int:
+        tenants = [Scope(tenant_id=tenant) for _, tenant in seen]
+        return await super().hold(seen, tenants, now=now, version=version, limit=limit)
+
+
+class ReleasesOneBatch(Untouched):
+    """Takes the end of a batch for the end of the walk."""
+
+    breaks = "UP-4"
+
+    async def release(
+        self,
+        use_cases: Sequence[str],
+        scopes: Sequence[Scope],
+        *,
+        version: int,
+        limit: int,
+        after: Place | None = None,
+    ) -> Released:
+        answer = await super().release(use_cases, scopes, version=version, limit=limit, after=after)
+        return answer._replace(after=None)
+
+
+class HoldsByAnyVersion(Untouched):
+    """Hides by controls that may have changed since."""
+
+    breaks = "UP-5"
+
+    async def hold(
+        self,
+        seen: Collection[tuple[str, str]],
+        scopes: Sequence[Scope],
+        *,
+        now: datetime,
+        version: int,
+        limit: int,
+    ) -> int:
+        version = self.inner.controls.current_version
+        return await super().hold(seen, scopes, now=now, version=version, limit=limit)
 
 
 class RevivesInConflict(Untouched):

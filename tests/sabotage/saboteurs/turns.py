@@ -38,6 +38,10 @@ class Turn:
         return self.inner.tenants
 
     @property
+    def controls(self) -> int:
+        return self.inner.controls
+
+    @property
     def refused(self) -> Collection[UUID]:
         return self.inner.refused
 

@@ -15,6 +15,7 @@ from async_jobs.adapters.memory.outbox import MemoryOutbox
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.domain.controls import Scope
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import HandOff, Job, JobFilter, JobPage, JsonValue
 from async_jobs.domain.lifecycle import Change, Claimed
@@ -29,7 +30,7 @@ from async_jobs.ports.store import (
     Store,
     ToldUnreadable,
 )
-from async_jobs.ports.upkeep import Upcoming
+from async_jobs.ports.upkeep import Place, Released, Upcoming
 from async_jobs.ports.workers import WorkerInfo
 from async_jobs.testing.clocks import let_others_run
 
@@ -177,6 +178,36 @@ class FaultyStore(Faulty):
             "promote", lambda: self.inner.promote(now, limit=limit, sidelined=sidelined)
         )
 
+    async def hold(
+        self,
+        seen: Collection[tuple[str, str]],
+        scopes: Sequence[Scope],
+        *,
+        now: datetime,
+        version: int,
+        limit: int,
+    ) -> int:
+        return await self._through(
+            "hold",
+            lambda: self.inner.hold(seen, scopes, now=now, version=version, limit=limit),
+        )
+
+    async def release(
+        self,
+        use_cases: Sequence[str],
+        scopes: Sequence[Scope],
+        *,
+        version: int,
+        limit: int,
+        after: Place | None = None,
+    ) -> Released:
+        return await self._through(
+            "release",
+            lambda: self.inner.release(
+                use_cases, scopes, version=version, limit=limit, after=after
+            ),
+        )
+
     async def oldest_finished(self) -> Mapping[str, datetime]:
         return await self._through("oldest_finished", self.inner.oldest_finished)
 
@@ -205,6 +236,10 @@ class FaultyTurn:
     @property
     def tenants(self) -> frozenset[str]:
         return self._inner.tenants
+
+    @property
+    def controls(self) -> int:
+        return self._inner.controls
 
     @property
     def refused(self) -> Collection[UUID]:

@@ -59,16 +59,19 @@ shown (place, tenant_id, job_count, last_deadline, is_last, tenant_count) AS (
     ) AS seen GROUP BY place, tenant_id
 )
 -- `mark` packs three answers into a number: 4 × the place of the use case, + 2 if `is_last`,
--- + 1 if the job is one of the most urgent.
+-- + 1 if the job is one of the most urgent. The tenant of `is_last` is told as `resume`, in a row
+-- without a job if all that it has is held.
 SELECT 4 * shown.place + 2 * shown.is_last + CASE WHEN head.deadline_at <= shown.last_deadline
-    AND head.id IN (SELECT id FROM urgent) THEN 1 ELSE 0 END AS mark, head.*
-FROM shown JOIN query USING (place) CROSS JOIN LATERAL (
+    AND head.id IN (SELECT id FROM urgent) THEN 1 ELSE 0 END AS mark,
+    CASE WHEN shown.is_last = 1 THEN shown.tenant_id END AS resume, head.*
+FROM shown JOIN query USING (place) LEFT JOIN LATERAL (
     SELECT {candidate_columns} FROM jobs AS j
     WHERE j.use_case = query.use_case AND j.tenant_id = shown.tenant_id AND j.status = 'pending'
-        AND j.lane IS NOT NULL AND j.run_at <= $4 AND j.id NOT IN (SELECT unnest($7::uuid[]))
+        AND j.lane IS NOT NULL AND j.lane < 2 AND j.run_at <= $4
+        AND j.id NOT IN (SELECT unnest($7::uuid[]))
     ORDER BY j.lane, j.priority DESC, j.deadline_at, j.id
     LIMIT least(
         query.max_rows,
         shown.job_count + greatest(1, 2 * query.max_rows / shown.tenant_count)
     )
-) AS head
+) AS head ON true WHERE head.id IS NOT NULL OR shown.is_last = 1

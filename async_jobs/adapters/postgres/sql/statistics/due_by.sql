@@ -15,7 +15,7 @@ SELECT
     count(ready.use_case) + coalesce(min(later.jobs), 0) AS jobs,
     (SELECT count(*) FROM scheduled) >= $3 AS is_cut
 FROM unnest($1::text[]) AS wanted (use_case)
-CROSS JOIN (VALUES (0), (1)) AS ready_in (lane)
+CROSS JOIN (VALUES (0), (1), (2)) AS ready_in (lane)
 LEFT JOIN LATERAL (
     SELECT j.use_case FROM jobs AS j
     WHERE j.use_case = wanted.use_case AND j.status = 'pending' AND j.lane IS NOT NULL
