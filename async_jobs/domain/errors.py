@@ -4,6 +4,8 @@ AsyncJobsError
 ├── InvalidJobError         a value at the door breaks a bound; names the field (a ValueError)
 ├── QuotaExceededError      the tenant has no room for what was asked
 ├── JobNotFoundError        no such job, or not this tenant's
+├── ControlNotFoundError    no such control or operation, or not within the caller's reach
+├── ControlChanged          somebody else changed the control meanwhile; nothing was changed
 ├── IllegalTransition       the job's state forbids what was asked of it
 ├── ConfigurationError      the environment or the wiring is wrong (a ValueError)
 │   ├── MigrationDue        the database's tables are missing, or older than this version
@@ -76,6 +78,33 @@ class JobNotFoundError(AsyncJobsError):
         )
         self.job_id = job_id
         self.unreadable = unreadable
+
+
+class ControlNotFoundError(AsyncJobsError):
+    """No control or operation with this id stands, or the caller does not reach it."""
+
+    def __init__(self, of_id: UUID | str) -> None:
+        super().__init__(f"no control or operation has the id {of_id}")
+        self.id = of_id
+
+
+class ControlChanged(AsyncJobsError):
+    """What stands is not what the caller expected; nothing was changed.
+
+    Attributes:
+        version: of the control that stands; 0 where there is none.
+        actor, reason: who put it, and why.
+    """
+
+    def __init__(self, version: int = 0, actor: str = "", reason: str = "") -> None:
+        found = f"a control of version {version} stands there, by {actor!r}: {reason}"
+        super().__init__(
+            f"{found if version else 'no control stands there'};"
+            " look at what stands, and say its version to change it"
+        )
+        self.version = version
+        self.actor = actor
+        self.reason = reason
 
 
 _CANNOT: Final[Mapping[str, str]] = {

@@ -17,6 +17,7 @@ from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.application.operating.operations import OperationsService
+from async_jobs.application.operating.steering import SteeringService
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.controls import Controls
@@ -27,6 +28,7 @@ from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
+from async_jobs.ports.steering import Steering
 from async_jobs.ports.store import Store
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows
@@ -42,6 +44,7 @@ from async_jobs.testing.contracts import (
     SchedulersContract,
     SignalContract,
     StatisticsContract,
+    SteeringContract,
     StoreContract,
     WorkersContract,
 )
@@ -197,6 +200,19 @@ class TestMemoryControls(ControlsContract):
     @pytest.fixture
     async def controls(self) -> Controls:
         return MemoryControls()
+
+
+class TestSteeringServiceOnMemory(SteeringContract):
+    @pytest.fixture
+    async def steering(self, clock: ManualClock) -> Steering:
+        store = MemoryJobStore()
+        return SteeringService(
+            KIT_LIMITS,
+            store.controls,
+            MemoryOverview(store),
+            clock=clock,
+            chance=ManualChance(),
+        )
 
 
 class TestMemoryOverview(OverviewContract):

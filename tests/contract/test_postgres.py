@@ -25,6 +25,7 @@ from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.operating.operations import OperationsService
+from async_jobs.application.operating.steering import SteeringService
 from async_jobs.domain.backoff import BackoffPolicy, BackoffType
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import Phase
@@ -40,6 +41,7 @@ from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
+from async_jobs.ports.steering import Steering
 from async_jobs.ports.store import Store
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows, later
@@ -56,6 +58,7 @@ from async_jobs.testing.contracts import (
     SchedulersContract,
     SignalContract,
     StatisticsContract,
+    SteeringContract,
     StoreContract,
     WorkersContract,
 )
@@ -387,6 +390,18 @@ class TestPostgresControls(ControlsContract):
     @fixture
     async def controls(self, pool: asyncpg.Pool) -> Controls:
         return PostgresControls(pool)
+
+
+class TestSteeringServiceOnPostgres(SteeringContract):
+    @fixture
+    async def steering(self, pool: asyncpg.Pool, clock: ManualClock) -> Steering:
+        return SteeringService(
+            KIT_LIMITS,
+            PostgresControls(pool),
+            PostgresOverview(pool),
+            clock=clock,
+            chance=ManualChance(),
+        )
 
 
 class TestPostgresOverview(OverviewContract):

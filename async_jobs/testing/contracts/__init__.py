@@ -32,6 +32,7 @@ from async_jobs.testing.contracts.queues import JobQueueContract  # noqa: E402
 from async_jobs.testing.contracts.schedulers import SchedulersContract  # noqa: E402
 from async_jobs.testing.contracts.signals import SignalContract  # noqa: E402
 from async_jobs.testing.contracts.statistics import StatisticsContract  # noqa: E402
+from async_jobs.testing.contracts.steering import SteeringContract  # noqa: E402
 from async_jobs.testing.contracts.store import JobStoreContract  # noqa: E402
 from async_jobs.testing.contracts.stores import StoreContract  # noqa: E402
 from async_jobs.testing.contracts.telemetry import TelemetryContract  # noqa: E402
@@ -53,6 +54,7 @@ __all__ = [
     "SchedulersContract",
     "SignalContract",
     "StatisticsContract",
+    "SteeringContract",
     "StoreContract",
     "TelemetryContract",
     "UpkeepContract",
