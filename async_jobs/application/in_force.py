@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from async_jobs.domain.controls import Control, Effective, effective
+from async_jobs.domain.controls import Control, Effective, effective, next_end
 from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig
 from async_jobs.ports.clock import Clock
@@ -43,6 +43,7 @@ class InForce:
         self._version: int | None = None if controls is not None else 0
         self._known: Sequence[Control] = ()
         self._holds: Effective | None = None
+        self._ends_at: datetime | None = None
         self._asked_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
 
@@ -82,6 +83,7 @@ class InForce:
     def settle(self, now: datetime) -> None:
         """Let hold what holds at an instant: controls end by themselves."""
         self._holds = effective(self.base, self._known, now) if self._known else None
+        self._ends_at = next_end(self._known, now)
 
     def knows(self, version: int) -> bool:
         """Tell whether the controls of a version are those that are known."""
@@ -115,7 +117,7 @@ class InForce:
         if self._controls is None or self._clock is None:
             return
         if self._clock.monotonic() - self._asked_at < within_seconds:
-            if self._known:
+            if self._ends_at is not None and self._clock.now() >= self._ends_at:
                 self.settle(self._clock.now())
             return
         loop = asyncio.get_running_loop()

@@ -17,6 +17,7 @@ from async_jobs.application.scheduling.chores.announcing import Announcing, Sche
 from async_jobs.application.scheduling.chores.chore import Chores
 from async_jobs.application.scheduling.chores.counting_slots import CountingSlots
 from async_jobs.application.scheduling.chores.expiring import Expiring
+from async_jobs.application.scheduling.chores.forgetting import Forgetting
 from async_jobs.application.scheduling.chores.pausing import Pausing
 from async_jobs.application.scheduling.chores.purging import Purging
 from async_jobs.application.scheduling.chores.quarantining import Quarantining
@@ -133,6 +134,7 @@ class Scheduler:
         self._counting_slots = CountingSlots(workers, self._notices, settings, clock=clock)
         self._remembering = Remembering(checkpoints, self._dispatcher, clock=clock)
         self._pausing = Pausing(store, self._limits, clock=clock)
+        self._forgetting = Forgetting(controls, self._limits, clock=clock)
         self._purging = Purging(self._limits, store, settings, clock=clock, telemetry=telemetry)
         self._announcing = Announcing(
             schedulers, identity, config, self._notices, settings, clock=clock
@@ -315,6 +317,8 @@ class Scheduler:
         released = False
         if pausing.is_due(at):
             released = await do(pausing, pausing.release, otherwise=False)
+        if self._forgetting.is_due(at):
+            await do(self._forgetting, self._forgetting.forget, otherwise=None)
         return held or released
 
     async def _announce(self, at: float, dispatched: Dispatched) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import typer
@@ -21,6 +22,7 @@ from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from async_jobs.extras import require
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
+from async_jobs.ports.steering import Steering
 
 if TYPE_CHECKING:
     from async_jobs.entrypoints.wiring.container import Container
@@ -136,6 +138,21 @@ def ask(
 def ask_operations(where: Where, level: LogLevel, call: Callable[[Operations], Awaitable[T]]) -> T:
     """Run one call of an operator where the jobs are."""
     return _run(where, level, lambda doors: call(doors.operations))
+
+
+def ask_steering(
+    where: Where, level: LogLevel, call: Callable[[Steering, datetime], Awaitable[T]]
+) -> T:
+    """Run one call of an operator who changes something in a database, at an instant."""
+
+    async def asked(doors: Doors) -> T:
+        if doors.container is None:
+            raise ConfigurationError("--url: only a database can be asked for that")
+        clock = doors.container.clock()
+        await clock.sync()
+        return await call(doors.container.steering(), clock.now())
+
+    return _run(where, level, asked)
 
 
 def _run(where: Where, level: LogLevel, call: Callable[[Doors], Awaitable[T]]) -> T:

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from async_jobs.entrypoints.cli.controls import audit, controls, limit, pause, resume
 from async_jobs.entrypoints.cli.jobs import jobs_app
 from async_jobs.entrypoints.cli.operations import explain, status
 from async_jobs.entrypoints.cli.options import (
@@ -137,6 +138,8 @@ app.command()(scheduler)
 app.command()(worker)
 app.command()(status)
 app.command()(explain)
+for each in (pause, resume, limit, controls, audit):
+    app.command()(each)
 
 
 @app.command()

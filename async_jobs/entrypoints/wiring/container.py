@@ -38,6 +38,7 @@ from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.telemetry.logs import LogTelemetry
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.operating.operations import OperationsService
+from async_jobs.application.operating.steering import SteeringService
 from async_jobs.application.scheduling.chores.announcing import SchedulerIdentity
 from async_jobs.application.scheduling.noticing import Notices, SchedulerWatch
 from async_jobs.application.scheduling.scheduler import Scheduler
@@ -225,6 +226,15 @@ class Container(containers.DeclarativeContainer):
         clock=clock,
         transport=config.provided.queue_backend,
         settings=providers.Callable(scheduler_settings, config),
+    )
+    steering = providers.Singleton(
+        SteeringService,
+        config,
+        controls,
+        overview,
+        clock=clock,
+        chance=chance,
+        signal=signal,
     )
     scheduler = providers.Singleton(
         Scheduler,

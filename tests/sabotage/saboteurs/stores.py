@@ -522,7 +522,7 @@ class HoldsWholeTenants(Untouched):
 
 
 class ReleasesOneBatch(Untouched):
-    """Takes the end of a batch for the end of the walk."""
+    """Takes the end of a batch for the end of all that is hidden."""
 
     breaks = "UP-4"
 

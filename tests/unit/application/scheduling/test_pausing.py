@@ -209,3 +209,19 @@ async def test_where_there_was_never_a_control_none_is_read() -> None:
 
     assert in_force.knows(0)
     assert in_force.problem is None
+
+
+async def test_operations_are_forgotten_after_four_hundred_days(system: MemorySystem) -> None:
+    """By whichever scheduler ticks then; what stands is kept."""
+    since = system.clock.now()
+    control = await order(system, a_control(scope=Scope(type="noisy"), since=since))
+    await system.run_until_idle()
+    system.clock.advance(seconds=timedelta(days=399).total_seconds())
+    await system.run_until_idle()
+    assert len(await system.store.controls.operations(limit=9)) == 1
+
+    system.clock.advance(seconds=timedelta(days=2).total_seconds())
+    await system.run_until_idle()
+
+    assert list(await system.store.controls.operations(limit=9)) == []
+    assert list((await system.store.controls.known(system.clock.now())).controls) == [control]
