@@ -25,6 +25,14 @@ def deadline_of(run_at: datetime, delay_tolerance: timedelta) -> datetime:
     return run_at + delay_tolerance
 
 
+def first_kept(
+    first_deadline_at: datetime | None, deadline_at: datetime, moved_to: datetime
+) -> datetime | None:
+    """Return what to keep of a job's first deadline when its deadline moves; None if it is that."""
+    first = first_deadline_at or deadline_at
+    return None if first == moved_to else first
+
+
 def is_late(deadline_at: datetime, at: datetime) -> bool:
     """Tell whether a start at `at` would be late; starting on the deadline itself is on time."""
     return at > deadline_at

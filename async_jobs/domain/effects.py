@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from async_jobs.domain.bounds import ERRORS_KEPT_MAX, RUN_AT_AHEAD_MAX, Places, bounded_error
 from async_jobs.domain.crashes import crash_error, is_hopeless
-from async_jobs.domain.deadline import DEADLINE_MISSED, deadline_of
+from async_jobs.domain.deadline import DEADLINE_MISSED, deadline_of, first_kept
 from async_jobs.domain.events import (
     Cancelled,
     CancelRequested,
@@ -93,7 +93,8 @@ def failed(job: Job, event: Failed, now: datetime) -> Job:
 
 
 def rejected(job: Job, event: Rejected, now: datetime) -> Job:
-    return _finished(job, now, _DEAD, **_recorded(job, bounded_error(event.error), now))
+    history = _recorded(job, bounded_error(event.error), now)
+    return _finished(job, now, _DEAD, **history, **_first_start(job, event.started))
 
 
 def _recorded(job: Job, error: str, now: datetime, at: Places = (), **also: Any) -> dict[str, Any]:
@@ -104,6 +105,7 @@ def _recorded(job: Job, error: str, now: datetime, at: Places = (), **also: Any)
 def snoozed(job: Job, event: Snoozed, now: datetime) -> Job:
     is_news = event.why is not None and [event.why] != [each.error for each in job.errors[-1:]]
     noted = _recorded(job, event.why or "", now) if is_news else {}
+    noted |= _first_start(job, event.started)
     return _due_later(job, now, event.until, attempts=job.attempts - 1, **noted)
 
 
@@ -154,11 +156,21 @@ def set_aside(job: Job, event: SetAside, now: datetime) -> Job:
         delay_tolerance=job.delay_tolerance,
         until=event.until,
     )
-    return _unleased(job, now, status=_PENDING, run_at=event.until, **values._asdict())
+    # Whoever claimed it could not read it, as a rule, so that this was no start.
+    return _unleased(
+        job,
+        now,
+        status=_PENDING,
+        run_at=event.until,
+        first_deadline_at=first_kept(job.first_deadline_at, job.deadline_at, values.deadline_at),
+        first_started_at=job.first_started_at,
+        **values._asdict(),
+    )
 
 
 def expired(job: Job, event: Expired, now: datetime) -> Job:
-    return _finished(job, now, _DEAD, last_error=DEADLINE_MISSED)
+    # In its history too: what has missed its promise has no first start to come.
+    return _finished(job, now, _DEAD, **_recorded(job, DEADLINE_MISSED, now))
 
 
 def retried(job: Job, event: Retried, now: datetime) -> Job:
@@ -179,7 +191,9 @@ def retried(job: Job, event: Retried, now: datetime) -> Job:
 def _due_later(job: Job, now: datetime, run_at: datetime, **changes: Any) -> Job:
     run_at = max(now, min(run_at, now + RUN_AT_AHEAD_MAX))
     deadline_at = deadline_of(run_at, job.delay_tolerance)
-    return _unleased(job, now, status=_PENDING, run_at=run_at, deadline_at=deadline_at, **changes)
+    first = first_kept(job.first_deadline_at, job.deadline_at, deadline_at)
+    changes |= {"run_at": run_at, "deadline_at": deadline_at, "first_deadline_at": first}
+    return _unleased(job, now, status=_PENDING, **changes)
 
 
 def _finished(job: Job, now: datetime, status: JobStatus, **changes: Any) -> Job:
@@ -187,6 +201,11 @@ def _finished(job: Job, now: datetime, status: JobStatus, **changes: Any) -> Job
 
 
 def _unleased(job: Job, now: datetime, **changes: Any) -> Job:
-    return job.after(
-        lease_expires_at=None, started_at=None, worker_id=None, updated_at=now, **changes
-    )
+    ended = {"lease_expires_at": None, "started_at": None, "worker_id": None, "updated_at": now}
+    return job.after(**{**ended, **_first_start(job, True), **changes})
+
+
+def _first_start(job: Job, started: bool) -> dict[str, Any]:
+    """Return the first start of a job whose lease ends, given whether its claim was a start."""
+    claimed_at = job.started_at if started else None
+    return {"first_started_at": job.first_started_at or claimed_at}

@@ -29,6 +29,8 @@ _NEVER_RUN: Mapping[str, object] = {
     "finished_at": None,
     "errors": (),
     "result": None,
+    "first_deadline_at": None,
+    "first_started_at": None,
 }
 """What a new job has of the fields that its life will change."""
 

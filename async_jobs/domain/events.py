@@ -59,9 +59,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The handler says that retrying is pointless."""
+    """Its handler, or its worker for want of one, says that retrying is pointless."""
 
     error: str
+    started: bool = True  # whether its claim was a start: it is none without a handler
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Snoozed:
 
     until: datetime
     why: str | None = None  # noted in the job's history, once
+    started: bool = True  # whether its claim was a start: it is none without a handler
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,23 +65,31 @@ class JobHandOffFailed(JobFact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStarted(JobFact):
-    """A worker claimed the job. `start_latency` counts from `run_at`, `late_by` from the
-    deadline (negative when on time); `tolerance_used` is the one by the other's distance."""
+    """A worker that has a handler for the job claimed it.
+
+    `start_latency` counts from when it was due, `late_by` from the deadline (negative when on
+    time); `tolerance_used` is the one by the other's distance. A first start is held against the
+    first deadline, any other one against that of its attempt.
+    """
 
     worker_id: str
     start_latency: timedelta
     late_by: timedelta
     tolerance_used: float = 0.0
     first: bool = True
-    """False once an attempt of the job has failed, its worker has died, or it found no handler."""
+    """True once in a job's life at most: it has not started before, nor expired."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlineMissed(JobFact):
-    """An attempt started late, or the job expired unstarted (`started` is False)."""
+    """An attempt started late, or expired unstarted (`started` is False).
+
+    `first` is true of a job that has neither started nor expired before.
+    """
 
     late_by: timedelta
     started: bool
+    first: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,10 @@ class Job:
     errors: tuple[AttemptError, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     result: JsonValue = None
+    first_deadline_at: datetime | None = None
+    """The deadline it had first; None as long as that is `deadline_at`."""
+    first_started_at: datetime | None = None
+    """When a worker with a handler for it first claimed it; told once that lease has ended."""
 
     @classmethod
     def having(cls, fields: Mapping[str, Any]) -> Job:
@@ -140,6 +144,11 @@ class Job:
         if self.started_at is None:
             return _HANDED_OFF
         return _CANCELLING if self.cancel_requested else _CLAIMED
+
+    @property
+    def first_deadline(self) -> datetime:
+        """The deadline that was promised to whoever enqueued it, however often it was put off."""
+        return self.first_deadline_at or self.deadline_at
 
 
 LASTING: Final = frozenset(

@@ -49,9 +49,9 @@ def without_handler(
     since = last.at if last is not None and last.error == NO_HANDLER else now
     waited = now - since
     if waited >= wait_max:
-        return Rejected(f"{NO_HANDLER_CAME} within {_told(wait_max)}")
+        return Rejected(f"{NO_HANDLER_CAME} within {_told(wait_max)}", started=False)
     delay = max(delay, min(waited / UNKNOWN_TYPE_DELAY_PART, UNKNOWN_TYPE_DELAY_MAX))
-    return Snoozed(now + min(delay, wait_max - waited), why=NO_HANDLER)
+    return Snoozed(now + min(delay, wait_max - waited), why=NO_HANDLER, started=False)
 
 
 def refused_pause(times: int) -> timedelta:

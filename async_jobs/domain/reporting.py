@@ -10,7 +10,7 @@ from uuid import UUID
 
 from async_jobs.domain import lifecycle
 from async_jobs.domain.bounds import Places
-from async_jobs.domain.deadline import is_late, lateness, tolerance_used
+from async_jobs.domain.deadline import DEADLINE_MISSED, is_late, lateness, tolerance_used
 from async_jobs.domain.facts import (
     DeadlineMissed,
     Ending,
@@ -30,7 +30,6 @@ from async_jobs.domain.facts import (
     ResultLeftOut,
 )
 from async_jobs.domain.job import Job, JobStatus
-from async_jobs.domain.patience import NO_HANDLER
 
 
 class _JobIds(TypedDict):
@@ -84,8 +83,7 @@ def tell(
             told = [about.expired(claimed=claimed)]
             told += about.failed(Ending.LEASE_EXPIRED) if after.crashes > before.crashes else []
         case lifecycle.Expired():
-            late_by = lateness(before.deadline_at, at)
-            told = [DeadlineMissed(late_by=late_by, started=False, **about.ids)]
+            told = [about.missed(started=False)]
             told += about.failed(Ending.DEADLINE_MISSED)
         case lifecycle.Retried():
             told = [JobRetried(**about.ids)]
@@ -101,12 +99,30 @@ def tell(
 
 def start_is_news(job: Job, *, at: datetime, wanted: Wanted) -> bool:
     """Tell whether `tell` has anything to say of a claim: most starts are asked about in vain."""
-    return wanted(JobStarted) or is_late(job.deadline_at, at)
+    return wanted(JobStarted) or is_late(_promised(job, attempts=job.attempts - 1), at)
 
 
-def _found_no_handler(job: Job) -> bool:
-    """Tell whether a worker received it in vain: it comes back again and again, and on time."""
-    return any(each.error == NO_HANDLER for each in job.errors[-1:])
+def awaits_first_start(job: Job, *, attempts: int) -> bool:
+    """Tell whether a job has neither started nor missed its promise by expiring.
+
+    Versions before kept no first start; of what they gave back, attempts and crashes tell.
+
+    Args:
+        job: the job.
+        attempts: how many it was charged before.
+    """
+    return (
+        job.first_started_at is None
+        and attempts <= 0
+        and not job.crashes
+        and not any(each.error == DEADLINE_MISSED for each in job.errors)
+    )
+
+
+def _promised(job: Job, *, attempts: int) -> datetime:
+    """Return the deadline that a start is held against: a first one against the first."""
+    is_first = awaits_first_start(job, attempts=attempts)
+    return job.first_deadline if is_first else job.deadline_at
 
 
 class _About:
@@ -126,23 +142,34 @@ class _About:
         return self._at - (self._before.started_at or self._at)
 
     def started(self, worker_id: str, wanted: Wanted) -> list[JobFact]:
-        late_by = lateness(self._before.deadline_at, self._at)
         told: list[JobFact] = []
+        job, attempts = self._after, self._after.attempts - 1
+        deadline_at = _promised(job, attempts=attempts)
         if wanted(JobStarted):
-            job, latency = self._after, self._at - self._before.run_at
+            was_put_off = deadline_at != job.deadline_at
+            run_at = deadline_at - job.delay_tolerance if was_put_off else job.run_at
             told.append(
                 JobStarted(
                     worker_id=worker_id,
-                    start_latency=latency,
-                    late_by=late_by,
-                    tolerance_used=tolerance_used(job.run_at, job.deadline_at, self._at),
-                    first=job.attempts <= 1 and not job.crashes and not _found_no_handler(job),
+                    start_latency=self._at - run_at,
+                    late_by=lateness(deadline_at, self._at),
+                    tolerance_used=tolerance_used(run_at, deadline_at, self._at),
+                    first=awaits_first_start(job, attempts=attempts),
                     **self.ids,
                 )
             )
-        if is_late(self._before.deadline_at, self._at):
-            told.append(DeadlineMissed(late_by=late_by, started=True, **self.ids))
+        if is_late(deadline_at, self._at):
+            told.append(self.missed(started=True))
         return told
+
+    def missed(self, *, started: bool) -> DeadlineMissed:
+        job, attempts = self._before, self._after.attempts - started
+        return DeadlineMissed(
+            late_by=lateness(_promised(job, attempts=attempts), self._at),
+            started=started,
+            first=awaits_first_start(job, attempts=attempts),
+            **self.ids,
+        )
 
     def expired(self, *, claimed: bool) -> LeaseExpired:
         worker_id, crashes = self._before.worker_id, self._after.crashes

@@ -24,6 +24,7 @@ FIXED = (
     "max_attempts",
     "created_at",
     "headers",
+    "first_deadline",
 )
 """What nothing that happens to a job ever changes."""
 SUSPECT_MIN, CRASHES_MAX = 2, 5
@@ -68,6 +69,9 @@ class Changes:
         changed = [name for name in FIXED if getattr(before, name) != getattr(after, name)]
         self._require(not changed, "S17", f"{', '.join(changed)} changed")
         self._require(after.lease_seq >= before.lease_seq, "S2", "a lease number went back")
+        first = before.first_started_at
+        known = after.first_started_at in ((None, before.started_at) if first is None else (first,))
+        self._require(known, "S17", f"its first start was {first}, and is {after.first_started_at}")
         kind = self._kind_of_change(before, after, by)
         if kind not in COUNTING_CRASHES:
             told = f"{kind}, and {after.crashes - before.crashes} crashes"

@@ -361,6 +361,15 @@ def another_payload(court: Court) -> None:
     court.happens(court.leased(), Claimed("w", court.until()), court.worker, payload={})
 
 
+def another_promise(court: Court) -> None:
+    deadline = court.until(10)
+    court.happens(court.executed(), Failed("x"), court.worker, first_deadline_at=deadline)
+
+
+def another_first_start(court: Court) -> None:
+    court.happens(court.executed(), Failed("x"), court.worker, first_started_at=court.until(10))
+
+
 def another_attempt(court: Court) -> None:
     court.begins(court.claimed(), court.worker, attempt=2)
 
@@ -451,6 +460,8 @@ FORGED: tuple[tuple[Callable[[Court], None], str], ...] = (
     (lost_for_no_reason, "S4"),
     (cancelled_unasked, "S17"),
     (another_payload, "S17"),
+    (another_promise, "S17"),
+    (another_first_start, "S17"),
     (another_attempt, "S6"),
     (anothers_contents, "S17"),
     (more_than_its_slots, "S9"),

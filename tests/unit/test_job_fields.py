@@ -84,6 +84,8 @@ SPECIMEN: Final = Job(
     errors=(AttemptError(attempt=1, at=later(11), error="it failed"),),
     headers={"trace": "1"},
     result=[1, None],
+    first_deadline_at=later(12),
+    first_started_at=later(13),
 )
 REQUEST: Final = EnqueueJobRequest(
     **{name: getattr(SPECIMEN, name) for name in ASKED if name != "run_at"}, run_at=later(20)
@@ -146,7 +148,8 @@ def changed_by(event: EventType) -> set[str]:
     (happens, *_) = (each for _, each in EVENTS if type(each) is event)
     (row, *_) = (row for (_, each), row in TRANSITIONS.items() if each is event)
     changed: set[str] = set()
-    for job in (SPECIMEN, replace(SPECIMEN, started_at=None)):
+    fresh = replace(SPECIMEN, first_deadline_at=None, first_started_at=None)
+    for job in (SPECIMEN, replace(SPECIMEN, started_at=None), fresh):
         after = row.does(job, happens, later(30))
         changed |= {name for name in FIELDS if getattr(after, name) != getattr(job, name)}
     return changed
@@ -191,6 +194,10 @@ class Asked(dict[str, Any]):
     def __getitem__(self, name: str) -> Any:
         self.names.add(name)
         return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
 
 
 def read_of_a_record() -> set[str]:

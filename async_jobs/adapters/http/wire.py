@@ -150,6 +150,9 @@ def job_of(record: Mapping[str, Any]) -> Job:
         ),
         headers=dict(record["headers"]),
         result=record["result"],
+        # Which servers of versions before do not tell.
+        first_deadline_at=_optional_instant(record.get("first_deadline_at")),
+        first_started_at=_optional_instant(record.get("first_started_at")),
     )
 
 

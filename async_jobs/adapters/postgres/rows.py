@@ -119,6 +119,8 @@ def _beside_its_lease(row: asyncpg.Record) -> dict[str, object]:
         "errors": () if errors is None else _errors(errors),
         "headers": {} if headers is None else _object(headers),
         "result": None if result is None else decoded(result),
+        "first_deadline_at": row["first_deadline_at"],
+        "first_started_at": row["first_started_at"],
     }
 
 

@@ -40,6 +40,8 @@ CREATE TABLE jobs (
     last_error       text,
     errors           json,
     result           json,
+    first_deadline_at timestamptz, -- NULL as long as it is deadline_at
+    first_started_at timestamptz,  -- once the lease has ended
     CHECK ((status = 'running') = (lease_expires_at IS NOT NULL)),
     -- An instant or a time that Python cannot hold would fail every read that meets it, of all
     -- the other rows too.

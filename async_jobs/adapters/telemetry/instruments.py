@@ -168,8 +168,11 @@ INSTRUMENTS: Final = (
         "deadline.missed",
         "{job}",
         "Starts after the deadline, and jobs that expired unstarted",
-        ("use_case", "started"),
-        one(facts.DeadlineMissed, lambda fact: (fact.use_case, _truth(fact.started))),
+        ("use_case", "started", "first"),
+        one(
+            facts.DeadlineMissed,
+            lambda fact: (fact.use_case, _truth(fact.started), _truth(fact.first)),
+        ),
         by_tenant=True,
     ),
     counter(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import cast
 from uuid import UUID
@@ -35,6 +35,7 @@ class Claimer:
         chance: Chance,
         telemetry: Telemetry,
         lease_seconds: float,
+        knows: Callable[[str], bool] = lambda type: True,
     ) -> None:
         self._worker_id = worker_id
         self._store = store
@@ -42,6 +43,7 @@ class Claimer:
         self._chance = chance
         self._telemetry = telemetry
         self._lease_for = timedelta(seconds=lease_seconds)
+        self._knows = knows
         self._latest: datetime | None = None
 
     async def claim(self, queue: str, deliveries: Sequence[Delivery]) -> list[Job]:
@@ -98,7 +100,8 @@ class Claimer:
         wanted = self._telemetry.wants
         for job in jobs:
             at = cast("datetime", job.started_at)
-            if start_is_news(job, at=at, wanted=wanted):
+            # Without a handler for it here, it does not start: it is put off.
+            if start_is_news(job, at=at, wanted=wanted) and self._knows(job.type):
                 # What is told of a start does not change with it, so that one job is enough.
                 event = lifecycle.Claimed(self._worker_id, cast("datetime", job.lease_expires_at))
                 for fact in tell(job, event, job, at=at, wanted=wanted):

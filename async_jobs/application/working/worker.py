@@ -136,6 +136,7 @@ class Worker:
             chance=self._chance,
             telemetry=self._telemetry,
             lease_seconds=self._settings.lease_seconds,
+            knows=lambda type: self._registry.get(type) is not None,
         )
         poll_seconds = self._settings.poll_interval_seconds
         return Intake(claimer, self._begin, self._clock, self._chance, poll_seconds, self._on_error)

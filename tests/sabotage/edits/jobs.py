@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from async_jobs.domain import candidates, crashes, effects, pools, quota, rounds, scheduling
+from async_jobs.domain import (
+    candidates,
+    crashes,
+    effects,
+    pools,
+    quota,
+    reporting,
+    rounds,
+    scheduling,
+)
 from async_jobs.domain.candidates import Ranking
 from async_jobs.domain.dispatching import TurnView
 from async_jobs.domain.fairness import Contest
@@ -394,4 +403,37 @@ LIMITS = (
     ),
 )
 
-BUGS = (*ATTEMPTS, *CRASHES, *LEASES, *ENDINGS, *ORDER, *FAIRNESS, *SLOTS, *LIMITS)
+STARTS = (
+    bug(
+        "first_deadline_forgotten",
+        "What puts a job off is what it was promised.",
+        Edit(effects._due_later, '"first_deadline_at": first', '"first_deadline_at": None'),
+        breaks="S17",
+    ),
+    bug(
+        "first_start_forgotten",
+        "A job that is given back starts first each time.",
+        Edit(effects._first_start, "job.started_at if started else None", "None"),
+        breaks="S17",
+    ),
+    bug(
+        "put_off_in_vain_is_a_start",
+        "A job has started when a worker without a handler for it has claimed it.",
+        Edit(effects.snoozed, "_first_start(job, event.started)", "_first_start(job, True)"),
+        breaks="S17",
+    ),
+    bug(
+        "start_held_against_the_last_deadline",
+        "A first start is on time by the deadline that a wait gave it.",
+        Edit(reporting._promised, "if is_first else", "if not job else"),
+        breaks="S17",
+    ),
+    bug(
+        "expired_starts_first",
+        "What expired unstarted and is set going again counts twice.",
+        Edit(reporting.awaits_first_start, "== DEADLINE_MISSED for", "is None for"),
+        breaks="S17",
+    ),
+)
+
+BUGS = (*ATTEMPTS, *CRASHES, *LEASES, *ENDINGS, *ORDER, *FAIRNESS, *SLOTS, *LIMITS, *STARTS)

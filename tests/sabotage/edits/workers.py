@@ -18,6 +18,12 @@ from tests.sabotage.edits.patches import Edit, bug
 
 CLAIMS = (
     bug(
+        "starts_without_a_handler",
+        "A claim counts as a start although the worker has no handler for the job.",
+        Edit(Claimer._tell, "and self._knows(job.type)", ""),
+        breaks="S17",
+    ),
+    bug(
         "stale_hand_off_claims",
         "A hand-off of a former lease claims the present one.",
         Edit(
@@ -135,7 +141,7 @@ EXECUTIONS = (
         "A worker that does not know a job's type makes the job dead.",
         Edit(
             patience.without_handler,
-            "Snoozed(now + min(delay, wait_max - waited), why=NO_HANDLER)",
+            "Snoozed(now + min(delay, wait_max - waited), why=NO_HANDLER, started=False)",
             'Rejected("unknown type")',
         ),
         breaks="S17",

@@ -140,8 +140,8 @@ START: dict[str, Any] = {"worker_id": "w", "start_latency": 5 * SECOND, "late_by
             {sample("jobs_finished_total", use_case="mail", type="send", outcome="cancelled"): 1},
         ),
         (
-            facts.DeadlineMissed(late_by=SECOND, started=False, **ids()),
-            {sample("deadline_missed_total", use_case="mail", started="false"): 1},
+            facts.DeadlineMissed(late_by=SECOND, started=False, first=True, **ids()),
+            {sample("deadline_missed_total", use_case="mail", started="false", first="true"): 1},
         ),
         (
             facts.JobsPurged(at=NOW, use_case="mail", count=12),

@@ -9,6 +9,7 @@ import pytest
 
 from async_jobs.domain import facts, lifecycle, readings
 from async_jobs.domain.crashes import CRASHES_MAX
+from async_jobs.domain.deadline import lateness
 from async_jobs.domain.facts import Fact, JobFact
 from async_jobs.domain.job import Job
 from async_jobs.domain.lifecycle import JobEvent, advance
@@ -167,21 +168,113 @@ def test_a_first_start_is_told_from_those_after_a_failure(
     assert started.first is first
 
 
-def test_a_job_that_found_no_handler_starts_first_only_once() -> None:
-    """It is claimed again and again: that nobody can run it must not look like being on time."""
-    job = handed_off(attempts=0, crashes=0)
-    said = []
-    for _ in range(3):
-        claim = lifecycle.Claimed("w", after(60))
-        (started,) = told_of(job, claim)
-        assert isinstance(started, facts.JobStarted)
-        said.append(started.first)
-        put_off = advance(
-            advance(job, claim, now=NOW), lifecycle.Snoozed(NOW, why=NO_HANDLER), now=NOW
-        )
-        job = advance(put_off, lifecycle.Leased(after(60)), now=NOW)
+CLAIM = lifecycle.Claimed("w", after(3_000))
 
-    assert said == [True, False, False]
+
+def leased_again(job: Job, *events: lifecycle.JobEvent) -> Job:
+    """Return a job after events, and leased by the end of them."""
+    for event in (*events, lifecycle.Leased(after(3_000))):
+        job = advance(job, event, now=NOW)
+    return job
+
+
+def started(job: Job, at: float = 0) -> facts.JobStarted:
+    """Return what is told of a start so many seconds later."""
+    (fact, *_) = tell(job, CLAIM, advance(job, CLAIM, now=NOW), at=after(at))
+    assert isinstance(fact, facts.JobStarted)
+    return fact
+
+
+WITHOUT_HANDLER = lifecycle.Snoozed(after(600), why=NO_HANDLER, started=False)
+
+
+def test_a_job_that_found_no_handler_starts_first_with_one() -> None:
+    """By its first deadline: being put off again and again must not look like being on time."""
+    fresh = handed_off(attempts=0, crashes=0)
+    job = fresh
+    for _ in range(3):
+        job = leased_again(job, CLAIM, WITHOUT_HANDLER)
+
+    first = started(job, 600)
+    again = started(leased_again(job, CLAIM, lifecycle.Snoozed(after(600))), 600)
+
+    assert first.first
+    assert first.late_by == lateness(fresh.deadline_at, after(600))
+    assert first.start_latency == after(600) - fresh.run_at
+    assert first.tolerance_used > 1
+    assert not again.first
+    assert again.late_by < timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        (lifecycle.Snoozed(after(600)),),
+        (lifecycle.Released(),),
+        (lifecycle.Failed("it failed"),),
+        (lifecycle.LeaseExpired(waited=True),),
+        (lifecycle.Rejected("no"), lifecycle.Retried()),
+        (lifecycle.CancelRequested(), lifecycle.Cancelled(), lifecycle.Retried()),
+    ],
+    ids=lambda ends: type(ends[0]).__name__,
+)
+def test_a_job_has_one_first_start(ends: tuple[lifecycle.JobEvent, ...]) -> None:
+    """However its attempt ended, and whoever sent it on its way again."""
+    claim = lifecycle.Claimed("w", NOW) if isinstance(ends[0], lifecycle.LeaseExpired) else CLAIM
+    job = handed_off(attempts=0, crashes=0)
+
+    again = leased_again(job, claim, *ends)
+
+    assert started(job).first
+    assert not started(again).first
+    assert again.first_started_at == NOW
+
+
+def test_a_job_that_was_dead_for_want_of_a_handler_has_not_started() -> None:
+    """Nor has one that was cancelled before anybody had it."""
+    job = handed_off(attempts=0, crashes=0)
+
+    rejected = leased_again(
+        job, CLAIM, lifecycle.Rejected("none came", started=False), lifecycle.Retried()
+    )
+    cancelled = leased_again(job, lifecycle.Cancelled(), lifecycle.Retried())
+
+    assert started(rejected).first
+    assert started(cancelled).first
+
+
+def test_what_expired_unstarted_has_missed_its_promise_once() -> None:
+    """An operator who sets it going again gets no second first start, and no second miss."""
+    late = pending(deadline_at=after(-1), attempts=0, crashes=0)
+
+    (missed, _) = told_of(late, lifecycle.Expired())
+    again = advance(advance(late, lifecycle.Expired(), now=NOW), lifecycle.Retried(), now=NOW)
+    later_on = after(again.delay_tolerance.total_seconds() + 1)
+    (missed_again, _) = tell(
+        again,
+        lifecycle.Expired(),
+        advance(again, lifecycle.Expired(), now=later_on),
+        at=later_on,
+    )
+
+    assert isinstance(missed, facts.DeadlineMissed)
+    assert isinstance(missed_again, facts.DeadlineMissed)
+    assert (missed.first, missed_again.first) == (True, False)
+    assert not started(leased_again(again)).first
+
+
+def test_a_retry_that_expired_is_no_first_miss() -> None:
+    """The job had its first start."""
+    job = handed_off(attempts=0, crashes=0)
+    failed = advance(
+        advance(job, CLAIM, now=NOW), lifecycle.Failed("x", retry_after=timedelta(0)), now=NOW
+    )
+    late = replace(failed, deadline_at=after(-1))
+
+    (missed, _) = told_of(late, lifecycle.Expired())
+
+    assert isinstance(missed, facts.DeadlineMissed)
+    assert not missed.first
 
 
 def test_a_start_on_the_deadline_is_on_time() -> None:
@@ -200,10 +293,10 @@ def test_a_missed_deadline_tells_whether_the_job_started() -> None:
 
     second = timedelta(seconds=1)
     assert at_start == facts.DeadlineMissed(
-        **job_ids(claimed(), at=NOW), late_by=second, started=True
+        **job_ids(claimed(), at=NOW), late_by=second, started=True, first=False
     )
     assert unstarted == facts.DeadlineMissed(
-        **job_ids(pending(), at=NOW), late_by=second, started=False
+        **job_ids(pending(), at=NOW), late_by=second, started=False, first=False
     )
 
 

@@ -38,7 +38,13 @@ from tests.unit.domain.builders import (
     pending,
 )
 
-LEASE_ENDED = {"lease_expires_at": None, "started_at": None, "worker_id": None}
+LEASE_ENDED = {
+    "lease_expires_at": None,
+    "started_at": None,
+    "worker_id": None,
+    "first_started_at": after(-3),
+}
+PUT_OFF = {"first_deadline_at": after(20)}
 
 
 def test_leased() -> None:
@@ -123,6 +129,7 @@ def test_failed_with_attempts_left() -> None:
         "status": JobStatus.PENDING,
         "run_at": after(backoff_seconds),
         "deadline_at": after(backoff_seconds + 30),
+        **PUT_OFF,
         "last_error": "boom",
         "errors": (EARLIER_FAILURE, AttemptError(attempt=2, at=NOW, error="boom")),
         "updated_at": NOW,
@@ -205,6 +212,7 @@ def test_snoozed() -> None:
         "attempts": 1,
         "run_at": after(90),
         "deadline_at": after(120),
+        **PUT_OFF,
         "updated_at": NOW,
     }
 
@@ -299,6 +307,7 @@ def test_lease_expired_claimed(attempts: int) -> None:
         "crashes": 2,
         "run_at": after(backoff_seconds),
         "deadline_at": after(backoff_seconds + 30),
+        **PUT_OFF,
         "last_error": "lease expired",
         "errors": (EARLIER_FAILURE, crash),
         "updated_at": NOW,
@@ -334,6 +343,7 @@ def test_expired() -> None:
         "status": JobStatus.DEAD,
         "finished_at": after(21),
         "last_error": "deadline_missed",
+        "errors": (EARLIER_FAILURE, AttemptError(attempt=1, at=after(21), error="deadline_missed")),
         "updated_at": after(21),
     }
 
@@ -353,6 +363,7 @@ def test_retried() -> None:
         "finished_at": None,
         "run_at": NOW,
         "deadline_at": after(30),
+        **PUT_OFF,
         "lease_seq": 6,
         "updated_at": NOW,
     }

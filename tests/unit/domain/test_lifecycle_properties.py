@@ -212,7 +212,7 @@ def test_the_history_is_bounded_and_only_failures_enter_it(steps: list[Step]) ->
     for before, event, after, now in steps:
         assert len(after.errors) <= ERRORS_KEPT_MAX
         if after.errors != before.errors:
-            assert isinstance(event, Failed | Rejected | LeaseExpired)
+            assert isinstance(event, Failed | Rejected | LeaseExpired | Expired)
             assert after.errors[:-1] == before.errors
             assert after.errors[-1].at == now
 

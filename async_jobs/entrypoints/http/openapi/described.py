@@ -84,6 +84,8 @@ _JOB: Final = {
     "errors": [],
     "headers": _REQUEST_IN_FULL["headers"],
     "result": None,
+    "first_deadline_at": None,
+    "first_started_at": None,
     "delay_tolerance_seconds": 30.0,
     "phase": "pending",
 }

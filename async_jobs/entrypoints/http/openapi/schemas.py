@@ -219,6 +219,13 @@ JOB: Final = object_schema(
             " `claimed` is executed, `cancelling` is executed and asked to stop.",
         },
         "result": {"description": "What the handler returned: any JSON value."},
+        "first_deadline_at": described(
+            optional(INSTANT),
+            "The deadline that was promised first, once retries or waits have moved `deadline_at`.",
+        ),
+        "first_started_at": described(
+            optional(INSTANT), "When it started first, once that attempt has ended."
+        ),
     },
     {},
 )

@@ -142,6 +142,20 @@ class AsideContract(StoreFixtures):
         assert await store.set_aside(later(420), until=later(720), limit=10) == 1
         assert await running(store) == 0
 
+    async def test_ls_6_its_first_deadline_stays_known(
+        self, store: Store, corrupt: Corrupt, mend: Mend
+    ) -> None:
+        """That it was claimed was no start, for nobody could read it."""
+        job = await in_phase(store, Phase.CLAIMED)
+        await corrupt(job.id)
+
+        assert await store.set_aside(UNTIL, until=AGAIN, limit=10) == 1
+
+        await mend(job.id)
+        mended = await the_job(store, job.id)
+        assert mended.first_deadline == job.deadline_at != mended.deadline_at
+        assert mended.first_started_at is None
+
     async def test_ls_6_the_last_crash_is_not_counted(
         self, store: Store, corrupt: Corrupt, mend: Mend
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -26,7 +27,9 @@ from tests.unit.application.faults import unavailable
 from tests.unit.application.stage import Stage, handoff_of, quiet
 
 
-def claimer(stage: Stage, worker_id: str = "worker-1") -> Claimer:
+def claimer(
+    stage: Stage, worker_id: str = "worker-1", knows: Callable[[str], bool] = lambda type: True
+) -> Claimer:
     """Return the claimer of a worker."""
     return Claimer(
         worker_id,
@@ -35,6 +38,7 @@ def claimer(stage: Stage, worker_id: str = "worker-1") -> Claimer:
         chance=stage.chance,
         telemetry=stage.telemetry,
         lease_seconds=45,
+        knows=knows,
     )
 
 
@@ -97,6 +101,19 @@ async def test_a_late_start_is_told(stage: Stage) -> None:
 
     (fact,) = stage.telemetry.of(DeadlineMissed)
     assert (fact.started, fact.late_by) == (True, timedelta(seconds=2))
+
+
+async def test_what_a_worker_has_no_handler_for_does_not_start(stage: Stage) -> None:
+    """It is claimed, late as it may be, and put off: a worker that has one starts it."""
+    job = await in_phase(stage.memory, Phase.HANDED_OFF, deadline_at=later(3))
+    stage.clock.advance(5)
+
+    claimed = await claimer(stage, knows=lambda type: False).claim(
+        "lane", deliveries(handoff_of(job))
+    )
+
+    assert [each.id for each in claimed] == [job.id]
+    assert not stage.telemetry.of(JobStarted) + stage.telemetry.of(DeadlineMissed)
 
 
 async def test_a_batch_is_claimed_in_the_order_of_its_deliveries(stage: Stage) -> None:

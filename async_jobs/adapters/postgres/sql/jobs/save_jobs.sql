@@ -9,19 +9,21 @@ UPDATE jobs AS j SET
     enqueue_failed = c.enqueue_failed, updated_at = c.updated_at, lease_seq = c.lease_seq,
     started_at = c.started_at, worker_id = c.worker_id,
     cancel_requested = c.cancel_requested, dispatches = c.dispatches, crashes = c.crashes,
-    finished_at = c.finished_at, errors = c.errors::json, result = c.result::json, lane = c.lane
+    finished_at = c.finished_at, errors = c.errors::json, result = c.result::json,
+    first_deadline_at = c.first_deadline_at, first_started_at = c.first_started_at, lane = c.lane
 FROM unnest(
     $1::uuid[], $2::bigint[], $3::text[], $4::boolean[], $5::boolean[], $6::timestamptz[],
     $7::text[], $8::text[], $9::timestamptz[], $10::timestamptz[], $11::smallint[],
     $12::timestamptz[], $13::text[], $14::boolean[], $15::timestamptz[], $16::bigint[],
     $17::timestamptz[], $18::text[], $19::boolean[], $20::integer[], $21::smallint[],
-    $22::timestamptz[], $23::text[], $24::text[], $25::smallint[]
+    $22::timestamptz[], $23::text[], $24::text[], $25::timestamptz[], $26::timestamptz[],
+    $27::smallint[]
 ) AS c (
     id, fence_seq, fence_status, fence_claimed, fence_flagged, fence_lease_end,
     fence_worker, status, run_at, deadline_at, attempts,
     lease_expires_at, last_error, enqueue_failed, updated_at, lease_seq,
     started_at, worker_id, cancel_requested, dispatches, crashes,
-    finished_at, errors, result, lane
+    finished_at, errors, result, first_deadline_at, first_started_at, lane
 )
 WHERE j.id = c.id AND j.id = ANY($1::uuid[])
     AND j.lease_seq = c.fence_seq AND j.status = c.fence_status

@@ -8,7 +8,8 @@
 UPDATE jobs AS j SET
     status = 'pending', run_at = $2, deadline_at = a.deadline_at, attempts = a.attempts,
     dispatches = a.dispatches, crashes = a.crashes, lease_expires_at = NULL, started_at = NULL, worker_id = NULL,
-    updated_at = $1, lane = NULL
+    updated_at = $1, lane = NULL,
+    first_deadline_at = nullif(coalesce(j.first_deadline_at, j.deadline_at), a.deadline_at)
 FROM unnest(
     $3::uuid[], $4::bigint[], $5::timestamptz[], $6::boolean[], $7::smallint[], $8::integer[],
     $9::timestamptz[], $10::smallint[]
