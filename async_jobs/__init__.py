@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from async_jobs.entrypoints.http.routes import create_jobs_router
     from async_jobs.entrypoints.programs.loops import run_scheduler_loop, run_worker_loop
     from async_jobs.entrypoints.settings.config import AsyncJobsConfig
-    from async_jobs.entrypoints.wiring.library import JobService, OperationsService
+    from async_jobs.entrypoints.wiring.library import JobService, OperationsService, ReportsService
     from async_jobs.ports.store import JobStore, Store
 
 _WHERE = {
@@ -70,6 +70,7 @@ _WHERE = {
     "QuotaExceededError": "domain.errors",
     "Reject": "application.handling.outcomes",
     "RemoteHttpError": "domain.errors",
+    "ReportsService": "entrypoints.wiring.library",
     "RetryAfter": "application.handling.outcomes",
     "Snooze": "application.handling.outcomes",
     "TenantQuota": "domain.limits",
@@ -118,6 +119,7 @@ __all__ = [
     "QuotaExceededError",
     "Reject",
     "RemoteHttpError",
+    "ReportsService",
     "RetryAfter",
     "Snooze",
     "Store",

@@ -34,7 +34,7 @@ RULE_5B = "Rule 5b: the HTTP API is given what it calls: no wiring, no settings,
 RULE_6 = "Rule 6: no circles between siblings"
 RULE_7 = (
     "Rule 7: own_loops > enqueueing | scheduling | working | operating > handling >"
-    " changes | looking | in_force > settings | waiting | failpoints"
+    " changes | looking | in_force | tallying > settings | waiting | failpoints"
 )
 
 

@@ -21,7 +21,12 @@ DOCUMENT: Final = "docs/openapi.json"
 
 def document() -> str:
     """Return the document as it is kept: indented JSON that ends with a line break."""
-    app = create_app(_nobody, operations_factory=_nobody, auth_token="nobody calls it")
+    app = create_app(
+        _nobody,
+        operations_factory=_nobody,
+        reports_factory=_nobody,
+        auth_token="nobody calls it",
+    )
     return json.dumps(app.openapi(), ensure_ascii=False, indent=2) + "\n"
 
 

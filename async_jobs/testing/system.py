@@ -18,11 +18,16 @@ from async_jobs.adapters.memory.schedulers import MemorySchedulers
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.adapters.memory.tallies import MemoryTallies
 from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.adapters.telemetry.labels import TENANTS_MAX, TopTenants
+from async_jobs.adapters.telemetry.several import SeveralTelemetries
+from async_jobs.adapters.telemetry.tallying import TallyTelemetry
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.handling.outcomes import is_outcome
 from async_jobs.application.handling.registry import Handler, JobContext, JobRegistry, job_registry
 from async_jobs.application.operating.operations import OperationsService
+from async_jobs.application.operating.reporting import ReportsService
 from async_jobs.application.scheduling.chores.announcing import SchedulerIdentity
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
@@ -33,6 +38,7 @@ from async_jobs.domain.facts import Fact, HandlerMissing, JobDied, JobFailed, Ro
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig, queue_of
 from async_jobs.host import SystemClock
+from async_jobs.ports.telemetry import Telemetry
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits
 from async_jobs.testing.clocks import ManualChance, ManualClock
 
@@ -121,6 +127,7 @@ class MemorySystem:
     Attributes:
         service: what the application under test calls.
         operations: what its operators ask.
+        reports: what became of the jobs, as of the last `run_until_idle`.
         clock: stands still until it is advanced.
         store: the system of record; `store.transaction()` stands in for a database
             transaction to pass as `connection`.
@@ -141,10 +148,10 @@ class MemorySystem:
         self.config, self.registry, self.clock = config, registry, clock
         self.telemetry = RecordingTelemetry()
         self.store = MemoryJobStore(unreadable=self._tell_unreadable)
-        self._handlers = _Watched(registry)
-        self._transport = transport
+        self._handlers, self._transport = _Watched(registry), transport
         self._queues, self._outboxes = dict[str, MemoryJobQueue](), dict[str, MemoryOutbox]()
         self.workers = MemoryWorkers()
+        telling = self._telling()
         signal = MemorySignal(clock=clock)
         checkpoints, schedulers = MemoryCheckpoints(), MemorySchedulers()
         statistics = MemoryStatistics(self.store)
@@ -155,11 +162,11 @@ class MemorySystem:
             self.store,
             chance=chance,
             signal=signal,
-            telemetry=self.telemetry,
+            telemetry=telling,
             statistics=statistics,
             **ports,
         )
-        settings = SchedulerSettings(window_min=1_000)
+        ports["settings"] = SchedulerSettings(window_min=1_000)
         self.operations = OperationsService(
             config,
             self.store,
@@ -167,7 +174,6 @@ class MemorySystem:
             schedulers=schedulers,
             checkpoints=checkpoints,
             statistics=statistics,
-            settings=settings,
             **ports,
         )
         self.scheduler = Scheduler(
@@ -177,20 +183,30 @@ class MemorySystem:
             outbox_of=self._outbox_of,
             chance=chance,
             signal=signal,
-            telemetry=self.telemetry,
+            telemetry=telling,
             checkpoints=checkpoints,
             schedulers=schedulers,
             identity=SchedulerIdentity(scheduler_id="scheduler-1"),
-            settings=settings,
             **ports,
         )
-        self.worker = self._worker(signal, chance)
+        self.worker = self._worker(signal, chance, telling)
 
     def _tell_unreadable(self, job_id: UUID | None, problem: str) -> None:
         at = self.clock.now()
         self.telemetry.record(RowUnreadable(at=at, job_id=job_id, problem=problem))
 
-    def _worker(self, signal: MemorySignal, chance: ManualChance) -> Worker:
+    def _telling(self) -> Telemetry:
+        self._counting = TallyTelemetry("memory", TopTenants(TENANTS_MAX, lambda tenant: True))
+        self._tallies = MemoryTallies()
+        self.reports = ReportsService(self._tallies, clock=self.clock)
+        return SeveralTelemetries([self.telemetry, self._counting])
+
+    async def _tally(self) -> None:
+        """Keep what was counted, as each process does every ten seconds."""
+        if (batch := self._counting.take()) is not None:
+            await self._tallies.add(batch, at=self.clock.now())
+
+    def _worker(self, signal: MemorySignal, chance: ManualChance, telling: Telemetry) -> Worker:
         queues, outboxes = self._to_receive_from()
         return Worker(
             Identity(worker_id="worker-1"),
@@ -202,7 +218,7 @@ class MemorySystem:
             chance=chance,
             signal=signal,
             workers=self.workers,
-            telemetry=self.telemetry,
+            telemetry=telling,
             settings=WorkerSettings(slots=100),
         )
 
@@ -257,6 +273,7 @@ class MemorySystem:
                 told = len(self.telemetry.facts)
                 self._handlers.meant.clear()
             if tick.idle and not ran_now:
+                await self._tally()
                 return ran
         raise RuntimeError(f"the jobs did not come to rest within {ROUNDS_MAX} rounds")
 

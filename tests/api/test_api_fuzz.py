@@ -56,6 +56,7 @@ OPERATIONS = (
     "explain_job",
     "explain_waiting",
     "status",
+    "attainment",
 )
 IN_MEMORY_CASES = dict.fromkeys(OPERATIONS, 200) | {
     "enqueue_jobs": 80,  # long ones
@@ -65,6 +66,7 @@ IN_MEMORY_CASES = dict.fromkeys(OPERATIONS, 200) | {
     "retry_job": 80,
     "explain_job": 80,
     "status": 80,
+    "attainment": 80,
 }
 OVER_THE_WIRE_CASES = 40
 """For each operation, once valid and once not; boundary cases come on top."""
@@ -74,7 +76,15 @@ CASE_SECONDS_MAX = 20.0
 
 # What the document cannot say in a schema, and may therefore be a 422 for valid data.
 _PAYLOAD = re.compile(r"(jobs\[\d+\]\.)?payload\b")
-UNSAID = ("366 days", "is taken", "is not configured", "unless tenant_id is given")
+UNSAID = (
+    "366 days",
+    "is taken",
+    "is not configured",
+    "unless tenant_id is given",
+    "must be before until",
+    "1970 to 9000",
+    "at most 1000 steps",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -207,6 +217,7 @@ def test_every_answer_is_described(
     app = create_app(
         lambda: system.service,
         operations_factory=lambda: system.operations,
+        reports_factory=lambda: system.reports,
         auth_token=TOKEN,
         clock=system.clock,
     )
@@ -239,7 +250,10 @@ async def test_every_answer_is_described_on_postgres_too(
     async with opened(config, logger, application_name="fuzz") as container:
         service = container.service()
         app = create_app(
-            container.service, operations_factory=container.operations, auth_token=TOKEN
+            container.service,
+            operations_factory=container.operations,
+            reports_factory=container.reports,
+            auth_token=TOKEN,
         )
         ids = await in_every_state(service)
         async with serving(app, host="127.0.0.1", port=0, option="--port") as served:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from datetime import datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -24,11 +25,13 @@ from async_jobs.adapters.memory.overview import MemoryOverview
 from async_jobs.adapters.memory.schedulers import MemorySchedulers
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.adapters.memory.tallies import MemoryTallies
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.operating.operations import OperationsService
+from async_jobs.application.operating.reporting import ReportsService
 from async_jobs.domain.errors import AuthTokenError, InvalidJobError, RemoteHttpError, Unavailable
 from async_jobs.domain.explain import Explanation, Status, Waiting
 from async_jobs.domain.job import (
@@ -40,18 +43,21 @@ from async_jobs.domain.job import (
     Payload,
     Phase,
 )
+from async_jobs.domain.tallies import Attainment
 from async_jobs.entrypoints.http.app import create_app
 from async_jobs.entrypoints.http.operations import create_operations_router
 from async_jobs.entrypoints.http.routes import create_jobs_router
 from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
+from async_jobs.ports.reports import Reports
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.store import Store
+from async_jobs.ports.tallies import Tallies
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import a_request, an_id
 from async_jobs.testing.clocks import ManualChance, ManualClock
-from async_jobs.testing.contracts import JobsContract, OperationsContract
+from async_jobs.testing.contracts import JobsContract, OperationsContract, ReportsContract
 from async_jobs.testing.contracts.jobs import KIT_LIMITS, LIMITED_MAX
 from async_jobs.testing.contracts.scenes import added, all_jobs, in_phase, the_job
 from async_jobs.testing.contracts.specimens import PAYLOADS
@@ -73,11 +79,17 @@ class Api:
     def __init__(self) -> None:
         self.service: Jobs | None = None
         self.operations: Operations | None = None
-        self.app = create_app(self._service, operations_factory=self._operations, auth_token=TOKEN)
+        self.reports: Reports | None = None
+        self.app = create_app(
+            self._service,
+            operations_factory=self._operations,
+            reports_factory=self._reports,
+            auth_token=TOKEN,
+        )
         self.host = FastAPI()
         for router in (
             create_jobs_router(self._service, TOKEN),
-            create_operations_router(self._operations, TOKEN),
+            create_operations_router(self._operations, TOKEN, reports_factory=self._reports),
         ):
             self.host.include_router(router, prefix="/internal")
 
@@ -88,6 +100,10 @@ class Api:
     def _operations(self) -> Operations:
         assert self.operations is not None
         return self.operations
+
+    def _reports(self) -> Reports:
+        assert self.reports is not None
+        return self.reports
 
 
 @module_fixture
@@ -188,6 +204,84 @@ class ThreadedOperations:
 
     async def status(self, *, tenants: Collection[str] | None = None) -> Status:
         return await asyncio.to_thread(self._operations.status, tenants=tenants)
+
+
+class ThreadedReports:
+    """Implements `Reports`: each call of the blocking client in a thread."""
+
+    def __init__(self, reports: BlockingHttpOperations) -> None:
+        self._reports = reports
+
+    async def attainment(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step: timedelta | None = None,
+        use_case: str | None = None,
+        tenants: Collection[str] | None = None,
+        type: str | None = None,
+        by: Collection[str] = ("use_case",),
+    ) -> Attainment:
+        return await asyncio.to_thread(
+            self._reports.attainment,
+            since=since,
+            until=until,
+            step=step,
+            use_case=use_case,
+            tenants=tenants,
+            type=type,
+            by=by,
+        )
+
+
+class ReportsOverHttp(ReportsContract):
+    """What both clients' bindings share."""
+
+    @fixture
+    async def tallies(self) -> Tallies:
+        return MemoryTallies()
+
+    @fixture
+    async def reporting(
+        self, api: Api, tallies: Tallies, clock: ManualClock
+    ) -> AsyncIterator[None]:
+        """Puts reports on the test's ports behind the API."""
+        api.reports = ReportsService(tallies, clock=clock)
+        yield
+        api.reports = None
+
+
+class TestReportsOverAsgi(ReportsOverHttp, ReportsContract):
+    @fixture
+    async def reports(
+        self, reporting: None, api: Api, clock: ManualClock
+    ) -> AsyncIterator[Reports]:
+        async with AsyncJobsHttpClient(
+            "http://jobs.internal",
+            TOKEN,
+            transport=httpx.ASGITransport(api.app),
+            clock=clock,
+            chance=ManualChance(),
+        ) as client:
+            reports: HttpOperations = client.operations
+            yield reports
+
+
+class TestReportsInThreads(ReportsOverHttp, ReportsContract):
+    @fixture
+    async def reports(
+        self,
+        reporting: None,
+        base_url: str,
+        blocking_transport: httpx.BaseTransport,
+        clock: ManualClock,
+    ) -> Reports:
+        client = JobsHttpClient(
+            base_url, TOKEN, transport=blocking_transport, clock=clock, chance=ManualChance()
+        )
+        blocking: BlockingHttpOperations = client.operations
+        return ThreadedReports(blocking)
 
 
 class OperationsOverHttp(OperationsContract):

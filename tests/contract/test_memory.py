@@ -15,8 +15,10 @@ from async_jobs.adapters.memory.schedulers import MemorySchedulers
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.adapters.memory.tallies import MemoryTallies
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.application.operating.operations import OperationsService
+from async_jobs.application.operating.reporting import ReportsService
 from async_jobs.application.operating.steering import SteeringService
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.ports.checkpoints import Checkpoints
@@ -25,11 +27,13 @@ from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.overview import Overview
 from async_jobs.ports.queue import JobQueue, Outbox
+from async_jobs.ports.reports import Reports
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.steering import Steering
 from async_jobs.ports.store import Store
+from async_jobs.ports.tallies import Tallies
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
@@ -41,11 +45,13 @@ from async_jobs.testing.contracts import (
     OperationsContract,
     OutboxContract,
     OverviewContract,
+    ReportsContract,
     SchedulersContract,
     SignalContract,
     StatisticsContract,
     SteeringContract,
     StoreContract,
+    TalliesContract,
     WorkersContract,
 )
 from async_jobs.testing.contracts.jobs import KIT_LIMITS
@@ -174,6 +180,22 @@ class TestMemoryCheckpoints(CheckpointsContract):
     @pytest.fixture
     async def checkpoints(self) -> Checkpoints:
         return MemoryCheckpoints()
+
+
+class TestMemoryTallies(TalliesContract):
+    @pytest.fixture
+    async def tallies(self) -> Tallies:
+        return MemoryTallies()
+
+
+class TestReportsServiceOnMemory(ReportsContract):
+    @pytest.fixture
+    async def tallies(self) -> Tallies:
+        return MemoryTallies()
+
+    @pytest.fixture
+    async def reports(self, tallies: Tallies, clock: ManualClock) -> Reports:
+        return ReportsService(tallies, clock=clock)
 
 
 class TestMemoryStatistics(StatisticsContract):

@@ -22,6 +22,7 @@ from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
+from async_jobs.adapters.postgres.tallies import PostgresTallies
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.operating.operations import OperationsService
@@ -43,6 +44,7 @@ from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.steering import Steering
 from async_jobs.ports.store import Store
+from async_jobs.ports.tallies import Tallies
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows, later
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock, let_others_run
@@ -60,6 +62,7 @@ from async_jobs.testing.contracts import (
     StatisticsContract,
     SteeringContract,
     StoreContract,
+    TalliesContract,
     WorkersContract,
 )
 from async_jobs.testing.contracts.jobs import KIT_LIMITS
@@ -101,6 +104,7 @@ async def pool(pools: tuple[asyncpg.Pool, asyncpg.Pool]) -> AsyncIterator[asyncp
     await pools[0].execute(
         "DELETE FROM jobs; DELETE FROM handoffs; DELETE FROM workers; DELETE FROM checkpoints;"
         " DELETE FROM schedulers; DELETE FROM controls; DELETE FROM operations;"
+        " DELETE FROM tallies; DELETE FROM tally_sources;"
         " UPDATE controls_version SET version = 0"
     )
     yield pools[0]
@@ -329,6 +333,12 @@ class TestPostgresStatistics(StatisticsContract):
     @fixture
     async def statistics(self, pool: asyncpg.Pool) -> Statistics:
         return PostgresStatistics(pool)
+
+
+class TestPostgresTallies(TalliesContract):
+    @fixture
+    async def tallies(self, pool: asyncpg.Pool) -> Tallies:
+        return PostgresTallies(pool)
 
 
 class TestPostgresClock(ClockContract):

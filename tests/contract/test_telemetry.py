@@ -9,7 +9,7 @@ import re
 import threading
 import traceback
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from async_jobs.adapters.telemetry.otel import OpenTelemetryExporter
 from async_jobs.adapters.telemetry.prometheus import PrometheusExporter
 from async_jobs.adapters.telemetry.raised import raised
 from async_jobs.adapters.telemetry.several import SeveralTelemetries
+from async_jobs.adapters.telemetry.tallying import TallyTelemetry
 from async_jobs.application.handling.outcomes import event_of
 from async_jobs.application.handling.registry import JobContext, running_job
 from async_jobs.domain.facts import Fact, HandlerMissing, JobDied, JobFailed, LoopBlocked
@@ -135,6 +136,32 @@ class TestPrometheusMetrics(TelemetryContract):
     @pytest.fixture
     def emitted(self, exporter: PrometheusExporter) -> Emitted:
         return lambda: exporter.page().decode()
+
+
+class TestTallies(TelemetryContract):
+    @pytest.fixture
+    def telemetry(self) -> TallyTelemetry:
+        return TallyTelemetry("one", TopTenants(10, lambda tenant: True))
+
+    @pytest.fixture
+    def broken(self) -> TallyTelemetry:
+        return TallyTelemetry("one", BrokenTenants())
+
+    @pytest.fixture
+    def emitted(self, telemetry: TallyTelemetry) -> Emitted:
+        told: list[str] = []
+
+        def take() -> str:
+            batch = telemetry.take()
+            told.append("" if batch is None else repr(batch))
+            return "".join(told)
+
+        return take
+
+
+class BrokenTenants:
+    def of(self, tenant: str, at: datetime) -> str:
+        raise OSError("the ranking is lost")
 
 
 class TestOpenTelemetryMetrics(TelemetryContract):

@@ -7,9 +7,12 @@ from typing import TypeAlias
 
 import pytest
 
+from async_jobs.adapters.postgres.pool import create_pool
+from async_jobs.adapters.postgres.tallies import PostgresTallies
+from async_jobs.domain.tallies import MINUTE, Batch, Group, floor_of
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from tests.command_line import EXAMPLES, UNKNOWN_ID, WORKER, enqueued, refusal
-from tests.harness import Programs, eventually, free_port
+from tests.harness import Programs, clock, eventually, free_port
 
 Where: TypeAlias = tuple[str, ...]
 """The options that say where the jobs are."""
@@ -114,3 +117,19 @@ async def test_names_command_no_terminal(on_database: Programs, where: Where) ->
 
     assert "".join(told).replace("\n", "").isprintable()
     assert json.loads(told[1])["tenant_id"] == name
+
+
+async def test_attainment_is_told(on_database: Programs, where: Where) -> None:
+    """As far as processes have told what they counted."""
+    starting = floor_of(clock.now(), MINUTE)
+    group = Group(starting, "notifications", "acme", "send_email")
+    async with await create_pool(on_database.settings["ASYNC_JOBS_DB_DSN"], max_size=1) as pool:
+        await PostgresTallies(pool).add(Batch("one", 1, {group: [1_000]}), at=starting)
+
+    told = await on_database.run(
+        "attainment", "--since", "90m", "--step", "1d", "--by", "type", "--by", "tenant_id", *where
+    )
+
+    headings, row = told.stdout.splitlines()
+    assert headings.split()[:6] == ["starting", "tenant", "type", "on", "time", "starts"]
+    assert row.split()[2:] == ["UTC", "acme", "send_email", "-", *"000", "-", "-", "1,000", *"0000"]

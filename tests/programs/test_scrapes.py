@@ -1,4 +1,4 @@
-"""Metrics of running programs: what is scraped equals the rows."""
+"""Metrics and statistics of running programs: both equal the rows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -37,8 +38,10 @@ SETTINGS = {
     "ASYNC_JOBS_PER_TENANT_QUOTAS": json.dumps({"limited": {"max_pending_jobs": 1}}),
     "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN": TOKEN,
     "ASYNC_JOBS_METRICS": "prometheus",
+    "ASYNC_JOBS_STATISTICS": "true",
+    "ASYNC_JOBS_UNKNOWN_TYPE_MAX_SECONDS": "1",
 }
-ENDED = {"succeeded": 6 + 3 + 2 + 1 + 1, "dead": 2 + 2, "cancelled": 1 + 1, "expired": 2}
+ENDED = {"succeeded": 6 + 3 + 2 + 1 + 1, "dead": 2 + 2 + 1, "cancelled": 1 + 1, "expired": 2}
 ATTEMPTS = {
     ("succeed", "succeeded"): 6 + 3 + 1,
     ("fail_once", "failed"): 2,
@@ -48,8 +51,13 @@ ATTEMPTS = {
     ("fail", "failed"): 4,
     ("reject", "rejected"): 2,
     ("hold", "cancelled"): 1,
+    # Claimed by a worker that has no handler for it, and so not started.
+    ("nobody_knows_it", "snoozed"): 1,
+    ("nobody_knows_it", "rejected"): 1,
 }
-STARTS, RETRIES, LATE = sum(ATTEMPTS.values()), 2 + 2, 3
+CLAIMS, IN_VAIN = sum(ATTEMPTS.values()), 2
+STARTS = CLAIMS - IN_VAIN
+AGAIN, LATE, EXPIRED = 2 + 2 + 1, 3, 2
 
 
 def scraped(port: int, token: str | None = None) -> tuple[int, str]:
@@ -121,6 +129,7 @@ async def enqueue_what_is_known(client: AsyncJobsHttpClient) -> None:
     await enqueue("snooze_once", 1)
     await enqueue("fail", 2, max_attempts=2)
     await enqueue("reject", 2)
+    await enqueue("nobody_knows_it", 1)
     limited = EnqueueJobRequest(
         tenant_id="limited",
         use_case="mail",
@@ -165,8 +174,31 @@ async def outcomes(system: System) -> Counter[str]:
     return Counter({row["outcome"]: row["n"] for row in rows})
 
 
-async def test_what_is_scraped_equals_the_rows(database_dsn: str, tmp_path: Path) -> None:
-    """Of jobs on time, late, expired, retried, snoozed, dead and cancelled, by all programs."""
+async def starts(system: System) -> tuple[int, int]:
+    """Count the rows that have started, and those that did so by their first deadline."""
+    row = await system.pool.fetchrow(
+        "SELECT count(first_started_at) AS started, count(*) FILTER ("
+        " WHERE first_started_at <= coalesce(first_deadline_at, deadline_at)) AS on_time FROM jobs"
+    )
+    assert row is not None
+    return row["started"], row["on_time"]
+
+
+async def reported(system: System) -> list[dict[str, Any]]:
+    """Return the report's rows by type, once all programs have ended and told the last of it."""
+    for program in system.programs.started:
+        program.terminate()
+    for program in system.programs.started:
+        await program.ended()
+    report = await system.programs.run("attainment", "--by", "type", "--json")
+    rows: list[dict[str, Any]] = json.loads(report.stdout)["rows"]
+    return rows
+
+
+async def test_what_is_told_equals_the_rows(database_dsn: str, tmp_path: Path) -> None:
+    """Of jobs on time, late, expired, retried, snoozed, dead, cancelled and without a handler, by
+    all programs: metrics and the report.
+    """
     scheduling, working = free_port(), free_port()
     async with measured_api(database_dsn, tmp_path) as (system, client, serving):
         began = clock.now()
@@ -180,30 +212,47 @@ async def test_what_is_scraped_equals_the_rows(database_dsn: str, tmp_path: Path
         async def all_is_told() -> Scrape | None:
             scrape = Scrape(serving, scheduling, working)
             ended = scrape.total("jobs_finished_total") == sum(ENDED.values())
-            leased = scrape.total("scheduler_leased_total") >= STARTS
+            leased = scrape.total("scheduler_leased_total") >= CLAIMS
             return scrape if ended and leased else None
 
         scrape = await eventually(all_is_told, "every end is told")
         assert scrape is not None
         rows = await outcomes(system)
+        started, on_time = await starts(system)
+        report = await reported(system)
         executed = Counter(line["what"] for line in system.executions)
 
     assert scrape.by("jobs_finished_total", "outcome") == rows == ENDED
     assert scrape.by("attempts_ended_total", "type", "outcome") == ATTEMPTS
     assert executed["began"] == STARTS
-    starts, first = "start_tolerance_used", {"first": "true"}
-    assert scrape.total(f"{starts}_count") == STARTS
-    assert scrape.total(f"{starts}_count", **first) == STARTS - RETRIES
-    assert scrape.total(f"{starts}_bucket", le="1.0", **first) == STARTS - RETRIES - LATE
+    used, first = "start_tolerance_used", {"first": "true"}
+    assert scrape.total(f"{used}_count") == STARTS
+    assert scrape.total(f"{used}_count", **first) == started == STARTS - AGAIN
+    assert scrape.total(f"{used}_bucket", le="1.0", **first) == on_time == started - LATE
     assert scrape.total("start_late_seconds_count") == LATE
-    assert scrape.by("deadline_missed_total", "started") == {"true": LATE, "false": 2}
-    assert scrape.total("attempt_duration_seconds_count") == STARTS
+    assert scrape.by("deadline_missed_total", "started", "first") == {
+        ("true", "true"): LATE,
+        ("false", "true"): EXPIRED,
+    }
+    assert scrape.total("attempt_duration_seconds_count") == CLAIMS
     assert scrape.total("jobs_enqueued_total") == rows.total()
     assert scrape.total("jobs_duplicate_total") == scrape.total("quota_rejected_total") == 1
     assert scrape.by("worker_slots_limit", "queue") == {"mail": 8}
     ticked = scrape.total("scheduler_last_tick_timestamp_seconds")
     assert began.timestamp() < ticked < began.timestamp() + 3600
-    assert scrape.total("scheduler_leased_total") == STARTS
+    assert scrape.total("scheduler_leased_total") == CLAIMS
+    summed = {name: sum(row[name] for row in report) for name in ("on_time", "late", "unstarted")}
+    assert summed == {"on_time": on_time, "late": LATE, "unstarted": EXPIRED}
+    assert {name: sum(row[name] for row in report) for name in ENDED} == ENDED
+    assert sum(row["enqueued"] for row in report) == rows.total()
+    assert {
+        (row["type"], how): count
+        for row in report
+        for how, count in row["attempts"].items()
+        if count
+    } == {each: count for each, count in ATTEMPTS.items() if each[1] != "succeeded"}
+    (never,) = (row for row in report if row["type"] == "nobody_knows_it")
+    assert (never["attainment"], never["dead"]) == (None, 1)
 
 
 def test_promtool_finds_nothing_amiss() -> None:

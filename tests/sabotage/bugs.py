@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tests.sabotage.edits import fairness, jobs, schedulers, statements, stores, workers
+from tests.sabotage.edits import (
+    fairness,
+    jobs,
+    schedulers,
+    statements,
+    stores,
+    tallies,
+    workers,
+)
 
 STATEMENTS = "statements"
 LAYERS = {
@@ -11,6 +19,7 @@ LAYERS = {
     "schedulers and service": schedulers.BUGS,
     "workers": workers.BUGS,
     "adapters": stores.BUGS,
+    "statistics": tallies.BUGS,
     STATEMENTS: statements.BUGS,
 }
 BUGS = {bug.name: bug for bugs in LAYERS.values() for bug in bugs}

@@ -12,8 +12,10 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from async_jobs.adapters.telemetry.logs import LogTelemetry
 from async_jobs.domain.facts import JobEnqueued
 from async_jobs.domain.reporting import job_ids
+from async_jobs.domain.tallies import DAY, query_of
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from async_jobs.entrypoints.wiring.container import Container, memory_container
+from async_jobs.entrypoints.wiring.telemetry import keeping
 from async_jobs.testing.builders import a_job
 from async_jobs.testing.clocks import NOW
 
@@ -68,3 +70,31 @@ def test_opentelemetry_is_the_applications(monkeypatch: pytest.MonkeyPatch) -> N
     assert data is not None
     assert "async_jobs.jobs.enqueued" in data.to_json()
     assert made.metrics().scrapes is None
+
+
+@pytest.mark.parametrize(
+    ("tenants", "told_apart"),
+    [(None, set()), (1, {"acme"}), (("beta",), {"beta"})],
+    ids=["none", "top", "named"],
+)
+async def test_statistics_are_kept_by_the_end(tenants: object, told_apart: set[str]) -> None:
+    """In the database of the process, by tenants as set; schedulers roll them up."""
+    made = container(statistics=True, statistics_tenants=tenants)
+
+    async with keeping(made.counting(), made.tallies, made.clock, made.logger()):
+        for tenant in ("acme", "beta"):
+            made.telemetry().record(enqueued(tenant))
+
+    query = query_of(now=NOW + DAY, since=NOW, by=("tenant_id",))
+    sums = await made.tallies().sums(query, limit=10)
+    assert {group.tenant_id for group in sums} == told_apart | {""}
+    assert sum(each[0] for each in sums.values()) == 2
+    assert made.scheduler()._rolling_up._tallies is made.tallies()
+
+
+def test_no_statistics_are_made_unless_that_is_set() -> None:
+    """Nothing is summed, and schedulers look for nothing."""
+    made = container()
+
+    assert made.counting() is None
+    assert made.scheduler()._rolling_up._tallies is None

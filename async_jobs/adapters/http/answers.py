@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import fields
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic_core import to_jsonable_python
 
 from async_jobs.adapters.http.calls import Call, named, path_of
-from async_jobs.domain.bounds import check_names
+from async_jobs.domain.bounds import check_instant, check_names
 from async_jobs.domain.explain import Explanation, Status, Waiting
+from async_jobs.domain.tallies import Attainment, check_dimensions
 
-A = TypeVar("A", Explanation, Status, Waiting)
+A = TypeVar("A", Explanation, Status, Waiting, Attainment)
 
 
-def answer_record_of(answer: Explanation | Status | Waiting) -> dict[str, Any]:
+def answer_record_of(answer: Explanation | Status | Waiting | Attainment) -> dict[str, Any]:
     """Return an answer as JSON values: instants in ISO 8601 UTC, durations in seconds."""
     return {each.name: to_jsonable_python(getattr(answer, each.name)) for each in fields(answer)}
 
@@ -91,5 +93,38 @@ def status(tenants: Collection[str] | None) -> Call[Status]:
         path="operations/status",
         params={"tenant_id": wanted} if wanted else {},
         decode=lambda record: answer_of(Status, record),
+        writes=False,
+    )
+
+
+def attainment(
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    step: timedelta | None,
+    use_case: str | None,
+    tenants: Collection[str] | None,
+    type: str | None,
+    by: Collection[str],
+) -> Call[Attainment]:
+    """Return the call that reports what was kept of what was promised.
+
+    Raises:
+        InvalidJobError: an argument breaks its bound.
+    """
+    params: dict[str, Any] = dict(named(use_case=use_case, type=type))
+    for name, instant in (("since", since), ("until", until)):
+        if instant is not None:
+            params[name] = check_instant(name, instant).isoformat()
+    if step is not None:
+        params["step_seconds"] = f"{step.total_seconds():.15g}"
+    if tenants is not None:
+        params["tenant_id"] = check_names("tenants", tenants)
+    params["by"] = ",".join(check_dimensions(by))
+    return Call(
+        method="GET",
+        path="operations/attainment",
+        params=params,
+        decode=lambda record: answer_of(Attainment, record),
         writes=False,
     )

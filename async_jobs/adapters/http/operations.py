@@ -1,18 +1,20 @@
-"""The driving port `Operations` over HTTP, with and without an event loop."""
+"""The driving ports `Operations` and `Reports` over HTTP, with and without an event loop."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from async_jobs.adapters.http import answers
 from async_jobs.adapters.http.calls import Call
 from async_jobs.domain.explain import Explanation, Status, Waiting
+from async_jobs.domain.tallies import Attainment
 
 
 class HttpOperations:
-    """Implements `Operations`; made by `AsyncJobsHttpClient.operations`."""
+    """Implements `Operations` and `Reports`; made by `AsyncJobsHttpClient.operations`."""
 
     def __init__(self, call: Callable[[Call[Any]], Awaitable[Any]]) -> None:
         self._call = call
@@ -34,9 +36,33 @@ class HttpOperations:
         status: Status = await self._call(answers.status(tenants))
         return status
 
+    async def attainment(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step: timedelta | None = None,
+        use_case: str | None = None,
+        tenants: Collection[str] | None = None,
+        type: str | None = None,
+        by: Collection[str] = ("use_case",),
+    ) -> Attainment:
+        """See `Reports`."""
+        call = answers.attainment(
+            since=since,
+            until=until,
+            step=step,
+            use_case=use_case,
+            tenants=tenants,
+            type=type,
+            by=by,
+        )
+        attainment: Attainment = await self._call(call)
+        return attainment
+
 
 class BlockingHttpOperations:
-    """The calls of `Operations` without `async`; made by `JobsHttpClient.operations`."""
+    """The calls of both without `async`; made by `JobsHttpClient.operations`."""
 
     def __init__(self, call: Callable[[Call[Any]], Any]) -> None:
         self._call = call
@@ -57,3 +83,27 @@ class BlockingHttpOperations:
         """See `Operations`."""
         status: Status = self._call(answers.status(tenants))
         return status
+
+    def attainment(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        step: timedelta | None = None,
+        use_case: str | None = None,
+        tenants: Collection[str] | None = None,
+        type: str | None = None,
+        by: Collection[str] = ("use_case",),
+    ) -> Attainment:
+        """See `Reports`."""
+        call = answers.attainment(
+            since=since,
+            until=until,
+            step=step,
+            use_case=use_case,
+            tenants=tenants,
+            type=type,
+            by=by,
+        )
+        attainment: Attainment = self._call(call)
+        return attainment

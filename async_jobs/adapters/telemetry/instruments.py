@@ -22,14 +22,11 @@ from async_jobs.adapters.telemetry.measuring import (
 )
 from async_jobs.domain import facts, readings
 from async_jobs.domain.facts import Ending, Fact
+from async_jobs.domain.tallies import RUNS, TOLERANCES, WAITS
 
 USE_CASE: Final = ("use_case",)
 TYPED: Final = ("use_case", "type")
 
-TOLERANCES: Final = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.5, 2.0, 5.0, 10.0, 100.0)
-"""The seventh is the promise: what is within it was on time."""
-WAITS: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
-RUNS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0)
 TICKS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
 
 

@@ -24,6 +24,7 @@ from async_jobs.application.scheduling.chores.quarantining import Quarantining
 from async_jobs.application.scheduling.chores.readying import Readying
 from async_jobs.application.scheduling.chores.reaping import Reaped, Reaping
 from async_jobs.application.scheduling.chores.remembering import Remembering
+from async_jobs.application.scheduling.chores.rolling_up import RollingUp
 from async_jobs.application.scheduling.dispatcher import Dispatched, Dispatcher
 from async_jobs.application.scheduling.handing_off import Sender
 from async_jobs.application.scheduling.noticing import Notices
@@ -41,6 +42,7 @@ from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import DISPATCH, Signal
 from async_jobs.ports.store import Store
+from async_jobs.ports.tallies import Tallies
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.upkeep import Upcoming
 from async_jobs.ports.workers import Workers
@@ -107,6 +109,7 @@ class Scheduler:
         identity: SchedulerIdentity | None = None,
         settings: SchedulerSettings | None = None,
         notices: Notices | None = None,
+        tallies: Tallies | None = None,
     ) -> None:
         self._limits = InForce(config, controls, clock=clock)
         self._telemetry = telemetry
@@ -139,6 +142,7 @@ class Scheduler:
         self._announcing = Announcing(
             schedulers, identity, config, self._notices, settings, clock=clock
         )
+        self._rolling_up = RollingUp(tallies, clock=clock)
         self._deaf_until = float("-inf")
         self._dispatch_seconds = 0.0
         """How long it took lately to lease and send."""
@@ -286,6 +290,7 @@ class Scheduler:
         if not dispatched.handoffs:
             self._chores.check(self._readying)  # a standby, which writes nothing, shows no job
         await self._announce(at, dispatched)
+        await self._roll_up(at, dispatched)
         self._ticked_at = self._clock.monotonic()
         sent = len(dispatched.handoffs) - unsent
         return Tick(
@@ -334,6 +339,11 @@ class Scheduler:
                 closed=self._sender.closed(),
             )
             await self._chores.do(announcing, announce, otherwise=None)
+
+    async def _roll_up(self, at: float, dispatched: Dispatched) -> None:
+        self._rolling_up.leased(len(dispatched.handoffs))
+        if self._rolling_up.is_due(at):
+            await self._chores.do(self._rolling_up, self._rolling_up.roll_up, otherwise=None)
 
     async def _promote(self) -> Upcoming:
         return await self._chores.do(

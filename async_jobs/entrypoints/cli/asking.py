@@ -22,6 +22,7 @@ from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from async_jobs.extras import require
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
+from async_jobs.ports.reports import Reports
 from async_jobs.ports.steering import Steering
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ class Asked(Jobs, Protocol):
 
 
 class Doors(NamedTuple):
-    """The two driving ports, and what is wired behind them where that is in this process."""
+    """The driving ports, and what is wired behind them where that is in this process."""
 
     jobs: Asked
     operations: Operations
+    reports: Reports
     container: Container | None = None
 
 
@@ -64,7 +66,7 @@ async def _opened(where: Where, logger: logging.Logger) -> AsyncIterator[Doors]:
 
         async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:
             try:
-                yield Doors(client, client.operations)
+                yield Doors(client, client.operations, client.operations)
             except AuthTokenError as error:
                 given = f"--token or {TOKEN_VARIABLE} names the one to use"
                 raise AuthTokenError(f"{error}; {given}") from None
@@ -80,7 +82,7 @@ async def _opened(where: Where, logger: logging.Logger) -> AsyncIterator[Doors]:
             raise
         raise ConfigurationError(f"{error}\n--url: asks an API instead of a database") from None
     async with opened(config, logger, application_name="async_jobs cli") as container:
-        yield Doors(container.service(), container.operations(), container)
+        yield Doors(container.service(), container.operations(), container.reports(), container)
 
 
 async def _warn(container: Container, enqueues: EnqueueJobRequest | None) -> None:
@@ -153,6 +155,11 @@ def ask_steering(
         return await call(doors.container.steering(), clock.now())
 
     return _run(where, level, asked)
+
+
+def ask_reports(where: Where, level: LogLevel, call: Callable[[Reports], Awaitable[T]]) -> T:
+    """Ask for a report where the jobs are."""
+    return _run(where, level, lambda doors: call(doors.reports))
 
 
 def _run(where: Where, level: LogLevel, call: Callable[[Doors], Awaitable[T]]) -> T:

@@ -26,6 +26,7 @@ from async_jobs.entrypoints.cli.options import (
     LogLevelOption,
     reporting,
 )
+from async_jobs.entrypoints.cli.reports import attainment
 from async_jobs.entrypoints.programs.options import LOOPBACK, LogFormat, LogLevel
 from async_jobs.entrypoints.programs.signals import own_process, run_program
 from async_jobs.entrypoints.programs.terminal import set_up_output
@@ -140,6 +141,7 @@ app.command()(status)
 app.command()(explain)
 for each in (pause, resume, limit, controls, audit):
     app.command()(each)
+app.command()(attainment)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from async_jobs.domain.bounds import JOBS_PER_CALL_MAX, JOBS_PER_PAGE_MAX
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import EnqueueJobRequest, JobStatus
 from async_jobs.domain.limits import DELAY_TOLERANCE_MAX
+from async_jobs.domain.tallies import Dimension, check_dimensions
 from async_jobs.entrypoints.http.reading import joined, shown
 
 PROBLEMS_MAX: Final = 100
@@ -33,6 +34,8 @@ _INSTANT = re.compile(
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}")
+_STEP_SECONDS_MAX: Final = 365 * 86_400
+_STEP = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class InvalidFields(InvalidJobError):
@@ -231,12 +234,35 @@ def job_id_of(path_params: Mapping[str, str]) -> UUID:
     return as_uuid("job_id", path_params["job_id"])
 
 
-_FILTERS: Final[Mapping[str, Callable[[str, Any], object]]] = {
+_FILTERS: Final[dict[str, Callable[[str, Any], object]]] = {
     "tenant_id": bounds.check_name,
     "use_case": bounds.check_name,
     "status": as_status,
     "limit": _as_limit,
     "cursor": as_uuid,
+}
+
+
+def _as_step(field: str, value: str) -> timedelta:
+    if not _STEP.fullmatch(value) or int(value) > _STEP_SECONDS_MAX:
+        seconds_max = f"{_STEP_SECONDS_MAX} at most"
+        raise InvalidJobError(
+            field, f"must be a number of seconds, {seconds_max}, of whole minutes"
+        )
+    return timedelta(seconds=int(value))
+
+
+def _as_dimensions(field: str, value: str) -> frozenset[Dimension]:
+    return check_dimensions([each for each in value.split(",") if each])
+
+
+_REPORTED: Final[dict[str, Callable[[str, Any], object]]] = {
+    "since": as_instant,
+    "until": as_instant,
+    "step_seconds": _as_step,
+    "use_case": bounds.check_name,
+    "type": bounds.check_name,
+    "by": _as_dimensions,
 }
 
 
@@ -261,6 +287,15 @@ def tenants_of(query: Sequence[tuple[str, str]]) -> list[str]:
     return list(dict.fromkeys(text for _, text in query))
 
 
+def attainment_of(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return the arguments of `attainment` that a query string gives; tenants in any number."""
+    tenants = tenants_of([each for each in query if each[0] == "tenant_id"])
+    values = _query([each for each in query if each[0] != "tenant_id"], tuple(_REPORTED))
+    if "step_seconds" in values:
+        values["step"] = values.pop("step_seconds")
+    return values | {"tenants": tenants}
+
+
 def filters_of(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return the arguments of `list_jobs` that a query string gives."""
     return {"limit": PAGE_DEFAULT} | _query(query, tuple(_FILTERS))
@@ -278,7 +313,7 @@ def _query(query: Sequence[tuple[str, str]], known: Sequence[str]) -> dict[str, 
         else:
             values[name] = None
             try:
-                values[name] = _FILTERS[name](name, text)
+                values[name] = (_FILTERS | _REPORTED)[name](name, text)
             except InvalidJobError as error:
                 errors.append(_bare(error))
     _raise_all(errors)

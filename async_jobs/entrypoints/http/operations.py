@@ -15,8 +15,9 @@ from async_jobs.adapters.http.answers import answer_record_of
 from async_jobs.domain.errors import InvalidJobError, JobNotFoundError
 from async_jobs.entrypoints.http.access import Access, Caller
 from async_jobs.entrypoints.http.bodies import tenants_of, waiting_of
-from async_jobs.entrypoints.http.openapi import operating
+from async_jobs.entrypoints.http.openapi import operating, reporting
 from async_jobs.entrypoints.http.problems import MigrationNotice
+from async_jobs.entrypoints.http.reports import ReportRoutes, ReportsFactory
 from async_jobs.entrypoints.http.routes import LOGGER, TOKEN, answering, caller_of, job_named
 from async_jobs.entrypoints.settings.tokens import ApiToken, Scope
 from async_jobs.host import SystemClock
@@ -30,6 +31,7 @@ def create_operations_router(
     operations_factory: OperationsFactory,
     auth_token: str | None = None,
     *,
+    reports_factory: ReportsFactory | None = None,
     tokens: Sequence[ApiToken] = (),
     allow_unauthenticated: bool = False,
     clock: Clock | None = None,
@@ -41,6 +43,8 @@ def create_operations_router(
     Args:
         operations_factory: returns the `Operations`, or an awaitable of them; called once for each
             request that was let in.
+        reports_factory: returns the `Reports`, in the same way; without it there is no
+            `/operations/attainment`.
         auth_token, tokens, allow_unauthenticated, clock: as for `create_jobs_router`.
 
     Raises:
@@ -59,6 +63,11 @@ def create_operations_router(
         ("/operations/status", routes.status, operating.STATUS),
     ):
         router.add_api_route(path, answer(endpoint), methods=["GET"], **description)
+    if reports_factory is not None:
+        attainment = answer(ReportRoutes(reports_factory, access).attainment)
+        router.add_api_route(
+            "/operations/attainment", attainment, methods=["GET"], **reporting.ATTAINMENT
+        )
     return router
 
 

@@ -40,6 +40,7 @@ from async_jobs.entrypoints.wiring.container import (
     memory_container,
     opened,
 )
+from async_jobs.entrypoints.wiring.telemetry import keeping
 from async_jobs.extras import require
 
 IN_MEMORY = "memory"
@@ -116,7 +117,9 @@ async def _container(
     config: AsyncJobsConfig, logger: logging.Logger, data_dir: Path | None
 ) -> AsyncIterator[Container]:
     if data_dir is None:
-        yield memory_container(config, logger)
+        container = memory_container(config, logger)
+        async with keeping(container.counting(), container.tallies, container.clock, logger):
+            yield container
         return
     typer.echo(f"starting Postgres in {data_dir} …")
     async with _own_postgres(data_dir) as postgres:

@@ -52,6 +52,8 @@ _SCALARS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_METRICS_TENANTS": "metrics_tenants",
     "ASYNC_JOBS_METRICS_TOKEN": "metrics_token",
     "ASYNC_JOBS_METRICS_PORT": "metrics_port",
+    "ASYNC_JOBS_STATISTICS": "statistics",
+    "ASYNC_JOBS_STATISTICS_TENANTS": "statistics_tenants",
 }
 _JSON_OBJECTS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_USE_CASES": "use_case_configs",
@@ -112,6 +114,8 @@ class AsyncJobsConfig(BaseModel):
         metrics_tenants: which tenants are told apart: none, the first of a ranking, or names.
         metrics_token: what a scrape has to bring; None lets everybody scrape.
         metrics_port: where a scheduler or worker is scraped besides its health port.
+        statistics: whether processes sum what happens, and keep it in the database.
+        statistics_tenants: which tenants are told apart there, as for metrics.
         unknown_variables: names that begin with ASYNC_JOBS_ and mean nothing here.
     """
 
@@ -147,6 +151,8 @@ class AsyncJobsConfig(BaseModel):
     metrics_tenants: MetricsTenants = None
     metrics_token: str | None = Field(default=None, min_length=1, repr=False)
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
+    statistics: bool = False
+    statistics_tenants: MetricsTenants = 20
     unknown_variables: tuple[str, ...] = ()
 
     @field_validator("db_password", mode="before")

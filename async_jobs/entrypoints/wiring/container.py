@@ -20,6 +20,7 @@ from async_jobs.adapters.memory.schedulers import MemorySchedulers
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.adapters.memory.tallies import MemoryTallies
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
@@ -34,10 +35,12 @@ from async_jobs.adapters.postgres.schemas import check_schema
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
+from async_jobs.adapters.postgres.tallies import PostgresTallies
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.adapters.telemetry.logs import LogTelemetry
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.operating.operations import OperationsService
+from async_jobs.application.operating.reporting import ReportsService
 from async_jobs.application.operating.steering import SteeringService
 from async_jobs.application.scheduling.chores.announcing import SchedulerIdentity
 from async_jobs.application.scheduling.noticing import Notices, SchedulerWatch
@@ -58,7 +61,12 @@ from async_jobs.entrypoints.wiring.renewing import (
     open_renewal_store_of,
     renewal_thread,
 )
-from async_jobs.entrypoints.wiring.telemetry import metrics_of, telemetry_of
+from async_jobs.entrypoints.wiring.telemetry import (
+    counting_of,
+    keeping,
+    metrics_of,
+    telemetry_of,
+)
 from async_jobs.entrypoints.wiring.tuning import scheduler_settings, worker_settings
 from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.checkpoints import Checkpoints
@@ -69,6 +77,7 @@ from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Store, Unreadable, Unwritable
+from async_jobs.ports.tallies import Tallies
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.ports.workers import Workers
 from async_jobs.version import __version__
@@ -120,6 +129,10 @@ async def _always() -> bool:
 def _signal(config: AsyncJobsConfig, pool: asyncpg.Pool, clock: Clock) -> PostgresSignal:
     # Behind PgBouncer in transaction mode, which wants no statement cache, LISTEN hears nothing.
     return PostgresSignal(pool, clock=clock, listen=config.db_statement_cache_size != 0)
+
+
+def _rolled_up(config: AsyncJobsConfig, tallies: Tallies) -> Tallies | None:
+    return tallies if config.statistics else None
 
 
 def _scheduler_identity(
@@ -175,8 +188,9 @@ class Container(containers.DeclarativeContainer):
     chance = providers.Singleton(SystemChance)
     host_clock = providers.Singleton(SystemClock)
     metrics = providers.Singleton(metrics_of, config)
+    counting = providers.Singleton(counting_of, config, chance, host_clock)
     telemetry: providers.Provider[Telemetry] = providers.Singleton(
-        telemetry_of, providers.Singleton(LogTelemetry, logger), metrics
+        telemetry_of, providers.Singleton(LogTelemetry, logger), metrics, counting
     )
     clock: providers.Provider[Clock] = providers.Singleton(PostgresClock, pool, host=host_clock)
     signal: providers.Provider[Signal] = providers.Singleton(_signal, config, pool, clock)
@@ -190,6 +204,7 @@ class Container(containers.DeclarativeContainer):
     )
     workers: providers.Provider[Workers] = providers.Singleton(PostgresWorkers, pool, clock=clock)
     statistics: providers.Provider[Statistics] = providers.Singleton(PostgresStatistics, pool)
+    tallies: providers.Provider[Tallies] = providers.Singleton(PostgresTallies, pool)
     checkpoints: providers.Provider[Checkpoints] = providers.Singleton(PostgresCheckpoints, pool)
     schedulers: providers.Provider[Schedulers] = providers.Singleton(PostgresSchedulers, pool)
     controls: providers.Provider[Controls] = providers.Singleton(PostgresControls, pool)
@@ -236,6 +251,7 @@ class Container(containers.DeclarativeContainer):
         chance=chance,
         signal=signal,
     )
+    reports = providers.Singleton(ReportsService, tallies, clock=clock)
     scheduler = providers.Singleton(
         Scheduler,
         config,
@@ -252,6 +268,7 @@ class Container(containers.DeclarativeContainer):
         schedulers=schedulers,
         identity=providers.Singleton(_scheduler_identity, config, chance, host_clock),
         settings=providers.Callable(scheduler_settings, config),
+        tallies=providers.Callable(_rolled_up, config, tallies),
         notices=providers.Factory(
             Notices,
             config,
@@ -286,6 +303,7 @@ def memory_container(config: AsyncJobsConfig, logger: logging.Logger) -> Contain
     container.store.override(providers.Singleton(MemoryJobStore, unreadable=container.unreadable))
     container.workers.override(providers.Singleton(MemoryWorkers))
     container.statistics.override(providers.Singleton(MemoryStatistics, container.store))
+    container.tallies.override(providers.Singleton(MemoryTallies))
     container.checkpoints.override(providers.Singleton(MemoryCheckpoints))
     container.schedulers.override(providers.Singleton(MemorySchedulers))
     container.overview.override(providers.Singleton(MemoryOverview, container.store))
@@ -341,7 +359,8 @@ async def wired(
     container = Container(config=config, logger=logger, pool=pool)
     container.sqs_client.override(providers.Object(sqs_client))
     try:
-        yield container
+        async with keeping(container.counting(), container.tallies, container.clock, logger):
+            yield container
     finally:
         signal = container.signal()
         if isinstance(signal, PostgresSignal):

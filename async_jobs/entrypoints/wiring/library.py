@@ -16,8 +16,9 @@ from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
 from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
+from async_jobs.adapters.postgres.tallies import PostgresTallies
 from async_jobs.adapters.postgres.workers import PostgresWorkers
-from async_jobs.application.operating import operations
+from async_jobs.application.operating import operations, reporting
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import Limits
@@ -116,6 +117,26 @@ class OperationsService(operations.OperationsService):
             checkpoints=PostgresCheckpoints(store.pool),
             statistics=PostgresStatistics(store.pool, **beside),
             controls=PostgresControls(store.pool, **beside),
+            clock=clock or PostgresClock(store.pool, host=SystemClock()),
+        )
+
+
+class ReportsService(reporting.ReportsService):
+    """See which share of jobs started in time.
+
+    Args:
+        store: a `PostgresJobStore`, beside whose jobs the programs keep what they count.
+        clock: by default the database's time.
+
+    Raises:
+        TypeError: `store` is something else.
+    """
+
+    def __init__(self, store: PostgresJobStore, *, clock: Clock | None = None) -> None:
+        if not isinstance(store, PostgresJobStore):
+            raise TypeError(f"store must be a PostgresJobStore; it is a {type(store).__name__}")
+        super().__init__(
+            PostgresTallies(store.pool, whereabouts=store.whereabouts),
             clock=clock or PostgresClock(store.pool, host=SystemClock()),
         )
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 from async_jobs.adapters.telemetry.labels import NamedTenants, TopTenants
 from async_jobs.adapters.telemetry.metrics import Exporter, MetricsTelemetry
 from async_jobs.adapters.telemetry.scraping import ScrapePage
 from async_jobs.adapters.telemetry.several import SeveralTelemetries
+from async_jobs.adapters.telemetry.tallying import TallyTelemetry
+from async_jobs.application.tallying import Tallying
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from async_jobs.entrypoints.settings.measured import MetricsTenants
+from async_jobs.entrypoints.wiring.renewing import error_logger
 from async_jobs.extras import require
+from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.tallies import Tallies
 from async_jobs.ports.telemetry import Telemetry
 
 _PACKAGES = {"otel": "opentelemetry", "prometheus": "prometheus_client"}
@@ -54,11 +63,50 @@ def metrics_of(config: AsyncJobsConfig) -> Metrics:
     return Metrics(_measuring(exporter, tenants), scrapes)
 
 
-def telemetry_of(logs: Telemetry, metrics: Metrics) -> Telemetry:
+def counting_of(
+    config: AsyncJobsConfig, chance: Chance, host_clock: Clock
+) -> TallyTelemetry | None:
+    """Return what sums facts for the database, where that is set."""
+    if not config.statistics:
+        return None
+    source = chance.uuid(host_clock.now()).hex
+    match config.statistics_tenants:
+        case None:
+            return TallyTelemetry(source)
+        case int(count):
+            # What was told of a tenant stays in the database, and takes no place here.
+            return TallyTelemetry(source, TopTenants(count, lambda tenant: True))
+        case names:
+            return TallyTelemetry(source, NamedTenants(names))
+
+
+def telemetry_of(logs: Telemetry, metrics: Metrics, counting: Telemetry | None) -> Telemetry:
     """Return what is told of facts."""
-    if metrics.telemetry is None:
-        return logs
-    return SeveralTelemetries([logs, metrics.telemetry])
+    others = [each for each in (metrics.telemetry, counting) if each is not None]
+    return SeveralTelemetries([logs, *others]) if others else logs
+
+
+@asynccontextmanager
+async def keeping(
+    counting: TallyTelemetry | None,
+    tallies: Callable[[], Tallies],
+    clock: Callable[[], Clock],
+    logger: logging.Logger,
+) -> AsyncIterator[None]:
+    """Add what is counted to the database meanwhile, and the rest of it at the end."""
+    if counting is None:
+        yield
+        return
+    on_error = error_logger(logger, "statistics_degraded")
+    keeper = Tallying(counting, tallies(), clock=clock(), on_error=on_error)
+    running = asyncio.create_task(keeper.run())
+    try:
+        yield
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await keeper.end()
 
 
 def _measuring(exporter: Exporter, tenants: MetricsTenants) -> Telemetry:

@@ -29,12 +29,14 @@ from async_jobs.testing.contracts.operations import OperationsContract  # noqa: 
 from async_jobs.testing.contracts.outboxes import OutboxContract  # noqa: E402
 from async_jobs.testing.contracts.overviews import OverviewContract  # noqa: E402
 from async_jobs.testing.contracts.queues import JobQueueContract  # noqa: E402
+from async_jobs.testing.contracts.reports import ReportsContract  # noqa: E402
 from async_jobs.testing.contracts.schedulers import SchedulersContract  # noqa: E402
 from async_jobs.testing.contracts.signals import SignalContract  # noqa: E402
 from async_jobs.testing.contracts.statistics import StatisticsContract  # noqa: E402
 from async_jobs.testing.contracts.steering import SteeringContract  # noqa: E402
 from async_jobs.testing.contracts.store import JobStoreContract  # noqa: E402
 from async_jobs.testing.contracts.stores import StoreContract  # noqa: E402
+from async_jobs.testing.contracts.tallies import TalliesContract  # noqa: E402
 from async_jobs.testing.contracts.telemetry import TelemetryContract  # noqa: E402
 from async_jobs.testing.contracts.upkeep import UpkeepContract  # noqa: E402
 from async_jobs.testing.contracts.workers import WorkersContract  # noqa: E402
@@ -51,11 +53,13 @@ __all__ = [
     "OperationsContract",
     "OutboxContract",
     "OverviewContract",
+    "ReportsContract",
     "SchedulersContract",
     "SignalContract",
     "StatisticsContract",
     "SteeringContract",
     "StoreContract",
+    "TalliesContract",
     "TelemetryContract",
     "UpkeepContract",
     "WorkersContract",

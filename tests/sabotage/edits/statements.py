@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from async_jobs.adapters.postgres import store, table, turn
+from async_jobs.adapters.postgres import store, table, tallies, turn
 from tests.sabotage.edits.patches import Bug, Swap, bug
 from tests.sabotage.saboteurs.on_postgres import Spoiled
 
@@ -10,7 +10,7 @@ from tests.sabotage.saboteurs.on_postgres import Spoiled
 def spoiled(name: str, what: str, *, breaks: str, statement: str, text: str, instead: str) -> Bug:
     """Return the bug of a statement in which `text` is something else."""
     sql = Spoiled(breaks, statement, text, instead).sql
-    swaps = (Swap(module, "sql", sql) for module in (store, table, turn))
+    swaps = (Swap(module, "sql", sql) for module in (store, table, tallies, turn))
     return bug(name, what, *swaps, breaks=breaks)
 
 
@@ -78,5 +78,13 @@ BUGS = (
         statement="expired_leases",
         text="status = 'running'",
         instead="status = 'running' AND started_at IS NULL",
+    ),
+    spoiled(
+        "batch_counts_twice_on_postgres",
+        "The statement that adds a batch does not look whether it is there already.",
+        breaks="TL-2",
+        statement="add_tallies",
+        text="WHERE s.number < excluded.number",
+        instead="WHERE true",
     ),
 )

@@ -31,6 +31,7 @@ def app(system: MemorySystem) -> FastAPI:
     return create_app(
         lambda: system.service,
         operations_factory=lambda: system.operations,
+        reports_factory=lambda: system.reports,
         auth_token=SHARED,
         clock=system.clock,
     )

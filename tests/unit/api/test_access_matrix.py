@@ -16,6 +16,7 @@ from async_jobs.entrypoints.http.app import create_app
 from async_jobs.entrypoints.settings.tokens import Scope
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
+from async_jobs.ports.reports import Reports
 from async_jobs.testing.builders import a_request, an_id, later
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.system import MemorySystem
@@ -57,6 +58,7 @@ ROUTES = (
     Route("GET", f"/jobs/{ID}/explain", Scope.READ),
     Route("GET", "/operations/explain?use_case=notifications", Scope.READ),
     Route("GET", "/operations/status", Scope.READ),
+    Route("GET", "/operations/attainment", Scope.READ),
 )
 WITHOUT = [(r, method) for r, method in itertools.product(ROUTES, METHODS) if method != r.method]
 OF_ONE_JOB = [route for route in ROUTES if ID in route.path]
@@ -89,7 +91,7 @@ class Recorded:
     """The service, with the calls that reached it, and the tenant that each was for."""
 
     def __init__(self, system: MemorySystem) -> None:
-        self._ports = (system.service, system.operations)
+        self._ports = (system.service, system.operations, system.reports)
         self.calls: list[tuple[str, str | None]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -113,6 +115,7 @@ async def api(system: MemorySystem, recorded: Recorded) -> AsyncIterator[httpx.A
     app = create_app(
         lambda: jobs,
         operations_factory=lambda: operations,
+        reports_factory=lambda: cast("Reports", recorded),
         auth_token=SHARED,
         tokens=TOKENS,
         clock=system.clock,

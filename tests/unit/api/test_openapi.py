@@ -70,6 +70,7 @@ def test_every_operation_has_a_stable_name() -> None:
         "explain_job",
         "explain_waiting",
         "status",
+        "attainment",
     }
 
 
@@ -98,6 +99,7 @@ def test_every_operation_is_described(name: str) -> None:
         ("explain_job", {"200", "404"}),
         ("explain_waiting", {"200"}),
         ("status", {"200"}),
+        ("attainment", {"200"}),
     ],
 )
 def test_every_status_is_documented(name: str, statuses: set[str]) -> None:

@@ -28,6 +28,7 @@ from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import DISPATCH, Signal
 from async_jobs.ports.store import Store
+from async_jobs.ports.tallies import Tallies
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_job, later
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
@@ -90,6 +91,7 @@ class Stage:
         store: Store | None = None,
         checkpoints: Checkpoints | None = None,
         schedulers: Schedulers | None = None,
+        tallies: Tallies | None = None,
         **settings: Any,
     ) -> Scheduler:
         """Return one of the schedulers."""
@@ -107,6 +109,7 @@ class Stage:
             schedulers=schedulers,
             identity=SchedulerIdentity(scheduler_id="scheduler-1"),
             settings=SchedulerSettings(**settings),
+            tallies=tallies,
         )
 
     def worker(

@@ -1,0 +1,155 @@
+"""Statistics: sums of what facts tell, by the table of instruments, for the database."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+from async_jobs.adapters.telemetry.instruments import BY_FACT
+from async_jobs.adapters.telemetry.labels import Tenants
+from async_jobs.adapters.telemetry.measuring import Measurement, Read
+from async_jobs.domain.facts import Fact, JobFact
+from async_jobs.domain.tallies import (
+    MINUTE,
+    OTHERS,
+    PLACES,
+    SIZE,
+    Batch,
+    Group,
+    bucket_of,
+    floor_of,
+)
+
+GROUPS_MAX: Final = 1_000
+"""So many groups are told apart in one batch; the tenants and types of others are not."""
+
+Place: TypeAlias = Callable[[Measurement], int | None]
+"""Returns at which place of a tally a measurement counts; None where at none."""
+
+
+def _is(labels: Mapping[tuple[str, ...], str]) -> Place:
+    """Return what counts measurements by their labels behind the use case."""
+    places = {key: PLACES[name] for key, name in labels.items()}
+    return lambda measured: places.get(measured.labels[1:])
+
+
+def _first(histogram: str) -> Place:
+    def place(measured: Measurement) -> int | None:
+        return bucket_of(histogram, measured.value) if measured.labels[1] == "true" else None
+
+    return place
+
+
+def _ended(places: Mapping[str, int]) -> Place:
+    return lambda measured: places.get(measured.labels[2])
+
+
+KEPT: Final[Mapping[str, Place]] = {
+    "async_jobs.jobs.enqueued": lambda measured: PLACES["enqueued"],
+    "async_jobs.start.tolerance_used": _first("tolerance_used"),
+    "async_jobs.start.latency": _first("start_latency"),
+    "async_jobs.deadline.missed": _is({("false", "true"): "unstarted"}),
+    "async_jobs.jobs.finished": _ended(PLACES),
+    "async_jobs.attempts.ended": _ended(
+        {
+            name.removeprefix("attempts_"): place
+            for name, place in PLACES.items()
+            if name.startswith("attempts_")
+        }
+    ),
+    "async_jobs.attempt.duration": lambda measured: bucket_of("run_time", measured.value),
+}
+"""Which instruments are kept, and where."""
+
+
+def _by_fact() -> Mapping[type[Fact], tuple[tuple[Read, Place], ...]]:
+    found = {}
+    for kind, rows in BY_FACT.items():
+        kept = [(read, KEPT[each.name]) for each, read in rows if each.name in KEPT]
+        if kept:
+            found[kind] = tuple(kept)
+    return found
+
+
+_READ: Final = _by_fact()
+
+
+class TallyTelemetry:
+    """Implements `Telemetry`: sums what facts tell, until somebody takes the sums.
+
+    Args:
+        source: this process, by an id that no other one has.
+        tenants: names those that are told apart; None for none.
+    """
+
+    def __init__(self, source: str, tenants: Tenants | None = None) -> None:
+        self._source = source
+        self._tenants = tenants
+        self._number = 0
+        self._sums: dict[Group, list[int]] = {}
+        self._lock = threading.Lock()
+        """What blocks the event loop is told of by another thread."""
+        self._minute: tuple[datetime, datetime] | None = None
+
+    def wants(self, kind: type[Fact]) -> bool:
+        """See `Telemetry`."""
+        return kind in _READ
+
+    def record(self, fact: Fact) -> None:
+        """See `Telemetry`."""
+        reads = _READ.get(type(fact))
+        if reads is None:
+            return
+        try:
+            with self._lock:
+                self._add(fact, reads)
+        except Exception:
+            # Telling must never break what is told about.
+            return
+
+    def take(self) -> Batch | None:
+        """Return what was summed since the last call, as a batch of its own; None if nothing."""
+        with self._lock:
+            if not self._sums:
+                return None
+            self._number += 1
+            batch = Batch(self._source, self._number, self._sums)
+            self._sums = {}
+            return batch
+
+    def _add(self, fact: Any, reads: tuple[tuple[Read, Place], ...]) -> None:
+        sums: list[int] | None = None
+        for read, place_of in reads:
+            measured = read(fact)
+            place = None if measured is None else place_of(measured)
+            if place is not None:
+                if sums is None:
+                    sums = self._sums_of(fact)
+                sums[place] += 1
+
+    def _sums_of(self, fact: JobFact) -> list[int]:
+        group = Group(
+            self._starting(fact.at), fact.use_case, self._tenant(fact.tenant_id, fact.at), fact.type
+        )
+        sums = self._sums.get(group)
+        if sums is None and len(self._sums) >= GROUPS_MAX:
+            group = group._replace(tenant_id=OTHERS, type=OTHERS)
+            sums = self._sums.get(group)
+        if sums is None:
+            sums = self._sums[group] = [0] * SIZE
+        return sums
+
+    def _tenant(self, tenant_id: str, at: datetime) -> str:
+        # What stands for the others may be the name of a tenant, and then stands for itself.
+        told_apart = self._tenants is not None and self._tenants.of(tenant_id, at) == tenant_id
+        return tenant_id if told_apart else OTHERS
+
+    def _starting(self, at: datetime) -> datetime:
+        """Return the minute of an instant, which mostly is that of the fact before."""
+        known = self._minute
+        if known is None or not known[0] <= at < known[1]:
+            starting = floor_of(at, MINUTE)
+            known = self._minute = (starting, starting + MINUTE)
+        return known[0]
