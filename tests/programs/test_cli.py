@@ -134,12 +134,13 @@ async def test_a_missing_dsn_is_told(cli: Programs) -> None:
 
 
 async def test_an_unknown_setting_is_warned_about(on_database: Programs) -> None:
-    """It may be a typing error, or meant for another version."""
-    on_database.settings["ASYNC_JOBS_LEASE_DURATION"] = "60"
+    """It may be a typing error, or meant for another version; so is one that changes nothing."""
+    on_database.settings |= {"ASYNC_JOBS_LEASE_DURATION": "60", "ASYNC_JOBS_METRICS_PORT": "9464"}
     program = on_database.start("scheduler", "--log-format", "json")
-    await program.has_logged("unknown_variables")
+    await program.has_logged("scheduler_started")
 
     assert program.logged("unknown_variables")[0]["names"] == ["ASYNC_JOBS_LEASE_DURATION"]
+    assert program.logged("variable_not_used")[0]["variable"] == "ASYNC_JOBS_METRICS_PORT"
 
 
 async def test_a_scheduler_without_use_cases_is_told_how_to_declare_one(

@@ -583,3 +583,56 @@ def test_a_scrape_token_is_not_shown() -> None:
 
     assert config.metrics_token == TOKEN
     assert TOKEN not in repr(config)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t"])
+def test_an_empty_scrape_token_is_refused(text: str) -> None:
+    """A secret that was not filled in would let everybody scrape."""
+    assert problems(METRICS_TOKEN=text) == [
+        "ASYNC_JOBS_METRICS_TOKEN: must not be empty: leave it out, or set it to a secret text"
+    ]
+
+
+@pytest.mark.parametrize("field", ["metrics_token", "enqueue_auth_token"])
+@pytest.mark.parametrize("token", ["", "  "])
+def test_an_application_gives_no_empty_token(field: str, token: str) -> None:
+    """Where there is no environment in between either."""
+    with pytest.raises(ValueError, match=f"{field}\n.*must not be empty"):
+        AsyncJobsConfig.model_validate({"db_dsn": DSN, field: token})
+
+
+NOTHING = "nothing is measured: set ASYNC_JOBS_METRICS to prometheus"
+NOT_SCRAPED = "ASYNC_JOBS_METRICS is otel, and nobody scrapes this process"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "not_used"),
+    [
+        ({}, dict.fromkeys(("TENANTS", "TOKEN", "PORT"), NOTHING)),
+        ({"METRICS": "otel"}, dict.fromkeys(("TOKEN", "PORT"), NOT_SCRAPED)),
+        ({"METRICS": "prometheus"}, {}),
+    ],
+    ids=["none", "otel", "prometheus"],
+)
+def test_settings_of_metrics_that_change_nothing_are_kept_to_be_warned_of(
+    metrics: dict[str, str], not_used: dict[str, str]
+) -> None:
+    """They are no error: metrics may be switched off for a while."""
+    set_ = {"METRICS_TENANTS": "top:5", "METRICS_TOKEN": TOKEN, "METRICS_PORT": "9464"}
+
+    assert configured(**set_, **metrics).not_used == {
+        f"ASYNC_JOBS_METRICS_{name}": why for name, why in not_used.items()
+    }
+    assert configured(**metrics).not_used == {}
+
+
+def test_a_queue_that_sqs_does_not_carry_is_kept_to_be_warned_of() -> None:
+    """Its address says otherwise than the transport."""
+    config = configured(SQS_QUEUE_MAIL="https://sqs.test/1/mail", QUEUE_BACKEND="postgres")
+
+    assert config.not_used == {
+        "ASYNC_JOBS_SQS_QUEUE_MAIL": (
+            "ASYNC_JOBS_QUEUE_BACKEND is postgres, and SQS carries nothing"
+        )
+    }
+    assert configured(SQS_QUEUE_MAIL="https://sqs.test/1/mail").not_used == {}

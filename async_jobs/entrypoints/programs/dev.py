@@ -161,12 +161,9 @@ def _configured(handlers: Sequence[str]) -> AsyncJobsConfig:
 def _tell_what_is_left_out(config: AsyncJobsConfig, logger: logging.Logger) -> None:
     if config.unknown_variables:
         logger.warning("unknown_variables", extra={"names": list(config.unknown_variables)})
-    for variable, reason in OWN_WAY.items():
-        if os.environ.get(variable, "").strip():
-            logger.warning("variable_not_used", extra={"variable": variable, "reason": reason})
-    if config.sqs_queue_urls:
-        queues = sorted(config.sqs_queue_urls)
-        logger.warning("sqs_not_used", extra={"queues": queues, "reason": "dev needs no SQS"})
+    own = {name: reason for name, reason in OWN_WAY.items() if os.environ.get(name, "").strip()}
+    for variable, reason in {**config.not_used, **own}.items():
+        logger.warning("variable_not_used", extra={"variable": variable, "reason": reason})
 
 
 def _example(config: AsyncJobsConfig, registry: JobRegistry) -> dict[str, object]:

@@ -291,6 +291,8 @@ async def _prepare(config: AsyncJobsConfig, logger: logging.Logger, *, init_db: 
     check_metrics(config)
     if config.unknown_variables:
         logger.warning("unknown_variables", extra={"names": list(config.unknown_variables)})
+    for variable, reason in config.not_used.items():
+        logger.warning("variable_not_used", extra={"variable": variable, "reason": reason})
     if init_db:
         await migrated(config, logger)
 

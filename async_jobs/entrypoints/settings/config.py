@@ -17,8 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from async_jobs.adapters.postgres.pool import Password
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig, queue_of
-from async_jobs.entrypoints.settings.measured import MetricsBackend, MetricsTenants
-from async_jobs.entrypoints.settings.tokens import ApiToken, check_tokens
+from async_jobs.entrypoints.settings.measured import (
+    MetricsBackend,
+    MetricsTenants,
+    metrics_not_used,
+)
+from async_jobs.entrypoints.settings.tokens import ApiToken, Secret, check_tokens
 
 QueueBackend = Literal["sqs", "postgres", "memory"]
 
@@ -55,6 +59,9 @@ _SCALARS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_STATISTICS": "statistics",
     "ASYNC_JOBS_STATISTICS_TENANTS": "statistics_tenants",
 }
+# An empty variable is an unset one, but for these. With a queue forgotten some processes would use
+# SQS and the others would not; with an empty token everybody could scrape.
+_NEVER_EMPTY: Final = (_QUEUE_PREFIX, "ASYNC_JOBS_METRICS_TOKEN")
 _JSON_OBJECTS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_USE_CASES": "use_case_configs",
     "ASYNC_JOBS_PER_TENANT_QUOTAS": "per_tenant_quotas",
@@ -128,7 +135,7 @@ class AsyncJobsConfig(BaseModel):
     per_tenant_quotas: Mapping[str, TenantQuota] = Field(default_factory=dict)
     sqs_queue_urls: Mapping[str, str] = Field(default_factory=dict)
     queue_backend: QueueBackend = "postgres"
-    enqueue_auth_token: str | None = Field(default=None, min_length=1, repr=False)
+    enqueue_auth_token: Secret | None = Field(default=None, repr=False)
     api_tokens: tuple[ApiToken, ...] = ()
     scheduler_interval_seconds: float = Field(default=1.0, gt=0, le=3600)
     dispatch_timeout_seconds: float = Field(default=60.0, ge=1, le=86_400)
@@ -149,7 +156,7 @@ class AsyncJobsConfig(BaseModel):
     db_statement_cache_size: int | None = Field(default=None, ge=0)
     metrics: MetricsBackend = "none"
     metrics_tenants: MetricsTenants = None
-    metrics_token: str | None = Field(default=None, min_length=1, repr=False)
+    metrics_token: Secret | None = Field(default=None, repr=False)
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
     statistics: bool = False
     statistics_tenants: MetricsTenants = 20
@@ -188,9 +195,7 @@ class AsyncJobsConfig(BaseModel):
             {
                 name: value
                 for name, value in environ.items()
-                # An empty variable is an unset one, but for a queue: with one of them forgotten,
-                # some processes would use SQS and the others would not.
-                if value.strip() or name.startswith(_QUEUE_PREFIX)
+                if value.strip() or name.startswith(_NEVER_EMPTY)
             }
         )
         values, problems = reader.values(), reader.problems
@@ -212,6 +217,20 @@ class AsyncJobsConfig(BaseModel):
     def queue_names(self) -> tuple[str, ...]:
         """Every queue that a use case feeds, sorted."""
         return tuple(sorted({queue_of(n, each) for n, each in self.use_case_configs.items()}))
+
+    @property
+    def not_used(self) -> Mapping[str, str]:
+        """What is set and changes nothing, because of what else is set: variables, and why."""
+        found = metrics_not_used(
+            self.metrics,
+            tenants=self.metrics_tenants is not None,
+            token=self.metrics_token is not None,
+            port=self.metrics_port is not None,
+        )
+        if self.queue_backend != "sqs":
+            why = f"ASYNC_JOBS_QUEUE_BACKEND is {self.queue_backend}, and SQS carries nothing"
+            found |= dict.fromkeys(map(sqs_variable, sorted(self.sqs_queue_urls)), why)
+        return found
 
     @property
     def handler_modules(self) -> tuple[str, ...]:

@@ -53,3 +53,22 @@ def _read(text: str) -> object:
 
 MetricsTenants: TypeAlias = Annotated[int | tuple[str, ...] | None, BeforeValidator(_tenants)]
 """None for none of them, a number for those of whom most is told, or names."""
+
+
+def metrics_not_used(
+    backend: MetricsBackend, *, tenants: bool, token: bool, port: bool
+) -> dict[str, str]:
+    """Return the variables of metrics that change nothing where metrics go, with the reason.
+
+    Args:
+        backend: where they go.
+        tenants, token, port: whether these are set.
+    """
+    scraped = {"ASYNC_JOBS_METRICS_TOKEN": token, "ASYNC_JOBS_METRICS_PORT": port}
+    if backend == "none":
+        idle = {"ASYNC_JOBS_METRICS_TENANTS": tenants, **scraped}
+        why = "nothing is measured: set ASYNC_JOBS_METRICS to prometheus"
+    else:
+        idle = scraped if backend == "otel" else {}
+        why = "ASYNC_JOBS_METRICS is otel, and nobody scrapes this process"
+    return {variable: why for variable, is_set in idle.items() if is_set}

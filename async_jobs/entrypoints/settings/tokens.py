@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from pydantic import (
     AwareDatetime,
@@ -41,6 +41,16 @@ class Scope(StrEnum):
     """Look at jobs, one or many."""
     OPERATE = "operate"
     """Cancel and retry jobs."""
+
+
+def _secret(value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must not be empty: leave it out, or set it to a secret text")
+    return value
+
+
+Secret: TypeAlias = Annotated[str, PlainValidator(_secret)]
+"""A token itself. An empty one would let everybody in, or nobody."""
 
 
 def _hash(value: object) -> str:
