@@ -31,6 +31,8 @@ STARTS_BETWEEN_LATE: Final = 64
 # does not know what ran meanwhile, and charges no more.
 GAP_MAX = timedelta(seconds=10)
 _GAP_INTERVALS = 3
+CONTESTED_WITHIN: Final = timedelta(seconds=30)
+"""What a scheduler that lives has not counted for so long is not contested any more."""
 
 Quotas: TypeAlias = Mapping[str, TenantQuota]
 

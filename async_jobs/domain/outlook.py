@@ -1,4 +1,9 @@
-"""Whether a job that is not enqueued yet would start in time."""
+"""Whether jobs can start in time: the demand bound of earliest deadline first.
+
+What is to start by an instant needs slots until then; where it needs more than there are, misses
+are certain. `foresee` asks that for one job that is not enqueued yet, `demand_bound` for all that
+wait.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +11,17 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.pools import RUN_SECONDS
 
 # What waits is counted no further: nobody acts differently on more.
 COUNT_MAX = 10_000
+NEAR_SECONDS: Final = 1.0
+"""Whatever has to start sooner is taken to have so long: no hand-off is told of in time for it."""
+CATCH_UP_SECONDS: Final = 60.0
+"""Jobs that are late cannot be on time any more; they are wanted within so long."""
 
 
 class Counted(NamedTuple):
@@ -94,9 +104,8 @@ def _seen(
     (ahead, at_least), (slots, busy) = demand
     # Idle slots start as many at once, however long these run.
     starts = max(0, ahead + 1 - max(0, slots - busy))
-    required = starts / left_seconds if left_seconds > 0 else math.inf
-    # Shorter than a microsecond is not told by any clock.
-    capacity = slots / max(run_seconds, 1e-6)
+    required = _per_second(starts, left_seconds)
+    capacity = start_rate(slots, run_seconds)
     return Outlook(
         ahead=ahead,
         required_rate=required,
@@ -105,6 +114,16 @@ def _seen(
         can_be_met=required <= capacity and slots > 0,
         at_least=at_least,
     )
+
+
+def _per_second(work: float, left_seconds: float) -> float:
+    return work / left_seconds if left_seconds > 0 else math.inf
+
+
+def start_rate(slots: int, run_seconds: float) -> float:
+    """Return how many jobs that run for so long some slots can start in a second."""
+    # Shorter than a microsecond is not told by any clock.
+    return slots / max(run_seconds, 1e-6)
 
 
 def _pressure(seen: Outlook) -> tuple[bool, float, bool]:
@@ -117,3 +136,59 @@ def together(counts: Iterable[Counted]) -> Counted:
     """Return how many there are in all."""
     each = tuple(counts)
     return Counted(sum(jobs for jobs, _ in each), any(at_least for _, at_least in each))
+
+
+class Due(NamedTuple):
+    """One job that has to start: when its turn comes, by when, and what it needs.
+
+    Attributes:
+        turn_seconds: jobs start in this order.
+        left_seconds: the time there is until then; positive.
+        weight: 1 to count starts, or the seconds of a slot that it takes.
+    """
+
+    turn_seconds: float
+    left_seconds: float
+    weight: float = 1.0
+
+
+def dues(
+    deadlines: Iterable[datetime], *, now: datetime, late_policy: LatePolicy, weight: float = 1.0
+) -> list[Due]:
+    """Return what has to start of a use case; nothing of what its policy buries.
+
+    Args:
+        deadlines: of the jobs that wait.
+        now: the instant that decides which of them are late.
+        late_policy: late ones go before all others, behind those that press, or nowhere.
+        weight: what each of them needs.
+    """
+    catching_up = Due(
+        CATCH_UP_SECONDS if late_policy is LatePolicy.SIDELINE else 0.0, CATCH_UP_SECONDS, weight
+    )
+    found: list[Due] = []
+    for deadline in deadlines:
+        left = (deadline - now).total_seconds()
+        if left >= 0:
+            left = max(left, NEAR_SECONDS)
+            found.append(Due(left, left, weight))
+        elif late_policy is not LatePolicy.EXPIRE:
+            found.append(catching_up)
+    return found
+
+
+def demand_bound(wanted: Iterable[Due], idle: int) -> float:
+    """Return what has to be done in a second so that every job starts in time.
+
+    The most that any job asks for: what has to start until then, its own start included, divided
+    by the time until then. Idle slots start as many at once, however long these run.
+
+    Args:
+        wanted: the jobs, in any order.
+        idle: how many slots are idle.
+    """
+    work = most = 0.0
+    for _, left_seconds, weight in sorted(wanted)[idle:]:
+        work += weight
+        most = max(most, _per_second(work, left_seconds))
+    return most

@@ -60,6 +60,7 @@ class SchedulerInfo:
         hand_off_seconds: how long it expects a hand-off to take.
         turnovers: how long jobs of each use case hold a slot, as `Turnover.saved` says it.
         closed: queues it leaves alone for a while, because their transport accepted nothing.
+        measures: whether it looks at all that waits for gauges, unless another one does.
     """
 
     scheduler_id: str
@@ -76,6 +77,7 @@ class SchedulerInfo:
     hand_off_seconds: float = 0.0
     turnovers: Mapping[str, Any] = field(default_factory=dict, hash=False)
     closed: tuple[str, ...] = ()
+    measures: bool = False
 
     def is_alive(self, now: datetime) -> bool:
         """Tell whether it counts as alive at an instant."""

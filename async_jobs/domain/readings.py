@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from async_jobs.domain.backlog import QueueLoad, TenantShare, UseCaseLoad
 from async_jobs.domain.facts import Fact
 
 
@@ -45,3 +46,19 @@ class SlotsTaken(Reading):
     queues: tuple[str, ...]
     slots: int
     taken: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacklogSurveyed(Reading):
+    """A scheduler has looked at all that waits; without use cases, it does so no longer."""
+
+    use_cases: tuple[UseCaseLoad, ...] = ()
+    queues: tuple[QueueLoad, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharesSurveyed(Reading):
+    """Who has and who should have how much of what somebody waits for, at one look."""
+
+    capacity: tuple[TenantShare, ...] = ()
+    slots: tuple[TenantShare, ...] = ()

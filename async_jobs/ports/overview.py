@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from async_jobs.domain.backlog import Backlog
 from async_jobs.domain.job import Job
 from async_jobs.domain.limits import Limits
 from async_jobs.domain.outlook import Counted
@@ -55,6 +56,20 @@ class Look(Sight, Protocol):
         """
         ...
 
+    async def backlog(
+        self, use_cases: Collection[str], now: datetime, *, limit: int
+    ) -> Mapping[str, Backlog]:
+        """Tell by when pending jobs have to start; every use case is in the answer.
+
+        Of more than `limit` jobs that came due a moment ago any may be left out.
+
+        Args:
+            use_cases: the use cases asked about.
+            now: the instant that decides what is due.
+            limit: how many due jobs of each are told of at most, and scheduled ones of all.
+        """
+        ...
+
 
 class Overview(Protocol):
     """For explanations and screens; never for correctness.
@@ -70,6 +85,9 @@ class Overview(Protocol):
             up to the limit.
         OV-5 `coming` names the kinds of the scheduled jobs that come due first, each once, and of
             none that is due or does not wait.
+        OV-6 `backlog` tells the deadline of each pending job of a use case, due or scheduled, in
+            their order, and of nothing else: of the due ones those that have to start first, of
+            the scheduled ones those that come due first among all use cases', up to the limit.
     """
 
     def looking(self, use_cases: Collection[str]) -> AbstractAsyncContextManager[Look]:

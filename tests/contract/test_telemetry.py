@@ -104,6 +104,9 @@ class BrokenExporter:
         if self.broken:
             raise OSError("the collector is lost")
 
+    def replace(self, instrument: Instrument, values: object) -> None:
+        raise OSError("the collector is lost")
+
     def forget(self, tenant: str) -> bool:
         raise OSError("the collector is lost")
 

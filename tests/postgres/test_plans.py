@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from async_jobs.adapters.postgres.apart import UNCHANGED
+from async_jobs.adapters.postgres.overview import PostgresLook
 from async_jobs.adapters.postgres.pool import AnyConnection
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.walking import PAGE
@@ -70,6 +71,7 @@ ROWS_MAX: Mapping[str, int] = {
     "find_tenant_jobs": len(JobStatus) * (LIMIT + 1),
     "use_cases": 6,  # the first entry of each, in two indexes, and that there is none after it
     "due_by": 4 * LIMIT,  # in all lanes, and of what is scheduled
+    "backlog": 4 * LIMIT,  # in both lanes, and of what is in none
     "receive_handoffs": 2 * LIMIT,
     "release_handoffs": LIMIT,
     "ack_handoffs": LIMIT,
@@ -516,6 +518,19 @@ async def test_what_waits_is_counted_no_further_than_the_limit(scene: Scene) -> 
 
     assert counts == dict.fromkeys(use_cases, Counted(LIMIT, at_least=True))
     assert {plan.statement for plan in plans} == {"due_by"}
+    assert not excesses(plans, use_cases=len(use_cases))
+
+
+async def test_what_waits_is_looked_at_no_further_than_the_limit(scene: Scene) -> None:
+    """By the order of the index: a look costs as much with a backlog of millions."""
+    use_cases = ["even", "full", "sidelined"]
+    look = PostgresLook(scene.connection, use_cases)
+
+    told = await look.backlog(use_cases, scene.clock.now(), limit=LIMIT)
+    plans = await scene.plans()
+
+    assert {name: len(each.due) for name, each in told.items()} == dict.fromkeys(use_cases, LIMIT)
+    assert {plan.statement for plan in plans} == {"backlog"}
     assert not excesses(plans, use_cases=len(use_cases))
 
 

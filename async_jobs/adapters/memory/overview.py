@@ -10,6 +10,7 @@ from datetime import datetime
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.turn import MemoryTurn, candidate_of
 from async_jobs.adapters.memory.waiting import round_trip
+from async_jobs.domain.backlog import Backlog
 from async_jobs.domain.job import Job
 from async_jobs.domain.limits import Limits
 from async_jobs.domain.outlook import Counted
@@ -54,6 +55,24 @@ class MemoryLook(MemoryTurn):
         await round_trip()
         later = sorted((row.run_at, row.id, row) for row in self.pending if row.run_at > now)
         return {Coming(row.tenant_id, row.queue, row.type) for *_, row in later[:limit]}
+
+    async def backlog(
+        self, use_cases: Collection[str], now: datetime, *, limit: int
+    ) -> Mapping[str, Backlog]:
+        """See `Look`."""
+        await round_trip()
+        pending = self.pending
+        later = sorted((row.run_at, row.id, row) for row in pending if row.run_at > now)
+        scheduled = [row for *_, row in later[:limit]]
+        return {
+            name: Backlog(
+                sorted(r.deadline_at for r in pending if r.use_case == name and r.run_at <= now)[
+                    :limit
+                ],
+                sorted(row.deadline_at for row in scheduled if row.use_case == name),
+            )
+            for name in use_cases
+        }
 
 
 class MemoryOverview:

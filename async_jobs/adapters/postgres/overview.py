@@ -14,6 +14,7 @@ from async_jobs.adapters.postgres.pool import AnyConnection, borrowed
 from async_jobs.adapters.postgres.schemas import Whereabouts
 from async_jobs.adapters.postgres.statements import sql
 from async_jobs.adapters.postgres.turn import PostgresTurn
+from async_jobs.domain.backlog import Backlog
 from async_jobs.domain.job import Job
 from async_jobs.domain.limits import Limits
 from async_jobs.domain.outlook import Counted
@@ -55,6 +56,17 @@ class PostgresLook(PostgresTurn):
         """See `Look`."""
         rows = await self._connection.fetch(sql("coming_jobs"), now, limit)
         return [Coming(*row) for row in rows]
+
+    async def backlog(
+        self, use_cases: Collection[str], now: datetime, *, limit: int
+    ) -> Mapping[str, Backlog]:
+        """See `Look`."""
+        wanted = list(dict.fromkeys(use_cases))
+        rows = await self._connection.fetch(sql("backlog"), wanted, now, limit)
+        return {
+            row["use_case"]: Backlog(sorted(row["due"])[:limit], sorted(row["scheduled"]))
+            for row in rows
+        }
 
 
 class PostgresOverview:

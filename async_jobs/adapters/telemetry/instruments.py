@@ -14,12 +14,14 @@ from async_jobs.adapters.telemetry.measuring import (
     Instrument,
     Measurement,
     Read,
+    Survey,
     counter,
     fed_by,
     gauge,
     histogram,
     one,
 )
+from async_jobs.adapters.telemetry.surveys import SURVEYED
 from async_jobs.domain import facts, readings
 from async_jobs.domain.facts import Ending, Fact
 from async_jobs.domain.tallies import RUNS, TOLERANCES, WAITS
@@ -366,6 +368,7 @@ INSTRUMENTS: Final = (
         ("queue",),
         _slots(lambda fact: fact.taken),
     ),
+    *SURVEYED,
 )
 
 
@@ -381,3 +384,11 @@ def _by_fact(
 
 BY_FACT: Final = _by_fact(INSTRUMENTS)
 """What is to be read off facts of each kind; of others there is nothing to measure."""
+
+BY_SURVEY: Final[Mapping[type[Fact], tuple[tuple[Instrument, Survey], ...]]] = {
+    kind: tuple(
+        (each, each.survey) for each in INSTRUMENTS if each.survey and each.survey.kind is kind
+    )
+    for kind in {each.survey.kind for each in INSTRUMENTS if each.survey}
+}
+"""Which instruments have all their series told by facts of each kind."""

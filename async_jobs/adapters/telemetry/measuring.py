@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -22,10 +22,14 @@ class Kind(StrEnum):
 
 
 class Measurement(NamedTuple):
-    """A value, with the label values of its instrument, in their order."""
+    """A value, with the label values of its instrument, in their order.
+
+    `tenant` is for surveys, which tell of many; of other facts it is their own.
+    """
 
     value: float
     labels: tuple[str, ...] = ()
+    tenant: str = ""
 
 
 Read: TypeAlias = Callable[[Any], Measurement | None]
@@ -37,6 +41,13 @@ class Feed(NamedTuple):
 
     kind: type[Fact]
     read: Read
+
+
+class Survey(NamedTuple):
+    """How an instrument is fed by facts that tell all there is; what one leaves out is gone."""
+
+    kind: type[Fact]
+    read: Callable[[Any], Iterable[Measurement]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,7 +62,8 @@ class Instrument:
         labels: the names of its labels; all values come from small sets, or are bounded.
         buckets: upper bounds of a histogram, each within its bucket.
         by_tenant: whether it is told apart by tenant where that is asked for.
-        feeds: which facts it is fed by.
+        feeds: which facts it is fed by, one measurement each.
+        survey: the facts that tell all its series at once; then nothing else feeds it.
     """
 
     name: str
@@ -61,7 +73,8 @@ class Instrument:
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     by_tenant: bool = False
-    feeds: tuple[Feed, ...]
+    feeds: tuple[Feed, ...] = ()
+    survey: Survey | None = None
 
     @property
     def prometheus_name(self) -> str:
@@ -105,6 +118,28 @@ def gauge(
     """Return a row for what has a last value."""
     return Instrument(
         name=f"async_jobs.{name}", kind=Kind.GAUGE, unit=unit, help=text, labels=labels, feeds=feeds
+    )
+
+
+def surveyed(
+    name: str,
+    unit: str,
+    text: str,
+    labels: tuple[str, ...],
+    kind: type[F],
+    read: Callable[[F], Iterable[Measurement]],
+    *,
+    by_tenant: bool = False,
+) -> Instrument:
+    """Return a row for a gauge of which a fact tells all series at once."""
+    return Instrument(
+        name=f"async_jobs.{name}",
+        kind=Kind.GAUGE,
+        unit=unit,
+        help=text,
+        labels=labels,
+        by_tenant=by_tenant,
+        survey=Survey(kind, read),
     )
 
 

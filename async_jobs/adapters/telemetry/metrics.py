@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Final, Protocol, TypeAlias
 
-from async_jobs.adapters.telemetry.instruments import BY_FACT, INSTRUMENTS
+from async_jobs.adapters.telemetry.instruments import BY_FACT, BY_SURVEY, INSTRUMENTS
 from async_jobs.adapters.telemetry.labels import OTHER, Names, Tenants
-from async_jobs.adapters.telemetry.measuring import Instrument, Kind
+from async_jobs.adapters.telemetry.measuring import Instrument, Kind, Measurement
 from async_jobs.domain.facts import Fact
 
 TENANT: Final = "tenant"
 SERIES_MAX: Final = 1_000
 """Series of one instrument; what comes beyond them is summed under `other`."""
-CLOSED: Final = frozenset({"claimed", "first", "notice", "outcome", "started"})
+CLOSED: Final = frozenset({"claimed", "first", "notice", "outcome", "started", "state"})
 """Labels whose values are all ours; they are kept where others become `other`."""
 
 
@@ -30,6 +31,10 @@ class Exporter(Protocol):
             labels: values for `label_names(instrument)`.
             value: finite, and for counters and histograms not negative.
         """
+        ...
+
+    def replace(self, instrument: Instrument, values: Mapping[tuple[str, ...], float]) -> None:
+        """Take all series of a gauge at once; those it had besides are gone."""
         ...
 
     def forget(self, tenant: str) -> bool:
@@ -68,8 +73,11 @@ class MetricsTelemetry:
                 exporter.add(instrument, (), 0)
 
     def wants(self, kind: type[Fact]) -> bool:
-        """See `Telemetry`."""
-        return kind in BY_FACT
+        """See `Telemetry`. What is told of tenants alone is for nobody where none is named."""
+        surveys = BY_SURVEY.get(kind, ())
+        return kind in BY_FACT or any(
+            self._tenants is not None or not instrument.by_tenant for instrument, _ in surveys
+        )
 
     def record(self, fact: Fact) -> None:
         """See `Telemetry`."""
@@ -96,6 +104,23 @@ class MetricsTelemetry:
             if labels not in self._series[instrument]:
                 labels = self._bounded(instrument, labels)
             self._exporter.add(instrument, labels, measured.value)
+        for instrument, survey in BY_SURVEY.get(type(fact), ()):
+            if self._tenants is not None or not instrument.by_tenant:
+                self._survey(instrument, survey.read(fact), fact.at)
+
+    def _survey(
+        self, instrument: Instrument, measured: Iterable[Measurement], at: datetime
+    ) -> None:
+        self._series[instrument].clear()
+        values: dict[tuple[str, ...], float] = {}
+        for value, named, tenant in measured:
+            told_apart = self._tenants if instrument.by_tenant else None
+            who = () if told_apart is None else (told_apart.of(tenant, at),)
+            labels = self._bounded(instrument, (*named, *who))
+            known = values.get(labels, 0.0)
+            # Of several that have no name of their own, the longest time says most.
+            values[labels] = max(known, value) if instrument.unit == "s" else known + value
+        self._exporter.replace(instrument, values)
 
     def _bounded(self, instrument: Instrument, labels: tuple[str, ...]) -> tuple[str, ...]:
         series = self._series[instrument]

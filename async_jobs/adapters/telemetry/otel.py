@@ -6,7 +6,9 @@ one they go nowhere.
 
 from __future__ import annotations
 
-from opentelemetry.metrics import MeterProvider, get_meter
+from collections.abc import Callable, Iterable, Mapping
+
+from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
 
 from async_jobs.adapters.telemetry.instruments import INSTRUMENTS
 from async_jobs.adapters.telemetry.measuring import Instrument, Kind
@@ -33,8 +35,14 @@ class OpenTelemetryExporter:
         self._gauges = {
             each: meter.create_gauge(each.name, each.unit, each.help)
             for each in INSTRUMENTS
-            if each.kind is Kind.GAUGE
+            if each.kind is Kind.GAUGE and each.survey is None
         }
+        self._surveyed: dict[Instrument, list[Observation]] = {}
+        for each in INSTRUMENTS:
+            if each.survey is not None:
+                meter.create_observable_gauge(
+                    each.name, [self._observer(each)], each.unit, each.help
+                )
         self._histograms = {
             each: meter.create_histogram(
                 each.name,
@@ -56,6 +64,19 @@ class OpenTelemetryExporter:
                 self._gauges[instrument].set(value, attributes)
             case Kind.HISTOGRAM:
                 self._histograms[instrument].record(value, attributes)
+
+    def replace(self, instrument: Instrument, values: Mapping[tuple[str, ...], float]) -> None:
+        """See `Exporter`. An SDK asks for them whenever it looks."""
+        names = self._names[instrument]
+        self._surveyed[instrument] = [
+            Observation(value, dict(zip(names, labels, strict=True)))
+            for labels, value in values.items()
+        ]
+
+    def _observer(
+        self, instrument: Instrument
+    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        return lambda options: self._surveyed.get(instrument, [])
 
     def forget(self, tenant: str) -> bool:
         """See `Exporter`; an SDK keeps every series that it has seen."""

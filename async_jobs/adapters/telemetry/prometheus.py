@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -71,6 +71,11 @@ class PrometheusExporter(Collector):
                 counts = series[labels] = _Counts(instrument.buckets)
             counts.of_bucket[bisect_left(instrument.buckets, value)] += 1
             counts.sum += value
+
+    def replace(self, instrument: Instrument, values: Mapping[tuple[str, ...], float]) -> None:
+        """See `Exporter`."""
+        with self._lock:
+            self._values[instrument] = dict(values)
 
     def forget(self, tenant: str) -> bool:
         """See `Exporter`."""

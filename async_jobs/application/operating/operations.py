@@ -17,7 +17,7 @@ from async_jobs.domain.enqueue import unknown_name
 from async_jobs.domain.errors import InvalidJobError, JobNotFoundError
 from async_jobs.domain.explain import Explanation, Status, Waiting
 from async_jobs.domain.explaining import Place, explanation
-from async_jobs.domain.fairness import ServiceMemory
+from async_jobs.domain.fairness import CONTESTED_WITHIN, ServiceMemory
 from async_jobs.domain.job import Job, JobStatus, UnreadableJob
 from async_jobs.domain.limits import Limits, queue_of
 from async_jobs.domain.outlook import COUNT_MAX, Counted, together
@@ -39,8 +39,6 @@ from async_jobs.ports.workers import Workers
 COUNTED_IN_ALL_MAX: Final = 100_000
 """So many jobs a status counts at most; each use case has an equal part of it."""
 COMING_MAX: Final = 1_000
-CONTESTED_WITHIN: Final = timedelta(seconds=30)
-"""What a scheduler that lives has not counted for so long is not contested any more."""
 FAR: Final = timedelta(days=1_000)
 """No pending job has its deadline later than that."""
 

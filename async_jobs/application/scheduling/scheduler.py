@@ -25,6 +25,7 @@ from async_jobs.application.scheduling.chores.readying import Readying
 from async_jobs.application.scheduling.chores.reaping import Reaped, Reaping
 from async_jobs.application.scheduling.chores.remembering import Remembering
 from async_jobs.application.scheduling.chores.rolling_up import RollingUp
+from async_jobs.application.scheduling.chores.surveying import Surveying
 from async_jobs.application.scheduling.dispatcher import Dispatched, Dispatcher
 from async_jobs.application.scheduling.handing_off import Sender
 from async_jobs.application.scheduling.noticing import Notices
@@ -38,6 +39,7 @@ from async_jobs.domain.readings import SchedulerTicked
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.controls import Controls
+from async_jobs.ports.overview import Overview
 from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import DISPATCH, Signal
@@ -89,6 +91,7 @@ class Scheduler:
         queue_of: gives the queue of a name, to send hand-offs to once their leases are committed.
         outbox_of: gives the outbox of a name, for which that is one commit; None where the queue
             of that name is none.
+        overview: what gauges of all that waits are read from; None for none.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Scheduler:
         controls: Controls | None = None,
         checkpoints: Checkpoints | None = None,
         schedulers: Schedulers | None = None,
+        overview: Overview | None = None,
         identity: SchedulerIdentity | None = None,
         settings: SchedulerSettings | None = None,
         notices: Notices | None = None,
@@ -143,6 +147,7 @@ class Scheduler:
             schedulers, identity, config, self._notices, settings, clock=clock
         )
         self._rolling_up = RollingUp(tallies, clock=clock)
+        self._surveying = Surveying(overview, checkpoints, config, clock=clock, telemetry=telemetry)
         self._deaf_until = float("-inf")
         self._dispatch_seconds = 0.0
         """How long it took lately to lease and send."""
@@ -337,8 +342,18 @@ class Scheduler:
                 hand_off_seconds=self._hand_off_seconds,
                 turnovers=self._dispatcher.memory.saved_turnovers(),
                 closed=self._sender.closed(),
+                measures=self._surveying.is_wanted,
             )
             await self._chores.do(announcing, announce, otherwise=None)
+        surveying = self._surveying
+        if surveying.is_wanted and surveying.is_due(at):
+            survey = partial(
+                surveying.survey,
+                self._counting_slots,
+                self._dispatcher.memory,
+                leads=announcing.is_first,
+            )
+            await self._chores.do(surveying, survey, otherwise=None)
 
     async def _roll_up(self, at: float, dispatched: Dispatched) -> None:
         self._rolling_up.leased(len(dispatched.handoffs))

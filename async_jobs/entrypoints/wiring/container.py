@@ -266,6 +266,7 @@ class Container(containers.DeclarativeContainer):
         controls=controls,
         checkpoints=checkpoints,
         schedulers=schedulers,
+        overview=overview,
         identity=providers.Singleton(_scheduler_identity, config, chance, host_clock),
         settings=providers.Callable(scheduler_settings, config),
         tallies=providers.Callable(_rolled_up, config, tallies),

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 
+from async_jobs.domain.backlog import Backlog
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.domain.outlook import Counted
@@ -40,7 +41,7 @@ async def told_by(sight: Sight, now: datetime = NOW) -> tuple[object, object]:
 
 
 class OverviewContract:
-    """Everything `Overview` promises, OV-1 to OV-5.
+    """Everything `Overview` promises, OV-1 to OV-6.
 
     Subclass it as `TestMyOverview` and override the fixtures `store` and `overview`.
     """
@@ -172,3 +173,29 @@ class OverviewContract:
         ]
         assert sorted(first) == [kinds[0], kinds[3]]
         assert sorted(both) == kinds
+
+    async def test_ov_6_what_waits_is_told_by_its_deadlines(
+        self, overview: Overview, store: Store
+    ) -> None:
+        """Late ones and others, promoted or not; nothing that runs, has ended, or is another's."""
+        for phase in PATHS:
+            await in_phase(store, phase, run_at=later(-9), deadline_at=later(-5))
+        await added(store, use_case="unknown")
+        await added(store, run_at=later(-90), deadline_at=later(-30))
+        await added(store, deadline_at=later(7))
+        await added(store, deadline_at=later(3))
+        await store.promote(NOW, limit=100, sidelined=["notifications"])
+        await added(store, deadline_at=later(5))
+        for due_in, left in ((20, 90), (10, 40), (30, 35)):
+            await added(store, run_at=later(due_in), deadline_at=later(left))
+        await added(store, use_case="reports", run_at=later(15), deadline_at=later(95))
+        async with overview.looking(USE_CASES) as look:
+            told = await look.backlog(USE_CASES, NOW, limit=100)
+            few = await look.backlog(["notifications"], NOW, limit=2)
+
+        due, scheduled = [-30, -5, 3, 5, 7], [35, 40, 90]
+        assert {name: Backlog(*map(list, each)) for name, each in told.items()} == {
+            "notifications": Backlog([*map(later, due)], [*map(later, scheduled)]),
+            "reports": Backlog([], [later(95)]),
+        }
+        assert [*map(list, few["notifications"])] == [[later(-30), later(-5)], [later(40)]]

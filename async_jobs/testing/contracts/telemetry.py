@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from async_jobs.domain import facts, lifecycle, readings, reporting
+from async_jobs.domain.backlog import QueueLoad, TenantShare, UseCaseLoad
 from async_jobs.domain.facts import Fact
 from async_jobs.domain.job import Job, Phase
 from async_jobs.ports.telemetry import Telemetry
@@ -189,4 +190,14 @@ def every_fact(text: str) -> list[Fact]:
         readings.QuotaRefused(at=NOW, tenant_id=text, use_case=text),
         readings.SchedulerTicked(at=NOW, took=second, leased=1),
         readings.SlotsTaken(at=NOW, queues=(text, text), slots=2, taken=1),
+        readings.BacklogSurveyed(
+            at=NOW,
+            use_cases=(UseCaseLoad(text, 1, 2, 3, 4.0, 5, 4, 3, 2.0, 1.0),),
+            queues=(QueueLoad(text, 1, 2, 3, 4, 5.0),),
+        ),
+        readings.SharesSurveyed(
+            at=NOW,
+            capacity=(TenantShare(text, text, 0.5, 1.0),),
+            slots=(TenantShare(text, text, 1.0, 0.5),),
+        ),
     ]

@@ -14,7 +14,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricR
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
-from async_jobs.adapters.telemetry.instruments import BY_FACT, INSTRUMENTS
+from async_jobs.adapters.telemetry.instruments import BY_FACT, BY_SURVEY, INSTRUMENTS
 from async_jobs.adapters.telemetry.labels import (
     COUNTED_MAX,
     NAMES_MAX,
@@ -29,6 +29,7 @@ from async_jobs.adapters.telemetry.metrics import CLOSED, SERIES_MAX, MakeTenant
 from async_jobs.adapters.telemetry.otel import OpenTelemetryExporter
 from async_jobs.adapters.telemetry.prometheus import PrometheusExporter
 from async_jobs.domain import facts, readings
+from async_jobs.domain.backlog import TenantShare, UseCaseLoad
 from async_jobs.domain.facts import Ending, Fact
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.contracts.telemetry import every_fact
@@ -75,7 +76,7 @@ def test_every_row_can_be_exported() -> None:
         assert each.name.startswith("async_jobs.")
         assert sorted(set(each.buckets)) == list(each.buckets)
         assert bool(each.buckets) is (each.kind is Kind.HISTOGRAM)
-        assert each.feeds
+        assert bool(each.feeds) is (each.survey is None)
         assert each.help
         assert not each.help.endswith(".")
 
@@ -94,6 +95,8 @@ def test_what_is_read_off_a_fact_has_all_labels(fact: Fact) -> None:
         found = read(fact)
         assert found is None or len(found.labels) == len(instrument.labels)
         assert not instrument.by_tenant or hasattr(fact, "tenant_id")
+    for instrument, survey in BY_SURVEY.get(type(fact), ()):
+        assert all(len(each.labels) == len(instrument.labels) for each in survey.read(fact))
 
 
 def test_the_hand_off_of_a_job_is_measured_by_the_tick_alone() -> None:
@@ -209,6 +212,52 @@ def test_an_exporter_has_a_registry_of_its_own() -> None:
 
     assert all([each] == list(each.registry._collector_to_names) for each in exporters)
     assert not any("async_jobs" in metric.name for metric in REGISTRY.collect())
+
+
+# --- surveys ------------------------------------------------------------------------------------
+
+
+def a_survey(*use_cases: str) -> readings.BacklogSurveyed:
+    loads = tuple(UseCaseLoad(name, 1, 2, 3, 4.0, 5, 4, 3, 2.0, 1.0) for name in use_cases)
+    return readings.BacklogSurveyed(at=NOW, use_cases=loads)
+
+
+def shares(*tenants: str) -> readings.SharesSurveyed:
+    told = tuple(TenantShare("mail", tenant, 0.25, 0.5) for tenant in tenants)
+    return readings.SharesSurveyed(at=NOW, capacity=told)
+
+
+def test_what_a_survey_leaves_out_is_gone() -> None:
+    """A use case that is no more, and all of it where nobody looks any longer."""
+    found = measured([a_survey("mail", "labels"), a_survey("labels")])
+
+    assert found[sample("backlog_jobs", use_case="labels", state="overdue")] == 2
+    assert found[sample("backlog_seen_timestamp_seconds")] == NOW.timestamp()
+    assert not any(("use_case", "mail") in labels for _, labels in found)
+    assert measured([a_survey("mail"), a_survey()]) == {}
+
+
+def test_shares_are_told_of_named_tenants_only() -> None:
+    """All others are one; where nobody is named there is nothing to tell, or to look at."""
+    told = [shares("acme", "beta", "gamma")]
+    found = measured(told, lambda forget: NamedTenants(["acme"]))
+
+    assert found[sample("share_capacity_used", use_case="mail", tenant="acme")] == 0.5
+    assert found[sample("share_capacity_used", use_case="mail", tenant="other")] == 1.0
+    assert measured(told) == {}
+    assert not MetricsTelemetry(PrometheusExporter()).wants(readings.SharesSurveyed)
+
+
+def test_a_thousand_use_cases_of_a_survey_are_a_hundred_series() -> None:
+    """Survey after survey, whatever they are called; the longest time is that of the others."""
+    names = [f"use case {n}" for n in range(1_000)]
+    found = measured([a_survey(*names), a_survey(*reversed(names))])
+
+    series = [
+        labels for name, labels in found if name == "async_jobs_backlog_oldest_overdue_seconds"
+    ]
+    assert len(series) == NAMES_MAX + 1
+    assert found[sample("backlog_oldest_overdue_seconds", use_case=OTHER)] == 4
 
 
 # --- two exporters, one truth -------------------------------------------------------------------

@@ -24,6 +24,7 @@ from async_jobs.domain.facts import Fact
 from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig
 from async_jobs.ports.checkpoints import Checkpoints
+from async_jobs.ports.overview import Overview
 from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import DISPATCH, Signal
@@ -92,6 +93,7 @@ class Stage:
         checkpoints: Checkpoints | None = None,
         schedulers: Schedulers | None = None,
         tallies: Tallies | None = None,
+        overview: Overview | None = None,
         **settings: Any,
     ) -> Scheduler:
         """Return one of the schedulers."""
@@ -107,6 +109,7 @@ class Stage:
             telemetry=self.telemetry,
             checkpoints=checkpoints,
             schedulers=schedulers,
+            overview=overview,
             identity=SchedulerIdentity(scheduler_id="scheduler-1"),
             settings=SchedulerSettings(**settings),
             tallies=tallies,

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from datetime import timedelta
-from typing import get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from async_jobs.domain import facts, lifecycle, readings
+from async_jobs.domain.backlog import QueueLoad, TenantShare, UseCaseLoad
 from async_jobs.domain.crashes import CRASHES_MAX
 from async_jobs.domain.deadline import lateness
 from async_jobs.domain.facts import Fact, JobFact
@@ -374,6 +375,10 @@ KINDS_OF_FACTS = {
 }
 
 
+PARTS = (UseCaseLoad, QueueLoad, TenantShare)
+"""What facts of many are made of."""
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS_OF_FACTS, key=str), ids=lambda kind: kind.__name__)
 def test_no_fact_has_room_for_a_payload(kind: type[Fact]) -> None:
     """No fact has a field for a payload, a result, headers, or a whole job."""
@@ -398,7 +403,14 @@ def test_no_fact_has_room_for_a_payload(kind: type[Fact]) -> None:
         "int | None",
         "bool",
         "Places",
+        *(f"tuple[{part.__name__}, ...]" for part in PARTS),
     }
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_part_of_a_fact_has_room_for_a_payload(part: type[Any]) -> None:
+    """Names and numbers."""
+    assert {each.__name__ for each in get_type_hints(part).values()} <= {"str", "int", "float"}
 
 
 @pytest.mark.parametrize(

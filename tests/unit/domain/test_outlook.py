@@ -8,7 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_jobs.domain.outlook import Counted, Demand, Outlook, Slots, foresee, together
+from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.outlook import (
+    CATCH_UP_SECONDS,
+    NEAR_SECONDS,
+    Counted,
+    Demand,
+    Due,
+    Outlook,
+    Slots,
+    demand_bound,
+    dues,
+    foresee,
+    together,
+)
 from async_jobs.testing.builders import later
 from async_jobs.testing.clocks import NOW
 
@@ -128,3 +141,89 @@ def test_whoever_waits_behind_more_starts_no_earlier(
     for each in easier:
         assert each.can_be_met >= outlook.can_be_met
         assert each.required_rate <= outlook.required_rate
+
+
+# --- all that waits -----------------------------------------------------------------------------
+
+
+def needed(*lefts: float, idle: int = 0, late_policy: LatePolicy = LatePolicy.RUN) -> float:
+    """Return the starts per second that jobs need which have so many seconds left."""
+    wanted = dues([later(left) for left in lefts], now=NOW, late_policy=late_policy)
+    return demand_bound(wanted, idle)
+
+
+def test_the_deadline_that_presses_most_decides() -> None:
+    """Three by the tenth second are less than six by the fifteenth."""
+    assert needed(10, 10, 10, 15, 15, 15, 100) == 6 / 15
+    assert needed(5, 10, 10, 15) == 3 / 10
+    assert needed() == 0
+
+
+def test_idle_slots_start_the_first_jobs_at_once() -> None:
+    """What is left to start needs a rate; where nothing is left none is needed."""
+    assert needed(2, 2, 4, idle=2) == 1 / 4
+    assert needed(2, 2, idle=2) == 0
+
+
+def test_what_is_to_start_this_moment_has_a_second() -> None:
+    """Else a job without any tolerance would ask for everything there is."""
+    assert needed(0) == needed(NEAR_SECONDS / 1_000) == 1 / NEAR_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("late_policy", "late_alone", "beside_others"),
+    [
+        (LatePolicy.RUN, 3 / CATCH_UP_SECONDS, 5 / 10),
+        (LatePolicy.SIDELINE, 3 / CATCH_UP_SECONDS, 2 / 10),
+        (LatePolicy.EXPIRE, 0, 2 / 10),
+    ],
+)
+def test_what_is_late_is_wanted_within_a_minute(
+    late_policy: LatePolicy, late_alone: float, beside_others: float
+) -> None:
+    """Before what presses or behind it, or never, as its use case has it."""
+    assert needed(-1, -1, -500, late_policy=late_policy) == late_alone
+    assert needed(-1, -1, -500, 10, 10, late_policy=late_policy) == beside_others
+
+
+def test_a_sideline_that_is_long_needs_more_than_what_presses() -> None:
+    """The last of the late ones is wanted within a minute like the first."""
+    assert needed(*[-1.0] * 118, 10, 10, late_policy=LatePolicy.SIDELINE) == 2
+
+
+lefts_of_jobs = st.lists(st.integers(1, 200), max_size=12)
+
+
+@given(lefts=lefts_of_jobs, idle=st.integers(0, 4))
+def test_the_bound_is_what_a_look_at_every_deadline_finds(lefts: list[int], idle: int) -> None:
+    """Exactly: at each of them, what has to start until then, by the time until then."""
+    at_each = [max(0, sum(each <= left for each in lefts) - idle) / left for left in lefts]
+
+    assert needed(*lefts, idle=idle) == max(at_each, default=0)
+
+
+@given(lefts=lefts_of_jobs, idle=st.integers(0, 4), weight=st.sampled_from([0.5, 2.0, 8.0]))
+def test_slots_are_needed_for_as_long_as_jobs_run(
+    lefts: list[int], idle: int, weight: float
+) -> None:
+    """Twice the run time, twice the slots."""
+    wanted = [Due(left, left, weight) for left in lefts]
+
+    assert demand_bound(wanted, idle) == weight * needed(*lefts, idle=idle)
+
+
+@given(lefts=lefts_of_jobs, slots=st.integers(1, 4), ticks=st.integers(1, 20))
+def test_above_the_capacity_misses_are_certain(lefts: list[int], slots: int, ticks: int) -> None:
+    """Busy slots that end a job every so many seconds, on the first deadline: some job is late."""
+    starts = sorted(tick * ticks for tick in range(1, len(lefts) + 1) for _ in range(slots))
+    in_time = all(at <= left for at, left in zip(starts, sorted(lefts), strict=False))
+
+    assert not in_time or needed(*lefts) <= slots / ticks
+
+
+@given(ahead=st.integers(0, 50), left=st.integers(1, 100), idle=st.integers(0, 9))
+def test_one_job_and_all_jobs_are_reckoned_alike(ahead: int, left: int, idle: int) -> None:
+    """A job behind others that have the same deadline needs what they need together."""
+    outlook = foreseen(a_demand(ahead, slots=9, busy=9 - idle), left=left)
+
+    assert outlook.required_rate == needed(*[left] * (ahead + 1), idle=idle)

@@ -63,6 +63,8 @@ class Announcing(Chore):
         self._lasting = timedelta(seconds=max(SILENT_SECONDS, 3 * settings.interval_seconds))
         self._clock = clock
         self._rates = StartRates()
+        self.is_first = schedulers is None or identity is None
+        """Whether it is the one of those that measure that looks at all that waits."""
 
     def started(self, counts: Mapping[str, int]) -> None:
         """Count jobs that were leased, by use case."""
@@ -76,6 +78,7 @@ class Announcing(Chore):
         hand_off_seconds: float,
         turnovers: Mapping[str, JsonValue],
         closed: Collection[str],
+        measures: bool = False,
     ) -> None:
         """Tell that this one ticks.
 
@@ -85,6 +88,7 @@ class Announcing(Chore):
             hand_off_seconds: how long it expects a hand-off to take.
             turnovers: how long jobs of each use case hold a slot.
             closed: queues it leaves alone.
+            measures: whether it would look at all that waits.
         """
         if self._schedulers is None or self._identity is None:
             return
@@ -105,6 +109,9 @@ class Announcing(Chore):
                 hand_off_seconds=hand_off_seconds,
                 turnovers=turnovers,
                 closed=tuple(sorted(closed)),
+                measures=measures,
             )
         )
+        own = self._identity.scheduler_id
+        self.is_first = all(own < other.scheduler_id for other in others if other.measures)
         self._notices.beside(others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from async_jobs.application.scheduling.chores.chore import Chore
@@ -29,9 +30,12 @@ class CountingSlots(Chore):
         self._window_min = settings.window_min
         self.fleet = Fleet(window_min=settings.window_min)
         """The slots as they were when last counted."""
+        self.receiving: Collection[Collection[str]] = ()
+        """The queues of each worker that lived then."""
 
     async def count(self) -> None:
         """Look who is alive, and tell what keeps jobs waiting."""
         workers = await self._workers.live(self._clock.now())
         await self._notices.look(workers)
         self.fleet = fleet_of(workers, window_min=self._window_min)
+        self.receiving = [worker.queues for worker in workers]

@@ -152,6 +152,7 @@ _SCHEDULER: Final = object_schema(
         "hand_off_seconds": _NUMBER,
         "turnovers": {"type": "object"},
         "closed": described(_list(_TEXT), "Queues whose transport accepted nothing lately."),
+        "measures": described({"type": "boolean"}, "Whether it looks at all that waits."),
     },
     {},
 )
