@@ -14,6 +14,8 @@ import pytest
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.signal import PostgresSignal, _channel
+from async_jobs.adapters.postgres.slow import SlowStatements
+from async_jobs.adapters.postgres.statements import statements
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.domain import lifecycle
 from async_jobs.domain.errors import Unavailable
@@ -23,6 +25,7 @@ from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.host import SystemClock
 from async_jobs.testing.builders import a_job, later
 from async_jobs.testing.clocks import NOW, ManualClock
+from async_jobs.testing.contracts.scenes import added
 from tests.harness import clock, eventually
 
 
@@ -115,6 +118,21 @@ async def test_a_session_is_set_up_as_its_server_bears_it(
 
     assert shown == expected
     assert name == "an app"
+
+
+async def test_slow_statements_of_a_pool_are_told_by_name(database_dsn: str) -> None:
+    """On each of its connections, as often as they are lent; of the fastest nothing is told."""
+    told: list[str] = []
+    slow = SlowStatements(1e-9, lambda name, *_: told.append(name), clock=SystemClock())
+    never = SlowStatements(3_600, lambda name, *_: told.append(name), clock=SystemClock())
+    for listener in (slow, never):
+        async with await create_pool(database_dsn, slow=listener) as pool:
+            store = PostgresJobStore(pool)
+            job = await added(store)
+            await store.get([job.id])
+
+    assert {"get_jobs", "add_job"} <= set(told) <= {*statements(), "BEGIN", "COMMIT", "unnamed"}
+    assert len(told) == len(set(told))
 
 
 async def test_a_demoted_primary_is_left(pool: asyncpg.Pool, store: PostgresJobStore) -> None:

@@ -58,6 +58,8 @@ DEFAULTS: dict[str, Any] = {
     "suspect_wait_seconds": 60,
     "unknown_type_max_seconds": 604_800,
     "snooze_max_seconds": 31_622_400,
+    "access_log": False,
+    "slow_statement_seconds": None,
     "metrics": "none",
     "metrics_tenants": None,
     "metrics_token": None,

@@ -17,6 +17,7 @@ from async_jobs.adapters.postgres.dsn import KeepAlive, address_of
 from async_jobs.adapters.postgres.errors import connecting
 from async_jobs.adapters.postgres.lending import LendingPool
 from async_jobs.adapters.postgres.schemas import Whereabouts, quoted
+from async_jobs.adapters.postgres.slow import SlowStatements
 from async_jobs.domain.errors import Unavailable
 
 AnyConnection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
@@ -40,6 +41,7 @@ async def create_pool(
     application_name: str = "async_jobs",
     schema: str | None = None,
     password: Password | None = None,
+    slow: SlowStatements | None = None,
 ) -> asyncpg.Pool:
     """Connect.
 
@@ -52,6 +54,7 @@ async def create_pool(
         schema: where the tables are; None for wherever the search path leads. Where no session
             settings are sent, the role's own search path has to lead there.
         password: asked for a password at each new connection, instead of the DSN's.
+        slow: told of the pool's statements; None measures none.
 
     Raises:
         Unavailable: nobody answers at the address.
@@ -75,7 +78,7 @@ async def create_pool(
             timeout=address.connect_seconds or CONNECT_TIMEOUT_SECONDS,
             command_timeout=COMMAND_TIMEOUT_SECONDS,
             max_inactive_connection_lifetime=IDLE_LIFETIME_SECONDS,
-            init=partial(_keep_alive, address.keep_alive),
+            init=partial(_prepared, address.keep_alive, slow),
             **address.options(),
             **options,
         )
@@ -182,7 +185,16 @@ async def fetched(
         return await connection.fetch(statement, *arguments)
 
 
-async def _keep_alive(wanted: KeepAlive, connection: asyncpg.Connection) -> None:
+async def _prepared(
+    keep_alive: KeepAlive, slow: SlowStatements | None, connection: asyncpg.Connection
+) -> None:
+    """Set up a new connection."""
+    _keep_alive(keep_alive, connection)
+    if slow is not None:
+        connection.add_query_logger(slow)
+
+
+def _keep_alive(wanted: KeepAlive, connection: asyncpg.Connection) -> None:
     """Notice within a minute when the other end is gone without a word, as after a failover."""
     transport = getattr(connection, "_transport", None)
     sock = transport.get_extra_info("socket") if transport is not None else None

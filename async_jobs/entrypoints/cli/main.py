@@ -200,6 +200,7 @@ def token(
     expires_in_days: Annotated[
         float | None, typer.Option("--expires-in-days", min=0, max=36_500, help="Else never.")
     ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What logs call it.")] = None,
 ) -> None:
     """Make a token of the HTTP API; print it once, and the entry that lets it in.
 
@@ -221,6 +222,7 @@ def token(
             expires_at=expires_at,
             use_cases=use_case or None,
             queues=queue or None,
+            name=name,
         )
         # At once: whoever pipes it into `head -n 1` reads no more than that.
         typer.echo(f"{made}\n{json.dumps(entry)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -21,6 +21,9 @@ from async_jobs.entrypoints.settings.tokens import (
 from async_jobs.ports.clock import Clock
 
 TOKEN_REQUIRED: Final = f"a valid token is required, in the header {TOKEN_HEADER}"
+
+SHARED: Final = "shared"
+"""What logs call the shared token."""
 
 
 class Unauthenticated(AsyncJobsError):
@@ -39,12 +42,14 @@ class Caller:
         tenants: those within reach; None for all.
         scopes: what it may be used for.
         use_cases, queues: those it may enqueue into, and may name; None for all.
+        name: what its token is called in logs; None where none was asked for.
     """
 
     tenants: frozenset[str] | None = None
     scopes: frozenset[Scope] = frozenset(Scope)
     use_cases: frozenset[str] | None = None
     queues: frozenset[str] | None = None
+    name: str | None = field(default=None, compare=False)
 
     def reaches(self, tenant_id: str) -> bool:
         """Tell whether the caller may name this tenant, whether or not there is one."""
@@ -112,10 +117,11 @@ class Access:
                 raise ConfigurationError(
                     f"{TOKEN_VARIABLE}: must be printable ASCII without spaces around"
                 )
-            self._known.append((digest_of(shared.encode()), Caller(), None))
+            self._known.append((digest_of(shared.encode()), Caller(name=SHARED), None))
         try:
-            for each in check_tokens(tokens):
-                caller = Caller(each.tenants, each.scopes, each.use_cases, each.queues)
+            for place, each in enumerate(check_tokens(tokens)):
+                reach = each.tenants, each.scopes, each.use_cases, each.queues
+                caller = Caller(*reach, name=each.name or f"#{place}")
                 self._known.append((bytes.fromhex(each.sha256), caller, each.expires_at))
         except ValueError as error:
             raise ConfigurationError(f"ASYNC_JOBS_API_TOKENS: {error}") from None

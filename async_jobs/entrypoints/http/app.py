@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from async_jobs.adapters.telemetry import scraping
 from async_jobs.adapters.telemetry.scraping import ScrapePage
 from async_jobs.domain.errors import ConfigurationError, MigrationDue
+from async_jobs.entrypoints.http.access_log import AccessLog
 from async_jobs.entrypoints.http.openapi import described, operating, reporting
 from async_jobs.entrypoints.http.openapi.schemas import with_components
 from async_jobs.entrypoints.http.operations import OperationsFactory, create_operations_router
@@ -22,6 +23,7 @@ from async_jobs.entrypoints.http.problems import MIGRATION_DUE, answer_to
 from async_jobs.entrypoints.http.reports import ReportsFactory
 from async_jobs.entrypoints.http.routes import LOGGER, JobServiceFactory, create_jobs_router
 from async_jobs.entrypoints.settings.tokens import ApiToken
+from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.clock import Clock
 from async_jobs.version import __version__
 
@@ -43,6 +45,7 @@ def create_app(
     ready: Ready = lambda: True,
     clock: Clock | None = None,
     scrapes: ScrapePage | None = None,
+    access_log: bool = False,
 ) -> App:
     """Return the application: the routes of `create_jobs_router`, health, and the documents.
 
@@ -60,6 +63,7 @@ def create_app(
             when it is another one than before.
         clock: tells which tokens have expired; this host's by default.
         scrapes: answers `GET /metrics`; None leaves that out.
+        access_log: log each request (`AccessLog`).
 
     Raises:
         ConfigurationError: there is no token and nobody said that there need be none.
@@ -85,6 +89,9 @@ def create_app(
     if scrapes is not None:
         _add_metrics(app, scrapes)
     app.add_exception_handler(HTTPException, _answer)
+    if access_log:
+        clock, chance = clock or SystemClock(), SystemChance()
+        app.add_middleware(AccessLog, logger=LOGGER, clock=clock, chance=chance)
     return app
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
@@ -16,9 +15,8 @@ from async_jobs.domain.errors import InvalidJobError, JobNotFoundError
 from async_jobs.entrypoints.http.access import Access, Caller
 from async_jobs.entrypoints.http.bodies import tenants_of, waiting_of
 from async_jobs.entrypoints.http.openapi import operating, reporting
-from async_jobs.entrypoints.http.problems import MigrationNotice
 from async_jobs.entrypoints.http.reports import ReportRoutes, ReportsFactory
-from async_jobs.entrypoints.http.routes import LOGGER, TOKEN, answering, caller_of, job_named
+from async_jobs.entrypoints.http.routes import TOKEN, answering_with, caller_of, job_named
 from async_jobs.entrypoints.settings.tokens import ApiToken, Scope
 from async_jobs.host import SystemClock
 from async_jobs.ports.clock import Clock
@@ -56,7 +54,7 @@ def create_operations_router(
     router = APIRouter(
         tags=["operations"], dependencies=[] if access.is_open else [Security(TOKEN)]
     )
-    answer = functools.partial(answering, due=MigrationNotice(LOGGER, clock))
+    answer = answering_with(clock)
     for path, endpoint, description in (
         ("/jobs/{job_id}/explain", routes.explain_job, operating.EXPLAIN_JOB),
         ("/operations/explain", routes.explain_waiting, operating.EXPLAIN_WAITING),

@@ -29,7 +29,8 @@ from async_jobs.domain.errors import (
     MigrationDue,
 )
 from async_jobs.domain.job import Job
-from async_jobs.entrypoints.http.access import Access, Caller
+from async_jobs.entrypoints.http.access import Access, Caller, Unauthenticated
+from async_jobs.entrypoints.http.access_log import RefusedTokens, remember
 from async_jobs.entrypoints.http.bodies import (
     filters_of,
     job_id_of,
@@ -95,7 +96,7 @@ def create_jobs_router(
         dependencies=[] if access.is_open else [Security(TOKEN)],
     )
     add = router.add_api_route
-    answer = functools.partial(answering, due=MigrationNotice(LOGGER, clock))
+    answer = answering_with(clock)
     add("/enqueue", answer(routes.enqueue_job), methods=["POST"], **described.ENQUEUE_JOB)
     add(
         "/enqueue-batch",
@@ -124,7 +125,13 @@ TOKEN: Final = APIKeyHeader(
 )
 
 
-def answering(endpoint: Endpoint, *, due: MigrationNotice) -> Endpoint:
+def answering_with(clock: Clock) -> Callable[[Endpoint], Endpoint]:
+    """Return what lets endpoints answer their errors; `clock` tells when to log which again."""
+    due, refused = MigrationNotice(LOGGER, clock), RefusedTokens(LOGGER, clock)
+    return functools.partial(answering, due=due, refused=refused)
+
+
+def answering(endpoint: Endpoint, *, due: MigrationNotice, refused: RefusedTokens) -> Endpoint:
     """Return the endpoint with its errors answered by problem documents.
 
     Only its own: what a host application's dependencies raise is for its own handlers.
@@ -137,6 +144,8 @@ def answering(endpoint: Endpoint, *, due: MigrationNotice) -> Endpoint:
         except Exception as error:
             if isinstance(error, MigrationDue):
                 due.tell(error)
+            if isinstance(error, Unauthenticated):
+                refused.tell(request.scope)
             response = answer_to(error, LOGGER)
         # One address gives each tenant something else, which no cache in between can know.
         response.headers["Cache-Control"] = "no-store"
@@ -238,6 +247,7 @@ def caller_of(access: Access, request: Request, scope: Scope) -> Caller:
     """Return who is calling; raises what a caller is refused by that lacks the scope."""
     presented = [value.encode("latin-1") for value in request.headers.getlist(TOKEN_HEADER)]
     caller = access.caller(presented)
+    remember(request.scope, caller)
     caller.check_scope(scope)
     return caller
 

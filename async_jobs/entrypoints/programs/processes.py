@@ -282,6 +282,7 @@ def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Conta
             clock=container.host_clock(),
             ready=container.takes_jobs(),
             scrapes=container.metrics().scrapes,
+            access_log=config.access_log,
         )
 
     return make

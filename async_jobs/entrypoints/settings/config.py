@@ -52,6 +52,8 @@ _SCALARS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_SNOOZE_MAX_SECONDS": "snooze_max_seconds",
     "ASYNC_JOBS_HANDLERS_MODULE": "handlers_module",
     "ASYNC_JOBS_QUEUE_BACKEND": "queue_backend",
+    "ASYNC_JOBS_ACCESS_LOG": "access_log",
+    "ASYNC_JOBS_SLOW_STATEMENT_SECONDS": "slow_statement_seconds",
     "ASYNC_JOBS_METRICS": "metrics",
     "ASYNC_JOBS_METRICS_TENANTS": "metrics_tenants",
     "ASYNC_JOBS_METRICS_TOKEN": "metrics_token",
@@ -116,6 +118,8 @@ class AsyncJobsConfig(BaseModel):
         db_schema: the schema that holds the tables; None for the first of the search path.
         db_pool_max_size: the most connections of one process.
         db_statement_cache_size: None for asyncpg's own; 0 behind PgBouncer.
+        access_log: whether the HTTP API logs each request.
+        slow_statement_seconds: statements that take so long are logged by name; None for none.
         metrics: where what is measured goes: nowhere, to Prometheus, which scrapes it, or to the
             application's SDK of OpenTelemetry.
         metrics_tenants: which tenants are told apart: none, the first of a ranking, or names.
@@ -154,6 +158,8 @@ class AsyncJobsConfig(BaseModel):
     db_schema: str | None = None
     db_pool_max_size: int = Field(default=10, ge=2, le=1_000)
     db_statement_cache_size: int | None = Field(default=None, ge=0)
+    access_log: bool = False
+    slow_statement_seconds: float | None = Field(default=None, gt=0)
     metrics: MetricsBackend = "none"
     metrics_tenants: MetricsTenants = None
     metrics_token: Secret | None = Field(default=None, repr=False)

@@ -98,6 +98,16 @@ def _instant(value: object) -> object:
     return value
 
 
+def _name(value: object) -> str | None:
+    if value is None:
+        return None
+    try:
+        check_name("name", value)
+    except InvalidJobError as error:
+        raise ValueError(error.problem) from None
+    return str(value)
+
+
 class ApiToken(BaseModel):
     """What is known of one token: never the token itself.
 
@@ -109,6 +119,7 @@ class ApiToken(BaseModel):
         use_cases: those it may enqueue into, given as a list; None, given as "*", for all.
         queues: those it may name when it enqueues, in the same way. A job that names none goes to
             the queue of its use case, whatever this says.
+        name: what it is called in logs; by default its place in the list.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -119,6 +130,7 @@ class ApiToken(BaseModel):
     expires_at: Annotated[AwareDatetime | None, BeforeValidator(_instant)] = None
     use_cases: Annotated[frozenset[str] | None, PlainValidator(_names_of("use case"))] = None
     queues: Annotated[frozenset[str] | None, PlainValidator(_names_of("queue"))] = None
+    name: Annotated[str | None, PlainValidator(_name)] = None
 
     def entry(self) -> dict[str, object]:
         """Return it as the JSON object that `ASYNC_JOBS_API_TOKENS` holds."""
@@ -129,6 +141,8 @@ class ApiToken(BaseModel):
         }
         if self.expires_at is not None:
             entry["expires_at"] = self.expires_at.isoformat()
+        if self.name is not None:
+            entry["name"] = self.name
         limits = {"use_cases": self.use_cases, "queues": self.queues}
         return entry | {name: sorted(each) for name, each in limits.items() if each is not None}
 
@@ -150,6 +164,7 @@ def new_token(
     expires_at: datetime | None = None,
     use_cases: Iterable[str] | None = None,
     queues: Iterable[str] | None = None,
+    name: str | None = None,
 ) -> tuple[str, dict[str, object]]:
     """Make a token of 256 bits; returns it, to be shown once, and its entry, to be configured.
 
@@ -159,6 +174,7 @@ def new_token(
         expires_at: aware; None for never.
         use_cases: the names of those it may enqueue into; None for all.
         queues: the names of those it may name when it enqueues; None for all.
+        name: what it is called in logs; by default its place in the list.
 
     Raises:
         ConfigurationError: one of them is wrong.
@@ -173,6 +189,7 @@ def new_token(
                 "expires_at": expires_at,
                 "use_cases": ALL if use_cases is None else tuple(use_cases),
                 "queues": ALL if queues is None else tuple(queues),
+                "name": name,
             }
         )
     except ValidationError as error:

@@ -33,6 +33,7 @@ from async_jobs.adapters.postgres.readiness import takes_jobs
 from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
 from async_jobs.adapters.postgres.schemas import check_schema
 from async_jobs.adapters.postgres.signal import PostgresSignal
+from async_jobs.adapters.postgres.slow import SlowStatements
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.tallies import PostgresTallies
@@ -344,6 +345,7 @@ async def opened(
             schema=config.db_schema,
             password=config.db_password,
             application_name=application_name,
+            slow=_slow_statements(config, logger),
         )
         stack.push_async_callback(_close, pool)
         async with wired(config, logger, pool, client) as container:
@@ -367,6 +369,15 @@ async def wired(
         if isinstance(signal, PostgresSignal):
             with suppress(TimeoutError):
                 await asyncio.wait_for(signal.close(), CLOSE_TIMEOUT_SECONDS)
+
+
+def _slow_statements(config: AsyncJobsConfig, logger: logging.Logger) -> SlowStatements | None:
+    def tell(statement: str, seconds: float, times: int) -> None:
+        told = {"statement": statement, "seconds": round(seconds, 3), "times": times}
+        logger.warning("slow_statement", extra=told)
+
+    seconds = config.slow_statement_seconds
+    return None if seconds is None else SlowStatements(seconds, tell, clock=SystemClock())
 
 
 async def _close(pool: asyncpg.Pool) -> None:

@@ -231,7 +231,9 @@ def test_a_caller_with_one_tenant_need_not_name_it(tenants: list[str] | None, on
 
 def test_a_new_token_is_what_its_entry_says() -> None:
     """256 bits behind a prefix that scanners for secrets can look for."""
-    token, entry = new_token(tenants=["b", "a"], scopes=["read"], expires_at=later(60))
+    token, entry = new_token(
+        tenants=["b", "a"], scopes=["read"], expires_at=later(60), name="mailer"
+    )
 
     assert re.fullmatch(r"ajt_[A-Za-z0-9_-]{43}", token)
     assert entry == {
@@ -239,6 +241,7 @@ def test_a_new_token_is_what_its_entry_says() -> None:
         "tenants": ["a", "b"],
         "scopes": ["read"],
         "expires_at": later(60).isoformat(),
+        "name": "mailer",
     }
     assert new_token()[0] != token
 
@@ -264,6 +267,8 @@ def test_a_new_token_reaches_everything_unless_told_otherwise() -> None:
         ({"use_cases": []}, "use_cases"),
         ({"queues": ["a\n"]}, "queues"),
         ({"scopes": []}, "scopes"),
+        ({"name": ""}, "name"),
+        ({"name": "a\n"}, "name"),
         ({"scopes": ["write"]}, "scopes"),
         ({"expires_at": later(1).replace(tzinfo=None)}, "expires_at"),
     ],
