@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from async_jobs.domain.deadline import is_late
 from async_jobs.domain.fairness import Contest, Quotas, ServiceMemory, exact_weight
 from async_jobs.domain.limits import UNLIMITED, Limits, queue_of
 from async_jobs.domain.outlook import Due, demand_bound, dues, start_rate
@@ -20,7 +20,7 @@ SHARES_MAX: Final = 1_000
 
 
 class Backlog(NamedTuple):
-    """By when jobs of one use case have to start: of those that are due, and of scheduled ones."""
+    """By when jobs of one use case have to start, each in order: those due, and scheduled ones."""
 
     due: Sequence[datetime] = ()
     scheduled: Sequence[datetime] = ()
@@ -112,19 +112,17 @@ class Surveyor:
         idle = self._idle()
         for name, config in self.config.use_case_configs.items():
             backlog, limit = self.backlogs.get(name, Backlog()), config.max_concurrent
-            overdue = [each for each in backlog.due if is_late(each, self.now)]
+            late = bisect_left(backlog.due, self.now)
             queue = queue_of(name, config)
             pool = self.fleet.pool_of(queue)
             slots = min(pool.reach(queue), limit)
             free = min(slots, idle(pool.queues), max(0, limit - running[name]))
             yield UseCaseLoad(
                 use_case=name,
-                ready=len(backlog.due) - len(overdue),
-                overdue=len(overdue),
+                ready=len(backlog.due) - late,
+                overdue=late,
                 scheduled=len(backlog.scheduled),
-                oldest_overdue_seconds=max(
-                    ((self.now - each).total_seconds() for each in overdue), default=0.0
-                ),
+                oldest_overdue_seconds=(self.now - backlog.due[0]).total_seconds() if late else 0.0,
                 limit=limit,
                 running=running[name],
                 unclaimed=unclaimed[name],

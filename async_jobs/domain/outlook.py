@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.pools import RUN_SECONDS
@@ -104,7 +104,7 @@ def _seen(
     (ahead, at_least), (slots, busy) = demand
     # Idle slots start as many at once, however long these run.
     starts = max(0, ahead + 1 - max(0, slots - busy))
-    required = _per_second(starts, left_seconds)
+    required = starts / left_seconds if left_seconds > 0 else math.inf
     capacity = start_rate(slots, run_seconds)
     return Outlook(
         ahead=ahead,
@@ -114,10 +114,6 @@ def _seen(
         can_be_met=required <= capacity and slots > 0,
         at_least=at_least,
     )
-
-
-def _per_second(work: float, left_seconds: float) -> float:
-    return work / left_seconds if left_seconds > 0 else math.inf
 
 
 def start_rate(slots: int, run_seconds: float) -> float:
@@ -138,18 +134,10 @@ def together(counts: Iterable[Counted]) -> Counted:
     return Counted(sum(jobs for jobs, _ in each), any(at_least for _, at_least in each))
 
 
-class Due(NamedTuple):
-    """One job that has to start: when its turn comes, by when, and what it needs.
-
-    Attributes:
-        turn_seconds: jobs start in this order.
-        left_seconds: the time there is until then; positive.
-        weight: 1 to count starts, or the seconds of a slot that it takes.
-    """
-
-    turn_seconds: float
-    left_seconds: float
-    weight: float = 1.0
+Due: TypeAlias = tuple[float, float, float]
+"""One job that has to start: when its turn comes and by when, in seconds, and what it needs: 1 to
+count starts, or the seconds of a slot that it takes. A plain tuple, for there are many of them.
+"""
 
 
 def dues(
@@ -163,17 +151,13 @@ def dues(
         late_policy: late ones go before all others, behind those that press, or nowhere.
         weight: what each of them needs.
     """
-    catching_up = Due(
-        CATCH_UP_SECONDS if late_policy is LatePolicy.SIDELINE else 0.0, CATCH_UP_SECONDS, weight
-    )
-    found: list[Due] = []
-    for deadline in deadlines:
-        left = (deadline - now).total_seconds()
-        if left >= 0:
-            left = max(left, NEAR_SECONDS)
-            found.append(Due(left, left, weight))
-        elif late_policy is not LatePolicy.EXPIRE:
-            found.append(catching_up)
+    lefts = [(deadline - now).total_seconds() for deadline in deadlines]
+    found = [
+        (max(left, NEAR_SECONDS), max(left, NEAR_SECONDS), weight) for left in lefts if left >= 0
+    ]
+    if late_policy is not LatePolicy.EXPIRE:
+        turn = CATCH_UP_SECONDS if late_policy is LatePolicy.SIDELINE else 0.0
+        found += [(turn, CATCH_UP_SECONDS, weight)] * (len(lefts) - len(found))
     return found
 
 
@@ -184,11 +168,12 @@ def demand_bound(wanted: Iterable[Due], idle: int) -> float:
     by the time until then. Idle slots start as many at once, however long these run.
 
     Args:
-        wanted: the jobs, in any order.
+        wanted: the jobs, in any order; each with some time left.
         idle: how many slots are idle.
     """
     work = most = 0.0
     for _, left_seconds, weight in sorted(wanted)[idle:]:
         work += weight
-        most = max(most, _per_second(work, left_seconds))
+        if work > most * left_seconds:
+            most = work / left_seconds
     return most

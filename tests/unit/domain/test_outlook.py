@@ -207,7 +207,7 @@ def test_slots_are_needed_for_as_long_as_jobs_run(
     lefts: list[int], idle: int, weight: float
 ) -> None:
     """Twice the run time, twice the slots."""
-    wanted = [Due(left, left, weight) for left in lefts]
+    wanted: list[Due] = [(left, left, weight) for left in lefts]
 
     assert demand_bound(wanted, idle) == weight * needed(*lefts, idle=idle)
 

@@ -18,8 +18,10 @@ from async_jobs.ports.telemetry import Telemetry
 
 SURVEY_SECONDS: Final = 15.0
 """As often as most are scraped."""
-COUNTED_IN_ALL_MAX: Final = 20_000
-"""So many deadlines a survey looks at, in all; each use case has an equal part of it."""
+COUNTED_IN_ALL_MAX: Final = 10_000
+"""So many jobs that are due a survey looks at, and at as many that are scheduled; each use case
+has an equal part of it. Meanwhile, some hundredths of a second, the scheduler does nothing else.
+"""
 
 
 class Surveying(Chore):
