@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from async_jobs.adapters.postgres import store, table, tallies, turn
+from async_jobs.adapters.postgres import overview, store, table, tallies, turn
 from tests.sabotage.edits.patches import Bug, Swap, bug
 from tests.sabotage.saboteurs.on_postgres import Spoiled
 
@@ -10,7 +10,7 @@ from tests.sabotage.saboteurs.on_postgres import Spoiled
 def spoiled(name: str, what: str, *, breaks: str, statement: str, text: str, instead: str) -> Bug:
     """Return the bug of a statement in which `text` is something else."""
     sql = Spoiled(breaks, statement, text, instead).sql
-    swaps = (Swap(module, "sql", sql) for module in (store, table, tallies, turn))
+    swaps = (Swap(module, "sql", sql) for module in (store, table, tallies, turn, overview))
     return bug(name, what, *swaps, breaks=breaks)
 
 
@@ -86,5 +86,13 @@ BUGS = (
         statement="add_tallies",
         text="WHERE s.number < excluded.number",
         instead="WHERE true",
+    ),
+    spoiled(
+        "late_jobs_not_in_the_backlog",
+        "The statement that looks at all that waits leaves out what was put behind others.",
+        breaks="OV-6",
+        statement="backlog",
+        text="(VALUES (0), (1))",
+        instead="(VALUES (0))",
     ),
 )

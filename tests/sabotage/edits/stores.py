@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from async_jobs.adapters.memory.overview import MemoryLook
 from async_jobs.adapters.memory.queue import MemoryJobQueue
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.store import MemoryJobStore
@@ -300,4 +301,19 @@ TIME = (
     ),
 )
 
-BUGS = (*FENCES, *SLOTS, *ADMISSION, *READING, *TRANSPORT, *TIME)
+LOOKING = (
+    bug(
+        "backlog_of_what_is_not_due",
+        "What is scheduled for later is looked at as if it were due.",
+        Edit(MemoryLook.backlog, "r.use_case == name and r.run_at <= now", "r.use_case == name"),
+        breaks="OV-6",
+    ),
+    bug(
+        "backlog_cut_anywhere",
+        "Of a long backlog the jobs that can wait longest are looked at.",
+        Edit(MemoryLook.backlog, "[\n                    :limit\n                ]", "[-limit:]"),
+        breaks="OV-6",
+    ),
+)
+
+BUGS = (*FENCES, *SLOTS, *ADMISSION, *READING, *TRANSPORT, *TIME, *LOOKING)
