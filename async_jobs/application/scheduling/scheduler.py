@@ -351,7 +351,7 @@ class Scheduler:
                 surveying.survey,
                 self._counting_slots,
                 self._dispatcher.memory,
-                leads=announcing.is_first,
+                is_first=announcing.is_first,
             )
             await self._chores.do(surveying, survey, otherwise=None)
 

@@ -57,15 +57,15 @@ class Surveying(Chore):
         """Whether somebody wants to know, and there is something to look at."""
         return self._overview is not None and self._telemetry.wants(BacklogSurveyed)
 
-    async def survey(self, slots: CountingSlots, memory: ServiceMemory, *, leads: bool) -> None:
+    async def survey(self, slots: CountingSlots, memory: ServiceMemory, *, is_first: bool) -> None:
         """Look and tell if this scheduler is the one to do so; else take back what it told.
 
         Args:
             slots: knows who is alive.
             memory: knows how long jobs hold a slot.
-            leads: whether it is the one.
+            is_first: whether it is the one.
         """
-        if not leads:
+        if not is_first:
             if self._has_told:
                 self._has_told = False
                 self._telemetry.record(BacklogSurveyed(at=self._clock.now()))
