@@ -88,6 +88,7 @@ class Overview(Protocol):
         OV-6 `backlog` tells the deadline of each pending job of a use case, due or scheduled, in
             their order, and of nothing else: of the due ones those that have to start first, of
             the scheduled ones those that come due first among all use cases', up to the limit.
+            What a pause hides from turns is left out.
     """
 
     def looking(self, use_cases: Collection[str]) -> AbstractAsyncContextManager[Look]:

@@ -61,7 +61,7 @@ class MemoryLook(MemoryTurn):
     ) -> Mapping[str, Backlog]:
         """See `Look`."""
         await round_trip()
-        pending = self.pending
+        pending = [row for row in self.pending if row.id not in self._held]
         later = sorted((row.run_at, row.id, row) for row in pending if row.run_at > now)
         scheduled = [row for *_, row in later[:limit]]
         return {

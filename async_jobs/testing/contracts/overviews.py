@@ -7,6 +7,7 @@ from datetime import datetime
 import pytest
 
 from async_jobs.domain.backlog import Backlog
+from async_jobs.domain.controls import Scope
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.domain.outlook import Counted
@@ -16,6 +17,7 @@ from async_jobs.ports.overview import Overview
 from async_jobs.ports.store import Store
 from async_jobs.testing.builders import SimpleLimits, a_job, candidate_of, later
 from async_jobs.testing.clocks import NOW
+from async_jobs.testing.contracts.holding import version_of
 from async_jobs.testing.contracts.scenes import PATHS, added, in_phase, soon, stored
 
 USE_CASES = ("notifications", "reports")
@@ -199,3 +201,17 @@ class OverviewContract:
             "reports": Backlog([], [later(95)]),
         }
         assert [*map(list, few["notifications"])] == [[later(-30), later(-5)], [later(40)]]
+
+    async def test_ov_6_what_is_paused_is_no_backlog(
+        self, store: Store, overview: Overview
+    ) -> None:
+        """Its deadlines ask for no start."""
+        await added(store, deadline_at=later(5))
+        await added(store, type="other", deadline_at=later(7))
+        scopes, tenants = [Scope(type="send_email")], [("notifications", "acme")]
+
+        await store.hold(tenants, scopes, now=NOW, version=await version_of(store), limit=10)
+
+        async with overview.looking(USE_CASES) as look:
+            told = await look.backlog(USE_CASES, NOW, limit=100)
+        assert [*map(list, told["notifications"])] == [[later(7)], []]

@@ -24,7 +24,8 @@ MAIL = Scope(use_case="notifications")
 
 def a_pause(scope: Scope = MAIL, **overrides: Any) -> ControlRequest:
     """Return a request to pause."""
-    return ControlRequest(scope=scope, **({"reason": "the provider is down"} | overrides))
+    wanted: dict[str, Any] = {"reason": "the provider is down", **overrides}
+    return ControlRequest(scope=scope, **wanted)
 
 
 def a_limit(**limits: Any) -> ControlRequest:
@@ -155,6 +156,7 @@ class SteeringContract:
             await steering.revert(put.id, reason="no", operator=BOB)
         back = await steering.revert(second.id, reason="it was right", operator=BOB)
         assert back == await only(steering)
+        assert back is not None
         assert (back.limits, back.actor) == ({"max_concurrent": 3}, "bob")
         (reverting, *_) = await steering.audit()
         assert await steering.revert(reverting.id, reason="no", operator=ADA) is not None
