@@ -13,7 +13,7 @@ from async_jobs.domain.bounds import bounded_error, check_result
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.enqueue import unknown_name
 from async_jobs.domain.errors import IllegalTransition
-from async_jobs.domain.job import Job, JsonValue
+from async_jobs.domain.job import CLAIMED, Job, JsonValue
 from async_jobs.domain.limits import Limits
 from async_jobs.domain.pools import Fleet
 from async_jobs.domain.reporting import tell
@@ -142,7 +142,7 @@ class OwnLoops(JobService):
 
 def _still_holds(stored: Job, job: Job) -> bool:
     """Tell whether a job is still claimed as it was known: by that number, and by that worker."""
-    return stored.started_at is not None and (
+    return stored.phase in CLAIMED and (
         (stored.lease_seq, stored.worker_id) == (job.lease_seq, job.worker_id)
     )
 
@@ -152,7 +152,7 @@ def _tells(stored: Job, job: Job, event: lifecycle.JobEvent) -> bool:
 
     Only the holder of a lease can end it with its own words; instants and delays may differ.
     """
-    if stored.lease_seq != job.lease_seq or stored.started_at is not None:
+    if stored.lease_seq != job.lease_seq or stored.phase in CLAIMED:
         return False
     told = lifecycle.advance(job, event, now=stored.updated_at)
     return (stored.status, stored.attempts, stored.last_error, stored.result) == (

@@ -26,6 +26,8 @@ class SchedulerSettings:
         0 keeps them for ever.
     unreadable_delay_seconds: how long a row that cannot be read waits before it is leased
         again, by when somebody may have mended it.
+    history_days: how many days of attempt records are kept besides today.
+    history_bytes_max: how much of them is kept.
     """
 
     interval_seconds: float = 1.0
@@ -38,6 +40,8 @@ class SchedulerSettings:
     purge_interval_seconds: float = 60.0
     retention_seconds: float = 7 * 24 * 3600.0
     unreadable_delay_seconds: float = 300.0
+    history_days: int = 14
+    history_bytes_max: int = 2**30
 
     def retention_of(self, config: UseCaseConfig | None) -> float:
         """Return how long a use case's finished jobs are kept; 0 for ever.
@@ -70,6 +74,7 @@ class WorkerSettings:
     heartbeat_seconds: how often the worker announces itself.
     stall_seconds: without one successful receive for so long the worker gives up.
     watch_seconds: how often handlers are held against their timeouts and leases.
+    recorded: the use cases of which all attempts are recorded, successes too.
     """
 
     slots: int = 10
@@ -87,6 +92,7 @@ class WorkerSettings:
     heartbeat_seconds: float = 5.0
     stall_seconds: float = 120.0
     watch_seconds: float = 0.5
+    recorded: frozenset[str] = frozenset()
 
     @property
     def places(self) -> int:

@@ -128,7 +128,8 @@ def or_cancelled(effect: Effect) -> Effect:
     def ended(job: Job, event: JobEvent, now: datetime) -> Job:
         after = effect(job, event, now)
         if after.status is _PENDING and after.cancel_requested:
-            return cancelled(after, Cancelled(), now)
+            who = {"started_at": job.started_at, "worker_id": job.worker_id}
+            return cancelled(after.after(**who), Cancelled(), now)
         return after
 
     return ended
@@ -197,7 +198,9 @@ def _due_later(job: Job, now: datetime, run_at: datetime, **changes: Any) -> Job
 
 
 def _finished(job: Job, now: datetime, status: JobStatus, **changes: Any) -> Job:
-    return _unleased(job, now, status=status, finished_at=now, **changes)
+    # Who ran it, and since when, stays: of most jobs nothing else tells that.
+    ended = {"status": status, "finished_at": now, "lease_expires_at": None, "updated_at": now}
+    return job.after(**ended, **changes)
 
 
 def _unleased(job: Job, now: datetime, **changes: Any) -> Job:

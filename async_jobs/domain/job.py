@@ -47,6 +47,9 @@ class Phase(StrEnum):
     CANCELLED = "cancelled"
 
 
+CLAIMED: Final = frozenset({Phase.CLAIMED, Phase.CANCELLING})
+"""A worker has it."""
+
 _RUNNING = JobStatus.RUNNING
 _PHASES = {status: Phase(status.value) for status in JobStatus if status is not _RUNNING}
 # Python 3.11 looks up members of an enum slowly, and each change of a job asks for its phase.
@@ -109,8 +112,9 @@ class Job:
     lease_seq: int = 0
     """Grows at every lease and at an operator's retry; never reset. The fencing number."""
     started_at: datetime | None = None
-    """Set at claim, cleared when the lease ends."""
+    """Set at claim, cleared when the job is given back; of one that has ended, its last start."""
     worker_id: str | None = None
+    """Who claimed it, for as long as `started_at` tells when."""
     cancel_requested: bool = False
     dispatches: int = 0
     """Leases that ended without a claim, since the last claim."""

@@ -42,6 +42,7 @@ from async_jobs.domain.events import (
     Snoozed,
     Succeeded,
 )
+from async_jobs.domain.history import AttemptRecord, record_of
 from async_jobs.domain.job import Job, Phase
 
 __all__ = [
@@ -267,14 +268,24 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One compare-and-set: `job` replaces the stored one if that still matches `fence`."""
+    """One compare-and-set: `job` replaces the stored one if that still matches `fence`.
+
+    With it, and only with it, `record` is kept.
+    """
 
     fence: Fence
     job: Job
+    record: AttemptRecord | None = None
 
 
-def change(job: Job, event: JobEvent, *, now: datetime) -> Change:
+def change(job: Job, event: JobEvent, *, now: datetime, all_are_kept: bool = False) -> Change:
     """Return the compare-and-set that carries out `event` on the job as it is known.
+
+    Args:
+        job: the job as it is known.
+        event: what happened.
+        now: the instant of the change, by the store's clock.
+        all_are_kept: whether ordinary ends are recorded, too (`UseCaseConfig.history`).
 
     Raises:
         IllegalTransition: `event` cannot happen to a job in this state.
@@ -282,7 +293,8 @@ def change(job: Job, event: JobEvent, *, now: datetime) -> Change:
     row = _transition(job, event)
     end = job.lease_expires_at if row.is_about_lease_end else None
     fence = Fence(job.lease_seq, job.phase, end, job.worker_id)
-    return Change(fence, _carried_out(row, job, event, now))
+    after = _carried_out(row, job, event, now)
+    return Change(fence, after, record_of(job, event, after, at=now, all_are_kept=all_are_kept))
 
 
 def holds(change: Change, row: Job) -> bool:

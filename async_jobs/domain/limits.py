@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 from functools import lru_cache
 from typing import Protocol
 
@@ -25,6 +26,14 @@ def _check(*rules: tuple[str, bool, str]) -> None:
         raise ValueError("; ".join(broken))
 
 
+class KeptAttempts(StrEnum):
+    """Of which attempts of a use case there are records."""
+
+    UNUSUAL = "unusual"
+    """All but successes and snoozes."""
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UseCaseConfig:
     """A kind of work: its capacity and the defaults of its jobs.
@@ -39,6 +48,8 @@ class UseCaseConfig:
         default_backoff_policy: used by jobs that bring none.
         retention_seconds: how long finished jobs are kept; None takes the system's
             setting, 0 keeps them for ever.
+        history: of which attempts there are records: of `unusual` ones, as failures and lost
+            leases, or of `all`, which costs an insert more for each success.
 
     Raises:
         ValueError: a value is out of its bounds; the message names the field.
@@ -51,6 +62,7 @@ class UseCaseConfig:
     default_max_attempts: int = 5
     default_backoff_policy: BackoffPolicy = field(default_factory=BackoffPolicy)
     retention_seconds: float | None = None
+    history: KeptAttempts = KeptAttempts.UNUSUAL
 
     def __post_init__(self) -> None:
         _check(
@@ -79,6 +91,10 @@ class UseCaseConfig:
             object.__setattr__(self, "late_policy", LatePolicy(self.late_policy))
         except ValueError:
             raise ValueError(f"late_policy must be one of {', '.join(LatePolicy)}") from None
+        try:
+            object.__setattr__(self, "history", KeptAttempts(self.history))
+        except ValueError:
+            raise ValueError(f"history must be one of {', '.join(KeptAttempts)}") from None
 
     @property
     def default_delay_tolerance(self) -> timedelta:
@@ -135,6 +151,11 @@ class Limits(Protocol):
     def per_tenant_quotas(self) -> Mapping[str, TenantQuota]:
         """The tenants that are limited or weighted; all others are `UNLIMITED`."""
         ...
+
+
+def recorded_of(use_cases: Mapping[str, UseCaseConfig]) -> frozenset[str]:
+    """Return the use cases of which all attempts are recorded."""
+    return frozenset(n for n, each in use_cases.items() if each.history is KeptAttempts.ALL)
 
 
 def queue_of(use_case: str, config: UseCaseConfig) -> str:

@@ -216,5 +216,6 @@ class Leases(Protocol):
             limit: how many rows one call may touch.
 
         Returns how many were set aside. What they hold then is `domain.unreadable.aside`'s rule.
+        Each leaves a record (`History`, HI-3).
         """
         ...

@@ -7,10 +7,11 @@ from typing import Protocol
 from uuid import UUID
 
 from async_jobs.domain.explain import Explanation, Status, Waiting
+from async_jobs.domain.timeline import JobHistory
 
 
 class Operations(Protocol):
-    """See why jobs wait, and who is there.
+    """See why jobs wait, what became of them, and who is there.
 
     Given a `tenant_id`, or `tenants`, a call sees jobs of these only; a foreign id looks like a
     missing one. Without, the caller is an operator and sees all.
@@ -30,6 +31,11 @@ class Operations(Protocol):
         OP-6 `status` has every use case that is configured or has jobs, every queue, and who lives.
         OP-7 `status` warns of each thing that keeps jobs waiting and fails nothing, in one sentence
             that says what to do.
+        OP-8 `history` tells the life of a job in the order of time: when it was enqueued, what
+            became of each attempt of which there is a record or that the job remembers, operators'
+            retries, and where it is now. Of a job that has ended it says how and when; of one that
+            a worker ran to its end, by whom and since when, too. An unknown or foreign id raises
+            `JobNotFoundError`.
 
     Not promised: when a job starts; that what is told still holds when it is read; that counts of
     jobs are exact where they say `at_least`.
@@ -37,6 +43,10 @@ class Operations(Protocol):
 
     async def explain(self, job_id: UUID, *, tenant_id: str | None = None) -> Explanation:
         """Say why a job is where it is."""
+        ...
+
+    async def history(self, job_id: UUID, *, tenant_id: str | None = None) -> JobHistory:
+        """Tell what became of a job so far."""
         ...
 
     async def explain_waiting(

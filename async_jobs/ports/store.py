@@ -139,7 +139,8 @@ class JobStore(Protocol):
     async def save(self, changes: Sequence[Change]) -> Applied:
         """Compare and set a batch: each job replaces the stored one if its fence holds.
 
-        No two changes of a batch may name the same job.
+        No two changes of a batch may name the same job. The record of a change is kept with it
+        (`History`, HI-1).
         """
         ...
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
+from async_jobs.adapters.memory.history import MemoryHistory
 from async_jobs.adapters.memory.outbox import MemoryOutbox
 from async_jobs.adapters.memory.overview import MemoryOverview
 from async_jobs.adapters.memory.queue import MemoryJobQueue
@@ -25,18 +26,31 @@ from async_jobs.adapters.telemetry.several import SeveralTelemetries
 from async_jobs.adapters.telemetry.tallying import TallyTelemetry
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.handling.outcomes import is_outcome
-from async_jobs.application.handling.registry import Handler, JobContext, JobRegistry, job_registry
+from async_jobs.application.handling.registry import (
+    ErrorHook,
+    Handler,
+    JobContext,
+    JobRegistry,
+    job_registry,
+)
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.reporting import ReportsService
 from async_jobs.application.scheduling.chores.announcing import SchedulerIdentity
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
+from async_jobs.application.working.error_hooks import ErrorHooks
 from async_jobs.application.working.heartbeat import Identity
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.deadline import DEADLINE_MISSED
 from async_jobs.domain.facts import Fact, HandlerMissing, JobDied, JobFailed, RowUnreadable
 from async_jobs.domain.job import Job, JobStatus
-from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig, queue_of
+from async_jobs.domain.limits import (
+    Limits,
+    TenantQuota,
+    UseCaseConfig,
+    queue_of,
+    recorded_of,
+)
 from async_jobs.host import SystemClock
 from async_jobs.ports.telemetry import Telemetry
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits
@@ -77,6 +91,11 @@ class _Watched(JobRegistry):
             return None
         call = self._awaited if handler.is_async else self._called
         return replace(handler, function=partial(call, handler.function))
+
+    @property
+    def error_hooks(self) -> tuple[ErrorHook, ...]:
+        """See `JobRegistry`."""
+        return self._registry.error_hooks
 
     def _keep(self, context: JobContext, error: BaseException) -> None:
         if not self.keeps:
@@ -155,8 +174,16 @@ class MemorySystem:
         signal = MemorySignal(clock=clock)
         checkpoints, schedulers = MemoryCheckpoints(), MemorySchedulers()
         statistics = MemoryStatistics(self.store)
-        shared: dict[str, Any] = {"clock": clock, "controls": self.store.controls}
-        ports = {"workers": self.workers, **shared}
+        ports: dict[str, Any] = {
+            "workers": self.workers,
+            "clock": clock,
+            "controls": self.store.controls,
+        }
+        known: dict[str, Any] = {
+            "schedulers": schedulers,
+            "checkpoints": checkpoints,
+            "history": MemoryHistory(self.store),
+        }
         self.service = JobService(
             config,
             self.store,
@@ -171,25 +198,23 @@ class MemorySystem:
             config,
             self.store,
             MemoryOverview(self.store),
-            schedulers=schedulers,
-            checkpoints=checkpoints,
             statistics=statistics,
+            **known,
             **ports,
         )
-        self.scheduler = Scheduler(
-            config,
+        ports |= {"chance": chance, "signal": signal, "telemetry": telling}
+        self.scheduler = self._scheduler(**known, **ports)
+        self.worker = self._worker(signal, chance, telling)
+
+    def _scheduler(self, **ports: Any) -> Scheduler:
+        return Scheduler(
+            self.config,
             self.store,
             self.queue,
             outbox_of=self._outbox_of,
-            chance=chance,
-            signal=signal,
-            telemetry=telling,
-            checkpoints=checkpoints,
-            schedulers=schedulers,
             identity=SchedulerIdentity(scheduler_id="scheduler-1"),
             **ports,
         )
-        self.worker = self._worker(signal, chance, telling)
 
     def _tell_unreadable(self, job_id: UUID | None, problem: str) -> None:
         at = self.clock.now()
@@ -219,7 +244,8 @@ class MemorySystem:
             signal=signal,
             workers=self.workers,
             telemetry=telling,
-            settings=WorkerSettings(slots=100),
+            hooks=ErrorHooks(self._handlers),  # told before `run_until_idle` returns
+            settings=WorkerSettings(slots=100, recorded=recorded_of(self.config.use_case_configs)),
         )
 
     def queue(self, name: str) -> MemoryJobQueue:

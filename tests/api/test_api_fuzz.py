@@ -54,6 +54,7 @@ OPERATIONS = (
     "cancel_job",
     "retry_job",
     "explain_job",
+    "job_history",
     "explain_waiting",
     "status",
     "attainment",
@@ -65,6 +66,7 @@ IN_MEMORY_CASES = dict.fromkeys(OPERATIONS, 200) | {
     "cancel_job": 80,
     "retry_job": 80,
     "explain_job": 80,
+    "job_history": 80,
     "status": 80,
     "attainment": 80,
 }

@@ -21,6 +21,7 @@ from async_jobs.adapters.http.blocking import JobsHttpClient
 from async_jobs.adapters.http.client import AsyncJobsHttpClient
 from async_jobs.adapters.http.operations import BlockingHttpOperations, HttpOperations
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
+from async_jobs.adapters.memory.history import MemoryHistory
 from async_jobs.adapters.memory.overview import MemoryOverview
 from async_jobs.adapters.memory.schedulers import MemorySchedulers
 from async_jobs.adapters.memory.statistics import MemoryStatistics
@@ -44,6 +45,7 @@ from async_jobs.domain.job import (
     Phase,
 )
 from async_jobs.domain.tallies import Attainment
+from async_jobs.domain.timeline import JobHistory
 from async_jobs.entrypoints.http.app import create_app
 from async_jobs.entrypoints.http.operations import create_operations_router
 from async_jobs.entrypoints.http.routes import create_jobs_router
@@ -195,6 +197,9 @@ class ThreadedOperations:
     async def explain(self, job_id: UUID, *, tenant_id: str | None = None) -> Explanation:
         return await asyncio.to_thread(self._operations.explain, job_id, tenant_id=tenant_id)
 
+    async def history(self, job_id: UUID, *, tenant_id: str | None = None) -> JobHistory:
+        return await asyncio.to_thread(self._operations.history, job_id, tenant_id=tenant_id)
+
     async def explain_waiting(
         self, *, use_case: str | None = None, tenant_id: str | None = None
     ) -> Waiting:
@@ -317,6 +322,7 @@ class OperationsOverHttp(OperationsContract):
             schedulers=schedulers,
             checkpoints=MemoryCheckpoints(),
             statistics=MemoryStatistics(store),
+            history=MemoryHistory(store),
             clock=clock,
         )
         yield

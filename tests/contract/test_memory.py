@@ -8,6 +8,7 @@ import pytest
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.controls import MemoryControls
+from async_jobs.adapters.memory.history import MemoryHistory
 from async_jobs.adapters.memory.outbox import MemoryOutbox
 from async_jobs.adapters.memory.overview import MemoryOverview
 from async_jobs.adapters.memory.queue import MemoryJobQueue
@@ -23,6 +24,7 @@ from async_jobs.application.operating.steering import SteeringService
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.controls import Controls
+from async_jobs.ports.history import History
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.overview import Overview
@@ -40,6 +42,7 @@ from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
     CheckpointsContract,
     ControlsContract,
+    HistoryContract,
     JobQueueContract,
     JobsContract,
     OperationsContract,
@@ -237,6 +240,27 @@ class TestSteeringServiceOnMemory(SteeringContract):
         )
 
 
+class TestMemoryHistory(HistoryContract):
+    @pytest.fixture
+    async def store(self) -> Store:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def history(self, store: MemoryJobStore) -> History:
+        return MemoryHistory(store)
+
+    @pytest.fixture
+    async def other_history(self, history: History) -> History:
+        return history  # it lives in one process
+
+    @pytest.fixture
+    async def corrupt(self, store: MemoryJobStore) -> Corrupt:
+        async def corrupt(job_id: UUID) -> None:
+            store.corrupt(job_id)
+
+        return corrupt
+
+
 class TestMemoryOverview(OverviewContract):
     @pytest.fixture
     async def store(self) -> Store:
@@ -272,5 +296,6 @@ class TestOperationsServiceOnMemory(OperationsContract):
             schedulers=schedulers,
             checkpoints=MemoryCheckpoints(),
             statistics=MemoryStatistics(store),
+            history=MemoryHistory(store),
             clock=clock,
         )

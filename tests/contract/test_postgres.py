@@ -14,6 +14,7 @@ import pytest_asyncio
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.controls import PostgresControls
+from async_jobs.adapters.postgres.history import PostgresHistory
 from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.overview import PostgresOverview
 from async_jobs.adapters.postgres.pool import create_pool
@@ -35,6 +36,7 @@ from async_jobs.host import SystemClock
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.controls import Controls
+from async_jobs.ports.history import History
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.overview import Overview
@@ -52,6 +54,7 @@ from async_jobs.testing.contracts import (
     CheckpointsContract,
     ClockContract,
     ControlsContract,
+    HistoryContract,
     JobQueueContract,
     JobsContract,
     OperationsContract,
@@ -104,7 +107,7 @@ async def pool(pools: tuple[asyncpg.Pool, asyncpg.Pool]) -> AsyncIterator[asyncp
     await pools[0].execute(
         "DELETE FROM jobs; DELETE FROM handoffs; DELETE FROM workers; DELETE FROM checkpoints;"
         " DELETE FROM schedulers; DELETE FROM controls; DELETE FROM operations;"
-        " DELETE FROM tallies; DELETE FROM tally_sources;"
+        " DELETE FROM attempts; DELETE FROM tallies; DELETE FROM tally_sources;"
         " UPDATE controls_version SET version = 0"
     )
     yield pools[0]
@@ -414,6 +417,39 @@ class TestSteeringServiceOnPostgres(SteeringContract):
         )
 
 
+_DROP_DAYS = """
+DO $$ DECLARE part text; BEGIN
+    FOR part IN
+        SELECT inhrelid::regclass FROM pg_inherits
+        WHERE inhparent = 'attempts'::regclass AND inhrelid <> 'attempts_default'::regclass
+    LOOP EXECUTE 'DROP TABLE ' || part; END LOOP;
+END $$
+"""
+
+
+class TestPostgresHistory(HistoryContract):
+    @fixture
+    async def store(self, pool: asyncpg.Pool) -> Store:
+        await pool.execute(_DROP_DAYS)
+        return PostgresJobStore(pool)
+
+    @fixture
+    async def history(self, pool: asyncpg.Pool) -> History:
+        return PostgresHistory(pool)
+
+    @fixture
+    async def other_history(self, other_pool: asyncpg.Pool) -> History:
+        return PostgresHistory(other_pool)
+
+    @fixture
+    async def corrupt(self, pool: asyncpg.Pool) -> Corrupt:
+        async def corrupt(job_id: UUID) -> None:
+            statement = "UPDATE jobs SET backoff_policy = json_build_array() WHERE id = $1"
+            await pool.execute(statement, job_id)
+
+        return corrupt
+
+
 class TestPostgresOverview(OverviewContract):
     @fixture
     async def store(self, pool: asyncpg.Pool) -> Store:
@@ -447,5 +483,6 @@ class TestOperationsServiceOnPostgres(OperationsContract):
             schedulers=PostgresSchedulers(pool),
             checkpoints=PostgresCheckpoints(pool),
             statistics=PostgresStatistics(pool),
+            history=PostgresHistory(pool),
             clock=clock,
         )

@@ -351,6 +351,18 @@ class Collecting(logging.Handler):
             self.found.append(told)
 
 
+def test_a_timeout_is_an_exception_where_it_found_the_handler() -> None:
+    """By the name that Python has for it."""
+    handler = Collecting()
+    fact = replace(failure(), error="timed out after 5 s", places=("/app/mail.py:7 in send",))
+
+    LogTelemetry(logger_to(handler)).record(fact)
+
+    (told,) = handler.found
+    assert "".join(told.format_exception_only()).startswith("TimeoutError")
+    assert [(frame.filename, frame.lineno) for frame in told.stack] == [("/app/mail.py", 7)]
+
+
 def test_a_failure_is_an_exception_for_those_who_collect_them() -> None:
     """By its type, its places and its cause; neither its text nor any variable is there."""
     handler = Collecting()

@@ -59,7 +59,8 @@ BEGIN
     ) VALUES (
         TG_OP, job.id, job.tenant_id, job.use_case, job.dedupe_key, job.status, job.lease_seq,
         job.attempts, job.crashes, job.max_attempts, job.dispatches, job.run_at,
-        job.lease_expires_at, job.started_at IS NOT NULL, job.worker_id, job.cancel_requested,
+        job.lease_expires_at, job.status = 'running' AND job.started_at IS NOT NULL,
+        CASE job.status WHEN 'running' THEN job.worker_id END, job.cancel_requested,
         job.enqueue_failed, job.last_error, (job.result ->> 'lease_seq')::bigint
     );
     RETURN NULL;

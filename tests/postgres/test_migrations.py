@@ -323,6 +323,7 @@ async def test_readiness_knows_every_column_that_there_is(database_dsn: str) -> 
     rows = await connection.fetch(
         "SELECT table_name, column_name FROM information_schema.columns"
         " WHERE table_schema = 'public' AND table_name <> 'async_jobs_migrations'"
+        " AND table_name <> 'attempts_default'"  # a part of another one
     )
     await connection.close()
 

@@ -13,6 +13,7 @@ import async_jobs
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
+from async_jobs.adapters.postgres.history import PostgresHistory
 from async_jobs.adapters.postgres.overview import PostgresOverview
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
@@ -61,6 +62,7 @@ def service(pool: asyncpg.Pool, clock: ManualClock | None = None) -> OperationsS
         schedulers=PostgresSchedulers(pool),
         checkpoints=PostgresCheckpoints(pool),
         statistics=PostgresStatistics(pool),
+        history=PostgresHistory(pool),
         clock=clock or ManualClock(),
     )
 

@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -26,6 +27,7 @@ from async_jobs import (
     run_scheduler_loop,
     run_worker_loop,
 )
+from async_jobs.adapters.postgres.history import PostgresHistory
 from async_jobs.adapters.postgres.migrate import get_ddl, migrate, migrations
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.domain.errors import (
@@ -36,7 +38,9 @@ from async_jobs.domain.errors import (
 )
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.entrypoints.wiring.container import opened
+from async_jobs.ports.history import Tidied
 from async_jobs.testing.builders import a_job, a_request
+from async_jobs.testing.clocks import NOW
 from tests.harness import free_port, programs
 from tests.pgbouncer import pgbouncer
 
@@ -335,6 +339,27 @@ async def test_the_programs_need_no_more_than_is_documented(empty_database_dsn: 
         ) in (0, 1)
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await pool.execute("CREATE TABLE async_jobs.more (id int)")
+
+
+async def test_history_is_tidied_by_who_owns_nothing(empty_database_dsn: str) -> None:
+    """Partitions are made and dropped for the programs, and for nobody who may do less."""
+    await migrate(empty_database_dsn, schema="async_jobs")
+    days = {"days": 1, "bytes_max": 0}
+    async with (
+        role(empty_database_dsn, "For the programs") as dsn,
+        await create_pool(dsn, schema="async_jobs") as pool,
+    ):
+        history = PostgresHistory(pool)
+
+        assert await history.tidy(NOW, **days) == Tidied(made=2)
+        assert await history.tidy(NOW + timedelta(days=2), **days) == Tidied(made=2, dropped=1)
+    async with (
+        role(empty_database_dsn, "For applications that only enqueue") as dsn,
+        await create_pool(dsn, schema="async_jobs") as pool,
+    ):
+        for call in ("drop_attempts('attempts_default')", "add_attempts_day('2040-01-01')"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="takes DELETE"):
+                await pool.execute(f"SELECT async_jobs.async_jobs_{call}")
 
 
 async def test_an_application_that_only_enqueues_needs_less(empty_database_dsn: str) -> None:

@@ -56,6 +56,17 @@ async def test_a_waiting_job_is_explained(on_database: Programs, where: Where) -
     }
 
 
+async def test_a_jobs_history_is_told(on_database: Programs) -> None:
+    """In lines and as JSON."""
+    job_id = await enqueued(on_database, "send_email")
+
+    told = (await on_database.run("jobs", "history", job_id)).stdout.splitlines()
+    record = json.loads((await on_database.run("jobs", "history", job_id, "--json")).stdout)
+
+    assert [line.partition(" UTC  ")[2] for line in told] == ["enqueued", "due"]
+    assert [each["moment"] for each in record["entries"]] == ["enqueued", "due"]
+
+
 async def test_a_status_tells_who_is_there(on_database: Programs, where: Where) -> None:
     """Processes by what they announced, and what to do about what is amiss."""
     await enqueued(on_database, "nobody_knows_it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import fields
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic_core import to_jsonable_python
@@ -14,11 +14,14 @@ from async_jobs.adapters.http.calls import Call, named, path_of
 from async_jobs.domain.bounds import check_instant, check_names
 from async_jobs.domain.explain import Explanation, Status, Waiting
 from async_jobs.domain.tallies import Attainment, check_dimensions
+from async_jobs.domain.timeline import JobHistory
 
-A = TypeVar("A", Explanation, Status, Waiting, Attainment)
+Answer: TypeAlias = Explanation | JobHistory | Status | Waiting | Attainment
+A = TypeVar("A", Explanation, JobHistory, Status, Waiting, Attainment)
+One = TypeVar("One", Explanation, JobHistory)
 
 
-def answer_record_of(answer: Explanation | Status | Waiting | Attainment) -> dict[str, Any]:
+def answer_record_of(answer: Answer) -> dict[str, Any]:
     """Return an answer as JSON values: instants in ISO 8601 UTC, durations in seconds."""
     return {each.name: to_jsonable_python(getattr(answer, each.name)) for each in fields(answer)}
 
@@ -56,13 +59,26 @@ def explain(job_id: UUID, tenant_id: str | None) -> Call[Explanation]:
         InvalidJobError: an argument breaks its bound.
     """
 
-    def decode(record: Any) -> Explanation:
-        explained = answer_of(Explanation, record)
-        if explained.job_id != job_id:
-            raise ValueError("the job is another one than was asked for")
-        return explained
+    return _about_one(Explanation, "explain", job_id, tenant_id)
 
-    path, params = f"{path_of(job_id)}/explain", named(tenant_id=tenant_id)
+
+def history(job_id: UUID, tenant_id: str | None) -> Call[JobHistory]:
+    """Return the call that tells the life of one job.
+
+    Raises:
+        InvalidJobError: an argument breaks its bound.
+    """
+    return _about_one(JobHistory, "history", job_id, tenant_id)
+
+
+def _about_one(kind: type[One], name: str, job_id: UUID, tenant_id: str | None) -> Call[One]:
+    def decode(record: Any) -> One:
+        told = answer_of(kind, record)
+        if told.job_id != job_id:
+            raise ValueError("the job is another one than was asked for")
+        return told
+
+    path, params = f"{path_of(job_id)}/{name}", named(tenant_id=tenant_id)
     return Call(method="GET", path=path, params=params, decode=decode, writes=False)
 
 

@@ -11,6 +11,7 @@ from async_jobs.adapters.http import answers
 from async_jobs.adapters.http.calls import Call
 from async_jobs.domain.explain import Explanation, Status, Waiting
 from async_jobs.domain.tallies import Attainment
+from async_jobs.domain.timeline import JobHistory
 
 
 class HttpOperations:
@@ -23,6 +24,11 @@ class HttpOperations:
         """See `Operations`."""
         explained: Explanation = await self._call(answers.explain(job_id, tenant_id))
         return explained
+
+    async def history(self, job_id: UUID, *, tenant_id: str | None = None) -> JobHistory:
+        """See `Operations`."""
+        told: JobHistory = await self._call(answers.history(job_id, tenant_id))
+        return told
 
     async def explain_waiting(
         self, *, use_case: str | None = None, tenant_id: str | None = None
@@ -71,6 +77,11 @@ class BlockingHttpOperations:
         """See `Operations`."""
         explained: Explanation = self._call(answers.explain(job_id, tenant_id))
         return explained
+
+    def history(self, job_id: UUID, *, tenant_id: str | None = None) -> JobHistory:
+        """See `Operations`."""
+        told: JobHistory = self._call(answers.history(job_id, tenant_id))
+        return told
 
     def explain_waiting(
         self, *, use_case: str | None = None, tenant_id: str | None = None

@@ -137,5 +137,5 @@ class MemoryLeases(MemoryRows):
         over.sort()
         for _, job_id in over[:limit]:
             self._unreadable(job_id, "corrupt")
-            self._put(set_aside(self._rows[job_id], now, until))
+            self._set(set_aside(self._rows[job_id], now, until))
         return len(over[:limit])

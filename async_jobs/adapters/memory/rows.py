@@ -10,8 +10,9 @@ from uuid import UUID
 
 from async_jobs.adapters.memory.controls import MemoryControls
 from async_jobs.adapters.memory.transaction import MemoryTransaction
+from async_jobs.domain.history import AttemptRecord
 from async_jobs.domain.job import LIVE, Job, JobStatus, UnreadableJob, copied
-from async_jobs.domain.lifecycle import SetAside, advance
+from async_jobs.domain.lifecycle import Change, SetAside, change
 from async_jobs.ports.store import Unreadable
 
 
@@ -20,6 +21,9 @@ class MemoryRows:
 
     Args:
         unreadable: told of every row that was made unreadable when it is met.
+
+    Attributes:
+        records: those that were kept with changes, for `MemoryHistory`.
     """
 
     def __init__(self, *, unreadable: Unreadable | None = None) -> None:
@@ -33,6 +37,7 @@ class MemoryRows:
         """What waits and is shown to no turn, because it is paused."""
         self.controls = MemoryControls()
         """What operators ordered about these jobs."""
+        self.records: list[AttemptRecord] = []
 
     def pending(self) -> Iterator[Job]:
         """Yield what waits, as it is stored: to be looked at, and left as it is."""
@@ -74,6 +79,12 @@ class MemoryRows:
             elif self._keys.get(key) == job.id:
                 del self._keys[key]
 
+    def _set(self, change: Change) -> None:
+        """Carry out a change whose fence holds, and keep its record."""
+        self._put(copy_of(change.job))
+        if change.record is not None:
+            self.records.append(change.record)
+
     def _forget(self, job_id: UUID) -> None:
         row = self._rows.pop(job_id)
         key = (row.tenant_id, row.dedupe_key or "")
@@ -88,9 +99,9 @@ def unreadable_of(row: Job) -> UnreadableJob:
     return UnreadableJob(row.id, row.tenant_id, row.use_case, row.status.value, "corrupt")
 
 
-def set_aside(row: Job, now: datetime, until: datetime) -> Job:
-    """Return an unreadable row as it stands once it is set aside until an instant."""
-    return advance(row, SetAside(until), now=now)
+def set_aside(row: Job, now: datetime, until: datetime) -> Change:
+    """Return what sets an unreadable row aside until an instant."""
+    return change(row, SetAside(until), now=now)
 
 
 def copy_of(job: Job) -> Job:

@@ -74,7 +74,7 @@ class MemoryJobStore(MemoryAdding, MemoryLeases, MemoryUpkeep):
             elif self._key_taken(change.job):
                 conflicting.add(row.id)
             else:
-                self._put(copy_of(change.job))
+                self._set(change)
                 applied.add(row.id)
         return Applied(frozenset(applied), frozenset(conflicting))
 

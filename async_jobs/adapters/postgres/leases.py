@@ -11,6 +11,7 @@ import asyncpg
 
 from async_jobs.adapters.postgres.errors import is_full_queue, translated
 from async_jobs.adapters.postgres.pool import borrowed
+from async_jobs.adapters.postgres.records import aside_records
 from async_jobs.adapters.postgres.rows import aside_columns, encoded
 from async_jobs.adapters.postgres.table import JobsTable, ids_of
 from async_jobs.adapters.postgres.turn import PostgresTurn
@@ -144,7 +145,8 @@ class PostgresLeases(JobsTable):
             return 0
 
         async def write(some: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
-            return await self._fetch("set_aside", *aside_columns(some, now, until))
+            records = aside_records(some, now)
+            return await self._fetch("set_aside", *aside_columns(some, now, until), records)
 
         return len(
             await self._apart.write(

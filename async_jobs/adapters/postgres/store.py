@@ -13,6 +13,7 @@ from async_jobs.adapters.postgres.callers import connection_of, in_callers_trans
 from async_jobs.adapters.postgres.doorway import Doorway
 from async_jobs.adapters.postgres.leases import PostgresLeases
 from async_jobs.adapters.postgres.pool import LOCK_TIMEOUT_SECONDS, borrowed
+from async_jobs.adapters.postgres.records import records_json
 from async_jobs.adapters.postgres.rows import jobs_of, save_columns
 from async_jobs.adapters.postgres.schemas import looking_within
 from async_jobs.adapters.postgres.statements import sql
@@ -153,7 +154,7 @@ class PostgresJobStore(PostgresLeases, PostgresUpkeep):
         return Applied(frozenset(applied), frozenset(conflicting), refusals)
 
     async def _save(self, changes: Sequence[Change]) -> Sequence[UUID]:
-        columns = save_columns(changes)
+        columns = (*save_columns(changes), records_json(change.record for change in changes))
         revived = adding.revived(changes)
         if not revived:
             return [*ids_of(await self._fetch("save_jobs", *columns))]

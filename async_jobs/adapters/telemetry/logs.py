@@ -116,7 +116,8 @@ def _raised(fact: facts.Fact) -> HandlerRaised | None:
     """Return what a handler raised, for integrations that look for exceptions in log records."""
     if not isinstance(fact, facts.JobFailed | facts.JobDied) or not fact.places:
         return None
-    return raised(_raised_kind(fact.error) or "HandlerRaised", fact.places)
+    otherwise = "TimeoutError" if fact.error.startswith(TIMED_OUT) else "HandlerRaised"
+    return raised(_raised_kind(fact.error) or otherwise, fact.places)
 
 
 def _raised_kind(error: str) -> str | None:

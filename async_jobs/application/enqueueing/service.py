@@ -39,7 +39,7 @@ from async_jobs.domain.job import (
     JobStatus,
     UnreadableJob,
 )
-from async_jobs.domain.limits import UNLIMITED, Limits
+from async_jobs.domain.limits import UNLIMITED, KeptAttempts, Limits
 from async_jobs.domain.outlook import Outlook
 from async_jobs.domain.quota import Refused, limited_tenants
 from async_jobs.domain.readings import JobDuplicate, QuotaRefused
@@ -300,7 +300,9 @@ class JobService:
         """Carry out one event; None when the job is no longer what it was thought to be."""
         await self._clock.sync()
         now = self._clock.now()
-        change = lifecycle.change(job, event, now=now)
+        config = self._config.use_case_configs.get(job.use_case)
+        all_are_kept = config is not None and config.history is KeptAttempts.ALL
+        change = lifecycle.change(job, event, now=now, all_are_kept=all_are_kept)
         applied = await self._store.save([change])
         if job.id in applied.conflicting:
             raise IllegalTransition(

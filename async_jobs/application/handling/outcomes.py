@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from asyncio import CancelledError
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,9 +13,11 @@ from types import CodeType, FrameType
 from typing import Final, SupportsFloat
 
 from async_jobs.domain import lifecycle
+from async_jobs.domain.fingerprints import is_own
 from async_jobs.domain.wording import ASKED_FOR_A_RETRY, UNTELLABLE
 
 LEAVES_TOLD_MAX: Final = 3
+CAUSES_TOLD_MAX: Final = 3
 FRAMES_MAX: Final = 8
 PLACE_CHARACTERS_MAX: Final = 300
 _BETWEEN: Final = (
@@ -110,6 +113,19 @@ def is_outcome(error: BaseException) -> bool:
     return all(isinstance(each, HandlerOutcome) for each in _leaves(error))
 
 
+def is_failure(error: BaseException, event: lifecycle.JobEvent | None) -> bool:
+    """Tell whether an exception is one that an attempt failed by, and not by design.
+
+    A `Reject` is: the job is dead. A `RetryAfter` is no more than a wish.
+    """
+    if isinstance(event, lifecycle.Rejected):
+        return True
+    try:
+        return isinstance(event, lifecycle.Failed) and not is_outcome(error)
+    except Exception:  # a group whose own parts raise
+        return True
+
+
 def is_stop(error: BaseException) -> bool:
     """Tell whether an exception says nothing but that a handler noticed that it should stop."""
     try:
@@ -164,10 +180,22 @@ def places_of(error: BaseException) -> tuple[str, ...]:
     for each in _leaves(error)[:LEAVES_TOLD_MAX]:
         if each is not error:
             places += _headed(f"{type(each).__name__} in the group", each)
-        cause = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
-        if cause is not None and cause is not error:
+        seen = [error, each]
+        for cause in _causes(each, seen):
             places += _headed(f"caused by {type(cause).__name__}", cause)
     return tuple(place[:PLACE_CHARACTERS_MAX] for place in places)
+
+
+def _causes(error: BaseException, seen: list[BaseException]) -> Iterator[BaseException]:
+    """Yield what caused an error, what caused that, and so on: a few, and each once."""
+    each = error
+    for _ in range(CAUSES_TOLD_MAX):
+        cause = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+        if cause is None or any(cause is known for known in seen):
+            return
+        seen.append(cause)
+        yield cause
+        each = cause
 
 
 def places_in(frame: FrameType) -> tuple[str, ...]:
@@ -192,7 +220,18 @@ def _frames(error: BaseException) -> list[str]:
     # What lies between the worker and the handler is ours, and the same for all.
     while codes and codes[0][0].co_filename.endswith(_BETWEEN):
         del codes[0]
-    return [_place(each) for each in codes[: -FRAMES_MAX - 1 : -1]]
+    return [_place(each) for each in _chosen(codes[::-1])]
+
+
+def _chosen(codes: list[tuple[CodeType, int]]) -> list[tuple[CodeType, int]]:
+    """Return a few of the frames, innermost first.
+
+    The innermost of all, then the application's own, and libraries' as far as there is room.
+    """
+    own = [i for i, (code, _) in enumerate(codes) if i and is_own(code.co_filename)]
+    others = [i for i in range(1, len(codes)) if i not in own]
+    kept = sorted([0, *own, *others][:FRAMES_MAX])
+    return [codes[i] for i in kept if i < len(codes)]
 
 
 def _place(at: tuple[CodeType, int]) -> str:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
@@ -37,6 +37,7 @@ NO_OBJECTS = {
 }
 
 HandlerFunction = TypeVar("HandlerFunction", bound=Callable[..., Any])
+HookFunction = TypeVar("HookFunction", bound=Callable[..., Any])
 
 
 class Cancellation(Protocol):
@@ -150,11 +151,16 @@ class HandlerExistsError(AsyncJobsError):
     """Two functions were registered for one type."""
 
 
+ErrorHook: TypeAlias = Callable[[BaseException, JobContext], object]
+"""Is told of what handlers raise: the exception itself, and whose job it was."""
+
+
 class JobRegistry:
     """Handlers by job type. Only what is registered here can ever be run."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        self._error_hooks: tuple[ErrorHook, ...] = ()
 
     def handler(
         self, type: str, *, timeout_seconds: float | None = None
@@ -214,8 +220,34 @@ class JobRegistry:
         """The registered types, sorted."""
         return tuple(sorted(self._handlers))
 
+    def on_error(self, hook: HookFunction) -> HookFunction:
+        """Tell the decorated function of each exception that fails an attempt, as for Sentry.
+
+        It gets the exception, with its traceback, and the `JobContext`. Told are what a handler
+        raised or returned, a payload that does not fit (`Reject`), and a timeout (`TimeoutError`);
+        not `Snooze`, `RetryAfter` and stops. Workers call it in a thread of its own, with the
+        context variables of the handler's task. Whatever it does, jobs go on: what it raises is
+        logged by its kind, and while it hangs, further errors are left out.
+
+        Raises:
+            ConfigurationError: it is no function, or an async one.
+        """
+        given: object = hook
+        if not callable(given) or _is_async(given) or _is_generator(given):
+            named = getattr(hook, "__qualname__", repr(hook))
+            raise ConfigurationError(
+                f"on_error {named}: must be a plain function of an exception and a JobContext"
+            )
+        self._error_hooks = (*self._error_hooks, hook)
+        return hook
+
+    @property
+    def error_hooks(self) -> tuple[ErrorHook, ...]:
+        """What `on_error` was given, in order."""
+        return self._error_hooks
+
     def include(self, other: JobRegistry) -> None:
-        """Register everything that `other` holds here as well.
+        """Register everything that `other` holds here as well, error hooks too.
 
         Raises:
             HandlerExistsError: a type has another handler here; nothing was registered then.
@@ -228,6 +260,8 @@ class JobRegistry:
         if clashes:
             raise HandlerExistsError(f"these job types have handlers already: {clashes}")
         self._handlers.update(other._handlers)
+        new = [hook for hook in other._error_hooks if hook not in self._error_hooks]
+        self._error_hooks = (*self._error_hooks, *new)
 
 
 def _check_is_no_function(type: object) -> None:

@@ -18,6 +18,7 @@ from async_jobs.domain.errors import InvalidJobError, JobNotFoundError
 from async_jobs.domain.explain import Explanation, Status, Waiting
 from async_jobs.domain.explaining import Place, explanation
 from async_jobs.domain.fairness import CONTESTED_WITHIN, ServiceMemory
+from async_jobs.domain.history import RECORDS_TOLD_MAX
 from async_jobs.domain.job import Job, JobStatus, UnreadableJob
 from async_jobs.domain.limits import Limits, queue_of
 from async_jobs.domain.outlook import COUNT_MAX, Counted, together
@@ -26,10 +27,12 @@ from async_jobs.domain.presence import fleet_of
 from async_jobs.domain.reasons import Scene, Turned
 from async_jobs.domain.scheduling import Candidate
 from async_jobs.domain.surveying import Census, status, waiting
+from async_jobs.domain.timeline import JobHistory, history_of
 from async_jobs.domain.troubles import Findings, troubles
 from async_jobs.ports.checkpoints import CHECKPOINT, Checkpoints
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.controls import Controls
+from async_jobs.ports.history import History
 from async_jobs.ports.overview import Coming, Look, Overview
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.statistics import Statistics
@@ -54,6 +57,7 @@ class OperationsService:
         checkpoints: what schedulers remember of who had how much.
         statistics: how much waits.
         controls: what operators ordered; None for nothing.
+        history: what became of attempts.
         clock: the store's time.
         transport: what carries this process's hand-offs; empty leaves that out.
         settings: as the schedulers have them.
@@ -69,6 +73,7 @@ class OperationsService:
         schedulers: Schedulers,
         checkpoints: Checkpoints,
         statistics: Statistics,
+        history: History,
         clock: Clock,
         controls: Controls | None = None,
         transport: str = "",
@@ -81,6 +86,7 @@ class OperationsService:
         self._schedulers = schedulers
         self._checkpoints = checkpoints
         self._statistics = statistics
+        self._history = history
         self._clock = clock
         self._transport = transport
         self._settings = settings or SchedulerSettings()
@@ -104,6 +110,18 @@ class OperationsService:
         seen = turned.seen.get(job.use_case, Seen())
         shown = any(each.id == job.id for each in seen.known)
         return explanation(job, scene, turned, Place(ahead=ahead, shown=shown))
+
+    async def history(self, job_id: UUID, *, tenant_id: str | None = None) -> JobHistory:
+        """See `Operations`."""
+        _check_names(tenant_id=tenant_id)
+        check_uuid("job_id", job_id)
+        await self._clock.sync()
+        # The records first: what becomes of the job meanwhile is told by the job.
+        records = await self._history.attempts(job_id, limit=RECORDS_TOLD_MAX + 1)
+        job = await self._job(job_id, tenant_id)
+        cut = len(records) > RECORDS_TOLD_MAX
+        told = records[-RECORDS_TOLD_MAX:]
+        return history_of(job, told, at=self._clock.now(), cut=cut)
 
     async def explain_waiting(
         self, *, use_case: str | None = None, tenant_id: str | None = None

@@ -18,6 +18,7 @@ from async_jobs.application.scheduling.chores.chore import Chores
 from async_jobs.application.scheduling.chores.counting_slots import CountingSlots
 from async_jobs.application.scheduling.chores.expiring import Expiring
 from async_jobs.application.scheduling.chores.forgetting import Forgetting
+from async_jobs.application.scheduling.chores.keeping_history import KeepingHistory
 from async_jobs.application.scheduling.chores.pausing import Pausing
 from async_jobs.application.scheduling.chores.purging import Purging
 from async_jobs.application.scheduling.chores.quarantining import Quarantining
@@ -39,6 +40,7 @@ from async_jobs.domain.readings import SchedulerTicked
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.controls import Controls
+from async_jobs.ports.history import History
 from async_jobs.ports.overview import Overview
 from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.schedulers import Schedulers
@@ -114,6 +116,7 @@ class Scheduler:
         settings: SchedulerSettings | None = None,
         notices: Notices | None = None,
         tallies: Tallies | None = None,
+        history: History | None = None,
     ) -> None:
         self._limits = InForce(config, controls, clock=clock)
         self._telemetry = telemetry
@@ -143,6 +146,7 @@ class Scheduler:
         self._pausing = Pausing(store, self._limits, clock=clock)
         self._forgetting = Forgetting(controls, self._limits, clock=clock)
         self._purging = Purging(self._limits, store, settings, clock=clock, telemetry=telemetry)
+        self._keeping_history = KeepingHistory(history, settings, clock=clock)
         self._announcing = Announcing(
             schedulers, identity, config, self._notices, settings, clock=clock
         )
@@ -292,6 +296,8 @@ class Scheduler:
         paused = await self._pause(at, dispatched)
         if self._purging.is_due(at):
             purging = await do(self._purging, self._purging.purge, otherwise=False)
+        if self._keeping_history.is_due(at):
+            await do(self._keeping_history, self._keeping_history.tidy, otherwise=None)
         if not dispatched.handoffs:
             self._chores.check(self._readying)  # a standby, which writes nothing, shows no job
         await self._announce(at, dispatched)

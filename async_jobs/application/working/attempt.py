@@ -9,11 +9,18 @@ import math
 import signal
 from collections.abc import AsyncGenerator, Awaitable, Generator, Iterable
 from concurrent.futures import Executor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import cast
 
-from async_jobs.application.handling.outcomes import StopRequested, event_of, is_stop
+from async_jobs.application.handling.outcomes import (
+    StopRequested,
+    event_of,
+    is_failure,
+    is_stop,
+    places_of,
+)
 from async_jobs.application.handling.registry import Handler, JobContext, JobRegistry, running_job
 from async_jobs.application.handling.results import success_with
 from async_jobs.domain import lifecycle, wording
@@ -72,6 +79,7 @@ class Attempt:
         self.stopped_at: float | None = None
         self.stop_reason: StopReason | None = None
         self.settled = False
+        self.error: BaseException | None = None  # what it failed by, for whoever wants to be told
         self.in_thread = False  # a thread executes the handler, and may outlive its slot
         self._cancellation = _Flag()
         self._task: asyncio.Task[object] | None = None  # of an async handler, while it runs
@@ -105,14 +113,14 @@ class Attempt:
             if not isinstance(result, BaseException):
                 return _returned(result)
             # Who returns an exception has not done the work, and says so.
-            return event_of(result, now=clock.now(), draw=chance.uniform())
-        except asyncio.CancelledError:
+            return self._failed(result, clock, chance)
+        except asyncio.CancelledError as error:
             if self._cancellation.is_set():
-                return self.stop_event()
+                return self._stopped(error)
             return lifecycle.Failed(wording.CANCELLED_ITSELF, draw=chance.uniform())
-        except StopRequested:
+        except StopRequested as error:
             if self._cancellation.is_set():
-                return self.stop_event()
+                return self._stopped(error)
             return lifecycle.Failed(wording.STOPPED_UNASKED, draw=chance.uniform())
         except GeneratorExit:
             raise
@@ -122,14 +130,32 @@ class Attempt:
                 raise
             has_stopped = self._cancellation.is_set() and is_stop(error)
             if has_stopped or self.stop_reason in (StopReason.CANCELLED, StopReason.LEASE_LOST):
-                return self.stop_event()
-            return event_of(error, now=clock.now(), draw=chance.uniform())
+                return self._stopped(error)
+            return self._failed(error, clock, chance)
+
+    def _failed(self, error: BaseException, clock: Clock, chance: Chance) -> lifecycle.JobEvent:
+        event = event_of(error, now=clock.now(), draw=chance.uniform())
+        self.error = error if is_failure(error, event) else None
+        return event
+
+    def _stopped(self, by: BaseException) -> lifecycle.JobEvent | None:
+        """Return what the stop means; of a timeout, where in the code it found the handler."""
+        event = self.stop_event()
+        if isinstance(event, lifecycle.Failed):
+            self.error = TimeoutError(event.error)
+            self.error.__cause__ = by
+            return replace(event, places=places_of(by))
+        return event
+
+    def context(self) -> JobContext:
+        """Return what the handler knows of its job."""
+        return JobContext.of(self.job, self._cancellation)
 
     async def _call(self, threads: Executor) -> object:
         """Call the handler: in this task, which a stop cancels meanwhile, or in a thread."""
         assert self.handler is not None, "an attempt without a handler is never run"
         function = self.handler.function
-        context = JobContext.of(self.job, self._cancellation)
+        context = self.context()
         running_job.set(context)
         # The handler may change what it is given; the job keeps what it was enqueued with.
         payload = self.handler.load(copied(self.job.payload))

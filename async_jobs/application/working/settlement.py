@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -15,7 +15,7 @@ from async_jobs.domain import lifecycle
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import IllegalTransition, StoreRefused, Unavailable
 from async_jobs.domain.facts import JobSucceeded, StaleOutcomeDropped
-from async_jobs.domain.job import Job
+from async_jobs.domain.job import CLAIMED, Job
 from async_jobs.domain.refused import TRIES_MAX, instead_of
 from async_jobs.domain.reporting import job_ids, tell
 from async_jobs.ports.clock import Chance, Clock
@@ -37,6 +37,9 @@ class Settler:
 
     Outcomes that arrive while a group is being saved form the next group, so that the
     commits are few when they are slow and prompt when they are quick.
+
+    Args:
+        recorded: the use cases of which successes and snoozes are recorded, too.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Settler:
         signal: Signal,
         telemetry: Telemetry,
         on_settled: Callable[[Attempt], None],
+        recorded: Collection[str] = (),
     ) -> None:
         self._store = store
         self._clock = clock
@@ -55,6 +59,7 @@ class Settler:
         self._signal = signal
         self._telemetry = telemetry
         self._on_settled = on_settled
+        self._recorded = recorded
         self._waiting: list[tuple[Attempt, lifecycle.JobEvent]] = []
         self._arrived = asyncio.Event()
         self._closing = False
@@ -125,15 +130,17 @@ class Settler:
     async def _save(self, outcomes: _Outcomes, *, anew: bool) -> _Outcomes:
         """Save what can be saved; returns what lost its comparison.
 
-        What is saved anew is changed like any other job: only that tells what was refused.
+        What is saved anew is changed like any other job: only that tells what was refused. So is
+        a success that is recorded.
         """
         await self._clock.sync()
         now = self._clock.now()
         successes: list[Success] = []
         others: dict[UUID, tuple[Attempt, lifecycle.JobEvent]] = {}
         for job_id, (attempt, event) in outcomes.items():
-            if isinstance(event, lifecycle.Succeeded) and not anew:
-                job = attempt.job
+            job = attempt.job
+            is_plain = not anew and job.use_case not in self._recorded
+            if is_plain and isinstance(event, lifecycle.Succeeded):
                 successes.append(Success(job_id, job.lease_seq, event.result, job.worker_id))
             else:
                 others[job_id] = (attempt, event)
@@ -172,7 +179,7 @@ class Settler:
             changes = {}
             for job_id, (_, event) in left.items():
                 try:
-                    changes[job_id] = lifecycle.change(known[job_id], event, now=now)
+                    changes[job_id] = self._step(known[job_id], event, now)
                 except IllegalTransition:
                     self._drop(known[job_id], event)
             save = partial(self._store.save, list(changes.values()))
@@ -190,6 +197,10 @@ class Settler:
             }
         return {job_id: outcomes[job_id] for job_id in lost}
 
+    def _step(self, job: Job, event: lifecycle.JobEvent, now: datetime) -> lifecycle.Change:
+        all_are_kept = job.use_case in self._recorded
+        return lifecycle.change(job, event, now=now, all_are_kept=all_are_kept)
+
     def _tell(self, before: Job, event: lifecycle.JobEvent, after: Job, at: datetime) -> None:
         for fact in tell(before, event, after, at=at, wanted=self._telemetry.wants):
             self._telemetry.record(fact)
@@ -205,7 +216,7 @@ class Settler:
                 job is not None
                 and job.lease_seq == attempt.job.lease_seq
                 and job.worker_id == attempt.job.worker_id
-                and job.started_at is not None
+                and job.phase in CLAIMED
             ):
                 attempt.job = job
                 ours[job_id] = (attempt, event)

@@ -15,6 +15,7 @@ from async_jobs.application.waiting import all_done, end, until_stopped
 from async_jobs.application.working.attempt import Attempt, StopReason, attempts_of
 from async_jobs.application.working.claiming import Claimer
 from async_jobs.application.working.draining import drain
+from async_jobs.application.working.error_hooks import ErrorHooks, ErrorThread
 from async_jobs.application.working.heartbeat import Identity, keep_announcing, withdraw
 from async_jobs.application.working.outbox_receiving import OutboxReceiver
 from async_jobs.application.working.queue_receiving import QueueReceiver
@@ -57,6 +58,7 @@ class Worker:
         make_renewal_host: makes the thread that renews the leases; None renews on the same
             event loop, which is right for adapters in memory.
         on_error: told of passing failures.
+        hooks: tells the registry's error hooks; by default in a thread of its own.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Worker:
         settings: WorkerSettings | None = None,
         make_renewal_host: Callable[[Renewals], RenewalHost] | None = None,
         on_error: Callable[[Exception], None] = lambda error: None,
+        hooks: ErrorHooks | None = None,
     ) -> None:
         self._identity, self._store, self._registry = identity, store, registry
         self._clock = clock
@@ -84,6 +87,7 @@ class Worker:
         self._telemetry = telemetry
         self._settings = settings or WorkerSettings()
         self._on_error = on_error
+        self._hooks = hooks or ErrorThread(registry, on_error)
         self._loop: asyncio.AbstractEventLoop | None = None
         lease_seconds = self._settings.lease_seconds
         self._renewals = Renewals(lease_seconds=lease_seconds, stop=self._stop_from_any_thread)
@@ -96,6 +100,7 @@ class Worker:
             signal=signal,
             telemetry=telemetry,
             on_settled=self._settled,
+            recorded=self._settings.recorded,
         )
         self._threads = ThreadPoolExecutor(self._settings.slots, thread_name_prefix="handler")
         self._room = Room(self._settings.places, in_hand=self._in_hand, clock=clock)
@@ -233,6 +238,7 @@ class Worker:
             # A handler that swallows its cancellation must not keep the process from ending.
             everything = [settling, *helpers, *receivers, *self._slots.tasks]
             await end(everything, self._clock, seconds=END_SECONDS)
+            await self._hooks.finish(self._clock, seconds=SETTLE_SECONDS)
             if self._renewal_host is not None:
                 self._renewal_host.stop()
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -300,6 +306,9 @@ class Worker:
         if self._clock.monotonic() >= attempt.held_until:
             self._watchdog.stop_if_lost(attempt)
         event = await attempt.run(self._clock, self._chance, self._threads)
+        if (error := attempt.error) is not None:
+            attempt.error = None
+            self._hooks.tell(error, attempt.context())
         if attempt.began_at is not None and attempt.stop_reason is None:
             seconds = self._clock.monotonic() - attempt.began_at
             self._run_times.observe(attempt.job.type, seconds)

@@ -1,4 +1,6 @@
-"""async-jobs status, explain and jobs explain: who is there, and why jobs wait."""
+"""async-jobs status, explain, jobs explain and jobs history: who is there, why jobs wait, and what
+became of them.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,9 @@ from typing import Annotated
 
 import typer
 
-from async_jobs.adapters.http.answers import answer_record_of
+from async_jobs.adapters.http.answers import Answer, answer_record_of
 from async_jobs.domain.explain import Explanation, Status, Waiting
+from async_jobs.domain.timeline import JobHistory, TimelineEntry
 from async_jobs.entrypoints.cli.asking import Where, ask_operations
 from async_jobs.entrypoints.cli.jobs import AsJson, Dsn, JobId, Tenant, Token, Url, jobs_app
 from async_jobs.entrypoints.cli.options import LogLevelOption
@@ -70,6 +73,31 @@ def explain_job(
         typer.echo("\n".join(map(printable, _explained(answer))))
 
 
+@jobs_app.command("history")
+def history(
+    job_id: JobId,
+    tenant: Tenant = None,
+    as_json: AsJson = False,
+    dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
+    log_level: LogLevelOption = LogLevel.WARNING,
+) -> None:
+    """Tell what became of a job: its attempts, who ran them, and how each of them ended.
+
+    Example: `async-jobs jobs history 0193…`
+    """
+    answer = ask_operations(
+        Where(dsn, url, token),
+        log_level,
+        lambda operations: operations.history(job_id, tenant_id=tenant),
+    )
+    if as_json:
+        _print_json(answer)
+    else:
+        typer.echo("\n".join(map(printable, _lived(answer))))
+
+
 def explain(
     use_case: Annotated[
         str | None, typer.Option("--use-case", help="Only jobs of this use case.")
@@ -96,7 +124,7 @@ def explain(
         typer.echo("\n".join(map(printable, _waiting(answer))))
 
 
-def _print_json(answer: Explanation | Status | Waiting) -> None:
+def _print_json(answer: Answer) -> None:
     record = json.dumps(answer_record_of(answer), indent=2, ensure_ascii=False)
     typer.echo(printable(record, keep="\n"))
 
@@ -110,6 +138,30 @@ def _explained(answer: Explanation) -> Iterator[str]:
     if answer.estimate is not None:
         at = answer.estimate.start_at
         yield f"estimated start: {_told(at) if at is not None else '-'} ({answer.estimate.basis})"
+
+
+def _lived(answer: JobHistory) -> Iterator[str]:
+    if answer.cut:
+        yield "(older records are left out)"
+    for entry in answer.entries:
+        yield f"{_told(entry.at)}  {' '.join(_happened(entry))}"
+        if entry.error:
+            found = f" [{entry.fingerprint}]" if entry.fingerprint else ""
+            yield f"    {entry.error}{found}"
+        for place in (entry.traceback or "").splitlines():
+            yield f"      at {place}"
+
+
+def _happened(entry: TimelineEntry) -> Iterator[str]:
+    yield entry.moment.value
+    if entry.outcome is not None:
+        yield entry.outcome.value
+    if entry.attempt:
+        yield f"attempt {entry.attempt}"
+    if entry.worker_id:
+        yield f"worker {entry.worker_id}"
+    if entry.ran_seconds is not None:
+        yield f"after {entry.ran_seconds:.3g} s"
 
 
 def _waiting(answer: Waiting) -> Iterator[str]:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Security
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from async_jobs.adapters.http.answers import answer_record_of
+from async_jobs.adapters.http.answers import Answer, answer_record_of
 from async_jobs.domain.errors import InvalidJobError, JobNotFoundError
 from async_jobs.entrypoints.http.access import Access, Caller
 from async_jobs.entrypoints.http.bodies import tenants_of, waiting_of
@@ -34,7 +34,7 @@ def create_operations_router(
     allow_unauthenticated: bool = False,
     clock: Clock | None = None,
 ) -> APIRouter:
-    """Return the routes for operators: `/jobs/{job_id}/explain`, and those under `/operations`.
+    """Return the routes for operators: of a job `explain` and `history`, and `/operations`.
 
     Errors are answered as by `create_jobs_router`. A token that is limited to tenants sees these.
 
@@ -57,6 +57,7 @@ def create_operations_router(
     answer = answering_with(clock)
     for path, endpoint, description in (
         ("/jobs/{job_id}/explain", routes.explain_job, operating.EXPLAIN_JOB),
+        ("/jobs/{job_id}/history", routes.history, operating.HISTORY),
         ("/operations/explain", routes.explain_waiting, operating.EXPLAIN_WAITING),
         ("/operations/status", routes.status, operating.STATUS),
     ):
@@ -77,17 +78,25 @@ class _Routes:
         self._access = access
 
     async def explain_job(self, request: Request) -> Response:
+        return await self._about_one(request, lambda operations: operations.explain)
+
+    async def history(self, request: Request) -> Response:
+        return await self._about_one(request, lambda operations: operations.history)
+
+    async def _about_one(
+        self, request: Request, asking: Callable[[Operations], Callable[..., Awaitable[Answer]]]
+    ) -> Response:
         caller = self._caller(request)
         job_id, tenants = job_named(caller, request)
-        operations = await self._operations()
+        ask = asking(await self._operations())
         for tenant_id in tenants:
             try:
-                explained = await operations.explain(job_id, tenant_id=tenant_id)
+                told = await ask(job_id, tenant_id=tenant_id)
             except JobNotFoundError as error:
                 if error.unreadable:
                     raise
             else:
-                return JSONResponse(answer_record_of(explained))
+                return JSONResponse(answer_record_of(told))
         raise JobNotFoundError(job_id)
 
     async def explain_waiting(self, request: Request) -> Response:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
 from typing import Any, TextIO
 
@@ -38,8 +40,9 @@ def set_up_logging(level: LogLevel, log_format: LogFormat) -> logging.Logger:
     root.handlers[:] = [handler]
     chosen = logging.getLevelNamesMapping()[level.upper()]
     root.setLevel(max(logging.INFO, chosen))
-    for chatty in CHATTY:
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, chosen))
+    for chatty in map(logging.getLogger, CHATTY):
+        if chatty.level == logging.NOTSET:
+            chatty.setLevel(max(logging.WARNING, chosen))
     logging.getLogger(OURS).setLevel(chosen)
     logger = logging.Logger(OURS, chosen)  # noqa: LOG001 - apart from the tree, on purpose
     logger.addHandler(handler)
@@ -81,6 +84,31 @@ def formatter(level: LogLevel, log_format: LogFormat) -> logging.Formatter:
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
     )
+
+
+@contextmanager
+def root_left_alone() -> Iterator[None]:
+    """Let modules of an application set up logging while they are imported, as in any program.
+
+    Where the root has a handler, `logging.basicConfig` does nothing. So it has none meanwhile, and
+    Python's own level; what is logged goes to ours all the same. If they set it up, it is theirs
+    from then on; else it is as it was.
+    """
+    root, last_resort = logging.getLogger(), logging.lastResort
+    ours, level = root.handlers[:], root.level
+    root.handlers[:] = []
+    root.setLevel(logging.WARNING)
+    logging.lastResort = next(
+        (each for each in ours if isinstance(each, logging.StreamHandler)), last_resort
+    )
+    try:
+        yield
+    finally:
+        logging.lastResort = last_resort
+        if not root.handlers:
+            root.handlers[:] = ours
+            if root.level == logging.WARNING:
+                root.setLevel(level)
 
 
 def enable_our_loggers() -> None:

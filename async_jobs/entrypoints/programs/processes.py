@@ -19,7 +19,7 @@ from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.entrypoints.programs.blocked import Problem, telling_what_blocks
 from async_jobs.entrypoints.programs.garbage import collecting_by_size
-from async_jobs.entrypoints.programs.logs import enable_our_loggers
+from async_jobs.entrypoints.programs.logs import enable_our_loggers, root_left_alone
 from async_jobs.entrypoints.programs.loops import check_use_cases, execute, listening, schedule
 from async_jobs.entrypoints.programs.options import LOOPBACK
 from async_jobs.entrypoints.programs.signals import (
@@ -335,7 +335,8 @@ def load_handlers(modules: Iterable[str]) -> JobRegistry:
         sys.path.insert(0, str(Path.cwd()))
     for name in names:
         try:
-            importlib.import_module(name)
+            with root_left_alone():
+                importlib.import_module(name)
         except Terminated:
             raise
         except (Exception, SystemExit) as error:

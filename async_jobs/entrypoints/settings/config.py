@@ -41,6 +41,8 @@ _SCALARS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_SCHEDULER_INTERVAL_SECONDS": "scheduler_interval_seconds",
     "ASYNC_JOBS_DISPATCH_TIMEOUT_SECONDS": "dispatch_timeout_seconds",
     "ASYNC_JOBS_RETENTION_SECONDS": "retention_seconds",
+    "ASYNC_JOBS_HISTORY_DAYS": "history_days",
+    "ASYNC_JOBS_HISTORY_MAX_BYTES": "history_max_bytes",
     "ASYNC_JOBS_WORKER_POLL_INTERVAL_SECONDS": "worker_poll_interval_seconds",
     "ASYNC_JOBS_WORKER_VISIBILITY_TIMEOUT_SECONDS": "worker_visibility_timeout_seconds",
     "ASYNC_JOBS_WORKER_CONCURRENCY": "worker_concurrency",
@@ -101,6 +103,8 @@ class AsyncJobsConfig(BaseModel):
         scheduler_interval_seconds: the longest pause between ticks; signals shorten it.
         dispatch_timeout_seconds: the life of a lease that no worker has claimed.
         retention_seconds: how long finished jobs are kept; 0 keeps them for ever.
+        history_days: how many days of attempt records are kept besides today.
+        history_max_bytes: how much of them is kept; the oldest days go first.
         worker_poll_interval_seconds: how long one receive waits for work.
         worker_visibility_timeout_seconds: from receive to claim; need not cover a handler.
         worker_concurrency: how many jobs one worker process executes at once.
@@ -144,6 +148,8 @@ class AsyncJobsConfig(BaseModel):
     scheduler_interval_seconds: float = Field(default=1.0, gt=0, le=3600)
     dispatch_timeout_seconds: float = Field(default=60.0, ge=1, le=86_400)
     retention_seconds: float = Field(default=604_800.0, ge=0)
+    history_days: int = Field(default=14, ge=1, le=3_660)
+    history_max_bytes: int = Field(default=2**30, ge=2**20)
     worker_poll_interval_seconds: float = Field(default=1.0, gt=0, le=20)
     worker_visibility_timeout_seconds: float = Field(default=60.0, ge=1, le=43_200)
     worker_concurrency: int = Field(default=10, ge=1, le=10_000)

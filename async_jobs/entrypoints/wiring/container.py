@@ -15,6 +15,7 @@ import asyncpg
 from dependency_injector import containers, providers
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
+from async_jobs.adapters.memory.history import MemoryHistory
 from async_jobs.adapters.memory.overview import MemoryOverview
 from async_jobs.adapters.memory.schedulers import MemorySchedulers
 from async_jobs.adapters.memory.signal import MemorySignal
@@ -26,6 +27,7 @@ from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.controls import PostgresControls
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
+from async_jobs.adapters.postgres.history import PostgresHistory
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.postgres.overview import PostgresOverview
 from async_jobs.adapters.postgres.pool import create_pool
@@ -73,6 +75,7 @@ from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.controls import Controls
+from async_jobs.ports.history import History
 from async_jobs.ports.overview import Overview
 from async_jobs.ports.schedulers import Schedulers
 from async_jobs.ports.signal import Signal
@@ -210,6 +213,7 @@ class Container(containers.DeclarativeContainer):
     schedulers: providers.Provider[Schedulers] = providers.Singleton(PostgresSchedulers, pool)
     controls: providers.Provider[Controls] = providers.Singleton(PostgresControls, pool)
     overview: providers.Provider[Overview] = providers.Singleton(PostgresOverview, pool)
+    history: providers.Provider[History] = providers.Singleton(PostgresHistory, pool)
     queues = providers.Singleton(queues_of, config, store, clock, signal, sqs_client)
     open_renewal_store = providers.Singleton(open_renewal_store_of, config, host_clock)
     make_renewal_host = providers.Singleton(renewal_thread, config, open_renewal_store, logger)
@@ -239,6 +243,7 @@ class Container(containers.DeclarativeContainer):
         checkpoints=checkpoints,
         statistics=statistics,
         controls=controls,
+        history=history,
         clock=clock,
         transport=config.provided.queue_backend,
         settings=providers.Callable(scheduler_settings, config),
@@ -268,6 +273,7 @@ class Container(containers.DeclarativeContainer):
         checkpoints=checkpoints,
         schedulers=schedulers,
         overview=overview,
+        history=history,
         identity=providers.Singleton(_scheduler_identity, config, chance, host_clock),
         settings=providers.Callable(scheduler_settings, config),
         tallies=providers.Callable(_rolled_up, config, tallies),
@@ -310,6 +316,7 @@ def memory_container(config: AsyncJobsConfig, logger: logging.Logger) -> Contain
     container.schedulers.override(providers.Singleton(MemorySchedulers))
     container.overview.override(providers.Singleton(MemoryOverview, container.store))
     container.controls.override(container.store.provided.controls)
+    container.history.override(providers.Singleton(MemoryHistory, container.store))
     container.queues.override(providers.Singleton(memory_queues, container.store, clock))
     container.make_renewal_host.override(providers.Object(None))
     container.takes_jobs.override(providers.Object(_always))

@@ -11,6 +11,7 @@ from typing import Any
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.controls import PostgresControls
+from async_jobs.adapters.postgres.history import PostgresHistory
 from async_jobs.adapters.postgres.overview import PostgresOverview
 from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
 from async_jobs.adapters.postgres.signal import PostgresSignal
@@ -117,6 +118,7 @@ class OperationsService(operations.OperationsService):
             checkpoints=PostgresCheckpoints(store.pool),
             statistics=PostgresStatistics(store.pool, **beside),
             controls=PostgresControls(store.pool, **beside),
+            history=PostgresHistory(store.pool, **beside),
             clock=clock or PostgresClock(store.pool, host=SystemClock()),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
+from async_jobs.domain.limits import recorded_of
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 
 
@@ -12,6 +13,8 @@ def scheduler_settings(config: AsyncJobsConfig) -> SchedulerSettings:
         interval_seconds=config.scheduler_interval_seconds,
         dispatch_timeout_seconds=config.dispatch_timeout_seconds,
         retention_seconds=config.retention_seconds,
+        history_days=config.history_days,
+        history_bytes_max=config.history_max_bytes,
     )
 
 
@@ -26,4 +29,5 @@ def worker_settings(config: AsyncJobsConfig) -> WorkerSettings:
         suspect_wait_seconds=config.suspect_wait_seconds,
         unknown_type_max_seconds=config.unknown_type_max_seconds,
         snooze_max_seconds=config.snooze_max_seconds,
+        recorded=recorded_of(config.use_case_configs),
     )

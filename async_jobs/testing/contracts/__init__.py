@@ -23,6 +23,7 @@ pytest.register_assert_rewrite(
 from async_jobs.testing.contracts.checkpoints import CheckpointsContract  # noqa: E402
 from async_jobs.testing.contracts.clocks import ChanceContract, ClockContract  # noqa: E402
 from async_jobs.testing.contracts.controls import ControlsContract  # noqa: E402
+from async_jobs.testing.contracts.history import HistoryContract  # noqa: E402
 from async_jobs.testing.contracts.jobs import JobsContract  # noqa: E402
 from async_jobs.testing.contracts.leases import LeasesContract  # noqa: E402
 from async_jobs.testing.contracts.operations import OperationsContract  # noqa: E402
@@ -46,6 +47,7 @@ __all__ = [
     "CheckpointsContract",
     "ClockContract",
     "ControlsContract",
+    "HistoryContract",
     "JobQueueContract",
     "JobStoreContract",
     "JobsContract",

@@ -30,6 +30,7 @@ from async_jobs.testing.contracts.scenes import (
     soon,
     stored,
 )
+from async_jobs.testing.contracts.timelines import TimelineContract
 
 Arrive: TypeAlias = Callable[[], Awaitable[None]]
 OWN = {"limits": limits_of(KIT_LIMITS), "settings": digest_of(KIT_LIMITS)}
@@ -46,8 +47,8 @@ def warned(status: Status) -> dict[str, Any]:
     return {warning.code: warning.data for warning in status.warnings}
 
 
-class OperationsContract:
-    """Everything `Operations` promises, OP-1 to OP-7.
+class OperationsContract(TimelineContract):
+    """Everything `Operations` promises, OP-1 to OP-8.
 
     Subclass it as `TestMyOperations` and override the fixtures `store`, `workers`, `schedulers`
     and `operations`. Whatever stands between them, the operations are made with `KIT_LIMITS` and

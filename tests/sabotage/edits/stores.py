@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from async_jobs.adapters.memory.history import MemoryHistory
+from async_jobs.adapters.memory.leases import MemoryLeases
 from async_jobs.adapters.memory.overview import MemoryLook
 from async_jobs.adapters.memory.queue import MemoryJobQueue
+from async_jobs.adapters.memory.rows import MemoryRows
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.transaction import MemoryTransaction
 from async_jobs.adapters.memory.turn import MemoryTurn
 from async_jobs.adapters.postgres.clock import PostgresClock
-from async_jobs.domain import lifecycle
+from async_jobs.domain import effects, fingerprints, history, history_days, lifecycle
 from async_jobs.domain.lifecycle import LeaseExpired
 from tests.sabotage.edits.patches import Edit, bug, transitions
 
@@ -316,4 +319,75 @@ LOOKING = (
     ),
 )
 
-BUGS = (*FENCES, *SLOTS, *ADMISSION, *READING, *TRANSPORT, *TIME, *LOOKING)
+HISTORY = (
+    bug(
+        "changes_without_records",
+        "What an attempt ended by is forgotten.",
+        Edit(MemoryRows._set, "if change.record is not None:", "if False:"),
+        breaks="HI-1",
+    ),
+    bug(
+        "successes_recorded",
+        "A success leaves a record though its use case asks for none.",
+        Edit(
+            history.record_of, "outcome in _ORDINARY and not all_are_kept", "False and all_are_kept"
+        ),
+        breaks="HI-1",
+    ),
+    bug(
+        "the_first_records_are_told",
+        "Of a job with many records the oldest are told.",
+        Edit(MemoryHistory.attempts, "records[-limit:]", "records[:limit]"),
+        breaks="HI-2",
+    ),
+    bug(
+        "set_aside_without_a_record",
+        "A row that is set aside leaves no record.",
+        Edit(
+            MemoryLeases.set_aside,
+            "self._set(set_aside(self._rows[job_id], now, until))",
+            "self._put(set_aside(self._rows[job_id], now, until).job)",
+        ),
+        breaks="HI-3",
+    ),
+    bug(
+        "room_for_a_day_that_has_begun",
+        "A partition is made of a day on which attempts are ending already.",
+        Edit(history_days.to_make, "days=n + 1", "days=n"),
+        breaks="HI-4",
+    ),
+    bug(
+        "today_is_forgotten",
+        "Too much history costs today's records, too.",
+        Edit(history_days.to_drop, "part.newest and part.newest < today(now)", "part.newest"),
+        breaks="HI-5",
+    ),
+    bug(
+        "history_grows_without_bound",
+        "Only age makes history go.",
+        Edit(history_days.to_drop, " or left > bytes_max", ""),
+        breaks="HI-5",
+    ),
+    bug(
+        "who_ran_it_is_forgotten",
+        "A job that has ended does not say by whom it was run.",
+        Edit(
+            effects._finished,
+            '"updated_at": now}',
+            '"updated_at": now, "started_at": None, "worker_id": None}',
+        ),
+        breaks="OP-8",
+    ),
+    bug(
+        "numbers_make_another_error",
+        "Errors that differ in a number have different fingerprints.",
+        Edit(
+            fingerprints.without_values,
+            "_VARIES.sub(VARYING, _QUOTED.sub(VARYING, first))",
+            "_QUOTED.sub(VARYING, first)",
+        ),
+        breaks="HI-1",
+    ),
+)
+
+BUGS = (*FENCES, *SLOTS, *ADMISSION, *READING, *TRANSPORT, *TIME, *LOOKING, *HISTORY)

@@ -38,7 +38,10 @@ class Spoiled:
 SPOILED = {
     "SavesByPhaseAlone": Spoiled("JS-2", "save_jobs", "j.lease_seq = c.fence_seq AND ", ""),
     "SavesByNumberAlone": Spoiled(
-        "JS-2", "save_jobs", "(j.started_at IS NOT NULL) = c.fence_claimed", "true"
+        "JS-2",
+        "save_jobs",
+        "(j.status = 'running' AND j.started_at IS NOT NULL) = c.fence_claimed",
+        "true",
     ),
     "AdmitsWithoutALock": Spoiled(
         "JS-3", "lock_admissions", "AS limited (tenant_id)", "AS limited (tenant_id) WHERE false"

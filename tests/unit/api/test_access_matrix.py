@@ -56,6 +56,7 @@ ROUTES = (
     Route("POST", f"/jobs/{ID}/retry", Scope.OPERATE),
     Route("POST", "/jobs/outlook", Scope.ENQUEUE, a_body()),
     Route("GET", f"/jobs/{ID}/explain", Scope.READ),
+    Route("GET", f"/jobs/{ID}/history", Scope.READ),
     Route("GET", "/operations/explain?use_case=notifications", Scope.READ),
     Route("GET", "/operations/status", Scope.READ),
     Route("GET", "/operations/attainment", Scope.READ),

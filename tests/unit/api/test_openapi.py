@@ -68,6 +68,7 @@ def test_every_operation_has_a_stable_name() -> None:
         "cancel_job",
         "retry_job",
         "explain_job",
+        "job_history",
         "explain_waiting",
         "status",
         "attainment",

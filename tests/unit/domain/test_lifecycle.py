@@ -295,10 +295,16 @@ GIVING_BACK: list[JobEvent] = [Failed("boom"), Snoozed(after(60)), Released(), L
 @pytest.mark.parametrize("event", GIVING_BACK, ids=lambda event: type(event).__name__)
 def test_a_cancel_request_outlives_the_attempt(event: JobEvent) -> None:
     """A flagged job that would be pending again is cancelled, after what the event changed."""
+    before = flagged(**OVER)
     given_back = advance(claimed(**OVER), event, now=NOW)
 
-    assert advance(flagged(**OVER), event, now=NOW) == replace(
-        given_back, status=JobStatus.CANCELLED, cancel_requested=True, finished_at=NOW
+    assert advance(before, event, now=NOW) == replace(
+        given_back,
+        status=JobStatus.CANCELLED,
+        cancel_requested=True,
+        finished_at=NOW,
+        started_at=before.started_at,
+        worker_id=before.worker_id,
     )
 
 
@@ -328,7 +334,8 @@ def test_a_change_expects_the_job_as_it_is_known(event: str, situation: str, pha
 
     settled = advance(job, EVENTS[event], now=NOW)
     assert settled.phase is phase
-    assert change(job, EVENTS[event], now=NOW) == Change(expected, settled)
+    step = change(job, EVENTS[event], now=NOW)
+    assert step == Change(expected, settled, step.record)
 
 
 @pytest.mark.parametrize(("event", "situation"), ILLEGAL)

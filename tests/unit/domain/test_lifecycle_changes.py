@@ -45,6 +45,8 @@ LEASE_ENDED = {
     "first_started_at": after(-3),
 }
 PUT_OFF = {"first_deadline_at": after(20)}
+JOB_ENDED = {"lease_expires_at": None, "first_started_at": after(-3)}
+"""Who ran it, and since when, is told for as long as the job is kept."""
 
 
 def test_leased() -> None:
@@ -109,7 +111,7 @@ def test_succeeded() -> None:
     job = advance(before, Succeeded({"sent": 2}), now=NOW)
 
     assert changed(before, job) == {
-        **LEASE_ENDED,
+        **JOB_ENDED,
         "status": JobStatus.SUCCEEDED,
         "result": {"sent": 2},
         "finished_at": NOW,
@@ -143,7 +145,7 @@ def test_failed_on_the_last_attempt() -> None:
     job = advance(before, Failed("boom"), now=NOW)
 
     assert changed(before, job) == {
-        **LEASE_ENDED,
+        **JOB_ENDED,
         "status": JobStatus.DEAD,
         "finished_at": NOW,
         "last_error": "boom",
@@ -191,7 +193,7 @@ def test_rejected() -> None:
     job = advance(before, Rejected("never"), now=NOW)
 
     assert changed(before, job) == {
-        **LEASE_ENDED,
+        **JOB_ENDED,
         "status": JobStatus.DEAD,
         "finished_at": NOW,
         "last_error": "never",
@@ -261,7 +263,7 @@ def test_a_repeated_cancel_request_is_harmless() -> None:
     [
         (pending(), {}),
         (handed_off(), {"lease_expires_at": None}),
-        (flagged(), LEASE_ENDED),
+        (flagged(), JOB_ENDED),
     ],
     ids=["pending", "handed off", "flagged"],
 )
@@ -322,7 +324,7 @@ def test_lease_expired_for_the_last_time() -> None:
 
     error = "lease expired: its worker died 5 times"
     assert changed(before, job) == {
-        **LEASE_ENDED,
+        **JOB_ENDED,
         "status": JobStatus.DEAD,
         "attempts": 1,
         "crashes": 5,

@@ -6,7 +6,9 @@ from typing import Any, Final
 
 from async_jobs.adapters.http.wire import Problem
 from async_jobs.domain.explain import NextTurn, Why
+from async_jobs.domain.history import Outcome
 from async_jobs.domain.job import Phase
+from async_jobs.domain.timeline import Moment
 from async_jobs.entrypoints.http.openapi.described import (
     JOB_ID,
     JOB_PATH,
@@ -85,6 +87,43 @@ _EXPLANATION: Final = object_schema(
             "What the next turn does with it; null for what is not pending and due.",
         ),
         "estimate": optional(_ESTIMATE),
+    },
+    {},
+)
+_ENTRY: Final = object_schema(
+    "TimelineEntry",
+    {
+        "at": described(INSTANT, "When."),
+        "moment": described(
+            {"type": "string", "enum": list(Moment)}, "Later versions may have further ones."
+        ),
+        "attempt": described(optional(COUNT), "How many attempts had been charged."),
+        "lease_seq": described(optional(COUNT), "During which lease."),
+        "worker_id": described(optional(_TEXT), "Who had it."),
+        "outcome": described(
+            optional({"type": "string", "enum": list(Outcome)}),
+            "How the attempt, or the job, ended; later versions may have further ones.",
+        ),
+        "ran_seconds": described(optional(_NUMBER), "From its start until then."),
+        "error": described(optional(_TEXT), "What the job says of it."),
+        "fingerprint": described(optional(_TEXT), "The same for errors of one cause."),
+        "traceback": described(
+            optional(_TEXT), "Places in the code, innermost first, a line each; no values."
+        ),
+    },
+    {},
+)
+_HISTORY: Final = object_schema(
+    "JobHistory",
+    {
+        "at": _AT,
+        "job_id": UUID,
+        "tenant_id": NAME,
+        "use_case": NAME,
+        "type": NAME,
+        "phase": {"type": "string", "enum": list(Phase)},
+        "entries": described(_list(_ENTRY), "In the order of time."),
+        "cut": described(_FLAG, "Whether the oldest records are left out."),
     },
     {},
 )
@@ -232,6 +271,42 @@ _EXPLAINED: Final = {
         "basis": "5 starts at 0.5 a second lately, its tenant's share being 100%",
     },
 }
+_NOTHING: Final = {
+    "attempt": None,
+    "lease_seq": None,
+    "worker_id": None,
+    "outcome": None,
+    "ran_seconds": None,
+    "error": None,
+    "fingerprint": None,
+    "traceback": None,
+}
+_CLAIM: Final = {"attempt": 1, "lease_seq": 1, "worker_id": "9c1f0c2d7a5e4b31"}
+_LIVED: Final = {
+    "at": _NOW,
+    "job_id": JOB_ID,
+    "tenant_id": "acme",
+    "use_case": "reports",
+    "type": "render",
+    "phase": "pending",
+    "entries": [
+        _NOTHING | {"at": "2026-03-01T08:00:00Z", "moment": "enqueued"},
+        _NOTHING | {"at": "2026-03-01T08:00:01Z", "moment": "started"} | _CLAIM,
+        _NOTHING
+        | _CLAIM
+        | {
+            "at": "2026-03-01T08:00:03Z",
+            "moment": "ended",
+            "outcome": "failed",
+            "ran_seconds": 2.0,
+            "error": "TimeoutError: the printer said nothing for 2 s",
+            "fingerprint": "5b2f6a0d91c4e873",
+            "traceback": "/app/reports/printing.py:41 in Printer.send",
+        },
+        _NOTHING | {"at": "2026-03-01T08:01:03Z", "moment": "due"},
+    ],
+    "cut": False,
+}
 _WAITS: Final = {
     "at": _NOW,
     "use_case": "reports",
@@ -288,6 +363,16 @@ EXPLAIN_JOB: Final = route(
     problems(Problem.JOB_NOT_FOUND),
     parameters=[JOB_PATH, TENANT],
 )
+HISTORY: Final = route(
+    "job_history",
+    "Ask what became of a job",
+    "Tells in the order of time when it was enqueued, who ran each attempt of which there is a"
+    " record, since when, and how that ended, operators' retries, and where the job is now. By"
+    " default there are records of what is unusual: failures, lost leases, jobs given back.",
+    {200: answer("Its life so far.", _HISTORY, _LIVED)},
+    problems(Problem.JOB_NOT_FOUND),
+    parameters=[JOB_PATH, TENANT],
+)
 EXPLAIN_WAITING: Final = route(
     "explain_waiting",
     "Ask why jobs wait",
@@ -314,4 +399,4 @@ STATUS: Final = route(
         | {"schema": {"type": "array", "items": NAME, "maxItems": 100}, "explode": True},
     ],
 )
-ROUTES: Final = (EXPLAIN_JOB, EXPLAIN_WAITING, STATUS)
+ROUTES: Final = (EXPLAIN_JOB, HISTORY, EXPLAIN_WAITING, STATUS)

@@ -192,7 +192,7 @@ JOB: Final = object_schema(
         "created_at": INSTANT,
         "updated_at": INSTANT,
         "lease_seq": described(COUNT, "Grows at every lease: the fencing number."),
-        "started_at": described(optional(INSTANT), "Set while a worker executes it."),
+        "started_at": described(optional(INSTANT), "When its attempt began; null while it waits."),
         "worker_id": optional({"type": "string"}),
         "cancel_requested": {"type": "boolean"},
         "dispatches": described(COUNT, "Hand-offs that nobody took, since the last one taken."),

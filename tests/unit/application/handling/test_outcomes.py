@@ -323,3 +323,37 @@ def test_an_error_is_described_by_type_and_message(error: BaseException, text: s
 def test_an_error_that_cannot_be_printed_is_described_by_its_type() -> None:
     """A broken `__str__` must not cost the outcome of the attempt."""
     assert "Unprintable" in describe(Unprintable())
+
+
+def test_own_places_have_the_first_claim_on_room() -> None:
+    """However deep a library raised: the innermost of all, the application's own, then others."""
+
+    def within_library(depth: int) -> None:
+        if depth:
+            within_library(depth - 1)
+        raise ValueError("hunter2")
+
+    library = within_library.__code__.replace(
+        co_filename="/venv/lib/python3.12/site-packages/library.py"
+    )
+    within_library.__code__ = library
+
+    places = places_of(raised(lambda secret: within_library(50)))
+
+    assert len(places) == FRAMES_MAX
+    assert places[0].startswith("/venv/lib/python3.12/site-packages/library.py:")
+    assert places[-1].endswith(" in raised")
+    assert [place.startswith(__file__) for place in places].count(True) == 2
+
+
+def test_causes_of_causes_are_told() -> None:
+    """A few, each once, even where they go round in a circle."""
+    errors = [ValueError(str(n)) for n in range(6)]
+    for error, cause in zip(errors, [*errors[1:], errors[0]], strict=True):
+        error.__cause__ = cause
+
+    assert places_of(errors[0]) == ("caused by ValueError",) * 3
+
+    one, other = ValueError("one"), KeyError("other")
+    one.__cause__, other.__cause__ = other, one
+    assert places_of(one) == ("caused by KeyError",)

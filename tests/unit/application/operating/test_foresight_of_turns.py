@@ -15,6 +15,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
+from async_jobs.adapters.memory.history import MemoryHistory
 from async_jobs.adapters.memory.overview import MemoryOverview
 from async_jobs.adapters.memory.schedulers import MemorySchedulers
 from async_jobs.adapters.memory.statistics import MemoryStatistics
@@ -193,6 +194,7 @@ class Play:
             schedulers=schedulers,
             checkpoints=self.checkpoints,
             statistics=MemoryStatistics(self.store),
+            history=MemoryHistory(self.store),
             clock=self.clock,
             settings=SchedulerSettings(window_min=WINDOW_MIN),
         )

@@ -4,9 +4,8 @@
 -- The values are those of `advance(job, Succeeded(result))`. Losers are absent from the result
 -- and unchanged.
 UPDATE jobs AS j SET
-    status = 'succeeded', lease_expires_at = NULL, started_at = NULL, worker_id = NULL,
-    finished_at = $4, updated_at = $4, result = s.result::json,
-    first_started_at = coalesce(j.first_started_at, j.started_at)
+    status = 'succeeded', lease_expires_at = NULL, finished_at = $4, updated_at = $4,
+    result = s.result::json, first_started_at = coalesce(j.first_started_at, j.started_at)
 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $5::text[])
     AS s (id, lease_seq, result, worker_id)
 WHERE j.id = s.id AND j.id = ANY($1::uuid[])
