@@ -16,7 +16,10 @@ from async_jobs.ports.controls import Controls
 FRESH_SECONDS: Final = 1.0
 """Whoever has asked for the version so lately need not ask again."""
 WAITED_SECONDS: Final = 0.5
-"""So long an enqueue waits for an answer at most: all connections may be taken by its callers."""
+"""So long an enqueue waits for an answer at most."""
+WAITED_WITHIN_SECONDS: Final = 0.05
+"""And so long within a caller's transaction: those may hold all connections. The answer counts
+when it comes."""
 
 
 class InForce:

@@ -68,7 +68,7 @@ IN_MEMORY_CASES = dict.fromkeys(OPERATIONS, 200) | {
     "explain_job": 80,
     "job_history": 80,
     "status": 80,
-    "attainment": 80,
+    "attainment": 40,
 }
 OVER_THE_WIRE_CASES = 40
 """For each operation, once valid and once not; boundary cases come on top."""

@@ -10,7 +10,11 @@ from uuid import UUID
 from async_jobs.application import failpoints
 from async_jobs.application.enqueueing.foresight import outlook_of
 from async_jobs.application.enqueueing.group_commit import Gatherer
-from async_jobs.application.in_force import WAITED_SECONDS, InForce
+from async_jobs.application.in_force import (
+    WAITED_SECONDS,
+    WAITED_WITHIN_SECONDS,
+    InForce,
+)
 from async_jobs.domain import lifecycle
 from async_jobs.domain.bounds import (
     JOBS_PER_CALL_MAX,
@@ -172,7 +176,8 @@ class JobService:
             await self._clock.sync()
         else:
             await self._clock.sync(within=within)
-        await self._config.refresh(patience=WAITED_SECONDS)
+        patience = WAITED_SECONDS if within is None else WAITED_WITHIN_SECONDS
+        await self._config.refresh(patience=patience)
         return self._clock.now()
 
     async def _add(

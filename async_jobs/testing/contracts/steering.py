@@ -155,8 +155,8 @@ class SteeringContract:
         with pytest.raises(ControlChanged):
             await steering.revert(put.id, reason="no", operator=BOB)
         back = await steering.revert(second.id, reason="it was right", operator=BOB)
-        assert back == await only(steering)
         assert back is not None
+        assert back == await only(steering)
         assert (back.limits, back.actor) == ({"max_concurrent": 3}, "bob")
         (reverting, *_) = await steering.audit()
         assert await steering.revert(reverting.id, reason="no", operator=ADA) is not None

@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.in_force import InForce
+from async_jobs.application.operating.steering import SteeringService
 from async_jobs.application.own_loops import OwnLoops
+from async_jobs.application.scheduling.chores.pausing import Pausing
 from async_jobs.application.scheduling.chores.purging import Purging
 from async_jobs.application.scheduling.chores.reaping import Reaping
 from async_jobs.application.scheduling.dispatcher import Dispatcher
 from async_jobs.application.scheduling.handing_off import Sender
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.domain import slots
+from async_jobs.domain.controls import effective
 from async_jobs.domain.dispatching import TurnView
 from async_jobs.domain.running import Running
 from async_jobs.domain.slots import Slots, share_slots
 from tests.sabotage.edits.patches import Edit, bug
 
+CONTROLS = (
+    bug(
+        "controls_read_once",
+        "A scheduler that has read the controls does not see that they changed.",
+        Edit(InForce.knows, "version == self._version", "self._version is not None"),
+        breaks="CT-4",
+    ),
+    bug(
+        "controls_without_end",
+        "A control goes on after its end.",
+        Edit(effective, "if control.stands(now)", "if control.scope"),
+        breaks="CT-1",
+    ),
+    bug(
+        "held_for_good",
+        "What a pause has hidden is not looked for when the pause has ended.",
+        Edit(Pausing.is_due, "if stands != self._walked_by:", "if stands == ():"),
+        breaks="UP-4",
+    ),
+    bug(
+        "quota_as_it_was_at_the_start",
+        "An enqueue does not ask whether the limits have changed.",
+        Edit(JobService._time, "await self._config.refresh(patience=patience)", "pass"),
+        breaks="JS-3",
+    ),
+    bug(
+        "audit_without_before",
+        "The audit does not tell what stood before.",
+        Edit(SteeringService._operation, "described(before)", "None"),
+        breaks="SE-5",
+    ),
+)
 COUNTS = (
     bug(
         "hand_offs_not_counted",
@@ -36,7 +72,7 @@ COUNTS = (
     bug(
         "tenant_of_another_scheduler",
         "A limited tenant that another scheduler leases for just now is leased for as well.",
-        Edit(Dispatcher._turn, "limited - turn.tenants", "frozenset()"),
+        Edit(Dispatcher._rounds, "limited - turn.tenants", "frozenset()"),
         breaks="S8",
     ),
     bug(
@@ -174,4 +210,4 @@ SERVICE = (
     ),
 )
 
-BUGS = (*COUNTS, *HAND_OFFS, *HOUSEKEEPING, *SERVICE)
+BUGS = (*CONTROLS, *COUNTS, *HAND_OFFS, *HOUSEKEEPING, *SERVICE)
