@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "async_jobs"
+PACKAGE = Path(__file__).parents[2] / "async_jobs"
 SQL = PACKAGE / "adapters" / "postgres" / "sql"
 
 FILE_LINES_MAX = 450

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-DECISIONS = Path(__file__).parent.parent / "docs" / "decisions"
+DECISIONS = Path(__file__).parents[2] / "docs" / "decisions"
 INDEX = "README.md"
 AREAS = {"lifecycle", "enqueue", "dispatch", "workers", "storage", "api"}
 

@@ -21,7 +21,7 @@ from async_jobs.entrypoints.cli.main import app
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from tests import services
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "deploy-ecs.md").read_text("utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))

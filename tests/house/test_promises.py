@@ -21,7 +21,7 @@ import async_jobs.ports
 import async_jobs.testing
 from async_jobs.testing import contracts
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 PROMISE = re.compile(r"^\s+([A-Z]{2}-\d+) \S", re.MULTILINE)
 NUMBERED = re.compile(r"test_([a-z]{2})_(\d+)_[a-z0-9_]+")
 
