@@ -27,7 +27,7 @@ demo: .venv/.run ## run the whole system on a realistic workload, with no servic
 # Three workers for the two cores that CI and small laptops have, because some tests wait for
 # processes and leases more than they compute. It is safe because nothing is shared: each worker
 # process starts a Postgres of its own, and each test gets a database of its own. The longest tests
-# are dealt out first (tests/dealing.py), and `worksteal` evens out the rest. The package is
+# are dealt out first (tests/kit/dealing.py), and `worksteal` evens out the rest. The package is
 # compiled first, for the hundreds of programs that tests start: where PYTHONDONTWRITEBYTECODE is
 # set, as in containers, each of them would compile it for itself.
 test: .venv/.dev ## run all tests on real components; ARGS='-k quota' picks some

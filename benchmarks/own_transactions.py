@@ -15,7 +15,7 @@ from async_jobs import EnqueueJobRequest, JobService, PostgresJobStore, TenantQu
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.host import SystemClock
 from async_jobs.testing.builders import SimpleLimits
-from tests.services import embedded_postgres
+from tests.kit.services import embedded_postgres
 
 TRANSACTIONS, WORK_SECONDS = 20, 0.05
 LIMITS = SimpleLimits(

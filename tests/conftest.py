@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
-from tests import dealing, services
+from tests.kit import dealing, services
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell lets what runs in its background ignore interrupts, and so would all that tests start.

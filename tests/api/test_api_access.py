@@ -15,7 +15,7 @@ from async_jobs.entrypoints.http.app import create_app
 from async_jobs.entrypoints.http.reading import JOB_BYTES_MAX
 from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.testing.system import MemorySystem, memory_system
-from tests.harness import clock
+from tests.kit.harness import clock
 
 TOKEN = "a-token"
 PIECE = b"10000\r\n" + b" " * 0x10000 + b"\r\n"

@@ -63,7 +63,7 @@ from async_jobs.testing.contracts import JobsContract, OperationsContract, Repor
 from async_jobs.testing.contracts.jobs import KIT_LIMITS, LIMITED_MAX
 from async_jobs.testing.contracts.scenes import added, all_jobs, in_phase, the_job
 from async_jobs.testing.contracts.specimens import PAYLOADS
-from tests import services
+from tests.kit import services
 
 # One loop, one server and one set of connections for the whole module; the service behind the
 # API is another one in each test.

@@ -79,7 +79,7 @@ from async_jobs.testing.contracts.scenes import (
     added,
     in_phase,
 )
-from tests import services
+from tests.kit import services
 
 # One loop and one set of connections for the whole module: half the time of a test would
 # otherwise go into connecting.

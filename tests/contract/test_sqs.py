@@ -14,7 +14,7 @@ from async_jobs.ports.queue import JobQueue
 from async_jobs.testing.contracts import JobQueueContract
 from async_jobs.testing.contracts.queues import PutBody
 from async_jobs.testing.contracts.scenes import Elapse
-from tests import services
+from tests.kit import services
 
 # One loop and one client for the whole module, as a process has.
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -19,7 +19,7 @@ from async_jobs.adapters.sqs.queue import SqsClient
 from async_jobs.domain import facts
 from async_jobs.entrypoints.cli.main import app
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
-from tests import services
+from tests.kit import services
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "deploy-ecs.md").read_text("utf-8")

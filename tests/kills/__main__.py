@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from async_jobs.host import SystemClock
-from tests import services
 from tests.kills.arena import LEASE_SECONDS, LIMITS, TICK_SECONDS
 from tests.kills.campaign import Plan, Report, a_campaign
 from tests.kills.faults import Fault
 from tests.kills.recovery import Delays
+from tests.kit import services
 
 RESTARTS = (Fault.RESTART_FAST, Fault.RESTART_IMMEDIATE)
 TOLD_MAX = 20

@@ -17,15 +17,15 @@ import asyncpg
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.host import SystemClock
-from tests import services
-from tests.harness import free_port
 from tests.kills.deaths import DEATHS_FILE, DEATHS_VARIABLE, Doom
 from tests.kills.ledger import SERVER_SETTINGS, Ledger
 from tests.kills.nursery import Nursery, Program, a_nursery
 from tests.kills.records import EXECUTIONS_FILE, EXECUTIONS_VARIABLE, lines_of
 from tests.kills.recovery import Span
 from tests.kills.verdict import Limits
-from tests.lines import Line, line_to
+from tests.kit import services
+from tests.kit.harness import free_port
+from tests.kit.lines import Line, line_to
 
 CAPS = {"mail": 6, "labels": 4, "reports": 2}
 QUEUES = {"mail": "mail", "labels": "mail", "reports": "reports"}

@@ -13,7 +13,6 @@ from pathlib import Path
 from async_jobs.application import failpoints
 from async_jobs.host import SystemClock
 from async_jobs.testing.clocks import ManualChance
-from tests.harness import eventually
 from tests.kills.arena import LIMITS, Arena, Journal, Kind, Post, an_arena
 from tests.kills.book import Book, Execution
 from tests.kills.deaths import Doom
@@ -22,6 +21,7 @@ from tests.kills.load import Load
 from tests.kills.records import EXECUTIONS_FILE, append, lines_of
 from tests.kills.recovery import Delays, Span, delays, gaps, united
 from tests.kills.verdict import Replay, Verdict
+from tests.kit.harness import eventually
 
 # At which arrival at a failpoint to die, at most. Leases expire seldom, the rest is routine.
 ARRIVAL_MAX, RARE_ARRIVAL_MAX = 12, 2

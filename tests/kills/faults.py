@@ -17,9 +17,9 @@ import asyncpg
 from async_jobs.adapters.postgres.embedded import StopMode
 from async_jobs.host import SystemClock
 from async_jobs.testing.clocks import ManualChance
-from tests.harness import eventually
 from tests.kills.arena import LEASE_SECONDS, NAME, Arena, Kind, Post
 from tests.kills.recovery import outage
+from tests.kit.harness import eventually
 
 DOWN_SECONDS_MAX = 1.5
 READ_ONLY_SECONDS = 1.5

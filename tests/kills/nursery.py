@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from async_jobs.entrypoints.cli.main import main
-from tests.harness import ROOT, environment
 from tests.kills import deaths
+from tests.kit.harness import ROOT, environment
 
 LOOK_SECONDS = 0.02
 IMPORTED = (

@@ -13,7 +13,7 @@ from statistics import median
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.testing.clocks import ManualClock
-from tests import services
+from tests.kit import services
 from tests.postgres.churn import (
     BATCH,
     BYTES,

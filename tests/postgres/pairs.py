@@ -16,7 +16,7 @@ import asyncpg
 
 from async_jobs.adapters.postgres import embedded_host as host
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from tests import services
+from tests.kit import services
 
 _SETTINGS = {"wal_receiver_timeout": "5s", "wal_retrieve_retry_interval": "100ms"}
 

@@ -22,7 +22,7 @@ from async_jobs.application.settings import SchedulerSettings
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.testing.builders import RecordingTelemetry
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
-from tests import services
+from tests.kit import services
 
 LIMIT = 100
 """How many jobs a tick can lease, and how many rows each of its chores may touch."""

@@ -17,7 +17,7 @@ from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.domain.job import LIVE, TERMINAL
 from async_jobs.ports.store import Added, Applied
-from tests.harness import eventually
+from tests.kit.harness import eventually
 from tests.postgres.writings import (
     CONFIG,
     CONTESTED,

@@ -39,7 +39,7 @@ from async_jobs.testing.builders import (
     a_worker,
 )
 from async_jobs.testing.clocks import ManualChance, ManualClock
-from tests.harness import clock, eventually
+from tests.kit.harness import clock, eventually
 
 POOL_SIZE = 8
 CONFIG = SimpleLimits(

@@ -21,7 +21,7 @@ from async_jobs import (
 from async_jobs.adapters.postgres import pool as pools
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.testing.builders import SimpleLimits
-from tests.harness import eventually
+from tests.kit.harness import eventually
 
 BUSY = [f"busy-{number}" for number in range(3)]
 LIMITS = SimpleLimits(

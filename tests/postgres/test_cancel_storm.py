@@ -9,7 +9,7 @@ from typing import TypeAlias
 import pytest
 
 from async_jobs.testing.builders import a_job
-from tests.harness import eventually
+from tests.kit.harness import eventually
 from tests.postgres.storm import (
     LIMITS,
     OPERATIONS,

@@ -16,7 +16,7 @@ from async_jobs.domain.controls import Scope
 from async_jobs.domain.errors import QuotaExceededError
 from async_jobs.entrypoints.wiring.library import JobService
 from async_jobs.testing.builders import SimpleLimits, a_control, a_request, an_operation
-from tests.harness import eventually
+from tests.kit.harness import eventually
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 

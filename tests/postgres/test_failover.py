@@ -22,7 +22,7 @@ from async_jobs.entrypoints.programs.loops import schedule
 from async_jobs.entrypoints.programs.processes import api_of
 from async_jobs.entrypoints.wiring.container import opened
 from async_jobs.host import SystemChance
-from tests.harness import clock, eventually
+from tests.kit.harness import clock, eventually
 from tests.postgres.pairs import Pair, a_pair, an_address, is_in_recovery, port_of
 
 SETTINGS = {

@@ -24,8 +24,8 @@ from async_jobs.ports.store import Added
 from async_jobs.testing.builders import a_job, later
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.contracts.scenes import race
-from tests.harness import free_port
-from tests.pgbouncer import pgbouncer
+from tests.kit.harness import free_port
+from tests.kit.pgbouncer import pgbouncer
 
 LEVELS = ("repeatable read", "serializable")
 

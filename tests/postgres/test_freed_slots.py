@@ -19,7 +19,7 @@ from async_jobs.ports.signal import DISPATCH
 from async_jobs.testing.builders import RecordingTelemetry, later
 from async_jobs.testing.clocks import ManualChance, ManualClock
 from async_jobs.testing.contracts.scenes import in_phase
-from tests.harness import clock
+from tests.kit.harness import clock
 
 PATIENCE_SECONDS = 10.0
 

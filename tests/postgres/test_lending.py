@@ -13,7 +13,7 @@ import pytest
 from async_jobs.adapters.postgres.lending import LendingPool
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.testing.clocks import let_others_run
-from tests.harness import PATIENCE_SECONDS, clock, eventually
+from tests.kit.harness import PATIENCE_SECONDS, clock, eventually
 
 Pools = Callable[..., AbstractAsyncContextManager[LendingPool]]
 Break = Callable[[asyncpg.pool.PoolConnectionProxy], Awaitable[None]]

@@ -21,8 +21,8 @@ from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError, StoreRefused, Unavailable
 from async_jobs.testing.builders import a_handoff, a_job, a_worker
 from async_jobs.testing.clocks import NOW, ManualClock
-from tests import services
-from tests.harness import free_port, programs
+from tests.kit import services
+from tests.kit.harness import free_port, programs
 
 Catalog: TypeAlias = set[tuple[object, ...]]
 

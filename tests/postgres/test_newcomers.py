@@ -30,7 +30,7 @@ from async_jobs.domain.job import EnqueueJobRequest
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.host import SystemChance
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits
-from tests.harness import PATIENCE_SECONDS, clock, eventually
+from tests.kit.harness import PATIENCE_SECONDS, clock, eventually
 
 NEWCOMER = "newcomer"
 

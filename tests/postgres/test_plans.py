@@ -28,7 +28,7 @@ from async_jobs.domain.outlook import Counted
 from async_jobs.ports.leases import HeadsQuery, Success
 from async_jobs.testing.builders import a_control, a_handoff, a_job, an_operation, later
 from async_jobs.testing.clocks import NOW
-from tests import services
+from tests.kit import services
 from tests.postgres.backlog import FUTURE, READY, RUNNING, Rows, load
 from tests.postgres.plans import LIMIT, Plan, Scene, explained
 

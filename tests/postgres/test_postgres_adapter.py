@@ -26,7 +26,7 @@ from async_jobs.host import SystemClock
 from async_jobs.testing.builders import a_job, later
 from async_jobs.testing.clocks import NOW, ManualClock
 from async_jobs.testing.contracts.scenes import added
-from tests.harness import clock, eventually
+from tests.kit.harness import clock, eventually
 
 
 @pytest.fixture

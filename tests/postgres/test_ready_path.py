@@ -23,7 +23,7 @@ from async_jobs.ports.queue import Claims
 from async_jobs.ports.signal import handed_off
 from async_jobs.testing.builders import SimpleLimits, a_job, a_request, candidate_of, later
 from async_jobs.testing.clocks import NOW, ManualClock, let_others_run
-from tests.harness import clock
+from tests.kit.harness import clock
 from tests.postgres.churn import LANE, Flow
 
 LIMITS = SimpleLimits({"notifications": UseCaseConfig(queue=LANE)})

@@ -41,8 +41,8 @@ from async_jobs.entrypoints.wiring.container import opened
 from async_jobs.ports.history import Tidied
 from async_jobs.testing.builders import a_job, a_request
 from async_jobs.testing.clocks import NOW
-from tests.harness import free_port, programs
-from tests.pgbouncer import pgbouncer
+from tests.kit.harness import free_port, programs
+from tests.kit.pgbouncer import pgbouncer
 
 NAMES = [name for name, _ in migrations()]
 TABLES = set(re.findall(r"CREATE (?:UNLOGGED )?TABLE (\w+)", get_ddl())) | {"async_jobs_migrations"}

@@ -49,8 +49,8 @@ from async_jobs.testing.builders import (
     later,
 )
 from async_jobs.testing.clocks import NOW
+from tests.kit.services import embedded_postgres
 from tests.postgres.guarded import LANE, TRIGGERS, Guarded, refusal
-from tests.services import embedded_postgres
 
 ANSWERS: dict[str, type[AsyncJobsError]] = {
     # One code for each class that Postgres has.

@@ -22,8 +22,8 @@ from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.leases import NOBODY
 from async_jobs.ports.store import Added, Duplicate
 from async_jobs.testing.builders import a_job
-from tests import services
-from tests.harness import eventually
+from tests.kit import services
+from tests.kit.harness import eventually
 from tests.postgres.sessions import ENDINGS, Spoiling, Stage, scene_of, stage
 from tests.postgres.writings import BY_NAME, STALE, WRITINGS, Writing
 from tests.sabotage.saboteurs.on_postgres import SPOILED

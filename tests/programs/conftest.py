@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import SETTINGS
-from tests.harness import Programs, programs
+from tests.kit.command_line import SETTINGS
+from tests.kit.harness import Programs, programs
 from tests.programs.systems import System, a_system
 
 

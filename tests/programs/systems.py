@@ -28,7 +28,7 @@ from async_jobs import (
 )
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.domain.backoff import BackoffType
-from tests.harness import Program, Programs, clock, eventually, programs
+from tests.kit.harness import Program, Programs, clock, eventually, programs
 from tests.programs import handlers_for_tests as handlers
 
 SETTINGS = {

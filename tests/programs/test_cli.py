@@ -21,7 +21,7 @@ from async_jobs import (
 from async_jobs.adapters.postgres.turn import lock_key
 from async_jobs.domain.bounds import RUN_AT_AHEAD_MAX
 from async_jobs.entrypoints.cli.main import app
-from tests.command_line import (
+from tests.kit.command_line import (
     EXAMPLES,
     SECRET,
     WORKER,
@@ -29,7 +29,7 @@ from tests.command_line import (
     enqueued,
     refusal,
 )
-from tests.harness import Programs, eventually, free_port
+from tests.kit.harness import Programs, eventually, free_port
 from tests.programs import handlers_for_tests as handlers
 
 # --- use ----------------------------------------------------------------------------------------

@@ -20,13 +20,13 @@ from async_jobs.adapters.http.wire import Problem
 from async_jobs.adapters.postgres import embedded_host
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
-from tests.command_line import (
+from tests.kit.command_line import (
     ENQUEUE,
     SECRET,
     enqueued,
     refusal,
 )
-from tests.harness import Program, Programs, answer, clock, environment, eventually
+from tests.kit.harness import Program, Programs, answer, clock, environment, eventually
 
 # --- the API ------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.command_line import enqueued, refusal
-from tests.harness import Programs
+from tests.kit.command_line import enqueued, refusal
+from tests.kit.harness import Programs
 
 OF_TYPE = ("--type", "send_email")
 

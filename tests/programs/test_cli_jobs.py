@@ -12,8 +12,8 @@ import pytest
 
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from async_jobs.host import SystemClock
-from tests.command_line import ENQUEUE, EXAMPLES, UNKNOWN_ID, WORKER, enqueued, refusal
-from tests.harness import Programs, eventually, free_port
+from tests.kit.command_line import ENQUEUE, EXAMPLES, UNKNOWN_ID, WORKER, enqueued, refusal
+from tests.kit.harness import Programs, eventually, free_port
 
 Where: TypeAlias = tuple[str, ...]
 """The options that say where the jobs are."""

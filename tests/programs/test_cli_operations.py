@@ -11,8 +11,8 @@ from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.tallies import PostgresTallies
 from async_jobs.domain.tallies import MINUTE, Batch, Group, floor_of
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
-from tests.command_line import EXAMPLES, UNKNOWN_ID, WORKER, enqueued, refusal
-from tests.harness import Programs, clock, eventually, free_port
+from tests.kit.command_line import EXAMPLES, UNKNOWN_ID, WORKER, enqueued, refusal
+from tests.kit.harness import Programs, clock, eventually, free_port
 
 Where: TypeAlias = tuple[str, ...]
 """The options that say where the jobs are."""

@@ -15,7 +15,7 @@ from async_jobs.entrypoints.demo.workload import (
     USE_CASES,
     workload,
 )
-from tests.harness import Program, eventually
+from tests.kit.harness import Program, eventually
 from tests.programs.systems import LOGGED, System, a_system
 
 JOBS = 900

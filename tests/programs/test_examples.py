@@ -13,7 +13,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.harness import Program, Programs, eventually, free_port, programs
+from tests.kit.harness import Program, Programs, eventually, free_port, programs
 
 USE_CASES = {"receipts": {"max_concurrent": 20}, "reports": {"max_concurrent": 4}}
 TOKEN = "the-shops-token"

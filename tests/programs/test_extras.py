@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from async_jobs.extras import EXTRAS
-from tests.command_line import SETTINGS
-from tests.harness import ROOT, environment
+from tests.kit.command_line import SETTINGS
+from tests.kit.harness import ROOT, environment
 
 # What is not installed cannot be found, in this interpreter and in those that it starts.
 REFUSING = """

@@ -19,7 +19,7 @@ from async_jobs import (
     run_scheduler_loop,
     run_worker_loop,
 )
-from tests.harness import eventually
+from tests.kit.harness import eventually
 from tests.programs.systems import SETTINGS
 
 

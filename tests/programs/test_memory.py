@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import SETTINGS
-from tests.harness import programs
+from tests.kit.command_line import SETTINGS
+from tests.kit.harness import programs
 from tests.programs.memory_programs import PROGRAMS
 
 GROWTH_MIB = {

@@ -11,7 +11,7 @@ import pytest
 
 from async_jobs import BackoffPolicy, JobStatus
 from async_jobs.domain.crashes import CRASHES_MAX, SUSPECT_CRASHES_MIN
-from tests.harness import clock
+from tests.kit.harness import clock
 from tests.programs.systems import System, a_system
 
 SETTINGS = {"ASYNC_JOBS_LEASE_DURATION_SECONDS": "1", "ASYNC_JOBS_DISPATCH_TIMEOUT_SECONDS": "2"}

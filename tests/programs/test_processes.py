@@ -17,7 +17,7 @@ from async_jobs import (
 from async_jobs.adapters.postgres.embedded import EmbeddedPostgres
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.domain.crashes import CRASHES_MAX
-from tests.harness import answer, eventually, free_port
+from tests.kit.harness import answer, eventually, free_port
 from tests.programs import handlers_for_tests as handlers
 from tests.programs.systems import System, a_system, is_once
 

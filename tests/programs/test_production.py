@@ -32,10 +32,10 @@ from async_jobs import (
     run_scheduler_loop,
     run_worker_loop,
 )
-from tests import services
-from tests.harness import Program, eventually, free_port
-from tests.lines import line_to
-from tests.pgbouncer import pgbouncer
+from tests.kit import services
+from tests.kit.harness import Program, eventually, free_port
+from tests.kit.lines import line_to
+from tests.kit.pgbouncer import pgbouncer
 from tests.programs.systems import LOGGED, QUICKLY, System, a_system, is_once
 
 TOKEN = "the-shared-token-of-a-test"

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests import services
-from tests.harness import ROOT, environment, eventually, free_port
+from tests.kit import services
+from tests.kit.harness import ROOT, environment, eventually, free_port
 
 _BLOCK = re.compile(
     r"<!-- aws-quick-start:begin -->\n```\n(.*?)```\n<!-- aws-quick-start:end -->", re.DOTALL

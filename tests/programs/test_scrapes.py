@@ -23,9 +23,9 @@ from async_jobs.adapters.telemetry.labels import TopTenants
 from async_jobs.adapters.telemetry.metrics import MetricsTelemetry
 from async_jobs.adapters.telemetry.prometheus import PrometheusExporter
 from async_jobs.testing.contracts.telemetry import every_fact
-from tests import services
-from tests.harness import Programs, clock, eventually, free_port
-from tests.monitoring import labels_in, queries
+from tests.kit import services
+from tests.kit.harness import Programs, clock, eventually, free_port
+from tests.kit.monitoring import labels_in, queries
 from tests.programs.systems import LOGGED, QUICKLY, System, a_system
 
 TOKEN = "the-shared-token-of-a-test"

@@ -12,7 +12,7 @@ import pytest
 from async_jobs import (
     JobStatus,
 )
-from tests.harness import answer, eventually, free_port
+from tests.kit.harness import answer, eventually, free_port
 from tests.programs.systems import System, a_system, is_once
 
 

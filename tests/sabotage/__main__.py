@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
-from tests import services
+from tests.kit import services
 from tests.sabotage import claims
 from tests.sabotage.bugs import BUGS
 from tests.sabotage.claims import TWO_SESSIONS

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from async_jobs.domain import lifecycle
-from tests import services
+from tests.kit import services
 from tests.postgres import test_two_sessions
 from tests.sabotage import claims, table
 from tests.sabotage.bugs import BUGS, LAYERS, STATEMENTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import services
+from tests.kit import services
 from tests.sabotage.saboteurs.known import (
     IN_MEMORY,
     ON_POSTGRES,

@@ -33,8 +33,8 @@ from async_jobs.ports.queue import JobQueue
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.store import Store
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits
-from tests import services
-from tests.harness import PATIENCE_SECONDS, clock, eventually
+from tests.kit import services
+from tests.kit.harness import PATIENCE_SECONDS, clock, eventually
 
 NAMES = ("notifications", "reports", "alerts")
 SLOTS = 6

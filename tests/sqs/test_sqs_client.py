@@ -15,7 +15,7 @@ from async_jobs.adapters.sqs.queue import SqsJobQueue
 from async_jobs.domain.errors import ConfigurationError, Unavailable
 from async_jobs.host import SystemClock
 from async_jobs.testing.builders import a_handoff
-from tests import services
+from tests.kit import services
 from tests.sqs.wire import Reply, Wire, is_refused, served, wire_to
 
 QUEUE_URL = "https://sqs.eu-central-1.amazonaws.com/123456789012/orders"

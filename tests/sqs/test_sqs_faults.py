@@ -16,8 +16,8 @@ from async_jobs.ports.queue import Acked, Delivery
 from async_jobs.testing.builders import a_handoff
 from async_jobs.testing.clocks import ManualClock
 from async_jobs.testing.contracts.queues import hints, hints_of
-from tests import services
-from tests.harness import PATIENCE_SECONDS, clock, eventually
+from tests.kit import services
+from tests.kit.harness import PATIENCE_SECONDS, clock, eventually
 from tests.sqs import wire as on_the_wire
 from tests.sqs.wire import Fault, Wire, is_refused, wire_to
 

@@ -22,8 +22,8 @@ from async_jobs.domain.job import EnqueueJobRequest, JobFilter, JobStatus
 from async_jobs.host import SystemChance
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_handoff
 from async_jobs.testing.contracts.queues import hints, hints_of
-from tests import services
-from tests.harness import PATIENCE_SECONDS, clock, eventually
+from tests.kit import services
+from tests.kit.harness import PATIENCE_SECONDS, clock, eventually
 from tests.sqs import wire as on_the_wire
 from tests.sqs.wire import Fault, Wire, is_refused, wire_to
 

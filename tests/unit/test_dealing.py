@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import dealing
+from tests.kit import dealing
 
 ROOT = Path(__file__).parents[2]
 LONG = {"tests/a.py::test_a": 50, "tests/b.py::test_b": 30, "tests/c.py": 20}

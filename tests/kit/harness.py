@@ -20,7 +20,7 @@ from async_jobs.host import SystemClock
 
 T = TypeVar("T")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CLI = (sys.executable, "-m", "async_jobs.entrypoints.cli.main")
 PATIENCE_SECONDS = 90.0
 """How long a condition may take to come true: only ever waited for when a test fails."""

@@ -15,8 +15,8 @@ import yaml  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator
 
 from async_jobs.domain import facts
-from tests import services
-from tests.monitoring import (
+from tests.kit import services
+from tests.kit.monitoring import (
     BOARD,
     DEPLOY,
     ROOT,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from tests import services
+from tests.kit import services
 
 DATABASE = "pooled"
 SERVER_CONNECTIONS = 12

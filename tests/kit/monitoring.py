@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from async_jobs.adapters.telemetry.instruments import INSTRUMENTS
 from async_jobs.adapters.telemetry.measuring import Kind
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 RULES: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text("utf-8"))
 BOARD: dict[str, Any] = json.loads((DEPLOY / "grafana/async_jobs.json").read_text("utf-8"))

@@ -17,7 +17,7 @@ from async_jobs import (
 )
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.domain.job import Payload
-from tests.harness import Program, Programs, eventually
+from tests.kit.harness import Program, Programs, eventually
 
 SECRET = "unguessable-secret"
 NOWHERE = f"postgresql://user:{SECRET}@127.0.0.1:1/jobs"
