@@ -262,7 +262,11 @@ async def test_one_that_nobody_asks_for_goes_back_to_asyncpg(pools: Pools) -> No
 
 async def test_the_one_used_last_is_used_next(pools: Pools) -> None:
     """Also after asyncpg had them back: its statements are prepared."""
-    async with pools(lent_on_seconds=0.1) as pool:
+    async with pools(lent_on_seconds=0.3) as pool:
+        async with pool.acquire(), pool.acquire():
+            pass  # to connect may take longer than a connection is lent on
+        await given_back(pool, 2)
+
         async with pool.acquire() as last:
             pid = last.get_server_pid()
             async with pool.acquire():
