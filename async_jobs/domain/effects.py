@@ -129,7 +129,7 @@ def or_cancelled(effect: Effect) -> Effect:
         after = effect(job, event, now)
         if after.status is _PENDING and after.cancel_requested:
             who = {"started_at": job.started_at, "worker_id": job.worker_id}
-            return cancelled(after.after(**who), Cancelled(), now)
+            return cancelled(after, Cancelled(), now).after(**who)
         return after
 
     return ended
@@ -184,6 +184,7 @@ def retried(job: Job, event: Retried, now: datetime) -> Job:
         dispatches=0,
         cancel_requested=False,
         finished_at=None,
+        first_started_at=job.first_started_at,
         # A new number, so that whoever read the job in its former life writes in vain.
         lease_seq=next_lease_seq(job.lease_seq),
     )
@@ -200,7 +201,7 @@ def _due_later(job: Job, now: datetime, run_at: datetime, **changes: Any) -> Job
 def _finished(job: Job, now: datetime, status: JobStatus, **changes: Any) -> Job:
     # Who ran it, and since when, stays: of most jobs nothing else tells that.
     ended = {"status": status, "finished_at": now, "lease_expires_at": None, "updated_at": now}
-    return job.after(**ended, **changes)
+    return job.after(**{**ended, **_first_start(job, True), **changes})
 
 
 def _unleased(job: Job, now: datetime, **changes: Any) -> Job:

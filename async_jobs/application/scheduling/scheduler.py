@@ -296,12 +296,10 @@ class Scheduler:
         paused = await self._pause(at, dispatched)
         if self._purging.is_due(at):
             purging = await do(self._purging, self._purging.purge, otherwise=False)
-        if self._keeping_history.is_due(at):
-            await do(self._keeping_history, self._keeping_history.tidy, otherwise=None)
         if not dispatched.handoffs:
             self._chores.check(self._readying)  # a standby, which writes nothing, shows no job
         await self._announce(at, dispatched)
-        await self._roll_up(at, dispatched)
+        await self._keep_what_was(at, dispatched)
         self._ticked_at = self._clock.monotonic()
         sent = len(dispatched.handoffs) - unsent
         return Tick(
@@ -361,7 +359,11 @@ class Scheduler:
             )
             await self._chores.do(surveying, survey, otherwise=None)
 
-    async def _roll_up(self, at: float, dispatched: Dispatched) -> None:
+    async def _keep_what_was(self, at: float, dispatched: Dispatched) -> None:
+        """Tidy what is kept of the past: records of attempts, and sums."""
+        if self._keeping_history.is_due(at):
+            tidy = self._keeping_history.tidy
+            await self._chores.do(self._keeping_history, tidy, otherwise=None)
         self._rolling_up.leased(len(dispatched.handoffs))
         if self._rolling_up.is_due(at):
             await self._chores.do(self._rolling_up, self._rolling_up.roll_up, otherwise=None)

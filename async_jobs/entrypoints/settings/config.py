@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -17,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from async_jobs.adapters.postgres.pool import Password
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig, queue_of
+from async_jobs.entrypoints.settings.imports import imported
 from async_jobs.entrypoints.settings.measured import (
     MetricsBackend,
     MetricsTenants,
@@ -437,20 +435,3 @@ def schema_of(environ: Mapping[str, str]) -> str | None:
     """
     named = {name: value for name, value in environ.items() if name == "ASYNC_JOBS_DB_SCHEMA"}
     return AsyncJobsConfig.from_env({"ASYNC_JOBS_DB_DSN": "none"} | named).db_schema
-
-
-def imported(path: str) -> object:
-    """Return what `module:function` names.
-
-    Raises:
-        ValueError: it names nothing; for pydantic, which tells the variable.
-    """
-    module, separator, name = path.partition(":")
-    if not separator or not name:
-        raise ValueError("must be module:function, e.g. app.secrets:database_password")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as for handlers: an application's own modules
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"cannot be imported: {type(error).__name__}: {error}") from None
