@@ -15,6 +15,7 @@ import pytest
 
 from async_jobs import JobRegistry
 from async_jobs.adapters.postgres.pool import create_pool
+from async_jobs.adapters.telemetry.labels import TENANTS_MAX
 from async_jobs.application.working.renewal import Renewals
 from async_jobs.domain import facts
 from async_jobs.testing.clocks import ManualClock
@@ -174,6 +175,8 @@ async def test_a_table_that_an_old_snapshot_hurts_more_is_found(
 # --- a day --------------------------------------------------------------------------------------
 
 EARLY, LATE = 6, 24
+TENANTS_NAMED = ("TopTenants._named", "TopTenants._chosen")
+"""They fill up to a bound, which the tenants of a day do not reach."""
 """The hours that are compared: by the first one everything has come to its usual size."""
 LEAKED_MAX = 0.1
 """Blocks of memory for each job that ended in between; what forgets nothing keeps dozens."""
@@ -301,7 +304,10 @@ async def a_day_in_memory(until: int) -> dict[int, Hour]:
         await day.hour()
         kinds = {type(fact) for fact in system.telemetry.facts}
         assert hour < EARLY or kinds >= HAPPENED
+        # What is told and kept of the past is for others to bound: here it is taken away.
         system.telemetry.facts.clear()
+        system.store.records.clear()
+        system._counting.take()
         if hour in (EARLY, until):
             hours[hour] = Hour(number=hour, memory=allocated(), containers=census(system))
     return hours
@@ -312,6 +318,7 @@ async def test_days_in_memory_leave_nothing_behind() -> None:
     hours = await a_day_in_memory(LATE)
 
     assert hours[EARLY].containers.keys() >= REMEMBERING
+    assert max(hours[LATE].containers.pop(name) for name in TENANTS_NAMED) <= TENANTS_MAX
     assert not leaks(hours[EARLY], hours[LATE])
 
 

@@ -24,6 +24,8 @@ from async_jobs.domain.tallies import (
 
 GROUPS_MAX: Final = 1_000
 """So many groups are told apart in one batch; the tenants and types of others are not."""
+UNTAKEN_MAX: Final = 10 * GROUPS_MAX
+"""While nobody takes them, each minute begins groups of its own: no more than so many."""
 
 Place: TypeAlias = Callable[[Measurement], int | None]
 """Returns at which place of a tally a measurement counts; None where at none."""
@@ -137,6 +139,8 @@ class TallyTelemetry:
         if sums is None and len(self._sums) >= GROUPS_MAX:
             group = group._replace(tenant_id=OTHERS, type=OTHERS)
             sums = self._sums.get(group)
+        if sums is None and len(self._sums) >= UNTAKEN_MAX:
+            return [0] * SIZE
         if sums is None:
             sums = self._sums[group] = [0] * SIZE
         return sums

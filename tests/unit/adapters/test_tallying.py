@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from async_jobs.adapters.telemetry.instruments import BY_FACT, INSTRUMENTS
 from async_jobs.adapters.telemetry.labels import NamedTenants
-from async_jobs.adapters.telemetry.tallying import GROUPS_MAX, KEPT, TallyTelemetry
+from async_jobs.adapters.telemetry.tallying import GROUPS_MAX, KEPT, UNTAKEN_MAX, TallyTelemetry
 from async_jobs.domain.facts import DeadlineMissed, Fact, JobEnqueued, JobStarted, JobSucceeded
 from async_jobs.domain.reporting import job_ids
 from async_jobs.domain.tallies import (
@@ -148,6 +148,18 @@ def test_a_million_types_make_no_more_groups_than_the_bound() -> None:
     assert batch is not None
     assert len(batch.sums) == GROUPS_MAX + 3
     assert sum(sums[PLACES["enqueued"]] for sums in batch.sums.values()) == 2 * GROUPS_MAX
+
+
+def test_sums_that_nobody_takes_are_bounded() -> None:
+    """As in an outage of days: the first of it is kept."""
+    telemetry = TallyTelemetry("one")
+    for minute in range(UNTAKEN_MAX + 10):
+        telemetry.record(enqueued(60 * minute))
+
+    batch = telemetry.take()
+
+    assert batch is not None
+    assert len(batch.sums) == UNTAKEN_MAX
 
 
 @given(st.lists(st.integers(0, 5), min_size=4, max_size=4), st.floats(0, 1))
