@@ -59,6 +59,16 @@ class Operation:
     after: Mapping[str, Any] | None
     version: int = 0
 
+    @property
+    def is_pause(self) -> bool:
+        """Whether what it changed is a pause."""
+        return (self.before or self.after or {}).get("limits") is None
+
+
+def just_after(operation_id: UUID) -> UUID:
+    """Return the id before which an operation is the newest."""
+    return UUID(int=min(operation_id.int + 1, 2**128 - 1))
+
 
 def described(control: Control | None) -> dict[str, Any] | None:
     """Return a control as it is written to the audit."""

@@ -101,6 +101,13 @@ _OF_TENANT: Final[Mapping[str, tuple[type, ...]]] = {
     "weight": _NUMBER,
 }
 
+LIMITS_MAX: Final[Mapping[str, int]] = {
+    "retention_seconds": 36_500 * 86_400,
+    "max_pending_jobs": 1_000_000_000,
+    "max_running": 1_000_000_000,
+}
+"""What databases and calendars can hold, of limits that have no other bound."""
+
 
 def check_limits(scope: Scope, limits: Mapping[str, Any]) -> dict[str, Any]:
     """Return the limits that a control may set for a scope.
@@ -132,6 +139,8 @@ def check_limits(scope: Scope, limits: Mapping[str, Any]) -> dict[str, Any]:
             problem = str(error).removeprefix(f"{name} ")
             raise InvalidJobError(f"limits.{name}", problem) from None
         checked[name] = str(value) if name == "late_policy" else getattr(made, name)
+        if name in LIMITS_MAX and checked[name] > LIMITS_MAX[name]:
+            raise InvalidJobError(f"limits.{name}", f"must be at most {LIMITS_MAX[name]}")
     return checked
 
 

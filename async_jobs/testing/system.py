@@ -35,6 +35,7 @@ from async_jobs.application.handling.registry import (
 )
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.reporting import ReportsService
+from async_jobs.application.operating.steering import SteeringService
 from async_jobs.application.scheduling.chores.announcing import SchedulerIdentity
 from async_jobs.application.scheduling.scheduler import Scheduler
 from async_jobs.application.settings import SchedulerSettings, WorkerSettings
@@ -146,6 +147,7 @@ class MemorySystem:
     Attributes:
         service: what the application under test calls.
         operations: what its operators ask.
+        steering: what they order.
         reports: what became of the jobs, as of the last `run_until_idle`.
         clock: stands still until it is advanced.
         store: the system of record; `store.transaction()` stands in for a database
@@ -201,6 +203,14 @@ class MemorySystem:
             statistics=statistics,
             **known,
             **ports,
+        )
+        self.steering = SteeringService(
+            config,
+            self.store.controls,
+            MemoryOverview(self.store),
+            clock=clock,
+            chance=chance,
+            signal=signal,
         )
         ports |= {"chance": chance, "signal": signal, "telemetry": telling}
         self.scheduler = self._scheduler(**known, **ports)

@@ -33,6 +33,9 @@ from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.reporting import ReportsService
+from async_jobs.application.operating.steering import SteeringService
+from async_jobs.domain.audit import Operation, Operator
+from async_jobs.domain.controls import Control
 from async_jobs.domain.errors import AuthTokenError, InvalidJobError, RemoteHttpError, Unavailable
 from async_jobs.domain.explain import Explanation, Status, Waiting
 from async_jobs.domain.job import (
@@ -50,16 +53,23 @@ from async_jobs.entrypoints.http.app import create_app
 from async_jobs.entrypoints.http.operations import create_operations_router
 from async_jobs.entrypoints.http.routes import create_jobs_router
 from async_jobs.entrypoints.serving.asgi import serving
+from async_jobs.entrypoints.settings.tokens import ApiToken, Scope, digest_of
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.reports import Reports
 from async_jobs.ports.schedulers import Schedulers
+from async_jobs.ports.steering import ControlPreview, ControlRequest, Steering
 from async_jobs.ports.store import Store
 from async_jobs.ports.tallies import Tallies
 from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import a_request, an_id
 from async_jobs.testing.clocks import ManualChance, ManualClock
-from async_jobs.testing.contracts import JobsContract, OperationsContract, ReportsContract
+from async_jobs.testing.contracts import (
+    JobsContract,
+    OperationsContract,
+    ReportsContract,
+    SteeringContract,
+)
 from async_jobs.testing.contracts.jobs import KIT_LIMITS, LIMITED_MAX
 from async_jobs.testing.contracts.scenes import added, all_jobs, in_phase, the_job
 from async_jobs.testing.contracts.specimens import PAYLOADS
@@ -73,6 +83,24 @@ module_fixture = pytest_asyncio.fixture(scope="module", loop_scope="module")
 fixture = cast("Callable[[Callable[..., Any]], Any]", pytest_asyncio.fixture(loop_scope="module"))
 
 TOKEN = "s3cret-t0ken"
+OPERATORS = {"ada": "10.0.0.7", "bob": ""}
+"""Who orders something, and from where; their tokens are their names."""
+
+
+def operators() -> list[ApiToken]:
+    """Return the tokens of operators of all tenants, and of those of acme alone."""
+    return [
+        ApiToken.model_validate(
+            {
+                "sha256": digest_of(f"{name}{reach}".encode()).hex(),
+                "tenants": [reach] if reach else "*",
+                "scopes": list(Scope),
+                "name": name,
+            }
+        )
+        for name in OPERATORS
+        for reach in ("", "acme")
+    ]
 
 
 class Api:
@@ -82,16 +110,24 @@ class Api:
         self.service: Jobs | None = None
         self.operations: Operations | None = None
         self.reports: Reports | None = None
+        self.steering: Steering | None = None
         self.app = create_app(
             self._service,
             operations_factory=self._operations,
             reports_factory=self._reports,
+            steering_factory=self._steering,
             auth_token=TOKEN,
+            tokens=operators(),
         )
         self.host = FastAPI()
         for router in (
             create_jobs_router(self._service, TOKEN),
-            create_operations_router(self._operations, TOKEN, reports_factory=self._reports),
+            create_operations_router(
+                self._operations,
+                TOKEN,
+                reports_factory=self._reports,
+                steering_factory=self._steering,
+            ),
         ):
             self.host.include_router(router, prefix="/internal")
 
@@ -106,6 +142,10 @@ class Api:
     def _reports(self) -> Reports:
         assert self.reports is not None
         return self.reports
+
+    def _steering(self) -> Steering:
+        assert self.steering is not None
+        return self.steering
 
 
 @module_fixture
@@ -287,6 +327,87 @@ class TestReportsInThreads(ReportsOverHttp, ReportsContract):
         )
         blocking: BlockingHttpOperations = client.operations
         return ThreadedReports(blocking)
+
+
+class ByTokens:
+    """Implements `Steering`: each call by the token, and from the address, of who makes it."""
+
+    def __init__(self, app: FastAPI, *, blocking: bool) -> None:
+        self._app = app
+        self._blocking = blocking
+
+    async def _call(
+        self, name: str, *given: Any, by: str = "ada", tenants: Any = None, **options: Any
+    ) -> Any:
+        base_url, token = "http://jobs.internal", by + "".join(tenants or ())
+        wire = httpx.ASGITransport(self._app, client=(OPERATORS[by], 0))
+        if not self._blocking:
+            async with AsyncJobsHttpClient(base_url, token, transport=wire) as client:
+                return await getattr(client.operations, name)(*given, **options)
+        with JobsHttpClient(base_url, token, transport=InThread(wire), pause=never) as blocking:
+            return await asyncio.to_thread(getattr(blocking.operations, name), *given, **options)
+
+    async def controls(self, *, tenants: Collection[str] | None = None) -> Sequence[Control]:
+        controls: Sequence[Control] = await self._call("controls", tenants=tenants)
+        return controls
+
+    async def preview(
+        self, request: ControlRequest, *, tenants: Collection[str] | None = None
+    ) -> ControlPreview:
+        preview: ControlPreview = await self._call("preview_control", request, tenants=tenants)
+        return preview
+
+    async def put(self, request: ControlRequest, *, operator: Operator, **options: Any) -> Control:
+        put: Control = await self._call("put_control", request, by=operator.actor, **options)
+        return put
+
+    async def end(self, control_id: UUID, *, operator: Operator, **options: Any) -> None:
+        await self._call("end_control", control_id, by=operator.actor, **options)
+
+    async def revert(
+        self, operation_id: UUID, *, operator: Operator, **options: Any
+    ) -> Control | None:
+        stands: Control | None = await self._call(
+            "revert_control", operation_id, by=operator.actor, **options
+        )
+        return stands
+
+    async def audit(self, **options: Any) -> Sequence[Operation]:
+        operations: Sequence[Operation] = await self._call("audit", **options)
+        return operations
+
+
+class InThread(httpx.BaseTransport):
+    """The application, for a blocking client: on a loop of the client's thread."""
+
+    def __init__(self, wire: httpx.ASGITransport) -> None:
+        self._wire = wire
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            content = request.read()
+            asked = httpx.Request(
+                request.method, request.url, headers=request.headers, content=content
+            )
+            response = await self._wire.handle_async_request(asked)
+            body = await response.aread()
+            return httpx.Response(response.status_code, headers=response.headers, content=body)
+
+        return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("blocking", [False, True], scope="class")
+class TestSteeringByTokens(SteeringContract):
+    @fixture
+    async def steering(
+        self, api: Api, clock: ManualClock, blocking: bool
+    ) -> AsyncIterator[Steering]:
+        store = MemoryJobStore()
+        api.steering = SteeringService(
+            KIT_LIMITS, store.controls, MemoryOverview(store), clock=clock, chance=ManualChance()
+        )
+        yield ByTokens(api.app, blocking=blocking)
+        api.steering = None
 
 
 class OperationsOverHttp(OperationsContract):

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from tests.kit.command_line import enqueued, refusal
-from tests.kit.harness import Programs
+from tests.kit.harness import Programs, free_port
 
 OF_TYPE = ("--type", "send_email")
 
@@ -50,10 +51,29 @@ async def test_limits_are_previewed_and_put(on_database: Programs) -> None:
     assert (standing["limits"], standing["reason"]) == ({"max_concurrent": 3}, "slow")
 
 
+async def test_controls_are_ordered_over_http(on_database: Programs) -> None:
+    """In the name of the token, from the address of the caller."""
+    on_database.settings[TOKEN_VARIABLE] = "the-token-of-a-test"
+    port = str(free_port())
+    api = on_database.start("api", "--port", port, "--log-format", "json")
+    await api.has_logged("api_started")
+    run, there = on_database.run, ("--url", f"http://127.0.0.1:{port}")
+    why = ("--reason", "the provider is down")
+
+    await run("pause", *OF_TYPE, *why, "--for", "2h", *there)
+    ended = (await run("resume", *OF_TYPE, "--reason", "it is back", *there)).stdout
+    audited = json.loads((await run("audit", "--json", *there)).stdout)
+
+    assert ended.startswith("ended: pause of type 'send_email' by shared until ")
+    assert [each["action"] for each in audited] == ["resume", "pause"]
+    assert {(each["actor"], each["address"]) for each in audited} == {("shared", "127.0.0.1")}
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
         ((), "--use-case, --tenant, --type, --queue: one at least is needed"),
+        ((*OF_TYPE, "--actor", "ada", "--url", "http://127.0.0.1:1"), "--actor: an API knows"),
         ((*OF_TYPE, "--for", "2 hours"), "--for: must be a number and a unit"),
     ],
 )

@@ -11,13 +11,28 @@ from uuid import UUID
 from pydantic_core import to_jsonable_python
 
 from async_jobs.adapters.http.calls import Call, named, path_of
+from async_jobs.domain.audit import Operation
 from async_jobs.domain.bounds import check_instant, check_names
+from async_jobs.domain.controls import Control
 from async_jobs.domain.explain import Explanation, Status, Waiting
 from async_jobs.domain.tallies import Attainment, check_dimensions
 from async_jobs.domain.timeline import JobHistory
+from async_jobs.ports.steering import ControlPreview
 
-Answer: TypeAlias = Explanation | JobHistory | Status | Waiting | Attainment
-A = TypeVar("A", Explanation, JobHistory, Status, Waiting, Attainment)
+Answer: TypeAlias = (
+    Explanation | JobHistory | Status | Waiting | Attainment | Control | ControlPreview | Operation
+)
+A = TypeVar(
+    "A",
+    Explanation,
+    JobHistory,
+    Status,
+    Waiting,
+    Attainment,
+    Control,
+    ControlPreview,
+    Operation,
+)
 One = TypeVar("One", Explanation, JobHistory)
 
 

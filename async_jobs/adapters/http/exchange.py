@@ -176,13 +176,14 @@ def _redacted(
 ) -> dict[str, Any]:
     """Return a problem document that does not repeat what must not be seen.
 
-    Its type is shown to nobody, and the id of the call's own job is no secret: both are left as
-    they are, because a short token may be a part of them.
+    Its type is shown to nobody, and an id that the call itself names is no secret: both are left
+    as they are, because a short token may be a part of them.
     """
     clean = {name: _clean(value, redact) for name, value in document.items()}
-    job_id = document.get("job_id")
-    if isinstance(job_id, str) and job_id in call.path:
-        clean["job_id"] = job_id
+    for name in ("job_id", "id"):
+        own = document.get(name)
+        if isinstance(own, str) and own in call.path:
+            clean[name] = own
     return clean | {"type": document.get("type")}
 
 

@@ -1,21 +1,27 @@
-"""The driving ports `Operations` and `Reports` over HTTP, with and without an event loop."""
+"""What operators ask and order over HTTP, with and without an event loop."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from async_jobs.adapters.http import answers
+from async_jobs.adapters.http import answers, steering
 from async_jobs.adapters.http.calls import Call
+from async_jobs.domain.audit import Operation
+from async_jobs.domain.controls import Control
 from async_jobs.domain.explain import Explanation, Status, Waiting
 from async_jobs.domain.tallies import Attainment
 from async_jobs.domain.timeline import JobHistory
+from async_jobs.ports.steering import ControlPreview, ControlRequest
 
 
 class HttpOperations:
-    """Implements `Operations` and `Reports`; made by `AsyncJobsHttpClient.operations`."""
+    """Implements `Operations` and `Reports`, and has the calls of `Steering`.
+
+    Made by `AsyncJobsHttpClient.operations`.
+    """
 
     def __init__(self, call: Callable[[Call[Any]], Awaitable[Any]]) -> None:
         self._call = call
@@ -66,9 +72,44 @@ class HttpOperations:
         attainment: Attainment = await self._call(call)
         return attainment
 
+    async def controls(self) -> Sequence[Control]:
+        """See `Steering`; of the tenants that the token reaches, like all that follow."""
+        standing: Sequence[Control] = await self._call(steering.controls())
+        return standing
+
+    async def preview_control(self, request: ControlRequest) -> ControlPreview:
+        """See `Steering`."""
+        previewed: ControlPreview = await self._call(steering.preview(request))
+        return previewed
+
+    async def put_control(self, request: ControlRequest, *, expected_version: int = 0) -> Control:
+        """See `Steering`; who orders it is told by the token. Not repeated, like `retry_job`."""
+        control: Control = await self._call(steering.put(request, expected_version))
+        return control
+
+    async def end_control(
+        self, control_id: UUID, *, reason: str, expected_version: int | None = None
+    ) -> None:
+        """See `Steering`; as `put_control`."""
+        await self._call(steering.end(control_id, reason, expected_version))
+
+    async def revert_control(self, operation_id: UUID, *, reason: str) -> Control | None:
+        """See `Steering`; as `put_control`."""
+        stands: Control | None = await self._call(steering.revert(operation_id, reason))
+        return stands
+
+    async def audit(
+        self, *, limit: int = 100, before: UUID | None = None, control_id: UUID | None = None
+    ) -> Sequence[Operation]:
+        """See `Steering`."""
+        operations: Sequence[Operation] = await self._call(
+            steering.audit(limit, before, control_id)
+        )
+        return operations
+
 
 class BlockingHttpOperations:
-    """The calls of both without `async`; made by `JobsHttpClient.operations`."""
+    """The calls of `HttpOperations` without `async`; made by `JobsHttpClient.operations`."""
 
     def __init__(self, call: Callable[[Call[Any]], Any]) -> None:
         self._call = call
@@ -118,3 +159,36 @@ class BlockingHttpOperations:
         )
         attainment: Attainment = self._call(call)
         return attainment
+
+    def controls(self) -> Sequence[Control]:
+        """See `Steering`; of the tenants that the token reaches, like all that follow."""
+        standing: Sequence[Control] = self._call(steering.controls())
+        return standing
+
+    def preview_control(self, request: ControlRequest) -> ControlPreview:
+        """See `Steering`."""
+        previewed: ControlPreview = self._call(steering.preview(request))
+        return previewed
+
+    def put_control(self, request: ControlRequest, *, expected_version: int = 0) -> Control:
+        """See `Steering`; who orders it is told by the token. Not repeated, like `retry_job`."""
+        control: Control = self._call(steering.put(request, expected_version))
+        return control
+
+    def end_control(
+        self, control_id: UUID, *, reason: str, expected_version: int | None = None
+    ) -> None:
+        """See `Steering`; as `put_control`."""
+        self._call(steering.end(control_id, reason, expected_version))
+
+    def revert_control(self, operation_id: UUID, *, reason: str) -> Control | None:
+        """See `Steering`; as `put_control`."""
+        stands: Control | None = self._call(steering.revert(operation_id, reason))
+        return stands
+
+    def audit(
+        self, *, limit: int = 100, before: UUID | None = None, control_id: UUID | None = None
+    ) -> Sequence[Operation]:
+        """See `Steering`."""
+        operations: Sequence[Operation] = self._call(steering.audit(limit, before, control_id))
+        return operations

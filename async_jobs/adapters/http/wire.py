@@ -16,6 +16,8 @@ from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import (
     AsyncJobsError,
     AuthTokenError,
+    ControlChanged,
+    ControlNotFoundError,
     IllegalTransition,
     InvalidJobError,
     JobNotFoundError,
@@ -44,6 +46,8 @@ class Problem(StrEnum):
     INVALID_JOB = "urn:async-jobs:problem:invalid-job"
     QUOTA_EXCEEDED = "urn:async-jobs:problem:quota-exceeded"
     JOB_NOT_FOUND = "urn:async-jobs:problem:job-not-found"
+    CONTROL_NOT_FOUND = "urn:async-jobs:problem:control-not-found"
+    CONTROL_CHANGED = "urn:async-jobs:problem:control-changed"
     ILLEGAL_TRANSITION = "urn:async-jobs:problem:illegal-transition"
     STORE_REFUSED = "urn:async-jobs:problem:store-refused"
     UNAUTHENTICATED = "urn:async-jobs:problem:unauthenticated"
@@ -256,6 +260,11 @@ def problem_of(error: AsyncJobsError) -> tuple[int, Problem, dict[str, Any]] | N
         case JobNotFoundError():
             told = {"unreadable": error.unreadable} if error.unreadable else {}
             return 404, Problem.JOB_NOT_FOUND, {"job_id": str(error.job_id)} | told
+        case ControlNotFoundError():
+            return 404, Problem.CONTROL_NOT_FOUND, {"id": str(error.id)}
+        case ControlChanged():
+            told = {name: getattr(error, name) for name in ("version", "actor", "reason")}
+            return 409, Problem.CONTROL_CHANGED, told
         case IllegalTransition():
             told = {name: getattr(error, name) for name in ("state", "event", "why")}
             return 409, Problem.ILLEGAL_TRANSITION, told
@@ -287,6 +296,10 @@ def error_of(document: Mapping[str, Any]) -> AsyncJobsError | None:
         case Problem.JOB_NOT_FOUND:
             why = str(document.get("unreadable", ""))
             return JobNotFoundError(UUID(document["job_id"]), unreadable=why)
+        case Problem.CONTROL_NOT_FOUND:
+            return ControlNotFoundError(UUID(document["id"]))
+        case Problem.CONTROL_CHANGED:
+            return ControlChanged(document["version"], document["actor"], document["reason"])
         case Problem.ILLEGAL_TRANSITION:
             return IllegalTransition(
                 state=document["state"], event=document["event"], why=document["why"]

@@ -14,6 +14,7 @@ from async_jobs.domain.audit import (
     Operation,
     Operator,
     described,
+    just_after,
 )
 from async_jobs.domain.bounds import check_name, check_names, check_uuid
 from async_jobs.domain.controls import (
@@ -143,14 +144,13 @@ class SteeringService:
         _check_tenants(tenants)
         check_uuid("operation_id", operation_id)
         standing, now = await self._standing()
-        after = UUID(int=min(operation_id.int + 1, 2**128 - 1))
-        found = await self._controls.operations(limit=1, before=after, tenants=tenants)
+        before = just_after(operation_id)
+        found = await self._controls.operations(limit=1, before=before, tenants=tenants)
         if not found or found[0].id != operation_id:
             raise ControlNotFoundError(operation_id)
         (reverted,) = found
-        is_pause = (reverted.before or reverted.after or {}).get("limits") is None
         stood = _restored(reverted, check_reason(reason), operator, now)
-        place = stood or self._empty(reverted, is_pause=is_pause, now=now)
+        place = stood or self._empty(reverted, now=now)
         current = _in_place(standing, place)
         version = 0 if current is None else current.version
         if version != (reverted.version if reverted.after is not None else 0):
@@ -216,11 +216,11 @@ class SteeringService:
             until=check_until(request.until, now),
         )
 
-    def _empty(self, reverted: Operation, *, is_pause: bool, now: datetime) -> Control:
+    def _empty(self, reverted: Operation, *, now: datetime) -> Control:
         return Control(
             id=reverted.control_id,
             scope=reverted.scope,
-            limits=None if is_pause else {},
+            limits=None if reverted.is_pause else {},
             actor=reverted.actor,
             reason=reverted.reason,
             since=now,

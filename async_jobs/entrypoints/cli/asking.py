@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from uuid import UUID
 
 import typer
 
+from async_jobs.domain.audit import Operation, Operator
+from async_jobs.domain.controls import Control
 from async_jobs.domain.errors import AsyncJobsError, AuthTokenError, ConfigurationError
 from async_jobs.domain.facts import SchedulerMissing
 from async_jobs.domain.job import EnqueueJobRequest
@@ -20,12 +23,14 @@ from async_jobs.entrypoints.cli.options import reporting
 from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from async_jobs.extras import require
+from async_jobs.host import SystemClock
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.reports import Reports
-from async_jobs.ports.steering import Steering
+from async_jobs.ports.steering import ControlPreview, ControlRequest, Steering
 
 if TYPE_CHECKING:
+    from async_jobs.adapters.http.operations import HttpOperations
     from async_jobs.entrypoints.wiring.container import Container
 
 T = TypeVar("T")
@@ -47,12 +52,69 @@ class Asked(Jobs, Protocol):
         ...
 
 
+class _RemoteSteering(Steering):
+    """`Steering` of an API, which knows by the token who asks, and within which tenants."""
+
+    def __init__(self, remote: HttpOperations) -> None:
+        self._remote = remote
+
+    async def controls(self, *, tenants: Collection[str] | None = None) -> Sequence[Control]:
+        return await self._remote.controls()
+
+    async def preview(
+        self, request: ControlRequest, *, tenants: Collection[str] | None = None
+    ) -> ControlPreview:
+        return await self._remote.preview_control(request)
+
+    async def put(
+        self,
+        request: ControlRequest,
+        *,
+        operator: Operator,
+        expected_version: int = 0,
+        tenants: Collection[str] | None = None,
+    ) -> Control:
+        return await self._remote.put_control(request, expected_version=expected_version)
+
+    async def end(
+        self,
+        control_id: UUID,
+        *,
+        reason: str,
+        operator: Operator,
+        expected_version: int | None = None,
+        tenants: Collection[str] | None = None,
+    ) -> None:
+        await self._remote.end_control(control_id, reason=reason, expected_version=expected_version)
+
+    async def revert(
+        self,
+        operation_id: UUID,
+        *,
+        reason: str,
+        operator: Operator,
+        tenants: Collection[str] | None = None,
+    ) -> Control | None:
+        return await self._remote.revert_control(operation_id, reason=reason)
+
+    async def audit(
+        self,
+        *,
+        limit: int = 100,
+        before: UUID | None = None,
+        control_id: UUID | None = None,
+        tenants: Collection[str] | None = None,
+    ) -> Sequence[Operation]:
+        return await self._remote.audit(limit=limit, before=before, control_id=control_id)
+
+
 class Doors(NamedTuple):
     """The driving ports, and what is wired behind them where that is in this process."""
 
     jobs: Asked
     operations: Operations
     reports: Reports
+    steering: Steering
     container: Container | None = None
 
 
@@ -66,7 +128,8 @@ async def _opened(where: Where, logger: logging.Logger) -> AsyncIterator[Doors]:
 
         async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:
             try:
-                yield Doors(client, client.operations, client.operations)
+                remote = client.operations
+                yield Doors(client, remote, remote, _RemoteSteering(remote))
             except AuthTokenError as error:
                 given = f"--token or {TOKEN_VARIABLE} names the one to use"
                 raise AuthTokenError(f"{error}; {given}") from None
@@ -82,7 +145,13 @@ async def _opened(where: Where, logger: logging.Logger) -> AsyncIterator[Doors]:
             raise
         raise ConfigurationError(f"{error}\n--url: asks an API instead of a database") from None
     async with opened(config, logger, application_name="async_jobs cli") as container:
-        yield Doors(container.service(), container.operations(), container.reports(), container)
+        yield Doors(
+            container.service(),
+            container.operations(),
+            container.reports(),
+            container.steering(),
+            container,
+        )
 
 
 async def _warn(container: Container, enqueues: EnqueueJobRequest | None) -> None:
@@ -145,14 +214,12 @@ def ask_operations(where: Where, level: LogLevel, call: Callable[[Operations], A
 def ask_steering(
     where: Where, level: LogLevel, call: Callable[[Steering, datetime], Awaitable[T]]
 ) -> T:
-    """Run one call of an operator who changes something in a database, at an instant."""
+    """Run one call of an operator who changes something where the jobs are, at an instant."""
 
     async def asked(doors: Doors) -> T:
-        if doors.container is None:
-            raise ConfigurationError("--url: only a database can be asked for that")
-        clock = doors.container.clock()
+        clock = SystemClock() if doors.container is None else doors.container.clock()
         await clock.sync()
-        return await call(doors.container.steering(), clock.now())
+        return await call(doors.steering, clock.now())
 
     return _run(where, level, asked)
 

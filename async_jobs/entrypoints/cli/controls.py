@@ -5,9 +5,9 @@ from __future__ import annotations
 import getpass
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, TypeAlias
 
 import typer
 
@@ -15,14 +15,13 @@ from async_jobs.domain.audit import Operation, Operator, described
 from async_jobs.domain.controls import Control, Scope
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError
 from async_jobs.entrypoints.cli.asking import Where, ask_steering
-from async_jobs.entrypoints.cli.jobs import AsJson, Dsn
+from async_jobs.entrypoints.cli.jobs import AsJson, Dsn, Token, Url
 from async_jobs.entrypoints.cli.options import LogLevelOption, reporting
 from async_jobs.entrypoints.cli.output import print_rows
 from async_jobs.entrypoints.programs.options import LogLevel
 from async_jobs.entrypoints.programs.terminal import printable
 from async_jobs.ports.steering import ControlPreview, ControlRequest, Steering
 
-T = TypeVar("T")
 Names: TypeAlias = Mapping[str, str | None]
 
 UseCase: TypeAlias = Annotated[str | None, typer.Option("--use-case", help="Of this use case.")]
@@ -61,6 +60,8 @@ def pause(
     preview: Preview = False,
     as_json: AsJson = False,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Start no more jobs that have all of the names given; what runs may end.
@@ -69,8 +70,8 @@ def pause(
     """
     with reporting(log_level):
         scope = _scope(use_case, tenant, type_, queue)
-        asked = _Asked(scope, reason, None, for_, until, actor, version)
-    _order(asked, preview=preview, as_json=as_json, dsn=dsn, level=log_level)
+        asked = _Asked(scope, reason, None, for_, until, actor, version, Where(dsn, url, token))
+    _order(asked, preview=preview, as_json=as_json, level=log_level)
 
 
 def limit(
@@ -96,6 +97,8 @@ def limit(
     preview: Preview = False,
     as_json: AsJson = False,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Set limits of a use case or of a tenant, whatever the environment says.
@@ -116,11 +119,11 @@ def limit(
         scope = _scope(use_case, tenant, None, None)
         if reset and limits:
             raise ConfigurationError("--reset: sets no limits; give it alone")
-        asked = _Asked(scope, reason, limits, for_, until, actor, version)
+        asked = _Asked(scope, reason, limits, for_, until, actor, version, Where(dsn, url, token))
     if reset:
-        _end(asked, is_pause=False, as_json=as_json, dsn=dsn, level=log_level)
+        _end(asked, is_pause=False, as_json=as_json, level=log_level)
     else:
-        _order(asked, preview=preview, as_json=as_json, dsn=dsn, level=log_level)
+        _order(asked, preview=preview, as_json=as_json, level=log_level)
 
 
 def resume(
@@ -132,6 +135,8 @@ def resume(
     actor: Actor = None,
     as_json: AsJson = False,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """End a pause, named as it was ordered.
@@ -140,18 +145,24 @@ def resume(
     """
     with reporting(log_level):
         scope = _scope(use_case, tenant, type_, queue)
-        asked = _Asked(scope, reason, None, None, None, actor, 0)
-    _end(asked, is_pause=True, as_json=as_json, dsn=dsn, level=log_level)
+        asked = _Asked(scope, reason, None, None, None, actor, 0, Where(dsn, url, token))
+    _end(asked, is_pause=True, as_json=as_json, level=log_level)
 
 
 def controls(
-    as_json: AsJson = False, dsn: Dsn = None, log_level: LogLevelOption = LogLevel.WARNING
+    as_json: AsJson = False,
+    dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
+    log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """List what stands: pauses and limits, by whom, why and until when.
 
     Example: `async-jobs controls`
     """
-    standing = _ask(dsn, log_level, lambda steering, _: steering.controls())
+    standing = ask_steering(
+        Where(dsn, url, token), log_level, lambda steering, _: steering.controls()
+    )
     if as_json:
         _print_json([_record(each) for each in standing])
         return
@@ -176,13 +187,17 @@ def audit(
     limit: Annotated[int, typer.Option("--limit", min=1, max=1_000)] = 50,
     as_json: AsJson = False,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """List what operators did, the newest first.
 
     Example: `async-jobs audit --limit 10`
     """
-    operations = _ask(dsn, log_level, lambda steering, _: steering.audit(limit=limit))
+    operations = ask_steering(
+        Where(dsn, url, token), log_level, lambda steering, _: steering.audit(limit=limit)
+    )
     if as_json:
         _print_json([_operation(each) for each in operations])
         return
@@ -219,13 +234,17 @@ class _Asked:
         until: str | None,
         actor: str | None,
         version: int,
+        where: Where,
     ) -> None:
+        if actor is not None and where.url is not None:
+            raise ConfigurationError("--actor: an API knows by the token who orders; leave it out")
         if for_ is not None and until is not None:
             raise ConfigurationError("--for, --until: only one of them can be given")
         self.scope = scope
         self.reason = reason
         self.operator = Operator(actor=actor or getpass.getuser())
         self.version = version
+        self.where = where
         self._limits = limits
         self._lasts = None if for_ is None else _duration(for_)
         self._until = None if until is None else _parsed(until)
@@ -244,16 +263,14 @@ def _scope(use_case: str | None, tenant: str | None, type_: str | None, queue: s
     return Scope(use_case=use_case, tenant_id=tenant, type=type_, queue=queue)
 
 
-def _order(
-    asked: _Asked, *, preview: bool, as_json: bool, dsn: str | None, level: LogLevel
-) -> None:
+def _order(asked: _Asked, *, preview: bool, as_json: bool, level: LogLevel) -> None:
     async def order(steering: Steering, now: datetime) -> ControlPreview | Control:
         request = asked.request(now)
         if preview:
             return await steering.preview(request)
         return await steering.put(request, operator=asked.operator, expected_version=asked.version)
 
-    answer = _ask(dsn, level, order)
+    answer = ask_steering(asked.where, level, order)
     if isinstance(answer, Control):
         _print_json(_record(answer)) if as_json else typer.echo(_sentence(answer))
         return
@@ -273,7 +290,7 @@ def _order(
         typer.echo(f"it replaces: {_sentence(answer.current)}")
 
 
-def _end(asked: _Asked, *, is_pause: bool, as_json: bool, dsn: str | None, level: LogLevel) -> None:
+def _end(asked: _Asked, *, is_pause: bool, as_json: bool, level: LogLevel) -> None:
     async def end(steering: Steering, now: datetime) -> Control:
         for control in await steering.controls():
             if control.scope == asked.scope and control.is_pause == is_pause:
@@ -282,12 +299,8 @@ def _end(asked: _Asked, *, is_pause: bool, as_json: bool, dsn: str | None, level
         what = "pause" if is_pause else "limit"
         raise InvalidJobError("scope", f"has no {what}: async-jobs controls lists what stands")
 
-    ended = _ask(dsn, level, end)
+    ended = ask_steering(asked.where, level, end)
     _print_json(_record(ended)) if as_json else typer.echo(f"ended: {_sentence(ended)}")
-
-
-def _ask(dsn: str | None, level: LogLevel, call: Callable[[Steering, datetime], Awaitable[T]]) -> T:
-    return ask_steering(Where(dsn, None, None), level, call)
 
 
 def _duration(text: str) -> timedelta:

@@ -23,7 +23,9 @@ from async_jobs.ports.clock import Clock
 TOKEN_REQUIRED: Final = f"a valid token is required, in the header {TOKEN_HEADER}"
 
 SHARED: Final = "shared"
-"""What logs call the shared token."""
+"""What logs and the audit call the shared token."""
+UNNAMED: Final = "token"
+"""What the audit calls a token without a name."""
 
 
 class Unauthenticated(AsyncJobsError):
@@ -43,6 +45,7 @@ class Caller:
         scopes: what it may be used for.
         use_cases, queues: those it may enqueue into, and may name; None for all.
         name: what its token is called in logs; None where none was asked for.
+        actor: who acts, for the audit: unlike `name`, no place in a list that may change.
     """
 
     tenants: frozenset[str] | None = None
@@ -50,6 +53,7 @@ class Caller:
     use_cases: frozenset[str] | None = None
     queues: frozenset[str] | None = None
     name: str | None = field(default=None, compare=False)
+    actor: str = field(default="anybody", compare=False)
 
     def reaches(self, tenant_id: str) -> bool:
         """Tell whether the caller may name this tenant, whether or not there is one."""
@@ -63,9 +67,9 @@ class Caller:
         (tenant_id,) = self.tenants
         return tenant_id
 
-    def check_scope(self, scope: Scope) -> None:
-        """Raise `Forbidden` unless the caller has this scope."""
-        if scope not in self.scopes:
+    def check_scope(self, *scopes: Scope) -> None:
+        """Raise `Forbidden` unless the caller has this scope, or one of several."""
+        if self.scopes.isdisjoint(scopes):
             raise Forbidden("the token may not be used for this")
 
     def check_tenants(self, tenant_ids: Iterable[str]) -> None:
@@ -117,11 +121,13 @@ class Access:
                 raise ConfigurationError(
                     f"{TOKEN_VARIABLE}: must be printable ASCII without spaces around"
                 )
-            self._known.append((digest_of(shared.encode()), Caller(name=SHARED), None))
+            self._known.append(
+                (digest_of(shared.encode()), Caller(name=SHARED, actor=SHARED), None)
+            )
         try:
             for place, each in enumerate(check_tokens(tokens)):
                 reach = each.tenants, each.scopes, each.use_cases, each.queues
-                caller = Caller(*reach, name=each.name or f"#{place}")
+                caller = Caller(*reach, name=each.name or f"#{place}", actor=each.name or UNNAMED)
                 self._known.append((bytes.fromhex(each.sha256), caller, each.expires_at))
         except ValueError as error:
             raise ConfigurationError(f"ASYNC_JOBS_API_TOKENS: {error}") from None

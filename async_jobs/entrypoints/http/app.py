@@ -16,18 +16,20 @@ from async_jobs.adapters.telemetry import scraping
 from async_jobs.adapters.telemetry.scraping import ScrapePage
 from async_jobs.domain.errors import ConfigurationError, MigrationDue
 from async_jobs.entrypoints.http.access_log import AccessLog
-from async_jobs.entrypoints.http.openapi import described, operating, reporting
+from async_jobs.entrypoints.http.openapi import described, operating, reporting, steering
 from async_jobs.entrypoints.http.openapi.schemas import with_components
 from async_jobs.entrypoints.http.operations import OperationsFactory, create_operations_router
 from async_jobs.entrypoints.http.problems import MIGRATION_DUE, answer_to
 from async_jobs.entrypoints.http.reports import ReportsFactory
 from async_jobs.entrypoints.http.routes import LOGGER, JobServiceFactory, create_jobs_router
+from async_jobs.entrypoints.http.steering import SteeringFactory
 from async_jobs.entrypoints.settings.tokens import ApiToken
 from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.clock import Clock
 from async_jobs.version import __version__
 
 Ready: TypeAlias = Callable[[], bool | Awaitable[bool]]
+_FURTHER: Final = (*operating.ROUTES, reporting.ATTAINMENT, *steering.ROUTES)
 DESCRIPTION: Final = (
     "Hand work in with how late it may start; it runs, earliest deadline first. Errors are"
     " problem documents (RFC 9457) whose `type` is stable."
@@ -39,6 +41,7 @@ def create_app(
     *,
     operations_factory: OperationsFactory | None = None,
     reports_factory: ReportsFactory | None = None,
+    steering_factory: SteeringFactory | None = None,
     auth_token: str | None = None,
     tokens: Sequence[ApiToken] = (),
     allow_unauthenticated: bool = False,
@@ -55,7 +58,7 @@ def create_app(
         job_service_factory: as `create_jobs_router` takes it, like all but one of the others.
         operations_factory: returns the `Operations`, in the same way; without it there are no
             routes for operators.
-        reports_factory: returns the `Reports`, in the same way, for those routes.
+        reports_factory, steering_factory: return `Reports` and `Steering`, for those routes.
         auth_token: the shared token.
         tokens: entries of further tokens.
         allow_unauthenticated: with no token at all, let everybody in.
@@ -82,7 +85,7 @@ def create_app(
     }
     app.include_router(create_jobs_router(job_service_factory, auth_token, **access))
     if operations_factory is not None:
-        access |= {"reports_factory": reports_factory}
+        access |= {"reports_factory": reports_factory, "steering_factory": steering_factory}
         app.include_router(create_operations_router(operations_factory, auth_token, **access))
     app.readiness = Readiness(ready)
     _add_health(app, app.readiness)
@@ -107,9 +110,8 @@ class App(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """See FastAPI; with what its own document leaves out."""
         if self.openapi_schema is None:
-            self.openapi_schema = with_components(
-                described.with_nulls(super().openapi(), (*operating.ROUTES, reporting.ATTAINMENT))
-            )
+            document = described.with_nulls(super().openapi(), _FURTHER)
+            self.openapi_schema = with_components(document)
         return self.openapi_schema
 
 

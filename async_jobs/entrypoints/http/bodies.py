@@ -7,7 +7,7 @@ everything wrong with a body is told at once, by the path the caller wrote.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime, timedelta
@@ -17,11 +17,13 @@ from uuid import UUID
 from async_jobs.domain import bounds
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.bounds import JOBS_PER_CALL_MAX, JOBS_PER_PAGE_MAX
+from async_jobs.domain.controls import Scope, check_reason
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import EnqueueJobRequest, JobStatus
 from async_jobs.domain.limits import DELAY_TOLERANCE_MAX
 from async_jobs.domain.tallies import Dimension, check_dimensions
 from async_jobs.entrypoints.http.reading import joined, shown
+from async_jobs.ports.steering import ControlRequest
 
 PROBLEMS_MAX: Final = 100
 """How many problems one answer tells; whoever has more learns of the rest when these are gone."""
@@ -36,6 +38,7 @@ _INSTANT = re.compile(
 _LIMIT = re.compile(r"[1-9][0-9]{0,3}")
 _STEP_SECONDS_MAX: Final = 365 * 86_400
 _STEP = re.compile(r"[1-9][0-9]{0,8}")
+_VERSION = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 class InvalidFields(InvalidJobError):
@@ -200,20 +203,30 @@ def requests_of(body: Mapping[str, Any]) -> list[EnqueueJobRequest]:
 
 def _fields(body: Mapping[str, Any]) -> tuple[dict[str, Any], list[InvalidJobError]]:
     """Return the values that can be taken, by the names of the application, and what is wrong."""
+    values, errors = _taken(body, {**_REQUIRED, **_OPTIONAL}, _REQUIRED)
+    return {_RENAMED.get(name, name): value for name, value in values.items()}, errors
+
+
+def _taken(
+    body: Mapping[str, Any],
+    checks: Mapping[str, Callable[[str, Any], object]],
+    required: Collection[str],
+) -> tuple[dict[str, Any], list[InvalidJobError]]:
+    """Return the values that pass the checks of their fields, and what is wrong."""
     errors: list[InvalidJobError] = []
     values: dict[str, Any] = {}
-    for name, check in {**_REQUIRED, **_OPTIONAL}.items():
+    for name, check in checks.items():
         if name not in body:
-            if name in _REQUIRED:
+            if name in required:
                 errors.append(InvalidJobError(name, "is required"))
-        elif body[name] is not None or name in _REQUIRED:
+        elif body[name] is not None or name in required:
             try:
-                values[_RENAMED.get(name, name)] = check(name, body[name])
+                values[name] = check(name, body[name])
             except InvalidFields as several:
                 errors += several.errors
             except InvalidJobError as error:
                 errors.append(_bare(error))
-    return values, [*errors, *_unknown(body, FIELDS)]
+    return values, [*errors, *_unknown(body, tuple(checks))]
 
 
 def _unknown(
@@ -226,7 +239,82 @@ def _unknown(
             yield InvalidJobError(joined(path, name), f"is unknown; known: {', '.join(known)}")
 
 
+# --- what operators order -----------------------------------------------------------------------
+
+VERSION_MAX: Final = 2**53 - 1
+"""Of larger integers JSON readers lose digits."""
+_SCOPE: Final = tuple(each.name for each in fields(Scope))
+
+
+def as_version(field: str, value: object) -> int:
+    """Return the version of a control."""
+    version = _integral(value)
+    if type(version) is not int or not 0 <= version <= VERSION_MAX:
+        raise InvalidJobError(field, "must be the version of a control, or 0 for none")
+    return version
+
+
+def _as_scope(field: str, value: object) -> Scope:
+    if not isinstance(value, dict):
+        raise InvalidJobError(field, "must be an object")
+    _raise_all(list(_unknown(value, _SCOPE, field)))
+    return Scope(**value)
+
+
+def _as_pause(field: str, value: object) -> bool:
+    if value is not True:
+        raise InvalidJobError(field, "must be true; what stands is ended by DELETE")
+    return True
+
+
+def _as_limits(field: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidJobError(field, "must be an object")
+    return {name: _integral(each) for name, each in value.items()}
+
+
+_ORDERED: Final[Mapping[str, Callable[[str, Any], object]]] = {
+    "scope": _as_scope,
+    "reason": lambda _, value: check_reason(value),
+    "pause": _as_pause,
+    "limits": _as_limits,
+    "until": as_instant,
+    "expected_version": as_version,
+}
+
+
+def order_of(body: Mapping[str, Any]) -> tuple[ControlRequest, int]:
+    """Return what a body orders, and the version that it expects; optional fields may be null.
+
+    Raises:
+        InvalidJobError: as `request_of`.
+    """
+    values, errors = _taken(body, _ORDERED, ("scope", "reason"))
+    given = [name for name in ("pause", "limits") if body.get(name) is not None]
+    if not given:
+        errors.append(InvalidJobError("pause", "is required: true, or limits in its place"))
+    elif len(given) > 1:
+        errors.append(InvalidJobError("limits", "must be left out of a pause"))
+    _raise_all(errors)
+    values.pop("pause", None)
+    version = values.pop("expected_version", 0)
+    return ControlRequest(**values), version
+
+
+def reason_of(body: Mapping[str, Any]) -> str:
+    """Return the reason that is all of a body."""
+    values, errors = _taken(body, {"reason": _ORDERED["reason"]}, ("reason",))
+    _raise_all(errors)
+    reason: str = values["reason"]
+    return reason
+
+
 # --- paths and query strings --------------------------------------------------------------------
+
+
+def id_in(path_params: Mapping[str, str], name: str) -> UUID:
+    """Return the control or the operation that a path names."""
+    return as_uuid(name, path_params[name])
 
 
 def job_id_of(path_params: Mapping[str, str]) -> UUID:
@@ -266,6 +354,18 @@ _REPORTED: Final[dict[str, Callable[[str, Any], object]]] = {
 }
 
 
+def _as_written_version(field: str, value: str) -> int:
+    return as_version(field, int(value) if _VERSION.fullmatch(value) else None)
+
+
+_STEERED: Final[dict[str, Callable[[str, Any], object]]] = {
+    "reason": lambda _, value: check_reason(value),
+    "expected_version": _as_written_version,
+    "before": as_uuid,
+    "control_id": as_uuid,
+}
+
+
 def tenant_of(query: Sequence[tuple[str, str]]) -> str | None:
     """Return the tenant that the query string of a single job's route names."""
     values = _query(query, ("tenant_id",))
@@ -296,6 +396,19 @@ def attainment_of(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
     return values | {"tenants": tenants}
 
 
+def ending_of(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return the arguments of `Steering.end` that a query string gives."""
+    values = _query(query, ("reason", "expected_version"))
+    if "reason" not in values:
+        raise InvalidJobError("reason", "is required")
+    return values
+
+
+def audit_of(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return the arguments of `Steering.audit` that a query string gives."""
+    return {"limit": PAGE_DEFAULT} | _query(query, ("limit", "before", "control_id"))
+
+
 def filters_of(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return the arguments of `list_jobs` that a query string gives."""
     return {"limit": PAGE_DEFAULT} | _query(query, tuple(_FILTERS))
@@ -313,7 +426,7 @@ def _query(query: Sequence[tuple[str, str]], known: Sequence[str]) -> dict[str, 
         else:
             values[name] = None
             try:
-                values[name] = (_FILTERS | _REPORTED)[name](name, text)
+                values[name] = (_FILTERS | _REPORTED | _STEERED)[name](name, text)
             except InvalidJobError as error:
                 errors.append(_bare(error))
     _raise_all(errors)

@@ -17,6 +17,7 @@ from async_jobs.entrypoints.http.bodies import tenants_of, waiting_of
 from async_jobs.entrypoints.http.openapi import operating, reporting
 from async_jobs.entrypoints.http.reports import ReportRoutes, ReportsFactory
 from async_jobs.entrypoints.http.routes import TOKEN, answering_with, caller_of, job_named
+from async_jobs.entrypoints.http.steering import SteeringFactory, SteeringRoutes, add_steering
 from async_jobs.entrypoints.settings.tokens import ApiToken, Scope
 from async_jobs.host import SystemClock
 from async_jobs.ports.clock import Clock
@@ -30,11 +31,12 @@ def create_operations_router(
     auth_token: str | None = None,
     *,
     reports_factory: ReportsFactory | None = None,
+    steering_factory: SteeringFactory | None = None,
     tokens: Sequence[ApiToken] = (),
     allow_unauthenticated: bool = False,
     clock: Clock | None = None,
 ) -> APIRouter:
-    """Return the routes for operators: of a job `explain` and `history`, and `/operations`.
+    """Return the routes of operators: a job's `explain` and `history`, `/operations`, `/controls`.
 
     Errors are answered as by `create_jobs_router`. A token that is limited to tenants sees these.
 
@@ -43,6 +45,8 @@ def create_operations_router(
             request that was let in.
         reports_factory: returns the `Reports`, in the same way; without it there is no
             `/operations/attainment`.
+        steering_factory: returns the `Steering`, in the same way; without it there are no
+            `/controls` and no `/operations/audit`.
         auth_token, tokens, allow_unauthenticated, clock: as for `create_jobs_router`.
 
     Raises:
@@ -67,6 +71,8 @@ def create_operations_router(
         router.add_api_route(
             "/operations/attainment", attainment, methods=["GET"], **reporting.ATTAINMENT
         )
+    if steering_factory is not None:
+        add_steering(router, SteeringRoutes(steering_factory, access), answer)
     return router
 
 

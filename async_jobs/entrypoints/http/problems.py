@@ -35,6 +35,8 @@ TITLES: Final[Mapping[Problem, str]] = {
     Problem.INVALID_JOB: "Something in the request breaks a bound",
     Problem.QUOTA_EXCEEDED: "The tenant has no room for what was asked",
     Problem.JOB_NOT_FOUND: "There is no such job",
+    Problem.CONTROL_NOT_FOUND: "There is no such control or operation",
+    Problem.CONTROL_CHANGED: "What stands is not what was expected",
     Problem.ILLEGAL_TRANSITION: "The job's state forbids it",
     Problem.STORE_REFUSED: "A rule of the database forbids it",
     Problem.UNAUTHENTICATED: "A valid token is required",

@@ -106,7 +106,7 @@ def create_jobs_router(
     )
     add("/outlook", answer(routes.foresee_job), methods=["POST"], **described.FORESEE_JOB)
     for path in ("/enqueue", "/enqueue-batch", "/outlook"):  # else it would be the route of one job
-        add(path, answer(_only_post), methods=["GET"], include_in_schema=False)
+        add(path, answer(only("POST")), methods=["GET"], include_in_schema=False)
     add("/", answer(routes.list_jobs), methods=["GET"], **described.LIST_JOBS)
     add("", answer(routes.list_jobs), methods=["GET"], include_in_schema=False)
     add("/{job_id}", answer(routes.get_job), methods=["GET"], **described.GET_JOB)
@@ -115,8 +115,13 @@ def create_jobs_router(
     return router
 
 
-async def _only_post(request: Request) -> Response:
-    raise HTTPException(405, headers={"Allow": "POST"})
+def only(*methods: str) -> Endpoint:
+    """Return what answers any other method where a path has these."""
+
+    async def refuse(request: Request) -> Response:
+        raise HTTPException(405, headers={"Allow": ", ".join(methods)})
+
+    return refuse
 
 
 # It only describes: `Access` reads the header, so that a refusal looks the same on every route.
@@ -243,12 +248,12 @@ class _Routes:
         return await made if inspect.isawaitable(made) else made
 
 
-def caller_of(access: Access, request: Request, scope: Scope) -> Caller:
-    """Return who is calling; raises what a caller is refused by that lacks the scope."""
+def caller_of(access: Access, request: Request, *scopes: Scope) -> Caller:
+    """Return who is calling; raises what a caller is refused by that has none of the scopes."""
     presented = [value.encode("latin-1") for value in request.headers.getlist(TOKEN_HEADER)]
     caller = access.caller(presented)
     remember(request.scope, caller)
-    caller.check_scope(scope)
+    caller.check_scope(*scopes)
     return caller
 
 

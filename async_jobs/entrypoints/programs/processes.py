@@ -276,6 +276,7 @@ def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Conta
             container.service,
             operations_factory=container.operations,
             reports_factory=container.reports,
+            steering_factory=container.steering,
             auth_token=config.enqueue_auth_token,
             tokens=config.api_tokens,
             allow_unauthenticated=no_auth,

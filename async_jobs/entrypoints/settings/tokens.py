@@ -40,7 +40,9 @@ class Scope(StrEnum):
     READ = "read"
     """Look at jobs, one or many."""
     OPERATE = "operate"
-    """Cancel and retry jobs."""
+    """Cancel and retry jobs, pause and resume."""
+    ADMIN = "admin"
+    """Change limits."""
 
 
 def _secret(value: object) -> str:
@@ -170,7 +172,7 @@ def new_token(
 
     Args:
         tenants: the names of those it reaches; None for all.
-        scopes: `enqueue`, `read`, `operate`.
+        scopes: `enqueue`, `read`, `operate`, `admin`.
         expires_at: aware; None for never.
         use_cases: the names of those it may enqueue into; None for all.
         queues: the names of those it may name when it enqueues; None for all.

@@ -98,6 +98,10 @@ class SteeringContract:
             ({"until": NOW}, "until"),
             ({"limits": {"max_concurrent": -1}}, "limits.max_concurrent"),
             ({"limits": {}}, "limits"),
+            (
+                {"scope": Scope(tenant_id="a"), "limits": {"max_running": 2**40}},
+                "limits.max_running",
+            ),
             ({"scope": Scope(type="t"), "limits": {"weight": 2}}, "scope"),
         ],
     )

@@ -32,6 +32,7 @@ def app(system: MemorySystem) -> FastAPI:
         lambda: system.service,
         operations_factory=lambda: system.operations,
         reports_factory=lambda: system.reports,
+        steering_factory=lambda: system.steering,
         auth_token=SHARED,
         clock=system.clock,
     )

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem, page_record_of, record_of
 from async_jobs.domain.job import JobPage, UnreadableJob
-from async_jobs.entrypoints.http.bodies import FIELDS, request_of, requests_of
+from async_jobs.entrypoints.http.bodies import FIELDS, order_of, request_of, requests_of
 from async_jobs.testing.builders import a_job, an_id
 from async_jobs.testing.contracts.specimens import JOBS
 from tests.unit.api.callers import a_body
@@ -72,6 +72,12 @@ def test_every_operation_has_a_stable_name() -> None:
         "explain_waiting",
         "status",
         "attainment",
+        "controls",
+        "put_control",
+        "preview_control",
+        "end_control",
+        "revert_control",
+        "audit",
     }
 
 
@@ -101,6 +107,12 @@ def test_every_operation_is_described(name: str) -> None:
         ("explain_waiting", {"200"}),
         ("status", {"200"}),
         ("attainment", {"200"}),
+        ("controls", {"200"}),
+        ("put_control", {"200", "408", "409", "413", "415"}),
+        ("preview_control", {"200", "408", "413", "415"}),
+        ("end_control", {"200", "404", "409"}),
+        ("revert_control", {"200", "404", "408", "409", "413", "415"}),
+        ("audit", {"200"}),
     ],
 )
 def test_every_status_is_documented(name: str, statuses: set[str]) -> None:
@@ -141,6 +153,9 @@ def test_the_examples_of_requests_are_taken() -> None:
         request_of(example["value"])
     for example in many["content"][IN_JSON]["examples"].values():
         requests_of(example["value"])
+    order = OPERATIONS["put_control"]["requestBody"]
+    for example in order["content"][IN_JSON]["examples"].values():
+        order_of(example["value"])
 
 
 def test_the_schema_has_the_fields_that_the_code_takes() -> None:

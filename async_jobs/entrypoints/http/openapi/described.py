@@ -24,13 +24,14 @@ Description: TypeAlias = dict[str, Any]
 Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 TOKEN: Final = (
-    "The shared token, or one that is limited to tenants and to the scopes `enqueue`, `read`"
-    " and `operate`."
+    "The shared token, or one that is limited to tenants and to the scopes `enqueue`, `read`,"
+    " `operate` and `admin`."
 )
 
 # --- examples -----------------------------------------------------------------------------------
 
 JOB_ID: Final = "01983f5a-7c00-7000-8000-000000000001"
+CONTROL_ID: Final = "01983f5a-7c00-7000-8000-00000000000c"
 _NEXT: Final = "01983f5a-7c00-7000-8000-000000000000"
 _REQUEST: Final = {
     "tenant_id": "acme",
@@ -110,6 +111,17 @@ _EXAMPLES: Final[dict[Problem, tuple[int, str, dict[str, Any]]]] = {
     Problem.UNAUTHENTICATED: (401, TOKEN_REQUIRED, {}),
     Problem.FORBIDDEN: (403, "the token may not be used for this", {}),
     Problem.JOB_NOT_FOUND: (404, f"no job has the id {JOB_ID}", {"job_id": JOB_ID}),
+    Problem.CONTROL_NOT_FOUND: (
+        404,
+        f"no control or operation has the id {CONTROL_ID}",
+        {"id": CONTROL_ID},
+    ),
+    Problem.CONTROL_CHANGED: (
+        409,
+        "a control of version 7 stands there, by 'ada': the provider is down; look at what stands,"
+        " and say its version to change it",
+        {"version": 7, "actor": "ada", "reason": "the provider is down"},
+    ),
     Problem.ILLEGAL_TRANSITION: (
         409,
         "a job that is succeeded cannot be retried",
@@ -192,7 +204,7 @@ _MIGRATION_DUE: Final = {
 # --- parts of a route ---------------------------------------------------------------------------
 
 
-def _body(schema: Schema, **examples: object) -> dict[str, Any]:
+def body(schema: Schema, **examples: object) -> dict[str, Any]:
     told = {name: {"value": value} for name, value in examples.items()}
     return {
         "required": True,
@@ -248,12 +260,12 @@ def route(
 
 # --- routes -------------------------------------------------------------------------------------
 
-_READ: Final = (
+READ: Final = (
     Problem.BODY_TOO_SLOW,
     Problem.BODY_TOO_LARGE,
     Problem.UNSUPPORTED_MEDIA_TYPE,
 )
-_TAKEN: Final = (*_READ, Problem.QUOTA_EXCEEDED, Problem.STORE_REFUSED)
+_TAKEN: Final = (*READ, Problem.QUOTA_EXCEEDED, Problem.STORE_REFUSED)
 _CHANGED: Final = (Problem.JOB_NOT_FOUND, Problem.ILLEGAL_TRANSITION, Problem.STORE_REFUSED)
 
 ENQUEUE_JOB: Final = route(
@@ -270,7 +282,7 @@ ENQUEUE_JOB: Final = route(
     },
     problems(*_TAKEN),
     status_code=201,
-    requestBody=_body(schemas.ENQUEUE_REQUEST, least=_REQUEST, full=_REQUEST_IN_FULL),
+    requestBody=body(schemas.ENQUEUE_REQUEST, least=_REQUEST, full=_REQUEST_IN_FULL),
 )
 ENQUEUE_JOBS: Final = route(
     "enqueue_jobs",
@@ -291,7 +303,7 @@ ENQUEUE_JOBS: Final = route(
     },
     problems(*_TAKEN),
     status_code=201,
-    requestBody=_body(schemas.BATCH_REQUEST, two={"jobs": [_REQUEST_IN_FULL, _REQUEST]}),
+    requestBody=body(schemas.BATCH_REQUEST, two={"jobs": [_REQUEST_IN_FULL, _REQUEST]}),
 )
 FORESEE_JOB: Final = route(
     "foresee_job",
@@ -300,8 +312,8 @@ FORESEE_JOB: Final = route(
     " whether live workers can start them all by its deadline: an estimate, which says nothing"
     " about what is enqueued later, fair shares and quotas.",
     {200: answer("How it looks now.", schemas.OUTLOOK, _OUTLOOK)},
-    problems(*_READ),
-    requestBody=_body(schemas.ENQUEUE_REQUEST, least=_REQUEST, full=_REQUEST_IN_FULL),
+    problems(*READ),
+    requestBody=body(schemas.ENQUEUE_REQUEST, least=_REQUEST, full=_REQUEST_IN_FULL),
 )
 GET_JOB: Final = route(
     "get_job",

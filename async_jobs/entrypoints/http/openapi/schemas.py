@@ -298,6 +298,12 @@ _MEMBERS: Final[dict[Problem, dict[str, Schema]]] = {
         "asked": described(COUNT, "How many new ones were asked for."),
     },
     Problem.JOB_NOT_FOUND: {"job_id": UUID},
+    Problem.CONTROL_NOT_FOUND: {"id": UUID},
+    Problem.CONTROL_CHANGED: {
+        "version": described(COUNT, "Of the control that stands; 0 where there is none."),
+        "actor": described({"type": "string"}, "Who put it."),
+        "reason": described({"type": "string"}, "Why."),
+    },
     Problem.ILLEGAL_TRANSITION: {
         "state": {"type": "string"},
         "event": {"type": "string"},
