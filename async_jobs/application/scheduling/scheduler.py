@@ -151,7 +151,9 @@ class Scheduler:
             schedulers, identity, config, self._notices, settings, clock=clock
         )
         self._rolling_up = RollingUp(tallies, clock=clock)
-        self._surveying = Surveying(overview, checkpoints, config, clock=clock, telemetry=telemetry)
+        self._surveying = Surveying(
+            overview, checkpoints, self._limits, clock=clock, telemetry=telemetry
+        )
         self._deaf_until = float("-inf")
         self._dispatch_seconds = 0.0
         """How long it took lately to lease and send."""

@@ -24,6 +24,7 @@ from async_jobs.domain.facts import Fact
 from async_jobs.domain.job import HandOff, Job, Phase
 from async_jobs.domain.limits import Limits, TenantQuota, UseCaseConfig
 from async_jobs.ports.checkpoints import Checkpoints
+from async_jobs.ports.controls import Controls
 from async_jobs.ports.overview import Overview
 from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.schedulers import Schedulers
@@ -94,6 +95,7 @@ class Stage:
         schedulers: Schedulers | None = None,
         tallies: Tallies | None = None,
         overview: Overview | None = None,
+        controls: Controls | None = None,
         **settings: Any,
     ) -> Scheduler:
         """Return one of the schedulers."""
@@ -110,6 +112,7 @@ class Stage:
             checkpoints=checkpoints,
             schedulers=schedulers,
             overview=overview,
+            controls=controls,
             identity=SchedulerIdentity(scheduler_id="scheduler-1"),
             settings=SchedulerSettings(**settings),
             tallies=tallies,

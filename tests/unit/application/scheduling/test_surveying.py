@@ -21,8 +21,10 @@ from async_jobs.domain.readings import BacklogSurveyed, SharesSurveyed
 from async_jobs.testing.builders import (
     RecordingTelemetry,
     SimpleLimits,
+    a_control,
     a_scheduler,
     a_worker,
+    an_operation,
     later,
 )
 from async_jobs.testing.contracts.scenes import added
@@ -61,6 +63,7 @@ class Watched:
             overview=self.overview,
             schedulers=self.schedulers,
             checkpoints=MemoryCheckpoints(),
+            controls=self.stage.memory.controls,
         )
 
     @property
@@ -99,6 +102,20 @@ async def test_a_scheduler_tells_of_all_that_waits_as_often_as_it_is_scraped() -
     (load,), (queue,) = watched.told[0].use_cases, watched.told[0].queues
     assert (load.running, load.ready, load.limit) == (1, 2, 1)
     assert (queue.workers, queue.slots) == (1, 3)
+
+
+async def test_what_operators_pause_has_no_capacity() -> None:
+    """The limits told are those that the turn keeps, or an alarm cries about every pause."""
+    watched = Watched()
+    control = a_control()
+    await watched.stage.memory.controls.change(an_operation(control), control, expected=0)
+    await watched.stage.workers.announce(a_worker(queues=("notifications",), slots=3))
+    await added(watched.stage.memory, deadline_at=later(60))
+
+    await watched.scheduler().tick()
+
+    (load,) = watched.told[0].use_cases
+    assert (load.running, load.limit, load.capacity_rate) == (0, 0, 0.0)
 
 
 async def test_nobody_looks_where_nobody_wants_to_know() -> None:
