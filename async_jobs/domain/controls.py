@@ -227,6 +227,14 @@ class Effective:
                 return pause
         return None
 
+    def is_paused(self, use_case: str, job: Concerned) -> bool:
+        """Tell whether a job may not start, whatever is free: by a limit of zero, or a pause."""
+        return (
+            self.use_case_configs[use_case].max_concurrent == 0
+            or self.per_tenant_quotas.get(job.tenant_id, UNLIMITED).max_running == 0
+            or self.pause_of(use_case, job) is not None
+        )
+
 
 def effective(limits: Limits, controls: Iterable[Control], now: datetime) -> Effective:
     """Return the limits that hold at an instant: those of the environment, and what controls set.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from async_jobs.domain.controls import Effective
 from async_jobs.domain.job import Job
-from async_jobs.domain.limits import Limits, queue_of
+from async_jobs.domain.limits import queue_of
 from async_jobs.domain.outlook import COUNT_MAX, Demand, Outlook, Slots, foresee, together
 from async_jobs.domain.pools import RUN_SECONDS, Fleet, pools_of
 from async_jobs.domain.run_times import RunTimes
@@ -14,7 +15,7 @@ from async_jobs.ports.workers import WorkerInfo, Workers
 
 
 async def outlook_of(
-    job: Job, config: Limits, *, statistics: Statistics, workers: Workers
+    job: Job, config: Effective, *, statistics: Statistics, workers: Workers
 ) -> Outlook:
     """Return the outlook of a job that was made just now and is not stored.
 
@@ -29,11 +30,12 @@ async def outlook_of(
     due = await statistics.due_by({*sharing, job.use_case}, job.deadline_at, limit=COUNT_MAX)
     of_pool = _slots(each for each in live if not queues.isdisjoint(each.queues))
     of_queue = _slots(each for each in live if job.queue in each.queues)
+    limit = 0 if config.is_paused(job.use_case, job) else use_cases[job.use_case].max_concurrent
     run_times = RunTimes.merged(each.run_times for each in live)
     return foresee(
         (
             Demand(together(due.values()), of_pool),
-            Demand(due[job.use_case], of_queue.at_most(use_cases[job.use_case].max_concurrent)),
+            Demand(due[job.use_case], of_queue.at_most(limit)),
         ),
         now=job.created_at,
         run_at=job.run_at,

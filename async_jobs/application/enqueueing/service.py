@@ -295,9 +295,8 @@ class JobService:
             given = {"statistics": statistics, "workers": workers}
             missing = " and ".join(name for name, port in given.items() if port is None)
             raise ConfigurationError(f"an outlook needs a JobService that was given {missing}")
-        await self._clock.sync()
-        job = self._new_job(request, self._clock.now())
-        return await outlook_of(job, self._config, statistics=statistics, workers=workers)
+        job = self._new_job(request, await self._time(None))
+        return await outlook_of(job, self._config.holds, statistics=statistics, workers=workers)
 
     # --- shared ---
 

@@ -10,13 +10,21 @@ from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.application.enqueueing.service import JobService
+from async_jobs.domain.controls import Scope
 from async_jobs.domain.errors import ConfigurationError, InvalidJobError
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.domain.outlook import Outlook
 from async_jobs.entrypoints.wiring import library
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.workers import Workers
-from async_jobs.testing.builders import SimpleLimits, a_request, a_worker, later
+from async_jobs.testing.builders import (
+    SimpleLimits,
+    a_control,
+    a_request,
+    a_worker,
+    an_operation,
+    later,
+)
 from async_jobs.testing.clocks import ManualChance, ManualClock
 from async_jobs.testing.contracts.scenes import added, all_jobs
 from async_jobs.testing.system import memory_system
@@ -149,6 +157,23 @@ async def test_without_slots_nothing_can_be_met(office: Office, use_case: str) -
     await office.hires("slow", busy=0)
 
     outlook = await office.foresees(use_case)
+
+    assert (outlook.can_be_met, outlook.expected_start_in_seconds) == (False, None)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [{"use_case": "notifications"}, {"tenant_id": "acme"}, {"type": "send_email"}],
+    ids=["use case", "tenant", "type"],
+)
+async def test_what_operators_pause_cannot_be_met(names: dict[str, str]) -> None:
+    """By the controls that stand now, though this service has enqueued nothing."""
+    system = memory_system(use_cases=["notifications"])
+    await system.workers.announce(a_worker(slots=2))
+    control = a_control(scope=Scope(**names))
+    await system.store.controls.change(an_operation(control), control, expected=0)
+
+    outlook = await system.service.outlook(a_request())
 
     assert (outlook.can_be_met, outlook.expected_start_in_seconds) == (False, None)
 
