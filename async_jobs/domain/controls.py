@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
@@ -81,6 +81,12 @@ class Scope:
             and self.tenant_id in (None, job.tenant_id)
             and self.type in (None, job.type)
             and self.queue in (None, job.queue)
+        )
+
+    def may_cover(self, use_case: str | None, tenant_id: str | None) -> bool:
+        """Tell whether jobs of a use case, and of a tenant, can be in it; None for any."""
+        return (None in (self.use_case, use_case) or self.use_case == use_case) and (
+            None in (self.tenant_id, tenant_id) or self.tenant_id == tenant_id
         )
 
     def __str__(self) -> str:
@@ -226,6 +232,12 @@ class Effective:
             if pause.scope.covers(use_case, job):
                 return pause
         return None
+
+    @property
+    def standing_pauses(self) -> Sequence[Control]:
+        """All pauses that stand, those that a limit of zero expresses too, in their order."""
+        limiting = {each.id: each for each in self.by_control.values() if each.is_pause}
+        return sorted([*limiting.values(), *self.pauses], key=lambda each: each.version)
 
     def is_paused(self, use_case: str, job: Concerned) -> bool:
         """Tell whether a job may not start, whatever is free: by a limit of zero, or a pause."""

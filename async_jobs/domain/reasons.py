@@ -272,6 +272,16 @@ def paused(scene: Scene, pause: Control) -> Finding:
     )
 
 
+def pause_told(scene: Scene, pause: Control) -> Finding:
+    """Say what a pause covers, and by whom, of no job in particular."""
+    order, data = _told_of(scene, pause)
+    return Finding(
+        code=Why.PAUSED,
+        sentence=f"All of {pause.scope} is paused{order}",
+        data={"scope": pause.scope.names, **data},
+    )
+
+
 def _ordered(scene: Scene, kind: str, name: str, limit: str) -> tuple[str, dict[str, Any]]:
     """Return whose order a limit is, for a sentence and as data; nothing for the environment's."""
     holds = scene.holds

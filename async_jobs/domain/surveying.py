@@ -29,6 +29,7 @@ from async_jobs.domain.reasons import (
     of_schedulers,
     of_verdict,
     of_workers,
+    pause_told,
     unknown_use_case,
 )
 from async_jobs.domain.scheduling import Candidate
@@ -52,6 +53,8 @@ _CHANGE: Final[Mapping[Why, str]] = {
     Why.LIMITS_DIFFER: "all processes have to have the same ASYNC_JOBS_ settings",
     Why.TRANSPORT_REFUSED: "the transport has to accept hand-offs again",
 }
+_CONTROLLED: Final = "the control has to be ended: `async-jobs controls` lists it"
+PAUSES_TOLD_MAX: Final = 3
 _TELL_LITTLE: Final = frozenset({Why.BEHIND, Why.STARTS, Why.LIMITS_DIFFER})
 """What is not the first to be told, if there is anything else."""
 
@@ -95,13 +98,35 @@ def waiting(
         at_least=counted.at_least,
         looked_at=len(jobs),
         whole=whole,
-        sentence=_in_words(scene, counted, len(jobs) if whole and is_known else None, reasons),
+        sentence=_in_words(
+            scene,
+            counted,
+            len(jobs) if whole and is_known else None,
+            reasons,
+            _paused(scene, use_case, tenant_id, bool(reasons)),
+        ),
         reasons=tuple(reasons),
     )
 
 
+def _paused(scene: Scene, use_case: str | None, tenant_id: str | None, has_reasons: bool) -> str:
+    """Return what is paused, in sentences that go after others.
+
+    Schedulers hide from turns what a pause covers; of what limits of zero keep back, reasons tell.
+    """
+    if scene.holds is None:
+        return ""
+    pauses = scene.holds.pauses if has_reasons else scene.holds.standing_pauses
+    told = [each for each in pauses if each.scope.may_cover(use_case, tenant_id)]
+    return "".join(f" {pause_told(scene, each).sentence}" for each in told[:PAUSES_TOLD_MAX])
+
+
 def _in_words(
-    scene: Scene, pending: Counted, due: int | None, reasons: Sequence[WaitingReason]
+    scene: Scene,
+    pending: Counted,
+    due: int | None,
+    reasons: Sequence[WaitingReason],
+    paused: str,
 ) -> str:
     """Return what matters most; `due` is how many are, if that is known."""
     if not pending.jobs:
@@ -111,16 +136,21 @@ def _in_words(
         for finding in of_schedulers(scene):
             # What has come due since nobody ticks, no turn would be shown.
             return f"{begun}. {finding.sentence}"
+        if paused:
+            none = "none of them can" if pending.jobs > 1 else "it cannot"
+            return f"{begun}; {none} start now.{paused}"
         none = "none of them is" if pending.jobs > 1 else "it is not"
         return (
             f"{begun}; {none} due. `async-jobs jobs explain` tells of one what put it off, and"
             " `async-jobs status` who is missing."
         )
-    if due is not None and due < pending.jobs:
+    if due is not None and due >= pending.jobs:
+        paused = ""  # they are looked at, and have reasons
+    elif due is not None and not paused:
         begun += f", {due:,} of them due" if pending.jobs > 1 else ""
     # What the first job of a tenant waits for, those behind it wait for as well.
     telling = (each for each in reasons if each.code not in _TELL_LITTLE)
-    return f"{begun}. {next(telling, reasons[0]).sentence}"
+    return f"{begun}. {next(telling, reasons[0]).sentence}{paused}"
 
 
 def _of_no_use_case(scene: Scene, pending: Mapping[str, Counted]) -> Iterator[WaitingReason]:
@@ -170,9 +200,14 @@ def _reasons(
             code=code,
             jobs=count,
             sentence=finding.sentence,
-            change=_CHANGE[code],
+            change=_CONTROLLED if _is_ordered(finding) else _CHANGE[code],
             data=finding.data,
         )
+
+
+def _is_ordered(finding: Finding) -> bool:
+    """Tell whether it is so by order of an operator, whatever the environment says."""
+    return "control_id" in finding.data
 
 
 def _of_turn(scene: Scene, turned: Turned, use_case: str, candidate: Candidate) -> Finding:
@@ -268,6 +303,7 @@ def _warnings(scene: Scene, census: Census, troubles: Iterable[facts.Fact]) -> I
     for finding in of_schedulers(scene):
         if waits or scene.schedulers:
             yield Warned(code=finding.code.value, sentence=finding.sentence, data=finding.data)
+    yield from _of_pauses(scene, census)
     seen: set[tuple[str, str]] = set()
     for trouble in troubles:
         warned = _warned(trouble)
@@ -278,6 +314,17 @@ def _warnings(scene: Scene, census: Census, troubles: Iterable[facts.Fact]) -> I
         if warned is not None and is_told and (warned.code, warned.sentence) not in seen:
             seen.add((warned.code, warned.sentence))
             yield warned
+
+
+def _of_pauses(scene: Scene, census: Census) -> Iterator[Warned]:
+    """Say what operators pause of the use cases that have jobs waiting."""
+    waiting_ = [name for name, counted in census.pending.items() if counted.jobs]
+    for pause in () if scene.holds is None else scene.holds.standing_pauses:
+        scope = pause.scope
+        is_told = scene.tenants is None or scope.tenant_id in (None, *scene.tenants)
+        if is_told and any(scope.may_cover(name, None) for name in waiting_):
+            finding = pause_told(scene, pause)
+            yield Warned(code=finding.code.value, sentence=finding.sentence, data=finding.data)
 
 
 def _warned(trouble: facts.Fact) -> Warned | None:

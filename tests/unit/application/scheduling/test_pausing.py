@@ -14,7 +14,14 @@ from async_jobs.domain.errors import QuotaExceededError, Unavailable
 from async_jobs.domain.job import JobStatus
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.ports.controls import Standing
-from async_jobs.testing.builders import SimpleLimits, a_control, a_request, an_operation, later
+from async_jobs.testing.builders import (
+    SimpleLimits,
+    a_control,
+    a_request,
+    a_worker,
+    an_operation,
+    later,
+)
 from async_jobs.testing.clocks import ManualClock
 from async_jobs.testing.system import MemorySystem, memory_system
 
@@ -107,6 +114,38 @@ async def test_what_is_paused_does_not_start_until_it_is_resumed(
     await system.run_until_idle()
     page = await system.service.list_jobs(limit=100)
     assert {(job.status, job.attempts) for job in page.jobs} == {(JobStatus.SUCCEEDED, 1)}
+
+
+async def test_what_is_hidden_from_turns_is_told_of(system: MemorySystem) -> None:
+    """By whom and why, in the status too: it is due, and nobody is missing for it."""
+    await system.workers.announce(a_worker(queues=("mail",), types=("noisy", "quiet")))
+    await order(system, a_control(scope=Scope(type="noisy")))
+    await order(system, a_control(scope=Scope(type="quiet", use_case="reports")))
+    await enqueued(system, 3)
+    await system.run_until_idle()
+
+    of_use_case = await system.operations.explain_waiting(use_case="mail")
+    of_tenant = await system.operations.explain_waiting(tenant_id="acme")
+    status = await system.operations.status()
+
+    assert "start now. All of type 'noisy' is paused by 'ada' (the prov" in of_use_case.sentence
+    assert "quiet" not in of_use_case.sentence
+    assert "start now. All of type 'noisy' is paused since" in of_tenant.sentence
+    scopes = [each.data["scope"] for each in status.warnings if each.code == "paused"]
+    assert scopes == [{"type": "noisy"}]
+
+
+async def test_what_an_operator_paused_is_changed_by_ending_that(system: MemorySystem) -> None:
+    """Raising the limits of the environment would change nothing."""
+    await enqueued(system, 1)
+    await order(system, a_control(scope=Scope(use_case="mail")))
+
+    waiting = await system.operations.explain_waiting(use_case="mail")
+    status = await system.operations.status()
+
+    changes = {each.code: each.change for each in waiting.reasons}
+    assert changes["use_case_paused"].startswith("the control has to be ended")
+    assert [each.code for each in status.warnings if "paused" in each.code] == ["paused"]
 
 
 async def test_a_pause_ends_by_itself(system: MemorySystem) -> None:
