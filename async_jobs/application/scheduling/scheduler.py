@@ -118,12 +118,12 @@ class Scheduler:
         tallies: Tallies | None = None,
         history: History | None = None,
     ) -> None:
-        self._limits = InForce(config, controls, clock=clock)
+        self._limits = limits = InForce(config, controls, clock=clock)
         self._telemetry = telemetry
         self._clock = clock
         self._chance = chance
         self._signal = signal
-        self._settings = settings or SchedulerSettings()
+        self._settings = settings = settings or SchedulerSettings()
         self._notices = notices or Notices(config, clock=clock, telemetry=telemetry)
         self._dispatcher = Dispatcher(
             self._limits,
@@ -137,7 +137,6 @@ class Scheduler:
         self._sender = Sender(queue_of, store, changes, clock=clock, chance=chance)
         self._expiring = Expiring(store, changes, clock=clock)
         self._chores = Chores(clock, telemetry)
-        settings = self._settings
         self._reaping = Reaping(store, changes, settings, clock=clock, chance=chance)
         self._quarantining = Quarantining(store, settings, clock=clock)
         self._readying = Readying(store, settings, clock=clock)
@@ -151,9 +150,7 @@ class Scheduler:
             schedulers, identity, config, self._notices, settings, clock=clock
         )
         self._rolling_up = RollingUp(tallies, clock=clock)
-        self._surveying = Surveying(
-            overview, checkpoints, self._limits, clock=clock, telemetry=telemetry
-        )
+        self._surveying = Surveying(overview, checkpoints, limits, clock=clock, telemetry=telemetry)
         self._deaf_until = float("-inf")
         self._dispatch_seconds = 0.0
         """How long it took lately to lease and send."""
@@ -277,19 +274,7 @@ class Scheduler:
             await do(self._counting_slots, self._counting_slots.count, otherwise=None)
         if self._remembering.is_due(at):
             await do(self._remembering, self._remembering.remember, otherwise=None)
-        began = self._clock.monotonic()
-        dispatched = await self._dispatcher.dispatch(
-            list(self._limits.use_case_configs),
-            self._fleet_now(),
-            timedelta(seconds=self._settings.dispatch_timeout_seconds),
-        )
-        self._readying.late = dispatched.late
-        await failpoints.reached(failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND)
-        unsent = await self._send(dispatched)
-        if dispatched.by_queue:
-            self._notices.handed_off(dispatched.by_queue)
-            took = self._clock.monotonic() - began
-            self._dispatch_seconds += (took - self._dispatch_seconds) / DISPATCHES_REMEMBERED
+        dispatched, unsent = await self._dispatch()
         unseen = 0
         if upcoming is None:
             upcoming = await self._promote()
@@ -325,6 +310,23 @@ class Scheduler:
                 or self._readying.is_past(upcoming.run_at)
             ),
         )
+
+    async def _dispatch(self) -> tuple[Dispatched, int]:
+        """Lease and send; returns what was leased, and how much of it was not sent."""
+        began = self._clock.monotonic()
+        dispatched = await self._dispatcher.dispatch(
+            list(self._limits.use_case_configs),
+            self._fleet_now(),
+            timedelta(seconds=self._settings.dispatch_timeout_seconds),
+        )
+        self._readying.late = dispatched.late
+        await failpoints.reached(failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND)
+        unsent = await self._send(dispatched)
+        if dispatched.by_queue:
+            self._notices.handed_off(dispatched.by_queue)
+            took = self._clock.monotonic() - began
+            self._dispatch_seconds += (took - self._dispatch_seconds) / DISPATCHES_REMEMBERED
+        return dispatched, unsent
 
     async def _pause(self, at: float, dispatched: Dispatched) -> bool:
         """Hide what is paused and show what is not; returns whether turns see others by it."""

@@ -20,13 +20,13 @@ from async_jobs.entrypoints.settings.measured import (
     MetricsTenants,
     metrics_not_used,
 )
+from async_jobs.entrypoints.settings.names import QUEUE_PREFIX, sqs_variable, upper_of
 from async_jobs.entrypoints.settings.tokens import ApiToken, Secret, check_tokens
 
 QueueBackend = Literal["sqs", "postgres", "memory"]
 
 PREFIX: Final = "ASYNC_JOBS_"
 ROUNDS_MAX = 10
-_QUEUE_PREFIX: Final = "ASYNC_JOBS_SQS_QUEUE_"
 _SCHEMA: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 _QUEUE_URL: Final = re.compile(r"https?://[^/\s]+/\S+")
 _SCALARS: Final[Mapping[str, str]] = {
@@ -63,7 +63,7 @@ _SCALARS: Final[Mapping[str, str]] = {
 }
 # An empty variable is an unset one, but for these. With a queue forgotten some processes would use
 # SQS and the others would not; with an empty token everybody could scrape.
-_NEVER_EMPTY: Final = (_QUEUE_PREFIX, "ASYNC_JOBS_METRICS_TOKEN")
+_NEVER_EMPTY: Final = (QUEUE_PREFIX, "ASYNC_JOBS_METRICS_TOKEN")
 _JSON_OBJECTS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_USE_CASES": "use_case_configs",
     "ASYNC_JOBS_PER_TENANT_QUOTAS": "per_tenant_quotas",
@@ -317,12 +317,12 @@ class _Reader:
         """Declare the use cases that have an SQS queue; returns the URLs by queue name."""
         urls: dict[str, str] = {}
         self._check_names(use_cases)
-        by_use_case = {_upper(name): name for name in use_cases}
+        by_use_case = {upper_of(name): name for name in use_cases}
         shared = {str(each["queue"]) for each in use_cases.values() if each.get("queue")}
-        by_queue = {_upper(queue): queue for queue in shared}
+        by_queue = {upper_of(queue): queue for queue in shared}
         for variable in sorted(self._environ):
-            if variable.startswith(_QUEUE_PREFIX):
-                suffix = variable.removeprefix(_QUEUE_PREFIX)
+            if variable.startswith(QUEUE_PREFIX):
+                suffix = variable.removeprefix(QUEUE_PREFIX)
                 if suffix in by_queue and suffix not in by_use_case:
                     queue = by_queue[suffix]
                 else:
@@ -342,16 +342,16 @@ class _Reader:
         """Refuse use cases that share their variables."""
         first: dict[str, str] = {}
         for name in use_cases:
-            other = first.setdefault(_upper(name), name)
+            other = first.setdefault(upper_of(name), name)
             if other != name:
                 self.problems.append(
                     f"ASYNC_JOBS_USE_CASES: {other!r} and {name!r} would share their variables"
-                    f" {PREFIX}{_upper(name)}_…"
+                    f" {PREFIX}{upper_of(name)}_…"
                 )
 
     def _settings_of(self, use_case: str, settings: dict[str, Any]) -> None:
         for suffix, field in _USE_CASE_SUFFIXES.items():
-            variable = f"{PREFIX}{_upper(use_case)}{suffix}"
+            variable = f"{PREFIX}{upper_of(use_case)}{suffix}"
             if (text := self._take(variable)) is not None:
                 settings[field] = text
                 self._origin["use_case_configs", use_case, field] = variable
@@ -416,15 +416,6 @@ def _take_out(values: dict[str, Any], path: tuple[int | str, ...]) -> None:
             return
         holder = holder[part]
     holder.pop(path[-1], None)
-
-
-def sqs_variable(queue: str) -> str:
-    """Return the variable that sets the URL of a queue named like its use case."""
-    return f"{_QUEUE_PREFIX}{_upper(queue)}"
-
-
-def _upper(use_case: str) -> str:
-    return use_case.upper().replace("-", "_").replace(".", "_").replace(" ", "_")
 
 
 def schema_of(environ: Mapping[str, str]) -> str | None:

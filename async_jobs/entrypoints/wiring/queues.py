@@ -12,7 +12,8 @@ from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.domain.errors import ConfigurationError
-from async_jobs.entrypoints.settings.config import AsyncJobsConfig, sqs_variable
+from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+from async_jobs.entrypoints.settings.names import sqs_variable
 from async_jobs.extras import require
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.queue import JobQueue, Outbox

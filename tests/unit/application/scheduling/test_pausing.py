@@ -11,6 +11,7 @@ from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.in_force import FRESH_SECONDS, InForce
 from async_jobs.domain.controls import Control, Scope
 from async_jobs.domain.errors import QuotaExceededError, Unavailable
+from async_jobs.domain.explain import Why
 from async_jobs.domain.job import JobStatus
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.ports.controls import Standing
@@ -144,7 +145,7 @@ async def test_what_an_operator_paused_is_changed_by_ending_that(system: MemoryS
     status = await system.operations.status()
 
     changes = {each.code: each.change for each in waiting.reasons}
-    assert changes["use_case_paused"].startswith("the control has to be ended")
+    assert changes[Why.USE_CASE_PAUSED].startswith("the control has to be ended")
     assert [each.code for each in status.warnings if "paused" in each.code] == ["paused"]
 
 
