@@ -341,6 +341,29 @@ async def test_the_programs_need_no_more_than_is_documented(empty_database_dsn: 
             await pool.execute("CREATE TABLE async_jobs.more (id int)")
 
 
+async def test_a_worker_that_could_save_no_outcome_starts_nothing(empty_database_dsn: str) -> None:
+    """As after a migration whose grants were forgotten: its jobs would fail again and again."""
+    await migrate(empty_database_dsn, schema="async_jobs")
+    async with (
+        role(empty_database_dsn, "For the programs") as dsn,
+        connected(empty_database_dsn) as owner,
+        await create_pool(dsn, schema="async_jobs") as pool,
+    ):
+        config = configured(dsn, db_schema="async_jobs")
+        name = urlsplit(dsn).username
+        working = (config, pool, None, JobRegistry(), "default", LOGGER)
+        stop = asyncio.Event()
+        stop.set()
+
+        await run_worker_loop(*working, stop=stop)
+        await owner.execute(f"REVOKE INSERT ON async_jobs.attempts FROM {name}")
+        with pytest.raises(ConfigurationError, match="INSERT on attempts; repeat the grants"):
+            await run_worker_loop(*working, stop=stop)
+        await owner.execute("ALTER TABLE async_jobs.attempts RENAME TO archived")
+        with pytest.raises(MigrationDue, match=r"it lacks .*attempts\.ended_at"):
+            await run_worker_loop(*working, stop=stop)
+
+
 async def test_history_is_tidied_by_who_owns_nothing(empty_database_dsn: str) -> None:
     """Partitions are made and dropped for the programs, and for nobody who may do less."""
     await migrate(empty_database_dsn, schema="async_jobs")

@@ -69,8 +69,8 @@ async def run_worker_loop(
         stop: set it to shut down gracefully.
 
     Raises:
-        ConfigurationError: `config.db_dsn` leads nowhere or is refused, or the transport is not
-            set up.
+        ConfigurationError: `config.db_dsn` leads nowhere or is refused, the transport is not
+            set up, or what becomes of jobs could not be saved: a migration is due, or its grants.
         Unavailable: nobody answers at `config.db_dsn`.
     """
     config, names = listening(config, [queue_name])
@@ -103,7 +103,12 @@ async def schedule(container: Container, stop: asyncio.Event) -> None:
 
 
 async def execute(container: Container, worker: Worker, stop: asyncio.Event) -> None:
-    """Run a worker until `stop` is set, and tell meanwhile if no scheduler feeds it."""
+    """Run a worker until `stop` is set, and tell meanwhile if no scheduler feeds it.
+
+    Raises:
+        ConfigurationError: nothing that becomes of jobs could be saved.
+    """
+    await container.saves_outcomes()()
     looking = asyncio.create_task(container.scheduler_watch().run())
     try:
         await worker.run(stop)

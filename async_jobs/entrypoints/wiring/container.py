@@ -31,7 +31,7 @@ from async_jobs.adapters.postgres.history import PostgresHistory
 from async_jobs.adapters.postgres.migrate import migrate
 from async_jobs.adapters.postgres.overview import PostgresOverview
 from async_jobs.adapters.postgres.pool import create_pool
-from async_jobs.adapters.postgres.readiness import takes_jobs
+from async_jobs.adapters.postgres.readiness import check_outcomes, takes_jobs
 from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
 from async_jobs.adapters.postgres.schemas import check_schema
 from async_jobs.adapters.postgres.signal import PostgresSignal
@@ -130,6 +130,19 @@ async def _always() -> bool:
     return True
 
 
+def _saves_outcomes(pool: asyncpg.Pool) -> Callable[[], Awaitable[bool]]:
+    async def checked() -> bool:
+        try:
+            await check_outcomes(pool)
+        except ConfigurationError:
+            raise
+        except AsyncJobsError:
+            return False  # a worker waits until it answers
+        return True
+
+    return checked
+
+
 def _signal(config: AsyncJobsConfig, pool: asyncpg.Pool, clock: Clock) -> PostgresSignal:
     # Behind PgBouncer in transaction mode, which wants no statement cache, LISTEN hears nothing.
     return PostgresSignal(pool, clock=clock, listen=config.db_statement_cache_size != 0)
@@ -218,6 +231,7 @@ class Container(containers.DeclarativeContainer):
     open_renewal_store = providers.Singleton(open_renewal_store_of, config, host_clock)
     make_renewal_host = providers.Singleton(renewal_thread, config, open_renewal_store, logger)
     takes_jobs = providers.Singleton(_takes_jobs, pool)
+    saves_outcomes = providers.Singleton(_saves_outcomes, pool)
     service = providers.Singleton(
         JobService,
         config,
@@ -320,6 +334,7 @@ def memory_container(config: AsyncJobsConfig, logger: logging.Logger) -> Contain
     container.queues.override(providers.Singleton(memory_queues, container.store, clock))
     container.make_renewal_host.override(providers.Object(None))
     container.takes_jobs.override(providers.Object(_always))
+    container.saves_outcomes.override(providers.Object(_always))
     return container
 
 
