@@ -189,7 +189,7 @@ def test_without_metrics_nothing_of_them_is_imported(tmp_path: Path) -> None:
         "import logging, sys\n"
         "from async_jobs import AsyncJobsConfig\n"
         "from async_jobs.entrypoints.programs import processes\n"
-        "from async_jobs.entrypoints.wiring.container import memory_container\n"
+        "from async_jobs.entrypoints.wiring.memory import memory_container\n"
         "container = memory_container(AsyncJobsConfig(db_dsn='x'), logging.getLogger())\n"
         "assert type(container.telemetry()).__name__ == 'LogTelemetry'\n"
         "assert container.metrics() == (None, None)\n"

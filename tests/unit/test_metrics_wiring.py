@@ -14,7 +14,8 @@ from async_jobs.domain.facts import JobEnqueued
 from async_jobs.domain.reporting import job_ids
 from async_jobs.domain.tallies import DAY, query_of
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
-from async_jobs.entrypoints.wiring.container import Container, memory_container
+from async_jobs.entrypoints.wiring.container import Container
+from async_jobs.entrypoints.wiring.memory import memory_container
 from async_jobs.entrypoints.wiring.telemetry import keeping
 from async_jobs.testing.builders import a_job
 from async_jobs.testing.clocks import NOW

@@ -173,3 +173,18 @@ def test_a_service_says_at_once_what_it_cannot_be_made_of(
     """By the parameter's name, before the first call."""
     with pytest.raises(TypeError, match=told):
         async_jobs.JobService(config, store)
+
+
+def test_a_worker_imports_nothing_that_others_run() -> None:
+    """Workers start often, several at once, and each pays with CPU that running ones need."""
+    loaded = modules_loaded_by("import async_jobs.entrypoints.programs.processes")
+    rooms = {".".join(name.split(".")[:3]) for name in loaded}
+
+    assert "async_jobs.application.working" in rooms
+    assert not {name.partition(".")[0] for name in loaded} & {"fastapi", "httpx", "uvicorn"}
+    assert not rooms & {
+        "async_jobs.adapters.memory",
+        "async_jobs.application.enqueueing",
+        "async_jobs.application.operating",
+        "async_jobs.application.scheduling",
+    }

@@ -23,7 +23,7 @@ from async_jobs.entrypoints.programs.garbage import THRESHOLDS
 from async_jobs.entrypoints.programs.loops import execute
 from async_jobs.entrypoints.programs.processes import run_async, stopping_on_signals
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
-from async_jobs.entrypoints.wiring.container import memory_container
+from async_jobs.entrypoints.wiring.memory import memory_container
 from async_jobs.testing.builders import a_job
 from async_jobs.testing.contracts.scenes import added
 from tests.unit.application.stage import Stage

@@ -14,7 +14,7 @@ from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.sqs.queue import SqsJobQueue
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
-from async_jobs.entrypoints.wiring.container import memory_container
+from async_jobs.entrypoints.wiring.memory import memory_container
 from async_jobs.entrypoints.wiring.queues import Queues, queues_of
 from async_jobs.testing.clocks import ManualClock
 

@@ -34,7 +34,7 @@ from async_jobs.entrypoints.demo.workload import (
 from async_jobs.entrypoints.programs.options import LOOPBACK
 from async_jobs.entrypoints.programs.processes import migrated
 from async_jobs.entrypoints.settings.config import PREFIX, AsyncJobsConfig
-from async_jobs.entrypoints.wiring.container import embedded_postgres
+from async_jobs.entrypoints.wiring.embedded import embedded_postgres
 from async_jobs.host import SystemClock
 from async_jobs.ports.jobs import Jobs
 

@@ -34,12 +34,9 @@ from async_jobs.entrypoints.programs.signals import before_a_forced_exit
 from async_jobs.entrypoints.serving.asgi import Serving, serving
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
-from async_jobs.entrypoints.wiring.container import (
-    Container,
-    embedded_postgres,
-    memory_container,
-    opened,
-)
+from async_jobs.entrypoints.wiring.container import Container, opened
+from async_jobs.entrypoints.wiring.embedded import embedded_postgres
+from async_jobs.entrypoints.wiring.memory import memory_container
 from async_jobs.entrypoints.wiring.telemetry import keeping
 from async_jobs.extras import require
 

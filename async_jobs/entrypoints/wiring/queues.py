@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from async_jobs.adapters.memory.outbox import MemoryOutbox
-from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.postgres.outbox import PostgresOutbox
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.domain.errors import ConfigurationError
@@ -74,11 +72,6 @@ def queues_of(
     if config.queue_backend == "sqs":
         return Queues.elsewhere(_sqs_queue(config, clock, sqs_client))
     return Queues.outboxes(_postgres_outbox(config, store, clock, signal))
-
-
-def memory_queues(store: MemoryJobStore, clock: Clock) -> Queues:
-    """Return the queues of a process that has everything in memory."""
-    return Queues.outboxes(lambda name: MemoryOutbox(store, name, clock=clock))
 
 
 def _postgres_outbox(
