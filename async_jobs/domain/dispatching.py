@@ -149,14 +149,16 @@ class TurnView:
         started: defaultdict[str, list[Chosen]] = defaultdict(list)
         for each in chosen:
             started[each[0]].append(each)
-            blocked.pop(each[1].id, None)
+            if blocked:
+                blocked.pop(each[1].id, None)
         short = {
             name
             for name, selection in selections.items()
             if len(started[name]) < len(selection.contenders)
         }
-        self._conclude_pools(seen, selections, shares, shut, short, late.values())
-        self._conclude_use_cases(seen, selections, shares, started, late)
+        shown = {name: _tenants_shown(each) for name, each in seen.items()}
+        self._conclude_pools(seen, shown, selections, shares, shut, short, late.values())
+        self._conclude_use_cases(seen, shown, selections, shares, started, late)
         for name, part in self._running.parts_in_slots(started).items():
             self._memory.turnover(name).started(len(started.get(name, ())), part)
         return Round(
@@ -196,6 +198,7 @@ class TurnView:
     def _conclude_pools(
         self,
         seen: Mapping[str, Seen],
+        shown_of: Mapping[str, AbstractSet[str]],
         selections: Mapping[str, Selection],
         shares: Mapping[Pool, Share],
         shut: Mapping[Pool, _Shut],
@@ -203,7 +206,7 @@ class TurnView:
         late: Collection[Candidate],
     ) -> None:
         """Note who waits for slots; `short` are the use cases whose chosen jobs found too few."""
-        shown = set[str]().union(*map(_tenants_shown, seen.values()))
+        shown = set[str]().union(*shown_of.values())
         whole = self._is_whole(seen)
         for pool, share in shares.items():
             contest = self._memory.pool(pool.queues)
@@ -226,6 +229,7 @@ class TurnView:
     def _conclude_use_cases(
         self,
         seen: Mapping[str, Seen],
+        shown_of: Mapping[str, AbstractSet[str]],
         selections: Mapping[str, Selection],
         shares: Mapping[Pool, Share],
         started: Mapping[str, Sequence[Chosen]],
@@ -234,12 +238,14 @@ class TurnView:
         """Note who waits for the capacity of each use case."""
         for name, selection in selections.items():
             contest = self._memory.use_case(name)
-            shown = _tenants_shown(seen[name])
+            shown = shown_of[name]
             known = shown | contest.waiting if seen[name].whole else shown
             # Who waits for a slot first waits for the capacity as before: no debt is forgotten.
             without = self._without_slots(name, seen[name])
             known = known - without
-            _count_passes(contest, started[name], [c for c in seen[name].ready if c.id in late])
+            if late:
+                of_use_case = [c for c in seen[name].ready if c.id in late]
+                _count_passes(contest, started[name], of_use_case)
             counts = Counter([candidate.tenant_id for _, candidate in started[name]])
             waiting = _waiting(name, selection, shares, started[name])
             contest.conclude(counts, waiting, known, selection.held_back | (without - waiting))

@@ -71,11 +71,19 @@ def copied(value: JsonT) -> JsonT:
 
 
 def _copied(value: JsonValue) -> JsonValue:
+    # Most of what a payload holds cannot be changed: only the rest is gone through.
     if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
+        copy = dict(value)
+        for key, item in value.items():
+            if isinstance(item, _CHANGEABLE):
+                copy[key] = _copied(item)
+        return copy
     if isinstance(value, list):
-        return [_copied(item) for item in value]
+        return [_copied(item) if isinstance(item, _CHANGEABLE) else item for item in value]
     return value
+
+
+_CHANGEABLE: Final = (dict, list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,6 +99,9 @@ def tell(
 
 def start_is_news(job: Job, *, at: datetime, wanted: Wanted) -> bool:
     """Tell whether `tell` has anything to say of a claim: most starts are asked about in vain."""
+    first = job.first_deadline_at
+    if at <= job.deadline_at and (first is None or at <= first) and not wanted(JobStarted):
+        return False  # whichever of the two it is held against
     return wanted(JobStarted) or is_late(_promised(job, attempts=job.attempts - 1), at)
 
 
