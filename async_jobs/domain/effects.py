@@ -80,7 +80,9 @@ def renewed(job: Job, event: Renewed, now: datetime) -> Job:
 
 
 def succeeded(job: Job, event: Succeeded, now: datetime) -> Job:
-    return _finished(job, now, _SUCCEEDED, result=event.result)
+    # Of what succeeds at once, which is most of it, `started_at` tells when it started first.
+    first = job.first_started_at
+    return _finished(job, now, _SUCCEEDED, result=event.result, first_started_at=first)
 
 
 def failed(job: Job, event: Failed, now: datetime) -> Job:

@@ -135,7 +135,8 @@ class Job:
     first_deadline_at: datetime | None = None
     """The deadline it had first; None as long as that is `deadline_at`."""
     first_started_at: datetime | None = None
-    """When a worker with a handler for it first claimed it; told once that lease has ended."""
+    """When a worker with a handler for it first claimed it, once that lease has ended; None of a
+    job that succeeded at that, as its `started_at` tells it: see `first_start`."""
 
     @classmethod
     def having(cls, fields: Mapping[str, Any]) -> Job:
@@ -161,6 +162,12 @@ class Job:
     def first_deadline(self) -> datetime:
         """The deadline that was promised to whoever enqueued it, however often it was put off."""
         return self.first_deadline_at or self.deadline_at
+
+    @property
+    def first_start(self) -> datetime | None:
+        """When it first started; None until the lease of that start has ended."""
+        at_once = self.started_at if self.status is JobStatus.SUCCEEDED else None
+        return self.first_started_at or at_once
 
 
 LASTING: Final = frozenset(

@@ -184,8 +184,10 @@ async def outcomes(system: System) -> Counter[str]:
 async def starts(system: System) -> tuple[int, int]:
     """Count the rows that have started, and those that did so by their first deadline."""
     row = await system.pool.fetchrow(
-        "SELECT count(first_started_at) AS started, count(*) FILTER ("
-        " WHERE first_started_at <= coalesce(first_deadline_at, deadline_at)) AS on_time FROM jobs"
+        "SELECT count(first_start) AS started, count(*) FILTER ("
+        " WHERE first_start <= coalesce(first_deadline_at, deadline_at)) AS on_time"
+        " FROM jobs, LATERAL coalesce("
+        "     first_started_at, CASE WHEN status = 'succeeded' THEN started_at END) AS first_start"
     )
     assert row is not None
     return row["started"], row["on_time"]

@@ -41,7 +41,7 @@ CREATE TABLE jobs (
     errors           json,
     result           json,
     first_deadline_at timestamptz, -- NULL as long as it is deadline_at
-    first_started_at timestamptz,  -- once the lease has ended
+    first_started_at timestamptz,  -- once that lease has ended; NULL where started_at says it
     CHECK ((status = 'running') = (lease_expires_at IS NOT NULL)),
     -- An instant or a time that Python cannot hold would fail every read that meets it, of all
     -- the other rows too.

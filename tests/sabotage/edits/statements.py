@@ -60,8 +60,8 @@ BUGS = (
         "A success does not keep when the job started.",
         breaks="LS-8",
         statement="succeed_jobs",
-        text="coalesce(j.first_started_at, j.started_at)",
-        instead="j.first_started_at",
+        text="result = s.result::json",
+        instead="result = s.result::json, started_at = NULL",
     ),
     spoiled(
         "aside_forgets_the_first_deadline",

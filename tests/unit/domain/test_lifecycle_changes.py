@@ -105,13 +105,14 @@ def test_renewed(before: Job) -> None:
 
 
 def test_succeeded() -> None:
-    """A success keeps the result and the history."""
+    """A success keeps the result and the history; when it started first needs no second column."""
     before = claimed()
 
     job = advance(before, Succeeded({"sent": 2}), now=NOW)
 
+    assert (before.first_start, job.first_start) == (None, before.started_at)
     assert changed(before, job) == {
-        **JOB_ENDED,
+        "lease_expires_at": None,
         "status": JobStatus.SUCCEEDED,
         "result": {"sent": 2},
         "finished_at": NOW,

@@ -224,7 +224,9 @@ JOB: Final = object_schema(
             "The deadline that was promised first, once retries or waits have moved `deadline_at`.",
         ),
         "first_started_at": described(
-            optional(INSTANT), "When it started first, once that attempt has ended."
+            optional(INSTANT),
+            "When it started first, once that attempt has ended; null of a job that succeeded"
+            " at that, whose `started_at` it is.",
         ),
     },
     {},

@@ -5,7 +5,7 @@
 -- and unchanged.
 UPDATE jobs AS j SET
     status = 'succeeded', lease_expires_at = NULL, finished_at = $4, updated_at = $4,
-    result = s.result::json, first_started_at = coalesce(j.first_started_at, j.started_at)
+    result = s.result::json
 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $5::text[])
     AS s (id, lease_seq, result, worker_id)
 WHERE j.id = s.id AND j.id = ANY($1::uuid[])
