@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from async_jobs.adapters.postgres.history import PostgresHistory
 from async_jobs.adapters.postgres.overview import PostgresOverview
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.schedulers import PostgresSchedulers
+from async_jobs.adapters.postgres.signal import PostgresSignal
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.workers import PostgresWorkers
@@ -28,6 +30,7 @@ from async_jobs.domain.explain import Why
 from async_jobs.domain.job import Phase
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.host import SystemClock
+from async_jobs.ports.signal import DISPATCH
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_job, later
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock
 from async_jobs.testing.contracts.scenes import added, in_phase, stored
@@ -218,3 +221,29 @@ async def test_an_idle_scheduler_tells_that_it_ticks_by_one_statement_in_fifteen
     without, known = counts
     assert known - without == {"announce_scheduler": 4}
     assert not without - known
+
+
+async def test_an_application_steers_in_its_own_process(database_dsn: str) -> None:
+    """By its configuration and its store, and schedulers are woken."""
+    woken = asyncio.Event()
+    async with await create_pool(database_dsn, max_size=2) as pool:
+        store = PostgresJobStore(pool)
+        job = await added(store, created_at=SystemClock().now())
+        steering = async_jobs.SteeringService(LIMITS, store)
+        request = async_jobs.ControlRequest(
+            scope=async_jobs.Scope(type=job.type), reason="the provider is down"
+        )
+        listening = await asyncpg.connect(database_dsn)
+        channel = PostgresSignal(pool, clock=SystemClock()).channel(DISPATCH)
+        assert channel is not None
+        await listening.add_listener(channel, lambda *_: woken.set())
+        control = await steering.put(request, operator=async_jobs.Operator(actor="ada"))
+        await asyncio.wait_for(woken.wait(), 60)
+        await listening.close()
+        explained = await async_jobs.OperationsService(LIMITS, store).explain(job.id)
+        memory: Any = MemoryJobStore()
+        with pytest.raises(TypeError, match="PostgresJobStore"):
+            async_jobs.SteeringService(LIMITS, memory)
+
+        assert await steering.controls() == [control]
+        assert async_jobs.Why.PAUSED in {each.code for each in explained.reasons}

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import subprocess
 import sys
+import typing
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import async_jobs
 from async_jobs.adapters.memory.store import MemoryJobStore
+from async_jobs.domain import errors
+from async_jobs.ports.jobs import Jobs
+from async_jobs.ports.operations import Operations
+from async_jobs.ports.reports import Reports
+from async_jobs.ports.steering import Steering
 from async_jobs.testing import SimpleLimits
 
 LIMITS = SimpleLimits(use_case_configs={}, per_tenant_quotas={})
@@ -35,8 +44,10 @@ PROMISED = {
     "QuotaExceededError",
     "Reject",
     "RemoteHttpError",
+    "ReportsService",
     "RetryAfter",
     "Snooze",
+    "SteeringService",
     "TenantQuota",
     "Unavailable",
     "UseCaseConfig",
@@ -60,6 +71,53 @@ def test_every_public_name_can_be_imported(name: str) -> None:
 def test_every_promised_name_is_public() -> None:
     """Taking one away breaks applications."""
     assert set(async_jobs.__all__) >= PROMISED
+
+
+def of_this_package(hint: Any) -> Iterator[type]:
+    """Yield the classes of the package that a type hint names."""
+    for part in typing.get_args(hint):
+        yield from of_this_package(part)
+    if inspect.isclass(hint) and hint.__module__.partition(".")[0] == "async_jobs":
+        yield hint
+
+
+def met_by_callers_of(port: type) -> set[type]:
+    """Return what a caller hands to a port or is answered, and what is inside of that."""
+    hints = [
+        hint
+        for name, call in vars(port).items()
+        if not name.startswith("_") and inspect.isfunction(call)
+        for hint in typing.get_type_hints(call).values()
+    ]
+    met: set[type] = set()
+    while hints:
+        found = set(of_this_package(hints.pop())) - met
+        met |= found
+        for each in found:
+            if dataclasses.is_dataclass(each):
+                hints += typing.get_type_hints(each).values()
+    return met
+
+
+@pytest.mark.parametrize("port", [Jobs, Operations, Steering, Reports])
+def test_whatever_a_caller_meets_has_a_public_name(port: type) -> None:
+    """Requests and answers of all driving ports, to annotate and to compare with."""
+    missing = {each.__name__ for each in met_by_callers_of(port)} - set(async_jobs.__all__)
+
+    assert not missing
+
+
+def test_every_error_can_be_caught_by_a_public_name() -> None:
+    """Its own, or that of a kind which says what to do about it."""
+    public = [getattr(async_jobs, name) for name in async_jobs.__all__ if name != "AsyncJobsError"]
+    kinds = tuple(each for each in public if inspect.isclass(each) and issubclass(each, Exception))
+    found = [
+        each
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, errors.AsyncJobsError)
+    ]
+
+    assert [each for each in found if not issubclass(each, kinds)] == [errors.AsyncJobsError]
 
 
 def test_the_names_are_listed_once_and_in_order() -> None:

@@ -19,7 +19,7 @@ from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.tallies import PostgresTallies
 from async_jobs.adapters.postgres.workers import PostgresWorkers
-from async_jobs.application.operating import operations, reporting
+from async_jobs.application.operating import operations, reporting, steering
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import Limits
@@ -105,8 +105,7 @@ class OperationsService(operations.OperationsService):
         self, config: Limits, store: PostgresJobStore, *, clock: Clock | None = None
     ) -> None:
         _check(config, store)
-        if not isinstance(store, PostgresJobStore):
-            raise TypeError(f"store must be a PostgresJobStore; it is a {type(store).__name__}")
+        _check_is_postgres(store)
         _check_schema(config, store)
         beside: Any = {"whereabouts": store.whereabouts}
         super().__init__(
@@ -123,6 +122,43 @@ class OperationsService(operations.OperationsService):
         )
 
 
+class SteeringService(steering.SteeringService):
+    """Pause, limit, resume, and see who did.
+
+    Args:
+        config: as for `JobService`: what the environment says, over which controls are laid.
+        store: a `PostgresJobStore`; for any other, wire `SteeringService` of
+            `async_jobs.application` to the ports that belong to it.
+        clock: by default the database's time.
+        signal: by default NOTIFY, which wakes schedulers at once.
+
+    Raises:
+        TypeError: `config` or `store` is something else.
+        ConfigurationError: `config` names another schema than the store's.
+    """
+
+    def __init__(
+        self,
+        config: Limits,
+        store: PostgresJobStore,
+        *,
+        clock: Clock | None = None,
+        signal: Signal | None = None,
+    ) -> None:
+        _check(config, store)
+        _check_is_postgres(store)
+        _check_schema(config, store)
+        own_clock, chance, own_signal = _ports_beside(store)
+        super().__init__(
+            config,
+            PostgresControls(store.pool, whereabouts=store.whereabouts),
+            PostgresOverview(store.pool, whereabouts=store.whereabouts),
+            clock=clock or own_clock,
+            chance=chance,
+            signal=signal or own_signal,
+        )
+
+
 class ReportsService(reporting.ReportsService):
     """See which share of jobs started in time.
 
@@ -135,8 +171,7 @@ class ReportsService(reporting.ReportsService):
     """
 
     def __init__(self, store: PostgresJobStore, *, clock: Clock | None = None) -> None:
-        if not isinstance(store, PostgresJobStore):
-            raise TypeError(f"store must be a PostgresJobStore; it is a {type(store).__name__}")
+        _check_is_postgres(store)
         super().__init__(
             PostgresTallies(store.pool, whereabouts=store.whereabouts),
             clock=clock or PostgresClock(store.pool, host=SystemClock()),
@@ -155,6 +190,11 @@ def _check(config: object, store: object) -> None:
         raise TypeError(
             f"store must be a Store, e.g. PostgresJobStore(pool); it is a {type(store).__name__}"
         )
+
+
+def _check_is_postgres(store: object) -> None:
+    if not isinstance(store, PostgresJobStore):
+        raise TypeError(f"store must be a PostgresJobStore; it is a {type(store).__name__}")
 
 
 def _check_schema(config: object, store: object) -> None:
