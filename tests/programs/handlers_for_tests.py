@@ -20,6 +20,9 @@ from async_jobs.host import SystemClock
 
 EXECUTIONS_VARIABLE = "EXECUTIONS_FILE"
 GATE_VARIABLE = "GATE_FILE"
+DEPLOYMENT_VARIABLE = "DEPLOYMENT"
+BAD = "bad"
+"""The deployment whose `send_email` fails, whatever it is given."""
 LOOK_SECONDS = 0.01
 
 _clock = SystemClock()
@@ -84,6 +87,13 @@ async def snooze_once(context: JobContext, payload: Payload) -> None:
     with _recorded(context):
         if context.lease_seq == 1:
             raise Snooze(1)
+
+
+@job_registry.handler("send_email")
+async def send_email(context: JobContext, payload: Payload) -> None:
+    with _recorded(context):
+        if os.environ.get(DEPLOYMENT_VARIABLE) == BAD:
+            raise LookupError(f"no template for the message {payload['number']}")
 
 
 @job_registry.handler("fail")
