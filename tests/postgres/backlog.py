@@ -18,7 +18,7 @@ INSERT INTO jobs (
 )
 SELECT
     ('{group}-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid,
-    {tenant}, {use_case}, 'send_email', 'lane', {status}, '{{"to": "somebody@example.com"}}',
+    {tenant}, {use_case}, {type}, 'lane', {status}, '{{"to": "somebody@example.com"}}',
     {run_at}, interval '60 s', {run_at} + interval '60 s', 1, 5,
     '{{"type":"exponential","base_delay_seconds":1.0,"max_delay_seconds":600.0,"jitter":0.5}}',
     $1 - interval '2 days', $1 - interval '2 days', 0, {lane},
@@ -36,6 +36,7 @@ class Rows:
     count: int
     use_case: str = _ANYTHING
     tenant: str = _ANYBODY
+    type: str = "'send_email'"
     status: str = "'pending'"
     run_at: str = "$1 - i * interval '1 ms'"
     lane: str = "0"

@@ -28,12 +28,14 @@ from tests.postgres.churn import (
     vacuum,
     without_autovacuum,
 )
-from tests.postgres.plans import explained
+from tests.postgres.paused import KINDS, ticks_beside
+from tests.postgres.plans import Scene, explained
 
 LOOKS = (0, 10, 50, 100, 200)
 """After how many rounds of a churn the program measures."""
 REPEATS = 5
 HOURS = (1, 6, 12, 24)
+PAUSED = (1_000, 10_000, 100_000, 1_000_000)
 _WALKING = ("ready_heads", "running_counts", "expired_leases", "purge_jobs", "claim_handoffs")
 
 
@@ -105,6 +107,19 @@ async def day_table(server_dsn: str) -> None:
                 )
 
 
+async def paused_table(server_dsn: str) -> None:
+    """Print what a tick costs beside ever more paused jobs that are due before all others."""
+    _line("pages a tick", *(f"{count:,}" for count in PAUSED), "leased")
+    for name, kind in KINDS.items():
+        async with AsyncExitStack() as stack:
+            dsn = await stack.enter_async_context(services.database(server_dsn))
+            await migrate(dsn)
+            scene = Scene(await stack.enter_async_context(explained(dsn)))
+            stack.enter_context(scene.listening())
+            ticks = [each async for each in ticks_beside(scene, kind, PAUSED)]
+            _line(name, *(each.pages for each in ticks), min(each.tick.leased for each in ticks))
+
+
 def _line(*cells: object) -> None:
     sys.stdout.write("  ".join(f"{cell:>9}" for cell in cells) + "\n")
 
@@ -115,6 +130,7 @@ async def main() -> None:
         for held in (False, True):
             await churn_table(dsn, held=held)
         await day_table(dsn)
+        await paused_table(dsn)
 
 
 if __name__ == "__main__":

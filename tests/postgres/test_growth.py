@@ -42,7 +42,8 @@ from tests.postgres.churn import (
     vacuum,
     without_autovacuum,
 )
-from tests.postgres.plans import explained
+from tests.postgres.paused import KINDS, ticks_beside
+from tests.postgres.plans import LIMIT, Scene, explained
 
 FLAT = 1.25
 """What counts as unchanged: pages fill and split, and batches fall on them differently."""
@@ -170,6 +171,27 @@ async def test_a_table_that_an_old_snapshot_hurts_more_is_found(
 
     found = excesses(after, before, jobs=PART * BATCH)
     assert [each for each in found if each.startswith(f"{statement}:")]
+
+
+# --- what is paused -----------------------------------------------------------------------------
+
+FEW, MANY = 2_000, 16_000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_tick_costs_the_same_however_many_jobs_are_paused(
+    database_dsn: str, kind: str
+) -> None:
+    """All of them are due before the others, which start as if they were not there."""
+    async with explained(database_dsn) as connection:
+        scene = Scene(connection)
+        with scene.listening():
+            few, many = [each async for each in ticks_beside(scene, KINDS[kind], (FEW, MANY))]
+
+    is_whole = kind in ("a tenant", "a use case")
+    assert (few.tick.leased, many.tick.leased) == (LIMIT, LIMIT)
+    assert many.pages <= FLAT * few.pages
+    assert many.hidden == (0 if is_whole else MANY)  # limits of zero need nothing out of the way
 
 
 # --- a day --------------------------------------------------------------------------------------
