@@ -137,15 +137,13 @@ class InForce:
         """Ask for the version, which is one row; for all the others only if it is another one."""
         at = clock.monotonic()
         try:
-            version = await controls.version()
-        except Exception as error:  # whatever it is, jobs are enqueued
-            self.problem = _problem(error)
-        else:
-            if self.knows(version):
+            if self.knows(await controls.version()):
                 self.problem = None
                 self.settle(clock.now())
             else:
                 await self.read(clock.now())
+        except Exception as error:  # whatever it is, jobs are enqueued
+            self.problem = _problem(error)
         self._asked_at = at
 
 

@@ -49,6 +49,13 @@ class Deaf(MemoryControls):
             raise Unavailable("nobody answers")
 
 
+class Unread(MemoryControls):
+    """Controls of which nothing but their version can be read."""
+
+    async def known(self, now: datetime) -> Standing:
+        raise Unavailable("nobody answers")
+
+
 @pytest.fixture
 def system() -> MemorySystem:
     system = memory_system(use_cases=USE_CASES, registry=JobRegistry())
@@ -239,6 +246,19 @@ async def test_who_has_never_read_the_controls_starts_nothing() -> None:
     assert not in_force.knows(1)
     with pytest.raises(Unavailable):
         await in_force.read(later())
+
+
+async def test_who_has_never_read_the_controls_enqueues() -> None:
+    """By the limits of the environment, also where it is told that there are controls."""
+    controls = Unread()
+    control = a_control(scope=Scope(use_case="mail"))
+    await controls.change(an_operation(control), control, expected=0)
+    in_force = InForce(SimpleLimits(USE_CASES), controls, clock=ManualClock())
+
+    await in_force.refresh()
+
+    assert in_force.use_case_configs == USE_CASES
+    assert "Unavailable: nobody answers" in str(in_force.problem)
 
 
 async def test_where_there_was_never_a_control_none_is_read() -> None:
