@@ -16,7 +16,8 @@ class Reports(Protocol):
         RP-1 `attainment` sums what processes have counted and told, by use case, tenant, type and
             step of time as it was asked; no group is there of which nothing is known.
         RP-2 Who asks within tenants is told of these only.
-        RP-3 What cannot be asked is refused by the name of the argument.
+        RP-3 What cannot be asked is refused by the name of the argument; so is a use case that is
+            not configured and of which nothing is known in that time, with those that are.
 
     Not promised: what the processes have counted in the last ten seconds, and what those had
     counted since then that were killed; that tenants are told apart of whom little is told.

@@ -233,7 +233,7 @@ class MemorySystem:
     def _telling(self) -> Telemetry:
         self._counting = TallyTelemetry("memory", TopTenants(TENANTS_MAX, lambda tenant: True))
         self._tallies = MemoryTallies()
-        self.reports = ReportsService(self._tallies, clock=self.clock)
+        self.reports = ReportsService(self._tallies, clock=self.clock, config=self.config)
         return SeveralTelemetries([self.telemetry, self._counting])
 
     async def _tally(self) -> None:

@@ -71,6 +71,7 @@ from async_jobs.testing.contracts import (
     SteeringContract,
 )
 from async_jobs.testing.contracts.jobs import KIT_LIMITS, LIMITED_MAX
+from async_jobs.testing.contracts.reports import CONFIGURED
 from async_jobs.testing.contracts.scenes import added, all_jobs, in_phase, the_job
 from async_jobs.testing.contracts.specimens import PAYLOADS
 from tests.kit import services
@@ -292,7 +293,7 @@ class ReportsOverHttp(ReportsContract):
         self, api: Api, tallies: Tallies, clock: ManualClock
     ) -> AsyncIterator[None]:
         """Puts reports on the test's ports behind the API."""
-        api.reports = ReportsService(tallies, clock=clock)
+        api.reports = ReportsService(tallies, clock=clock, config=CONFIGURED)
         yield
         api.reports = None
 

@@ -59,6 +59,7 @@ from async_jobs.testing.contracts import (
 )
 from async_jobs.testing.contracts.jobs import KIT_LIMITS
 from async_jobs.testing.contracts.queues import PutBody
+from async_jobs.testing.contracts.reports import CONFIGURED
 from async_jobs.testing.contracts.scenes import Corrupt, Elapse, Mend, Transaction
 
 
@@ -198,7 +199,7 @@ class TestReportsServiceOnMemory(ReportsContract):
 
     @pytest.fixture
     async def reports(self, tallies: Tallies, clock: ManualClock) -> Reports:
-        return ReportsService(tallies, clock=clock)
+        return ReportsService(tallies, clock=clock, config=CONFIGURED)
 
 
 class TestMemoryStatistics(StatisticsContract):

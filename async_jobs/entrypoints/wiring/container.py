@@ -253,7 +253,9 @@ class Container:
             chance=self.chance,
             signal=self.signal,
         )
-        self.reports = providers.Singleton(reports_service, self.tallies, clock=self.clock)
+        self.reports = providers.Singleton(
+            reports_service, self.config, self.tallies, clock=self.clock
+        )
 
     def _wire_scheduler(self) -> None:
         self.scheduler = providers.Singleton(

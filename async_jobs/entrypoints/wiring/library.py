@@ -165,16 +165,26 @@ class ReportsService(reporting.ReportsService):
     Args:
         store: a `PostgresJobStore`, beside whose jobs the programs keep what they count.
         clock: by default the database's time.
+        config: as for `JobService`, to refuse use cases that nobody configured; None for any.
 
     Raises:
         TypeError: `store` is something else.
     """
 
-    def __init__(self, store: PostgresJobStore, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        store: PostgresJobStore,
+        *,
+        clock: Clock | None = None,
+        config: Limits | None = None,
+    ) -> None:
         _check_is_postgres(store)
+        if config is not None:
+            _check(config, store)
         super().__init__(
             PostgresTallies(store.pool, whereabouts=store.whereabouts),
             clock=clock or PostgresClock(store.pool, host=SystemClock()),
+            config=config,
         )
 
 

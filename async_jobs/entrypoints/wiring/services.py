@@ -51,11 +51,11 @@ def steering_service(*ports: Any, **others: Any) -> SteeringService:
     return SteeringService(*ports, **others)
 
 
-def reports_service(tallies: Tallies, *, clock: Clock) -> ReportsService:
+def reports_service(config: AsyncJobsConfig, tallies: Tallies, *, clock: Clock) -> ReportsService:
     """Return what reports from the sums."""
     from async_jobs.application.operating.reporting import ReportsService
 
-    return ReportsService(tallies, clock=clock)
+    return ReportsService(tallies, clock=clock, config=config)
 
 
 def scheduler_watch(*ports: Any, **others: Any) -> SchedulerWatch:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from async_jobs.domain.errors import InvalidJobError
+from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.domain.tallies import (
     PLACES,
     SIZE,
@@ -19,10 +20,12 @@ from async_jobs.domain.tallies import (
 )
 from async_jobs.ports.reports import Reports
 from async_jobs.ports.tallies import Tallies
+from async_jobs.testing.builders import SimpleLimits
 from async_jobs.testing.clocks import NOW, ManualClock
 
 MINUTE = timedelta(minutes=1)
 EARLIER = floor_of(NOW, MINUTE) - timedelta(hours=2)
+CONFIGURED = SimpleLimits(use_case_configs={"mail": UseCaseConfig(), "post": UseCaseConfig()})
 DURATIONS = ("start_latency_p50", "start_latency_p95", "run_time_p50", "run_time_p95")
 
 
@@ -56,7 +59,8 @@ async def given_some(tallies: Tallies) -> None:
 class ReportsContract:
     """Everything `Reports` promises, RP-1 to RP-3.
 
-    Subclass it as `TestMyReports` and override the fixtures. `reports` is over `tallies`.
+    Subclass it as `TestMyReports` and override the fixtures. `reports` is over `tallies`, and
+    `CONFIGURED` is configured.
     """
 
     @pytest.fixture
@@ -202,3 +206,18 @@ class ReportsContract:
         """By the name of the argument."""
         with pytest.raises(InvalidJobError, match=field):
             await reports.attainment(**asked)
+
+    async def test_rp_3_a_use_case_nobody_knows_is_refused(
+        self, reports: Reports, tallies: Tallies
+    ) -> None:
+        """With the known ones; one that was configured once is told of as long as it is kept."""
+        former = EARLIER, "former", "acme", "send", counted(0.2)
+        await given(tallies, former)
+
+        with pytest.raises(InvalidJobError, match=r"use_case.*not configured; known: mail, post"):
+            await reports.attainment(use_case="unheard")
+        told = await reports.attainment(use_case="former")
+        nothing = await reports.attainment(use_case="mail")
+
+        assert [row.use_case for row in told.rows] == ["former"]
+        assert nothing.rows == ()

@@ -19,7 +19,7 @@ from async_jobs.ports.clock import Clock
 from async_jobs.ports.schedulers import Schedulers
 
 BEAT_SECONDS: Final = 15.0
-SILENT_SECONDS: Final = 60.0
+SILENT_SECONDS: Final = 3 * BEAT_SECONDS
 """A scheduler that has said nothing for so long is gone, unless it ticks more seldom than that."""
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
+
 from async_jobs.adapters.memory.schedulers import MemorySchedulers
 from async_jobs.application.scheduling.chores.announcing import BEAT_SECONDS, SILENT_SECONDS
 from async_jobs.application.scheduling.noticing import PATIENCE_SECONDS
 from async_jobs.domain import facts
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.domain.presence import SchedulerInfo
-from async_jobs.domain.start_rates import StartRates
+from async_jobs.domain.start_rates import LATELY_SECONDS, StartRates
 from async_jobs.domain.troubles import digest_of
 from async_jobs.testing.builders import SimpleLimits, a_scheduler
 from async_jobs.testing.contracts.scenes import added
@@ -110,15 +112,32 @@ def test_a_digest_tells_limits_apart_by_which_schedulers_decide() -> None:
 
 
 def test_what_started_long_ago_weighs_less_and_less() -> None:
-    """Until there is nothing to tell any more."""
+    """Of what is not repeated, a third is left after a minute."""
     rates = StartRates()
     rates.add({"mail": 9})
     assert rates.until(0) == {}
     rates.add({"mail": 30})
 
     first = rates.until(15)
-    later = rates.until(75)
+    later = rates.until(74)
 
     assert first == {"mail": 2.0}
     assert 0.7 < later["mail"] < 0.75
-    assert rates.until(1_000) == {}
+
+
+@pytest.mark.parametrize(
+    ("started", "elapsed", "quiet"), [(30, 15, LATELY_SECONDS), (1, 40, 3 * 40)]
+)
+def test_a_use_case_is_quiet_that_has_started_nothing_for_long(
+    started: int, elapsed: float, quiet: float
+) -> None:
+    """For a minute, and for as long as three starts took; then its rate is not known."""
+    rates = StartRates()
+    rates.until(0)
+    rates.add({"mail": started})
+
+    assert rates.until(elapsed) == {"mail": started / elapsed}
+    assert rates.until(elapsed + quiet - 1).keys() == {"mail"}
+    assert rates.until(elapsed + quiet) == {}
+    rates.add({"mail": 4})
+    assert rates.until(elapsed + quiet + 4) == {"mail": 1.0}
