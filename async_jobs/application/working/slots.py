@@ -8,6 +8,7 @@ back at once, so that nobody else is in hand if it ends the process.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
@@ -48,6 +49,7 @@ class Slots:
         self._give_back = give_back
         self._is_alone = is_alone
         self._waiting: deque[Attempt] = deque()
+        self._context = contextvars.copy_context()
         self._suspect: Attempt | None = None
         # In order of their start, so that a seeded simulation has one order to repeat.
         self._running: dict[Attempt, asyncio.Task[None]] = {}
@@ -93,6 +95,8 @@ class Slots:
 
     def add(self, attempts: Iterable[Attempt]) -> None:
         """Put attempts in line, first come, first served; a suspect behind what finds a slot."""
+        # Not that of whatever frees a slot: a handler leaves nothing behind for the next one.
+        self._context = contextvars.copy_context()
         suspects: list[Attempt] = []
         for attempt in attempts:
             (suspects if is_suspect(attempt.job) else self._waiting).append(attempt)
@@ -152,7 +156,9 @@ class Slots:
         return waiting
 
     def _start(self, attempt: Attempt) -> None:
-        self._running[attempt] = asyncio.get_running_loop().create_task(self._run(attempt))
+        self._running[attempt] = asyncio.get_running_loop().create_task(
+            self._run(attempt), context=self._context.copy()
+        )
 
     async def _run(self, attempt: Attempt) -> None:
         try:

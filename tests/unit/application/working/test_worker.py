@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from contextlib import suppress
 from typing import Any
@@ -61,6 +62,31 @@ async def test_a_round_runs_what_is_there(stage: Stage) -> None:
     done = await stage.job(job)
     assert (ran, done.status, done.attempts) == (1, JobStatus.SUCCEEDED, 1)
     assert done.result == {"sent_to": "somebody@example.com"}
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_slot_remembers_nothing_of_the_job_before(stage: Stage, is_async: bool) -> None:
+    """What one tenant's handler sets, the next job does not see; what its caller set, it does."""
+    tenant = contextvars.ContextVar("tenant", default="nobody")
+    seen: list[str] = []
+
+    async def handler(ctx: JobContext, payload: dict[str, Any]) -> None:
+        seen.append(tenant.get())
+        tenant.set(ctx.tenant_id)
+
+    def sync_handler(ctx: JobContext, payload: dict[str, Any]) -> None:
+        seen.append(tenant.get())
+        tenant.set(ctx.tenant_id)
+
+    stage.registry.register("send_email", handler if is_async else sync_handler)
+    for _ in range(9):
+        await stage.handed_off()
+
+    tenant.set("the caller")
+    async with stage.running(stage.worker(slots=1, prefetch=4)):
+        await until(lambda: len(seen) == 9)
+
+    assert seen == ["the caller"] * 9
 
 
 async def test_a_round_without_work_is_empty(stage: Stage) -> None:
