@@ -99,9 +99,9 @@ lock: ## compile requirements/*.lock again from pyproject.toml
 	@$(FIND_UV); \
 	"$$UV" $(LOCK) pyproject.toml --all-extras --group dev \
 		--output-file requirements/dev.lock && \
-	"$$UV" $(LOCK) pyproject.toml --extra client --extra api --extra sqs --extra embedded \
+	"$$UV" $(LOCK) pyproject.toml --extra client --extra api --extra dashboard --extra sqs --extra embedded \
 		--extra fast --extra prometheus --extra otel --group build $(LIKE_DEV) requirements/run.lock && \
-	"$$UV" $(LOCK) pyproject.toml --extra client --extra api --extra sqs --extra fast \
+	"$$UV" $(LOCK) pyproject.toml --extra client --extra api --extra dashboard --extra sqs --extra fast \
 		--extra prometheus --extra otel $(LIKE_DEV) requirements/deploy.lock && \
 	"$$UV" $(LOCK) --group build $(LIKE_DEV) requirements/build.lock
 

@@ -14,6 +14,7 @@ EXTRAS: Final[Mapping[str, str]] = {
     "fastapi": "api",
     "httpx": "client",
     "hypothesis": "testing",
+    "jinja2": "dashboard",
     "opentelemetry": "otel",
     "prometheus_client": "prometheus",
     "pytest": "testing",

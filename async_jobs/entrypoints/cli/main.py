@@ -187,7 +187,7 @@ def token(
     ] = None,
     scope: Annotated[
         list[str] | None,
-        typer.Option("--scope", help="enqueue, read, operate or admin; repeatable; else all."),
+        typer.Option("--scope", help="enqueue, read, operate, admin, payload; repeatable."),
     ] = None,
     use_case: Annotated[
         list[str] | None,

@@ -159,7 +159,13 @@ class Access:
         """
         if self._open:
             return ANYBODY
-        digest = digest_of(presented[0] if len(presented) == 1 else b"")
+        found = self.holder(digest_of(presented[0] if len(presented) == 1 else b""))
+        if found is None or len(presented) != 1:
+            raise Unauthenticated(TOKEN_REQUIRED)
+        return found
+
+    def holder(self, digest: bytes) -> Caller | None:
+        """Return who holds the token of this digest; None if there is none that counts now."""
         now = self._clock.now()
         found: Caller | None = None
         for known, caller, expires_at in self._known:
@@ -167,6 +173,4 @@ class Access:
             is_valid = expires_at is None or now < expires_at
             if is_same and is_valid:
                 found = caller
-        if found is None or len(presented) != 1:
-            raise Unauthenticated(TOKEN_REQUIRED)
         return found

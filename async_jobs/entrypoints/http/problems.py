@@ -124,7 +124,7 @@ def answer_to(error: Exception, logger: logging.Logger) -> JSONResponse:
         case ClientDisconnect():
             return problem(422, Problem.INVALID_JOB, "the body ended early", _told(BODY, "is cut"))
     # The error itself may quote a payload or a statement: only its kind and places are logged.
-    logger.error("api_failed", extra={"problem": type(error).__name__, "at": _place(error)})
+    logger.error("api_failed", extra={"problem": type(error).__name__, "at": place_of(error)})
     return problem(500, Problem.INTERNAL_ERROR, INTERNAL)
 
 
@@ -164,7 +164,7 @@ def _of_http(error: HTTPException) -> JSONResponse:
     )
 
 
-def _place(error: BaseException) -> list[str]:
+def place_of(error: BaseException) -> list[str]:
     """Return the innermost places an error came through, as `file:line`."""
     frames = traceback.walk_tb(error.__traceback__)
     places = [f"{frame.f_code.co_filename}:{line}" for frame, line in frames]

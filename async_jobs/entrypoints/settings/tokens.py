@@ -43,6 +43,8 @@ class Scope(StrEnum):
     """Cancel and retry jobs, pause and resume."""
     ADMIN = "admin"
     """Change limits."""
+    PAYLOAD = "payload"
+    """See payloads and results in the dashboard."""
 
 
 def _secret(value: object) -> str:
@@ -172,7 +174,7 @@ def new_token(
 
     Args:
         tenants: the names of those it reaches; None for all.
-        scopes: `enqueue`, `read`, `operate`, `admin`.
+        scopes: `enqueue`, `read`, `operate`, `admin`, `payload`.
         expires_at: aware; None for never.
         use_cases: the names of those it may enqueue into; None for all.
         queues: the names of those it may name when it enqueues; None for all.

@@ -253,7 +253,7 @@ def test_a_new_token_reaches_everything_unless_told_otherwise() -> None:
     assert {**entry, "sha256": ""} == {
         "sha256": "",
         "tenants": "*",
-        "scopes": ["enqueue", "read", "operate", "admin"],
+        "scopes": ["enqueue", "read", "operate", "admin", "payload"],
     }
     access = Access(None, [ApiToken.model_validate_json(json.dumps(entry))], clock=ManualClock())
     assert recognised(access, token) == Caller()

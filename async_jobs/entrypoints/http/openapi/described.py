@@ -25,7 +25,7 @@ Responses: TypeAlias = dict[int | str, dict[str, Any]]
 
 TOKEN: Final = (
     "The shared token, or one that is limited to tenants and to the scopes `enqueue`, `read`,"
-    " `operate` and `admin`."
+    " `operate`, `admin` and `payload`."
 )
 
 # --- examples -----------------------------------------------------------------------------------

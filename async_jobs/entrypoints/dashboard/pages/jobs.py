@@ -1,0 +1,93 @@
+"""Jobs, and one job: its life, why it is where it is, and its payload for who may see it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from async_jobs.domain.bounds import check_status
+from async_jobs.domain.errors import InvalidJobError
+from async_jobs.domain.explain import Explanation
+from async_jobs.domain.job import TERMINAL, Job, JobPage, JobStatus
+from async_jobs.domain.timeline import JobHistory
+from async_jobs.entrypoints.dashboard.visits import Page, Visit, opened
+from async_jobs.entrypoints.settings.tokens import Scope
+
+PER_PAGE: Final = 50
+_SMALL: Final[dict[str, Any]] = {"payload": {}, "result": None, "errors": (), "headers": {}}
+RETRIED: Final = frozenset({JobStatus.DEAD, JobStatus.CANCELLED})
+
+
+def id_of(text: str) -> UUID:
+    """Return an id that an address or a form holds, or raise `InvalidJobError`."""
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        raise InvalidJobError("id", "must be a UUID") from None
+
+
+async def show_list(visit: Visit) -> Page:
+    """Show a page of jobs; the address holds what is asked for."""
+    choosing = visit.tenants is not None and visit.caller.only_tenant is None
+    told: dict[str, Any] = {
+        "statuses": list(JobStatus),
+        "filters": {key: visit.query.get(key, "") for key in ("tenant_id", "use_case", "status")},
+        "tenants": visit.tenants or (),
+        "use_case_names": [each.use_case for each in (await visit.status()).use_cases],
+        "page": None,
+    }
+    if choosing and not visit.query.get("tenant_id"):
+        return Page("jobs.html", told)
+    criteria: dict[str, Any] = {"tenant_id": visit.tenant(), "use_case": visit.name("use_case")}
+    if visit.query.get("status"):
+        criteria["status"] = check_status("status", visit.query["status"])
+    cursor = id_of(visit.query["cursor"]) if visit.query.get("cursor") else None
+
+    async def ask() -> JobPage:
+        jobs = await opened(visit.doors.jobs)
+        page = await jobs.list_jobs(limit=PER_PAGE, cursor=cursor, **criteria)
+        # A list shows none of what is large.
+        return page._replace(jobs=tuple(each.after(**_SMALL) for each in page.jobs))
+
+    key = "jobs", tuple(criteria.items()), cursor
+    told["page"] = await visit.sampler.ask(key, ask)
+    return Page("jobs.html", told)
+
+
+async def show_job(visit: Visit) -> Page:
+    """Show one job."""
+    job_id = id_of(visit.query.get("id", ""))
+    job, explanation, history = await _known(visit, job_id)
+    sees_payload = visit.may(Scope.PAYLOAD)
+    may_operate = visit.may(Scope.OPERATE)
+    return Page(
+        "job.html",
+        {
+            "job": job,
+            "explanation": explanation,
+            "history": history,
+            "sees_payload": sees_payload,
+            # Not handed to the template at all: what it does not have, it cannot show.
+            "payload": job.payload if sees_payload else None,
+            "result": job.result if sees_payload else None,
+            "may_cancel": may_operate and job.status not in TERMINAL and not job.cancel_requested,
+            "may_retry": may_operate and job.status in RETRIED,
+        },
+    )
+
+
+async def _known(visit: Visit, job_id: UUID) -> tuple[Job, Explanation, JobHistory]:
+    async def job(tenant_id: str | None) -> Job:
+        return await (await opened(visit.doors.jobs)).get_job(job_id, tenant_id=tenant_id)
+
+    async def explanation(tenant_id: str | None) -> Explanation:
+        return await (await opened(visit.doors.operations)).explain(job_id, tenant_id=tenant_id)
+
+    async def history(tenant_id: str | None) -> JobHistory:
+        return await (await opened(visit.doors.operations)).history(job_id, tenant_id=tenant_id)
+
+    return (
+        await visit.of_job("job", job_id, job),
+        await visit.of_job("explain", job_id, explanation),
+        await visit.of_job("history", job_id, history),
+    )

@@ -1,0 +1,235 @@
+"""Every screen, in each state it can be in, wherever the dashboard is mounted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from async_jobs.domain.errors import MigrationDue, Unavailable
+from async_jobs.domain.explain import Status, UseCaseStatus
+from async_jobs.domain.tallies import Attained, Attainment, Dimension
+from async_jobs.entrypoints.dashboard.app import SCREENS, create_dashboard
+from async_jobs.entrypoints.dashboard.verdict import loads, troubles
+from async_jobs.testing.clocks import NOW
+from async_jobs.testing.system import MemorySystem, memory_system
+from tests.kit.dashboard import HOSTILE, TOKEN, Scene, dashboard_of, scene
+from tests.unit.dashboard.conftest import SAME_ORIGIN, SignIn
+
+ADDRESS = re.compile(r'(?:href|action|src)="([^"]*)"')
+
+
+@asynccontextmanager
+async def looking(
+    app: Any, base: str = "", *, root_path: str = ""
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a browser that is signed in."""
+    transport = httpx.ASGITransport(app, root_path=root_path)
+    async with httpx.AsyncClient(transport=transport, base_url=f"http://jobs{base}") as client:
+        await client.post("/sign-in", data={"token": TOKEN}, headers=SAME_ORIGIN)
+        yield client
+
+
+def query_of(world: Scene, path: str) -> dict[str, str]:
+    """Return what a screen has to be asked for."""
+    known = {
+        "use-case": {"name": "notifications"},
+        "tenant": {"name": "acme"},
+        "job": {"id": world.dead_job},
+    }
+    return known.get(path, {})
+
+
+async def test_no_screen_lets_names_of_strangers_be_anything_but_text() -> None:
+    """Markup, quotes, scripts, templates, paths, and what turns text round."""
+    world = await scene(hostile=True, minutes=1)
+    async with looking(dashboard_of(world.system)) as browser:
+        for path in SCREENS:
+            for name in ("", *HOSTILE):
+                query = {"name": name or "acme", "use_case": name, "tenant_id": name}
+                answer = await browser.get(
+                    f"/{path}", params=query_of(world, path) | ({"kind": "pause"} | query)
+                )
+                assert answer.status_code in (200, 422), (path, name)
+                text = answer.text
+                assert "<img" not in text
+                assert "<script>" not in text
+                assert "49" not in re.findall(r"alert\(1\)//(\S+)", text)
+                assert "\u202e" not in re.sub(r'(value|href|action)="[^"]*"', "", text)
+                assert "style=" not in text
+                assert not re.search(r"\son\w+=[\"']", text)
+
+
+@pytest.mark.parametrize("root_path", ["", "/behind/a-proxy"])
+async def test_every_address_is_below_where_it_is_mounted(world: Scene, root_path: str) -> None:
+    """In another application, and behind a proxy that leads to that one by a path of its own."""
+    host = FastAPI()
+    host.mount("/ops/jobs", dashboard_of(world.system))
+    base = f"{root_path}/ops/jobs"
+    async with looking(host, base, root_path=root_path) as browser:
+        for path in SCREENS:
+            answer = await browser.get(f"/{path}", params=query_of(world, path))
+            assert answer.status_code == 200, path
+            for address in set(ADDRESS.findall(answer.text)) - {"#main"}:
+                assert address.startswith(f"{base}/"), address
+        refused = await browser.post("/sign-out", headers=SAME_ORIGIN)
+        assert refused.headers["location"] == f"{base}/sign-in"
+        assert f"Path={base}" in refused.headers["set-cookie"]
+
+
+async def test_an_empty_system_is_explained() -> None:
+    """Each screen says what there would be, and how it comes to be there."""
+    system = memory_system(now=NOW)
+    async with looking(dashboard_of(system)) as browser:
+        for path, told in (
+            ("", "All is well"),
+            ("tenants", "ASYNC_JOBS_STATISTICS"),
+            ("jobs", "async-jobs jobs enqueue"),
+            ("fleet", "async-jobs worker"),
+            ("controls", "Nothing stands"),
+            ("audit", "Nobody has ordered anything"),
+            ("use-case?name=default", "Nothing was counted"),
+        ):
+            shown = (await browser.get(f"/{path}")).text
+            assert told in shown, path
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (Unavailable("host=10.0.0.1 password=secret"), 503, "tries again by itself"),
+        (MigrationDue("secret"), 503, "async-jobs migrate"),
+        (RuntimeError("secret"), 500, "was logged"),
+    ],
+)
+async def test_what_went_wrong_is_told_without_secrets(
+    system: MemorySystem, error: Exception, status: int, told: str
+) -> None:
+    """A page that says what to do; what an error says of hosts and statements is not for it."""
+
+    async def failing() -> Any:
+        raise error
+
+    app = create_dashboard(
+        lambda: system.service,
+        operations_factory=failing,
+        reports_factory=failing,
+        steering_factory=failing,
+        auth_token=TOKEN,
+        clock=system.clock,
+    )
+    async with looking(app) as browser:
+        answer = await browser.get("/")
+        assert (answer.status_code, "secret" in answer.text) == (status, False)
+        assert told in answer.text
+
+
+async def test_a_hundred_viewers_ask_what_one_does(system: MemorySystem) -> None:
+    """At every screen: what one viewer's page asks is all that is asked for a hundred."""
+    asked: list[str] = []
+
+    def counting(port: Any) -> Callable[[], Any]:
+        class Counting:
+            def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+                asked.append(name)
+                return getattr(port, name)  # type: ignore[no-any-return]
+
+        return Counting
+
+    app = create_dashboard(
+        counting(system.service),
+        operations_factory=counting(system.operations),
+        reports_factory=counting(system.reports),
+        steering_factory=counting(system.steering),
+        allow_unauthenticated=True,
+        clock=system.clock,
+    )
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://jobs") as browser:
+        for path in ("", "use-case?name=notifications", "tenant?name=acme", "jobs", "audit"):
+            system.clock.advance(60)
+            asked.clear()
+            await browser.get(f"/{path}")
+            by_one = sorted(asked)
+            system.clock.advance(60)
+            asked.clear()
+            for _ in range(100):
+                await browser.get(f"/{path}")
+            assert sorted(asked) == by_one
+
+
+async def test_ordering_is_previewed_and_confirmed_as_the_harm_asks(
+    sign_in: SignIn, system: MemorySystem
+) -> None:
+    """To hold up all tenants takes typing the name; to hold up one type takes a look."""
+    browser = await sign_in("operator")
+    whole = {"kind": "pause", "use_case": "reports", "reason": "slow", "for": "1h"}
+    shown = await browser.post("/control/preview", data=whole, headers=SAME_ORIGIN)
+    assert "Type <bdi" in shown.text
+    assert len(await system.steering.audit()) == 2
+    put = {**whole, "version": "0"}
+    answer = await browser.post("/control/put", data=put, headers=SAME_ORIGIN)
+    assert answer.status_code == 422
+    answer = await browser.post(
+        "/control/put", data=put | {"typed": "reports"}, headers=SAME_ORIGIN
+    )
+    assert answer.status_code == 303
+    again = await browser.post("/control/put", data=put | {"typed": "reports"}, headers=SAME_ORIGIN)
+    assert (again.status_code, "Somebody was faster" in again.text) == (409, True)
+    wrong = {"kind": "pause", "reason": "", "use_case": "<b>"}
+    shown = await browser.post("/control/preview", data=wrong, headers=SAME_ORIGIN)
+    assert (shown.status_code, "&lt;b&gt;" in shown.text) == (422, True)
+
+    newest = (await system.steering.audit(limit=1))[0]
+    data = {"id": str(newest.id), "reason": "it is over"}
+    reverted = await browser.post("/control/revert", data=data, headers=SAME_ORIGIN)
+    assert reverted.headers["location"] == "/audit?done=reverted"
+
+
+async def test_what_is_looked_for_is_found(sign_in: SignIn, world: Scene) -> None:
+    """A job by its id, a use case by its name, and else a tenant."""
+    browser = await sign_in("operator")
+    for asked, found in (
+        (world.dead_job, f"/job?id={world.dead_job}"),
+        ("reports", "/use-case?name=reports"),
+        ("a/b&c", "/tenant?name=a%2Fb%26c"),
+        ("", "/jobs"),
+    ):
+        answer = await browser.get("/find", params={"q": asked})
+        assert answer.headers["location"] == found
+
+
+def test_many_use_cases_are_sorted_by_what_needs_a_look() -> None:
+    """Those with missed deadlines first; more than a few late starts are worth a line."""
+    names = [f"use-case-{number:03}" for number in range(500)]
+    status = Status(
+        at=NOW,
+        use_cases=tuple(
+            UseCaseStatus(
+                use_case=name, queue=name, limit=4, running=1, unclaimed=0, pending=number
+            )
+            for number, name in enumerate(names)
+        ),
+        queues=(),
+    )
+    late = Attained(
+        starting=NOW, use_case=names[3], on_time=90, late=10, attempts={}, attainment=0.9
+    )
+    hour = Attainment(
+        at=NOW,
+        since=NOW.replace(hour=11),
+        until=NOW,
+        step_seconds=None,
+        by=(Dimension.USE_CASE,),
+        rows=(late,),
+    )
+    found = loads(status, hour, hour, ())
+
+    assert [each.now.use_case for each in found[:2]] == [names[3], names[499]]
+    (trouble,) = troubles(status, found)
+    assert trouble.sentence.startswith("10 of 100 first starts of 'use-case-003' missed")
