@@ -10,12 +10,13 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 
 SHELL := /bin/sh
 BIN := .venv/bin
-PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --progress-bar off
+PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --progress-bar off
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test test-lowest simulate soak bench bench-quick fairness check diagram openapi lock clean
+.PHONY: help demo test test-lowest simulate soak bench bench-quick fairness check docs docs-serve
+.PHONY: diagram openapi cli-page lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
@@ -76,12 +77,23 @@ check: .venv/.dev ## lint, format, types, import rules, generated files
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tools.lifecycle_diagram --check
 	$(BIN)/python -m tools.openapi_document --check
+	$(BIN)/python -m tools.cli_reference --check
+
+# In an environment of its own: what the tests are given pins a docutils of 2022.
+docs: .venv-docs/.docs ## build the documentation site; a warning or a wrong link fails it
+	@.venv-docs/bin/python -m tools.site
+
+docs-serve: docs ## build the documentation site and serve it on 127.0.0.1:8100
+	@.venv-docs/bin/python -m http.server 8100 --bind 127.0.0.1 --directory .async_jobs/site/html
 
 diagram: .venv/.dev ## write docs/lifecycle.md from the transition table
 	$(BIN)/python -m tools.lifecycle_diagram
 
 openapi: .venv/.dev ## write docs/openapi.json from the routes of the HTTP API
 	$(BIN)/python -m tools.openapi_document
+
+cli-page: .venv/.dev ## write docs/cli.md from the commands
+	$(BIN)/python -m tools.cli_reference
 
 FIND_UV := UV=$$(command -v uv) || { \
 	test -x .venv-uv/bin/uv || { \
@@ -103,10 +115,13 @@ lock: ## compile requirements/*.lock again from pyproject.toml
 		--extra fast --extra prometheus --extra otel --group build $(LIKE_DEV) requirements/run.lock && \
 	"$$UV" $(LOCK) pyproject.toml --extra client --extra api --extra dashboard --extra sqs --extra fast \
 		--extra prometheus --extra otel $(LIKE_DEV) requirements/deploy.lock && \
-	"$$UV" $(LOCK) --group build $(LIKE_DEV) requirements/build.lock
+	"$$UV" $(LOCK) --group build $(LIKE_DEV) requirements/build.lock && \
+	"$$UV" $(LOCK) pyproject.toml --extra client --extra api --extra prometheus --extra otel \
+		--group build --group docs --constraint requirements/deploy.lock \
+		--output-file requirements/docs.lock
 
 clean: ## remove the environment and everything generated
-	@rm -rf .venv .venv-lowest .venv-uv .async_jobs build dist .hypothesis .import_linter_cache \
+	@rm -rf .venv .venv-docs .venv-lowest .venv-uv .async_jobs build dist .hypothesis .import_linter_cache \
 		.mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -118,7 +133,7 @@ clean: ## remove the environment and everything generated
 # $(1) is the lock file. The package itself is installed without a build environment: the lock
 # holds the build backend too, so that nothing unlocked is ever fetched.
 define install
-	@echo "Installing $(1) into .venv ..."
+	@echo "Installing $(1) into $(@D) ..."
 	@if command -v uv >/dev/null 2>&1; then \
 		uv pip install --quiet --python $(BIN)/python --require-hashes -r $(1) && \
 		uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .; \
@@ -137,13 +152,17 @@ endef
 	$(call install,requirements/dev.lock)
 	@touch .venv/.run
 
-.venv/bin/python:
+.venv-docs/.docs: BIN := .venv-docs/bin
+.venv-docs/.docs: requirements/docs.lock pyproject.toml | .venv-docs/bin/python
+	$(call install,requirements/docs.lock)
+
+.venv/bin/python .venv-docs/bin/python:
 	@'$(PYTHON)' -c '$(IS_NEW_ENOUGH)' 2>/dev/null || { \
 		echo "async_jobs needs Python 3.11 or newer; found: $$('$(or $(PYTHON),python3)' -V 2>&1)"; \
 		echo "Name another with: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; } >&2
-	@echo "Creating .venv with $$('$(PYTHON)' -V) ..."
+	@echo "Creating $(@:/bin/python=) with $$('$(PYTHON)' -V) ..."
 	@if command -v uv >/dev/null 2>&1; then \
-		uv venv --quiet --allow-existing --python '$(PYTHON)' .venv; \
+		uv venv --quiet --allow-existing --python '$(PYTHON)' $(@:/bin/python=); \
 	else \
-		'$(PYTHON)' -m venv .venv; \
+		'$(PYTHON)' -m venv $(@:/bin/python=); \
 	fi

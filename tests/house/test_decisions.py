@@ -10,7 +10,7 @@ import pytest
 
 DECISIONS = Path(__file__).parents[2] / "docs" / "decisions"
 INDEX = "README.md"
-AREAS = {"lifecycle", "enqueue", "dispatch", "workers", "storage", "api"}
+AREAS = {"lifecycle", "enqueue", "dispatch", "workers", "storage", "api", "docs"}
 
 RECORD_NAME = re.compile(r"(?P<number>\d{4})-[a-z0-9-]+\.md")
 HEAD = re.compile(

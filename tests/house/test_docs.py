@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -12,41 +14,67 @@ import pytest
 from async_jobs.adapters.telemetry.instruments import INSTRUMENTS
 from async_jobs.entrypoints.settings import config as config_module
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
+from tests.kit.pages import PAGES, ROOT, blocks_of, name_of
 
-ROOT = Path(__file__).parents[2]
-_BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 TESTS = ROOT / "tests"
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
-def _examples() -> list[pytest.ParameterSet]:
-    """Every complete program in the pages that readers are told to copy from."""
-    guides = ("handlers", "testing-your-application", "http-api", "http-client", "metrics")
-    names = ("README.md", *(f"docs/{guide}.md" for guide in guides))
-    pages = [ROOT / name for name in names]
-    return [
-        pytest.param(block, id=f"{page.name}-{number}")
-        for page in pages
-        for number, block in enumerate(_BLOCK.findall(page.read_text("utf-8")), start=1)
-    ]
+TESTED_ELSEWHERE = {"docs/writing-an-adapter.md", "docs/tutorial.md"}
+RUN_ALL = """
+import json, sys
+for page, line, code in json.load(sys.stdin):
+    exec(compile("\\n" * (line - 1) + code, page, "exec"), {"__name__": "__main__"})
+"""
 
 
-@pytest.mark.parametrize("program", _examples())
-def test_the_examples_run(program: str) -> None:
+@pytest.mark.parametrize(
+    "page",
+    [
+        page
+        for page in PAGES
+        if any(block.language == "python" for block in blocks_of(page))
+        and name_of(page) not in TESTED_ELSEWHERE
+    ],
+    ids=name_of,
+)
+def test_the_examples_run(page: Path) -> None:
     """Each Python block is a program that runs as it stands."""
+    programs = [
+        (name_of(page), block.line, block.code)
+        for block in blocks_of(page)
+        if block.language == "python"
+    ]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-"],
-        input=program,
+        [sys.executable, "-W", "error", "-c", RUN_ALL],
+        input=json.dumps(programs),
         capture_output=True,
         text=True,
         check=False,
+        env=os.environ | {"AWS_DEFAULT_REGION": "eu-central-1"},
     )
 
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_json_can_be_read(page: Path) -> None:
+    """But for what says by an ellipsis that it is a part."""
+    for block in blocks_of(page):
+        if block.language == "json" and "…" not in block.code:
+            json.loads(block.code)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_addresses_are_well_formed(page: Path) -> None:
+    """Nobody asks whether somebody answers there; that would fail for others' sake."""
+    text = page.read_text("utf-8")
+    addresses = re.findall(r"\]\((\w+:[^)]*)\)", text)
+
+    assert [each for each in addresses if not re.fullmatch(r"https://[\w.-]+(/\S*)?", each)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     """Every relative link names a file that exists."""
     links = [link for link in _LINK.findall(page.read_text("utf-8")) if "://" not in link]

@@ -129,7 +129,7 @@ class AsyncJobsConfig(BaseModel):
         metrics_port: where a scheduler or worker is scraped besides its health port.
         statistics: whether processes sum what happens, and keep it in the database.
         statistics_tenants: which tenants are told apart there, as for metrics.
-        unknown_variables: names that begin with ASYNC_JOBS_ and mean nothing here.
+        unknown_variables: names that begin with `ASYNC_JOBS_` and mean nothing here.
     """
 
     model_config = ConfigDict(
