@@ -17,7 +17,7 @@ RETIRED_HEADING = "## Retired words\n"
 RECORDS = re.compile(r"\d{4}-.*\.md|CHANGELOG\.md")
 PAGES = sorted(
     path
-    for folder in (".", "docs", "docs/decisions", "examples", "benchmarks", "tests")
+    for folder in (".", "docs", "docs/decisions", "docs/how-to", "examples", "benchmarks", "tests")
     for path in (ROOT / folder).glob("*.md")
     if not RECORDS.fullmatch(path.name)
 )

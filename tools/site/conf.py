@@ -33,11 +33,10 @@ suppress_warnings = [
 ]
 
 # --- The reference, from docstrings ---
-autodoc_class_signature = "separated"
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True, "exclude-members": "__init__"}
+autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
 default_role = "code"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
@@ -55,8 +54,24 @@ html_theme_options = {"navigation_with_keys": True}
 
 
 def setup(app: Any) -> None:
-    """Let docstrings be read before napoleon does."""
+    """Let docstrings be read before napoleon does, at its 500."""
     app.connect("autodoc-process-docstring", _list_promises, priority=400)
+    app.connect("autodoc-process-docstring", _take_attribute, priority=400)
+    app.connect("autodoc-process-docstring", _give_attribute_back, priority=600)
+
+
+_ATTRIBUTES: dict[str, list[str]] = {}
+
+
+def _take_attribute(_app: Any, what: str, name: str, *rest: Any) -> None:
+    """Keep an attribute's text as it is: what stands before a colon in it is no type."""
+    if what == "attribute":
+        _ATTRIBUTES[name] = rest[-1][:]
+
+
+def _give_attribute_back(_app: Any, what: str, name: str, *rest: Any) -> None:
+    if what == "attribute":
+        rest[-1][:] = _ATTRIBUTES.pop(name)
 
 
 def _list_promises(

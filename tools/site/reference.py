@@ -38,6 +38,14 @@ PYTHON: Final = {
 """The public names of `async_jobs`, by what they are for."""
 
 _KINDS: Final = {"job_registry": "autodata"}
+_DRIVING_PORTS: Final = (
+    "async_jobs.ports.jobs.Jobs",
+    "async_jobs.ports.operations.Operations",
+    "async_jobs.ports.steering.Steering",
+    "async_jobs.ports.reports.Reports",
+)
+"""Where the calls of `JobService` and its like are explained: their docstrings say "See `Jobs`"."""
+_WITH_INHERITED: Final = {"JobService", "OperationsService", "ReportsService", "MemorySystem"}
 
 
 def python_page() -> str:
@@ -52,6 +60,8 @@ def python_page() -> str:
     ]
     for title, names in PYTHON.items():
         page += [_heading(title, "-"), *(_entry(async_jobs, name) for name in names)]
+    page += [_heading("What the services and clients answer", "-")]
+    page += [f".. autoclass:: {name}\n" for name in _DRIVING_PORTS]
     page.append(_heading("For tests", "-"))
     page += [_entry(async_jobs.testing, name) for name in async_jobs.testing.__all__]
     return "\n".join(page)
@@ -64,7 +74,8 @@ def _heading(title: str, line: str) -> str:
 def _entry(module: Any, name: str) -> str:
     value = getattr(module, name)
     kind = "autoclass" if isinstance(value, type) else "autofunction"
-    return f".. {_KINDS.get(name, kind)}:: {module.__name__}.{name}\n"
+    options = "   :inherited-members: object\n" if name in _WITH_INHERITED else ""
+    return f".. {_KINDS.get(name, kind)}:: {module.__name__}.{name}\n{options}"
 
 
 # --- HTTP ------------------------------------------------------------------------------------
