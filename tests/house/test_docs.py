@@ -57,6 +57,16 @@ def test_the_examples_run(page: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_ten_lines_are_ten() -> None:
+    """In the README, which promises it; they say what they do."""
+    page = (ROOT / "README.md").read_text("utf-8").partition("## Ten lines\n")[2]
+    program = page.partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+
+    assert len([line for line in program.splitlines() if line]) == 10
+    assert done.stdout == b"acme welcomes Ada\n"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_json_can_be_read(page: Path) -> None:
     """But for what says by an ellipsis that it is a part."""
