@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from async_jobs.adapters.memory.catalog import MemoryCatalog
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.controls import MemoryControls
 from async_jobs.adapters.memory.history import MemoryHistory
@@ -22,6 +23,7 @@ from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.reporting import ReportsService
 from async_jobs.application.operating.steering import SteeringService
 from async_jobs.application.own_loops import OwnLoops
+from async_jobs.ports.catalog import Catalog
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.controls import Controls
 from async_jobs.ports.history import History
@@ -40,6 +42,7 @@ from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
+    CatalogContract,
     CheckpointsContract,
     ControlsContract,
     HistoryContract,
@@ -239,6 +242,23 @@ class TestSteeringServiceOnMemory(SteeringContract):
             clock=clock,
             chance=ManualChance(),
         )
+
+
+class TestMemoryCatalog(CatalogContract):
+    @pytest.fixture
+    async def store(self) -> Store:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def catalog(self, store: MemoryJobStore) -> Catalog:
+        return MemoryCatalog(store)
+
+    @pytest.fixture
+    async def corrupt(self, store: MemoryJobStore) -> Corrupt:
+        async def corrupt(job_id: UUID) -> None:
+            store.corrupt(job_id)
+
+        return corrupt
 
 
 class TestMemoryHistory(HistoryContract):

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from async_jobs.adapters.postgres.catalog import PostgresCatalog
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.controls import PostgresControls
@@ -33,6 +34,7 @@ from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import Phase
 from async_jobs.domain.presence import SchedulerInfo
 from async_jobs.host import SystemClock
+from async_jobs.ports.catalog import Catalog
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.controls import Controls
@@ -51,6 +53,7 @@ from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows, later
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
+    CatalogContract,
     CheckpointsContract,
     ClockContract,
     ControlsContract,
@@ -440,6 +443,24 @@ class TestPostgresHistory(HistoryContract):
     @fixture
     async def other_history(self, other_pool: asyncpg.Pool) -> History:
         return PostgresHistory(other_pool)
+
+    @fixture
+    async def corrupt(self, pool: asyncpg.Pool) -> Corrupt:
+        async def corrupt(job_id: UUID) -> None:
+            statement = "UPDATE jobs SET backoff_policy = json_build_array() WHERE id = $1"
+            await pool.execute(statement, job_id)
+
+        return corrupt
+
+
+class TestPostgresCatalog(CatalogContract):
+    @fixture
+    async def store(self, pool: asyncpg.Pool) -> Store:
+        return PostgresJobStore(pool)
+
+    @fixture
+    async def catalog(self, other_pool: asyncpg.Pool) -> Catalog:
+        return PostgresCatalog(other_pool)
 
     @fixture
     async def corrupt(self, pool: asyncpg.Pool) -> Corrupt:

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from async_jobs.adapters.postgres.apart import UNCHANGED
+from async_jobs.adapters.postgres.catalog import bound_statements, count_of, page_of
 from async_jobs.adapters.postgres.overview import PostgresLook
 from async_jobs.adapters.postgres.pool import AnyConnection
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
@@ -22,6 +23,7 @@ from async_jobs.application.scheduling.chores.pausing import HELD_AT_ONCE
 from async_jobs.domain import lifecycle
 from async_jobs.domain.controls import Scope
 from async_jobs.domain.deadline import LatePolicy
+from async_jobs.domain.filters import JobQuery, Span, id_bounds
 from async_jobs.domain.job import HandOff, JobFilter, JobStatus
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.domain.outlook import Counted
@@ -69,6 +71,10 @@ ROWS_MAX: Mapping[str, int] = {
     "count_admissions": PENDING_MAX + LIMIT,
     "find_jobs": LIMIT + 1,
     "find_tenant_jobs": len(JobStatus) * (LIMIT + 1),
+    # A tenant's in each status, and what runs, for it is not in that index.
+    "search_jobs": len(JobStatus) * LIMIT + RUNNING,
+    "count_jobs": len(JobStatus) * LIMIT + RUNNING,
+    "last_looked_at": len(JobStatus) * (LIMIT + 1) + RUNNING,
     "use_cases": 6,  # the first entry of each, in two indexes, and that there is none after it
     "due_by": 4 * LIMIT,  # in all lanes, and of what is scheduled
     "backlog": 4 * LIMIT,  # in both lanes, and of what is in none
@@ -533,6 +539,40 @@ async def test_what_waits_is_looked_at_no_further_than_the_limit(scene: Scene) -
     assert {name: len(each.due) for name, each in told.items()} == dict.fromkeys(use_cases, LIMIT)
     assert {plan.statement for plan in plans} == {"backlog"}
     assert not excesses(plans, use_cases=len(use_cases))
+
+
+NOTHING: Mapping[str, JobQuery] = {
+    "use_cases": JobQuery(use_cases=frozenset({"none"})),
+    "types": JobQuery(tenant_id="tenant-0007", types=frozenset({"none"})),
+    "statuses": JobQuery(tenant_id="big", statuses=frozenset({JobStatus.DEAD})),
+    "dedupe_key": JobQuery(dedupe_key="none"),
+    "deadline": JobQuery(deadline=Span(until=later(-(10**8)))),
+    "error_group": JobQuery(error_group="0" * 16),
+    "texts": JobQuery(
+        use_cases=frozenset({"even"}),
+        created=Span(since=later(-(10**8))),
+        payload_text="nowhere",
+        error_text="nowhere",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(NOTHING))
+async def test_a_search_reads_no_further_than_it_may(scene: Scene, name: str) -> None:
+    """Whatever it looks for, and although there is none of it."""
+    query = NOTHING[name]
+    bounds = id_bounds(query)
+    assert bounds is not None
+
+    await bound_statements(scene.connection, seconds=60)
+    rows, _ = await page_of(scene.connection, query, bounds, limit=LIMIT, look_at=LIMIT)
+    counted = await count_of(scene.connection, query, bounds, limit=LIMIT, look_at=LIMIT)
+    plans = await scene.plans()
+
+    assert rows == []
+    assert counted.jobs == 0
+    assert {plan.statement for plan in plans} == {"search_jobs", "count_jobs", "last_looked_at"}
+    assert not excesses(plans)
 
 
 async def test_use_cases_are_named_by_their_first_entries(scene: Scene) -> None:

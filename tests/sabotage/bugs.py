@@ -6,6 +6,7 @@ from tests.sabotage.edits import (
     fairness,
     jobs,
     schedulers,
+    search,
     statements,
     stores,
     tallies,
@@ -20,6 +21,7 @@ LAYERS = {
     "workers": workers.BUGS,
     "adapters": stores.BUGS,
     "statistics": tallies.BUGS,
+    "search": search.BUGS,
     STATEMENTS: statements.BUGS,
 }
 BUGS = {bug.name: bug for bugs in LAYERS.values() for bug in bugs}

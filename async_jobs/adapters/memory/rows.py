@@ -43,6 +43,18 @@ class MemoryRows:
         """Yield what waits, as it is stored: to be looked at, and left as it is."""
         return self._in_status(JobStatus.PENDING)
 
+    def committed(self) -> Iterator[Job]:
+        """Yield what is committed, as it is stored: to be looked at, and left as it is."""
+        return (row for row in self._rows.values() if row.id not in self._uncommitted)
+
+    def readable(self, rows: Sequence[Job]) -> Iterator[Job]:
+        """Yield the rows that are jobs, and tell of the others."""
+        return self._readable(rows)
+
+    def is_corrupt(self, job_id: UUID) -> bool:
+        """Tell whether a stored job was made unreadable."""
+        return job_id in self._corrupt
+
     def use_cases(self) -> set[str]:
         """Return the use cases that there are jobs of."""
         return {row.use_case for row in self._rows.values() if row.id not in self._uncommitted}

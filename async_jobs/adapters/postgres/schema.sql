@@ -243,6 +243,10 @@ CREATE INDEX idx_attempts_job ON attempts (job_id, ended_at);
 CREATE TABLE attempts_default PARTITION OF attempts DEFAULT;
 -- Which days it has records of.
 CREATE INDEX idx_attempts_default_ended ON attempts_default (ended_at);
+-- The jobs that met an error, in the order of their ids; and the latest errors.
+CREATE INDEX idx_attempts_fingerprint ON attempts (fingerprint, job_id)
+    WHERE fingerprint IS NOT NULL;
+CREATE INDEX idx_attempts_ended ON attempts (ended_at);
 
 -- Make the partition of a day that has not begun, whoever owns the table. Its callers are those who
 -- may delete records, by the role that they logged in with.

@@ -20,6 +20,7 @@ pytest.register_assert_rewrite(
     *(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
 )
 
+from async_jobs.testing.contracts.catalogs import CatalogContract  # noqa: E402
 from async_jobs.testing.contracts.checkpoints import CheckpointsContract  # noqa: E402
 from async_jobs.testing.contracts.clocks import ChanceContract, ClockContract  # noqa: E402
 from async_jobs.testing.contracts.controls import ControlsContract  # noqa: E402
@@ -43,6 +44,7 @@ from async_jobs.testing.contracts.upkeep import UpkeepContract  # noqa: E402
 from async_jobs.testing.contracts.workers import WorkersContract  # noqa: E402
 
 __all__ = [
+    "CatalogContract",
     "ChanceContract",
     "CheckpointsContract",
     "ClockContract",

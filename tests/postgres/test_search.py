@@ -1,0 +1,44 @@
+"""Searches on Postgres: bounded in time as well as in rows."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+
+from async_jobs.adapters.postgres.catalog import PostgresCatalog
+from async_jobs.adapters.postgres.store import PostgresJobStore
+from async_jobs.domain.errors import Unavailable
+from async_jobs.domain.filters import JobQuery
+from async_jobs.testing.builders import a_job
+
+
+async def test_a_search_that_takes_too_long_is_tried_with_less_and_given_up(
+    pool: asyncpg.Pool,
+) -> None:
+    """The database is asked for no longer than that, and the caller is told."""
+    await PostgresJobStore(pool).add([a_job() for _ in range(3)], {})
+    await pool.execute(
+        "ALTER TABLE jobs RENAME TO real_jobs;"
+        " CREATE VIEW jobs AS SELECT * FROM real_jobs WHERE pg_sleep(0.05) IS NOT NULL"
+    )
+    slow = PostgresCatalog(pool, statement_seconds=0.01)
+
+    with pytest.raises(Unavailable, match="takes too long"):
+        await slow.search(JobQuery(), limit=10, look_at=100)
+
+
+async def test_fewer_jobs_are_looked_at_where_one_takes_long(pool: asyncpg.Pool) -> None:
+    """Then the page is short, and says where to go on."""
+    jobs = [a_job() for _ in range(40)]
+    await PostgresJobStore(pool).add(jobs, {})
+    await pool.execute(
+        "ALTER TABLE jobs RENAME TO real_jobs;"
+        " CREATE VIEW jobs AS SELECT * FROM real_jobs"
+        f" WHERE CASE WHEN id = '{jobs[20].id}' THEN pg_sleep(60) IS NOT NULL ELSE true END"
+    )
+    slow = PostgresCatalog(pool, statement_seconds=0.5)
+
+    page = await slow.search(JobQuery(), limit=100, look_at=100)
+
+    assert list(page.jobs) == jobs[:-11:-1]
+    assert page.next_cursor == jobs[-10].id
