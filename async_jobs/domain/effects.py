@@ -14,6 +14,7 @@ from async_jobs.domain.bounds import ERRORS_KEPT_MAX, RUN_AT_AHEAD_MAX, Places, 
 from async_jobs.domain.crashes import crash_error, is_hopeless
 from async_jobs.domain.deadline import DEADLINE_MISSED, deadline_of, first_kept
 from async_jobs.domain.events import (
+    Amended,
     Cancelled,
     CancelRequested,
     Claimed,
@@ -26,6 +27,7 @@ from async_jobs.domain.events import (
     Rejected,
     Released,
     Renewed,
+    Restored,
     Retried,
     SetAside,
     Snoozed,
@@ -188,6 +190,36 @@ def retried(job: Job, event: Retried, now: datetime) -> Job:
         finished_at=None,
         first_started_at=job.first_started_at,
         # A new number, so that whoever read the job in its former life writes in vain.
+        lease_seq=next_lease_seq(job.lease_seq),
+    )
+
+
+def amended(job: Job, event: Amended, now: datetime) -> Job:
+    run_at = job.run_at
+    if event.run_at is not None:
+        run_at = max(now, min(event.run_at, now + RUN_AT_AHEAD_MAX))
+    wish = event.delay_tolerance
+    tolerance = job.delay_tolerance if wish is None else wish
+    deadline_at = deadline_of(run_at, tolerance)
+    return job.after(
+        run_at=run_at,
+        delay_tolerance=tolerance,
+        deadline_at=deadline_at,
+        first_deadline_at=first_kept(job.first_deadline_at, job.deadline_at, deadline_at),
+        priority=job.priority if event.priority is None else event.priority,
+        # A new number, so that whoever saw the job as it was neither leases nor changes it.
+        lease_seq=next_lease_seq(job.lease_seq),
+        updated_at=now,
+    )
+
+
+def restored(job: Job, event: Restored, now: datetime) -> Job:
+    return _unleased(
+        job,
+        now,
+        status=_PENDING,
+        cancel_requested=False,
+        finished_at=None,
         lease_seq=next_lease_seq(job.lease_seq),
     )
 

@@ -123,6 +123,8 @@ _CANNOT: Final[Mapping[str, str]] = {
     "SetAside": "be set aside",
     "Expired": "expire",
     "Retried": "be retried",
+    "Amended": "be amended",
+    "Restored": "be restored",
 }
 """What an event does to a job, in words for people."""
 

@@ -114,6 +114,20 @@ class Retried:
     """An operator gives a dead or cancelled job another life."""
 
 
+@dataclass(frozen=True, slots=True)
+class Amended:
+    """An operator changed when a waiting job is due, its tolerance or its priority."""
+
+    run_at: datetime | None = None
+    delay_tolerance: timedelta | None = None
+    priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """An operator takes a cancellation back: the job waits again, with all that it had."""
+
+
 JobEvent: TypeAlias = (
     Leased
     | HandOffFailed
@@ -130,5 +144,7 @@ JobEvent: TypeAlias = (
     | SetAside
     | Expired
     | Retried
+    | Amended
+    | Restored
 )
 EventType: TypeAlias = type[JobEvent]

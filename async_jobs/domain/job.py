@@ -118,7 +118,9 @@ class Job:
     updated_at: datetime
 
     lease_seq: int = 0
-    """Grows at every lease and at an operator's retry; never reset. The fencing number."""
+    """Grows at every lease and when an operator retries, amends or restores the job; never reset.
+
+    The fencing number."""
     started_at: datetime | None = None
     """Set at claim, cleared when the job is given back; of one that has ended, its last start."""
     worker_id: str | None = None
@@ -178,8 +180,6 @@ LASTING: Final = frozenset(
         "type",
         "queue",
         "payload",
-        "delay_tolerance",
-        "priority",
         "max_attempts",
         "backoff_policy",
         "dedupe_key",

@@ -24,6 +24,7 @@ from async_jobs.domain.deadline import is_late
 from async_jobs.domain.effects import Effect, next_lease_seq, or_cancelled
 from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.events import (
+    Amended,
     Cancelled,
     CancelRequested,
     Claimed,
@@ -37,6 +38,7 @@ from async_jobs.domain.events import (
     Rejected,
     Released,
     Renewed,
+    Restored,
     Retried,
     SetAside,
     Snoozed,
@@ -47,6 +49,7 @@ from async_jobs.domain.job import Job, Phase
 
 __all__ = [
     "TRANSITIONS",
+    "Amended",
     "CancelRequested",
     "Cancelled",
     "Change",
@@ -62,6 +65,7 @@ __all__ = [
     "Rejected",
     "Released",
     "Renewed",
+    "Restored",
     "Retried",
     "SetAside",
     "Snoozed",
@@ -147,6 +151,7 @@ TRANSITIONS: Mapping[tuple[Phase, EventType], Transition] = {
     (Phase.PENDING, Leased): Transition(effects.leased, (Phase.HANDED_OFF,)),
     (Phase.PENDING, Cancelled): Transition(effects.cancelled, (Phase.CANCELLED,)),
     (Phase.PENDING, Expired): Transition(effects.expired, (Phase.DEAD,), (TOO_LATE,)),
+    (Phase.PENDING, Amended): Transition(effects.amended, (Phase.PENDING,)),
     # Leased, and no worker has it yet. A row that was set aside may be one to be cancelled.
     (Phase.HANDED_OFF, HandOffFailed): Transition(
         or_cancelled(effects.hand_off_failed), (Phase.PENDING, Phase.CANCELLED)
@@ -186,6 +191,7 @@ TRANSITIONS: Mapping[tuple[Phase, EventType], Transition] = {
     # Ended.
     (Phase.DEAD, Retried): Transition(effects.retried, (Phase.PENDING,)),
     (Phase.CANCELLED, Retried): Transition(effects.retried, (Phase.PENDING,)),
+    (Phase.CANCELLED, Restored): Transition(effects.restored, (Phase.PENDING,)),
 }
 """(phase, event) → what happens and what may follow. Whatever is not here cannot happen."""
 

@@ -85,7 +85,7 @@ def tell(
         case lifecycle.Expired():
             told = [about.missed(started=False)]
             told += about.failed(Ending.DEADLINE_MISSED)
-        case lifecycle.Retried():
+        case lifecycle.Retried() | lifecycle.Restored():
             told = [JobRetried(**about.ids)]
         case _:
             told = []

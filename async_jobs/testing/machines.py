@@ -14,6 +14,7 @@ from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.job import Job, JobFilter, JobStatus
 from async_jobs.domain.lifecycle import (
+    Amended,
     Cancelled,
     CancelRequested,
     Change,
@@ -27,6 +28,7 @@ from async_jobs.domain.lifecycle import (
     Rejected,
     Released,
     Renewed,
+    Restored,
     Retried,
     Snoozed,
     Succeeded,
@@ -252,6 +254,8 @@ class JobStoreMachine(RuleBasedStateMachine):
             LeaseExpired(draw),
             Expired(),
             Retried(),
+            Amended(run_at=self.until(), delay_tolerance=timedelta(seconds=7), priority=2),
+            Restored(),
         ]
 
     def until(self) -> Any:

@@ -10,6 +10,7 @@ from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import (
     TRANSITIONS,
+    Amended,
     Cancelled,
     CancelRequested,
     Claimed,
@@ -22,6 +23,7 @@ from async_jobs.domain.lifecycle import (
     Rejected,
     Released,
     Renewed,
+    Restored,
     Retried,
     SetAside,
     Snoozed,
@@ -93,6 +95,8 @@ EVENTS: list[JobEvent] = [
     SetAside(after(60)),
     Expired(),
     Retried(),
+    Amended(priority=7),
+    Restored(),
 ]
 
 

@@ -231,7 +231,7 @@ OF_THE_DOMAIN: Mapping[str, Lists] = {
     "domain/enqueue.py: check_request": lambda: (ASKED, checked()),
     "domain/enqueue.py: new_job": lambda: (FIELDS, vars(new_job())),
     "domain/enqueue.py: _NEVER_RUN": lambda: (
-        set(CHANGING) - {"run_at", "deadline_at", "updated_at"},
+        set(CHANGING) - {"updated_at", *columns._OF_NEW_ONES},
         enqueue._NEVER_RUN,
     ),
     "domain/effects.py": lambda: (

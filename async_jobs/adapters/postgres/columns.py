@@ -15,7 +15,8 @@ from async_jobs.domain.job import CHANGING, LASTING, Job
 from async_jobs.domain.scheduling import Candidate
 
 JOB: Final = tuple(each.name for each in fields(Job))
-NEW: Final = tuple(name for name in JOB if name in LASTING or name in ("run_at", "deadline_at"))
+_OF_NEW_ONES: Final = ("run_at", "delay_tolerance", "deadline_at", "priority")
+NEW: Final = tuple(name for name in JOB if name in LASTING or name in _OF_NEW_ONES)
 """What is written of a new job; the others follow from these, or are those of any new job."""
 SAVED: Final = (*CHANGING, "lane")
 """What is written of a job that something happened to."""

@@ -8,6 +8,7 @@ import pytest
 
 from async_jobs.domain.job import Phase
 from async_jobs.domain.lifecycle import (
+    Amended,
     Cancelled,
     CancelRequested,
     Claimed,
@@ -20,6 +21,7 @@ from async_jobs.domain.lifecycle import (
     Rejected,
     Released,
     Renewed,
+    Restored,
     Retried,
     SetAside,
     Snoozed,
@@ -32,6 +34,10 @@ EVENTS: list[tuple[Phase, JobEvent]] = [
     (Phase.PENDING, Leased(later(300))),
     (Phase.PENDING, Cancelled()),
     (Phase.PENDING, Expired()),
+    (
+        Phase.PENDING,
+        Amended(run_at=later(600), delay_tolerance=timedelta(minutes=7), priority=-3),
+    ),
     (Phase.HANDED_OFF, HandOffFailed("throttled")),
     (Phase.HANDED_OFF, Claimed("worker-2", later(300))),
     (Phase.HANDED_OFF, Renewed(later(300))),
@@ -60,6 +66,7 @@ EVENTS: list[tuple[Phase, JobEvent]] = [
     (Phase.CANCELLING, SetAside(later(600))),
     (Phase.DEAD, Retried()),
     (Phase.CANCELLED, Retried()),
+    (Phase.CANCELLED, Restored()),
 ]
 NAMES = [f"{type(event).__name__}-{phase}-{i}" for i, (phase, event) in enumerate(EVENTS)]
 every_event = pytest.mark.parametrize(("phase", "event"), EVENTS, ids=NAMES)

@@ -109,6 +109,8 @@ TOLD: list[tuple[str, Job, JobEvent, list[str]]] = [
     ),
     ("a retry of a dead job", dead(), lifecycle.Retried(), ["JobRetried"]),
     ("a retry of a cancelled job", cancelled(), lifecycle.Retried(), ["JobRetried"]),
+    ("what waits amended", pending(), lifecycle.Amended(priority=7), []),
+    ("a cancellation taken back", cancelled(), lifecycle.Restored(), ["JobRetried"]),
 ]
 
 

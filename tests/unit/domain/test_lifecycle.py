@@ -15,6 +15,7 @@ from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.job import Job, JobStatus, Phase
 from async_jobs.domain.lifecycle import (
     TRANSITIONS,
+    Amended,
     Cancelled,
     CancelRequested,
     Change,
@@ -30,6 +31,7 @@ from async_jobs.domain.lifecycle import (
     Rejected,
     Released,
     Renewed,
+    Restored,
     Retried,
     SetAside,
     Snoozed,
@@ -93,6 +95,8 @@ GRID = {
     "SetAside": "      .  .    .  .    P    .    P    .    P    .    P     . . .",
     "Expired": "       .  D    .  .    .    .    .    .    .    .    .     . . .",
     "Retried": "       .  .    .  .    .    .    .    .    .    .    .     . P P",
+    "Amended": "       P  P    P  .    .    .    .    .    .    .    .     . . .",
+    "Restored": "      .  .    .  .    .    .    .    .    .    .    .     . . P",
 }
 EVENTS: Mapping[str, JobEvent] = {
     "Leased": Leased(after(60)),
@@ -110,6 +114,8 @@ EVENTS: Mapping[str, JobEvent] = {
     "SetAside": SetAside(after(60)),
     "Expired": Expired(),
     "Retried": Retried(),
+    "Amended": Amended(priority=7),
+    "Restored": Restored(),
 }
 PHASES = {
     "P": Phase.PENDING,

@@ -15,6 +15,7 @@ from async_jobs.domain.errors import IllegalTransition
 from async_jobs.domain.job import LASTING, TERMINAL, Job, JobStatus, Phase
 from async_jobs.domain.lifecycle import (
     TRANSITIONS,
+    Amended,
     Cancelled,
     CancelRequested,
     Change,
@@ -28,6 +29,7 @@ from async_jobs.domain.lifecycle import (
     Rejected,
     Released,
     Renewed,
+    Restored,
     Retried,
     SetAside,
     Snoozed,
@@ -71,6 +73,8 @@ def possible_events(now: datetime, seconds: int, draw: float) -> list[JobEvent]:
         SetAside(soon),
         Expired(),
         Retried(),
+        Amended(run_at=soon, delay_tolerance=timedelta(seconds=seconds), priority=seconds),
+        Restored(),
     ]
 
 
@@ -151,7 +155,9 @@ def test_the_deadline_is_always_run_at_plus_tolerance(steps: list[Step]) -> None
 def test_the_lease_number_never_falls(steps: list[Step]) -> None:
     """`lease_seq` grows by one at a lease and at an operator's retry, and stays otherwise."""
     for before, event, after, _ in steps:
-        assert after.lease_seq - before.lease_seq == isinstance(event, Leased | Retried)
+        assert after.lease_seq - before.lease_seq == isinstance(
+            event, Leased | Retried | Amended | Restored
+        )
 
 
 @given(walks())
@@ -185,7 +191,7 @@ def test_a_finished_job_only_comes_back_by_a_retry(steps: list[Step]) -> None:
     """Succeeded, dead and cancelled are final, but for an operator and never for successes."""
     for before, event, after, _ in steps:
         if before.status in TERMINAL:
-            assert isinstance(event, Retried)
+            assert isinstance(event, Retried | Restored)
             assert before.status is not JobStatus.SUCCEEDED
             assert after.phase is Phase.PENDING
 

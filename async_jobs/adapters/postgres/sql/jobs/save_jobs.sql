@@ -2,11 +2,12 @@
 --   $1 ids, sorted  $2-$7 the fence: lease_seq, status, claimed, flagged, lease end (NULL: any),
 --   who has claimed it (NULL: whoever)
 --   $8 on: the columns a job's life can change, as the domain computed them
---   $28 the records of the changes, a JSON array: each is kept if its change is applied
+--   $30 the records of the changes, a JSON array: each is kept if its change is applied
 -- Losers are absent from the result and unchanged.
 WITH saved AS (
     UPDATE jobs AS j SET
-        status = c.status, run_at = c.run_at, deadline_at = c.deadline_at, attempts = c.attempts,
+        status = c.status, run_at = c.run_at, delay_tolerance = c.delay_tolerance,
+        deadline_at = c.deadline_at, priority = c.priority, attempts = c.attempts,
         lease_expires_at = c.lease_expires_at, last_error = c.last_error,
         enqueue_failed = c.enqueue_failed, updated_at = c.updated_at, lease_seq = c.lease_seq,
         started_at = c.started_at, worker_id = c.worker_id,
@@ -16,14 +17,15 @@ WITH saved AS (
         lane = c.lane
     FROM unnest(
         $1::uuid[], $2::bigint[], $3::text[], $4::boolean[], $5::boolean[], $6::timestamptz[],
-        $7::text[], $8::text[], $9::timestamptz[], $10::timestamptz[], $11::smallint[],
-        $12::timestamptz[], $13::text[], $14::boolean[], $15::timestamptz[], $16::bigint[],
-        $17::timestamptz[], $18::text[], $19::boolean[], $20::integer[], $21::smallint[],
-        $22::timestamptz[], $23::text[], $24::text[], $25::timestamptz[], $26::timestamptz[],
-        $27::smallint[]
+        $7::text[], $8::text[], $9::timestamptz[], $10::interval[], $11::timestamptz[],
+        $12::smallint[], $13::smallint[],
+        $14::timestamptz[], $15::text[], $16::boolean[], $17::timestamptz[], $18::bigint[],
+        $19::timestamptz[], $20::text[], $21::boolean[], $22::integer[], $23::smallint[],
+        $24::timestamptz[], $25::text[], $26::text[], $27::timestamptz[], $28::timestamptz[],
+        $29::smallint[]
     ) AS c (
         id, fence_seq, fence_status, fence_claimed, fence_flagged, fence_lease_end,
-        fence_worker, status, run_at, deadline_at, attempts,
+        fence_worker, status, run_at, delay_tolerance, deadline_at, priority, attempts,
         lease_expires_at, last_error, enqueue_failed, updated_at, lease_seq,
         started_at, worker_id, cancel_requested, dispatches, crashes,
         finished_at, errors, result, first_deadline_at, first_started_at, lane
@@ -41,7 +43,7 @@ WITH saved AS (
         worker_id, started_at, ended_at, outcome, error,
         fingerprint, traceback
     )
-    SELECT r.* FROM json_to_recordset($28::text::json) AS r (
+    SELECT r.* FROM json_to_recordset($30::text::json) AS r (
         job_id uuid, tenant_id text, use_case text, type text, attempt smallint, lease_seq bigint,
         worker_id text, started_at timestamptz, ended_at timestamptz, outcome text, error text,
         fingerprint text, traceback text
