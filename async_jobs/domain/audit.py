@@ -26,6 +26,16 @@ class Action(StrEnum):
     """Limits are those of the environment again."""
     REVERT = "revert"
     """What an earlier operation changed is again as it was before."""
+    BULK = "bulk"
+    """An action over many jobs was begun."""
+    BULK_STOP = "bulk_stop"
+    BULK_UNDO = "bulk_undo"
+    """What another bulk operation cancelled is to wait again."""
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether it is about a bulk operation, not a control."""
+        return self in (Action.BULK, Action.BULK_STOP, Action.BULK_UNDO)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +52,10 @@ class Operation:
 
     Attributes:
         id: newer ones are greater.
-        control_id: which control it put, changed or ended.
-        before, after: the control, as `described`; None where there was, or is, none.
+        control_id: which control it put, changed or ended; or which bulk operation it is about.
+        scope: of the control; for a bulk operation what its filter names, which may be nothing.
+        before, after: the control, as `described`; None where there was, or is, none. After a bulk
+            operation was begun, what it is to do.
         version: of all controls, after it. Zero before it is stored.
     """
 

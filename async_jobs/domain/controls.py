@@ -40,10 +40,10 @@ class Concerned(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What a control applies to: the jobs that have all of the names that are given, one at least.
+    """What a control applies to: the jobs that have all of the names that are given.
 
     Raises:
-        InvalidJobError: none is given, or one is no name.
+        InvalidJobError: one is no name.
     """
 
     use_case: str | None = None
@@ -52,9 +52,6 @@ class Scope:
     queue: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.names:
-            names = ", ".join(each.name for each in fields(self))
-            raise InvalidJobError("scope", f"must name one at least of {names}")
         for name, value in self.names.items():
             check_name(f"scope.{name}", value)
 
@@ -91,7 +88,19 @@ class Scope:
 
     def __str__(self) -> str:
         """Name it for people."""
-        return ", ".join(f"{name} {value!r}" for name, value in self.names.items())
+        return ", ".join(f"{name} {value!r}" for name, value in self.names.items()) or "all jobs"
+
+
+def check_scope(scope: Scope) -> Scope:
+    """Return a scope that a control may have: it names something.
+
+    Raises:
+        InvalidJobError: it names nothing.
+    """
+    if not scope.names:
+        names = ", ".join(each.name for each in fields(Scope))
+        raise InvalidJobError("scope", f"must name one at least of {names}")
+    return scope
 
 
 _NUMBER: Final = (int, float)

@@ -51,8 +51,9 @@ class Controls(Protocol):
             one wins; the losers change nothing, and are told what stands.
         CT-3 An operation is there if, and only if, its change is; repeated when the reply was
             lost, a change happens once and is told as applied.
-        CT-4 Every change raises the version of all by one at least, and nothing else does; the
-            control has that version then. A change is committed once whoever asks sees it.
+        CT-4 Every change raises the version of all by one at least, as a bulk operation does when
+            it begins, and nothing else; the control has that version then. A change is committed
+            once whoever asks sees it.
         CT-5 `operations` pages by id, newest first, with all their fields; of tenants only those
             whose scope names one of them, of a control only those about it.
         CT-6 `forget` drops what is older than an instant, at most `limit` operations, oldest

@@ -10,8 +10,10 @@ from uuid import UUID
 
 from async_jobs.domain.audit import Action, Operation, described
 from async_jobs.domain.backoff import BackoffPolicy
+from async_jobs.domain.bulk import BulkAction, BulkOperation
 from async_jobs.domain.controls import Control, Scope
 from async_jobs.domain.facts import Fact
+from async_jobs.domain.filters import JobQuery
 from async_jobs.domain.job import EnqueueJobRequest, HandOff, Job, JobStatus
 from async_jobs.domain.limits import TenantQuota, UseCaseConfig
 from async_jobs.domain.presence import SchedulerInfo, WorkerInfo
@@ -199,6 +201,42 @@ def a_control(**overrides: Any) -> Control:
         "since": NOW,
     }
     return Control(**(defaults | overrides))
+
+
+def a_bulk_operation(action: BulkAction = BulkAction.RETRY, **overrides: Any) -> BulkOperation:
+    """Return a bulk operation that begins at `NOW`, over all jobs, and is not stored yet."""
+    at = overrides.get("created_at", NOW)
+    defaults: dict[str, Any] = {
+        "id": an_id(at),
+        "action": action,
+        "criteria": JobQuery(),
+        "maximum": 1_000,
+        "matched": 10,
+        "actor": "ada",
+        "address": "127.0.0.1",
+        "reason": "the provider is back",
+        "created_at": at,
+        "due_at": at,
+    }
+    return BulkOperation(**(defaults | overrides))
+
+
+def an_audit(bulk: BulkOperation, action: Action = Action.BULK, **overrides: Any) -> Operation:
+    """Return what is written of a bulk operation when it begins."""
+    at = overrides.get("at", bulk.created_at)
+    defaults: dict[str, Any] = {
+        "id": an_id(at),
+        "at": at,
+        "actor": bulk.actor,
+        "address": bulk.address,
+        "action": action,
+        "control_id": bulk.id,
+        "scope": Scope(tenant_id=bulk.criteria.tenant_id),
+        "reason": bulk.reason,
+        "before": None,
+        "after": {"action": bulk.action.value},
+    }
+    return Operation(**(defaults | overrides))
 
 
 def an_operation(control: Control, **overrides: Any) -> Operation:

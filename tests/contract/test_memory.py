@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from async_jobs.adapters.memory.bulk import MemoryBulk
 from async_jobs.adapters.memory.catalog import MemoryCatalog
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.controls import MemoryControls
@@ -23,6 +24,7 @@ from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.reporting import ReportsService
 from async_jobs.application.operating.steering import SteeringService
 from async_jobs.application.own_loops import OwnLoops
+from async_jobs.ports.bulk import Bulk
 from async_jobs.ports.catalog import Catalog
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.controls import Controls
@@ -42,6 +44,7 @@ from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
+    BulkContract,
     CatalogContract,
     CheckpointsContract,
     ControlsContract,
@@ -105,6 +108,35 @@ class TestMemoryJobStore(StoreContract):
             store.mend(job_id)
 
         return mend
+
+
+class TestMemoryBulk(BulkContract):
+    @pytest.fixture
+    async def store(self) -> Store:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def bulk(self, store: MemoryJobStore) -> Bulk:
+        return MemoryBulk(store)
+
+    @pytest.fixture
+    async def other_bulk(self, bulk: Bulk) -> Bulk:
+        return bulk  # it lives in one process
+
+    @pytest.fixture
+    async def controls(self, store: MemoryJobStore) -> Controls:
+        return store.controls
+
+    @pytest.fixture
+    async def history(self, store: MemoryJobStore) -> History:
+        return MemoryHistory(store)
+
+    @pytest.fixture
+    async def corrupt(self, store: MemoryJobStore) -> Corrupt:
+        async def corrupt(job_id: UUID) -> None:
+            store.corrupt(job_id)
+
+        return corrupt
 
 
 class TestMemoryJobQueue(JobQueueContract):

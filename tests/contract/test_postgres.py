@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from async_jobs.adapters.postgres.bulk import PostgresBulk
 from async_jobs.adapters.postgres.catalog import PostgresCatalog
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
@@ -30,10 +31,12 @@ from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.steering import SteeringService
 from async_jobs.domain.backoff import BackoffPolicy, BackoffType
+from async_jobs.domain.bulk import BulkAction
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.job import Phase
 from async_jobs.domain.presence import SchedulerInfo
 from async_jobs.host import SystemClock
+from async_jobs.ports.bulk import Bulk
 from async_jobs.ports.catalog import Catalog
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Clock
@@ -53,6 +56,7 @@ from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import UnreadableRows, later
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
+    BulkContract,
     CatalogContract,
     CheckpointsContract,
     ClockContract,
@@ -71,6 +75,7 @@ from async_jobs.testing.contracts import (
     TalliesContract,
     WorkersContract,
 )
+from async_jobs.testing.contracts.bulk import all_of, begun
 from async_jobs.testing.contracts.jobs import KIT_LIMITS
 from async_jobs.testing.contracts.queues import PutBody
 from async_jobs.testing.contracts.scenes import (
@@ -109,7 +114,8 @@ async def pool(pools: tuple[asyncpg.Pool, asyncpg.Pool]) -> AsyncIterator[asyncp
     """Connections to an empty database; a test that keeps one of them fails."""
     await pools[0].execute(
         "DELETE FROM jobs; DELETE FROM handoffs; DELETE FROM workers; DELETE FROM checkpoints;"
-        " DELETE FROM schedulers; DELETE FROM controls; DELETE FROM operations;"
+        " DELETE FROM schedulers; DELETE FROM bulk_operations;"
+        " DELETE FROM controls; DELETE FROM operations;"
         " DELETE FROM attempts; DELETE FROM tallies; DELETE FROM tally_sources;"
         " UPDATE controls_version SET version = 0"
     )
@@ -428,6 +434,57 @@ DO $$ DECLARE part text; BEGIN
     LOOP EXECUTE 'DROP TABLE ' || part; END LOOP;
 END $$
 """
+
+
+class TestPostgresBulk(BulkContract):
+    @fixture
+    async def store(self, pool: asyncpg.Pool) -> Store:
+        return PostgresJobStore(pool)
+
+    @fixture
+    async def bulk(self, store: PostgresJobStore) -> Bulk:
+        return PostgresBulk(store)
+
+    @fixture
+    async def other_bulk(self, other_pool: asyncpg.Pool) -> Bulk:
+        return PostgresBulk(PostgresJobStore(other_pool))
+
+    @fixture
+    async def controls(self, pool: asyncpg.Pool) -> Controls:
+        return PostgresControls(pool)
+
+    @fixture
+    async def history(self, pool: asyncpg.Pool) -> History:
+        return PostgresHistory(pool)
+
+    @fixture
+    async def corrupt(self, pool: asyncpg.Pool) -> Corrupt:
+        async def corrupt(job_id: UUID) -> None:
+            await pool.execute("UPDATE jobs SET payload = '[]' WHERE id = $1", job_id)
+
+        return corrupt
+
+    async def test_bu_5_what_a_trigger_keeps_fails_alone(
+        self, store: Store, bulk: Bulk, pool: asyncpg.Pool
+    ) -> None:
+        """Whether it raises or says nothing; every other job of the batch is changed."""
+        jobs = [await added(store) for _ in range(4)]
+        raising, silent = jobs[1].id, jobs[2].id
+        await pool.execute(
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF new.id = '{raising}' THEN RAISE 'kept'; END IF; RETURN NULL; END $$;"
+            " CREATE TRIGGER keep BEFORE UPDATE ON jobs FOR EACH ROW"
+            f" WHEN (new.id IN ('{raising}', '{silent}')) EXECUTE FUNCTION keep()"
+        )
+        try:
+            over = await all_of(bulk, await begun(bulk, BulkAction.CANCEL))
+        finally:
+            await pool.execute("DROP FUNCTION keep CASCADE")
+
+        assert (over.done, over.skipped, over.failed) == (2, 0, 2)
+        assert over.problem is not None
+        left = await store.get([job.id for job in jobs])
+        assert {job.id for job in left if job.phase is Phase.PENDING} == {raising, silent}
 
 
 class TestPostgresHistory(HistoryContract):

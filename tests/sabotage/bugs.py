@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.sabotage.edits import (
+    bulk,
     fairness,
     jobs,
     schedulers,
@@ -22,6 +23,7 @@ LAYERS = {
     "adapters": stores.BUGS,
     "statistics": tallies.BUGS,
     "search": search.BUGS,
+    "bulk operations": bulk.BUGS,
     STATEMENTS: statements.BUGS,
 }
 BUGS = {bug.name: bug for bugs in LAYERS.values() for bug in bugs}

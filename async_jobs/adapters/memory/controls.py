@@ -62,6 +62,11 @@ class MemoryControls:
         self._operations[operation.id] = replace(operation, version=self._version)
         return Changed(True, self._version, None if ends else self._controls[place])
 
+    def write(self, operation: Operation, *, raises: bool = True) -> None:
+        """Write to the audit what is no change of a control; it may raise the version."""
+        self._version += raises
+        self._operations[operation.id] = replace(operation, version=self._version * raises)
+
     async def operations(
         self,
         *,

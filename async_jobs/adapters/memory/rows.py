@@ -55,6 +55,15 @@ class MemoryRows:
         """Tell whether a stored job was made unreadable."""
         return job_id in self._corrupt
 
+    def delete(self, job: Job) -> bool:
+        """Delete a job, and the records of it, if it is as it was read and does not run."""
+        row = self._rows.get(job.id)
+        if row is None or row.lease_seq != job.lease_seq or row.status is JobStatus.RUNNING:
+            return False
+        self._forget(job.id)
+        self.records[:] = [each for each in self.records if each.job_id != job.id]
+        return True
+
     def use_cases(self) -> set[str]:
         """Return the use cases that there are jobs of."""
         return {row.use_case for row in self._rows.values() if row.id not in self._uncommitted}

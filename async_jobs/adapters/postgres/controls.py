@@ -118,6 +118,13 @@ async def _changed(
             control.until,
             version,
         )
+    await add_operation(connection, operation, version)
+    row = await connection.fetchrow(sql("control_in_place"), *place)
+    return Changed(True, version, None if row is None else _control(row)), True
+
+
+async def add_operation(connection: Any, operation: Operation, version: int) -> None:
+    """Write an operation to the audit, within a transaction."""
     await connection.execute(
         sql("add_operation"),
         operation.id,
@@ -132,8 +139,6 @@ async def _changed(
         None if operation.after is None else encoded(operation.after),
         version,
     )
-    row = await connection.fetchrow(sql("control_in_place"), *place)
-    return Changed(True, version, None if row is None else _control(row)), True
 
 
 def _names(scope: Scope) -> tuple[str, str, str, str]:

@@ -23,6 +23,7 @@ from async_jobs.domain.controls import (
     Scope,
     check_limits,
     check_reason,
+    check_scope,
     check_until,
     effective,
 )
@@ -149,6 +150,8 @@ class SteeringService:
         if not found or found[0].id != operation_id:
             raise ControlNotFoundError(operation_id)
         (reverted,) = found
+        if reverted.action.is_bulk:
+            raise InvalidJobError("operation_id", "must be of a control: undo a bulk operation")
         stood = _restored(reverted, check_reason(reason), operator, now)
         place = stood or self._empty(reverted, now=now)
         current = _in_place(standing, place)
@@ -199,7 +202,7 @@ class SteeringService:
     ) -> Control:
         """Return the control that a request is for, or raise what is wrong with it."""
         _check_tenants(tenants)
-        scope = request.scope
+        scope = check_scope(request.scope)
         configs = self._config.use_case_configs
         if scope.use_case is not None and scope.use_case not in configs:
             raise unknown_name("scope.use_case", configs)

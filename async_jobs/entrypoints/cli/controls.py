@@ -210,8 +210,8 @@ def audit(
                 printable(str(each.scope)),
                 printable(each.actor),
                 printable(each.address or "-"),
-                printable("-" if each.before is None else _told(each.before["limits"])),
-                printable("-" if each.after is None else _told(each.after["limits"])),
+                printable(_was(each.before)),
+                printable(_was(each.after)),
                 printable(each.reason),
             )
             for each in operations
@@ -324,6 +324,13 @@ def _told(limits: Mapping[str, Any] | None) -> str:
     if limits is None:
         return "pause"
     return ", ".join(f"{name} {value}" for name, value in limits.items())
+
+
+def _was(described: Mapping[str, Any] | None) -> str:
+    """Return a control, or what a bulk operation is to do, of the audit."""
+    if described is None:
+        return "-"
+    return _told(described["limits"]) if "limits" in described else _told(described)
 
 
 def _sentence(control: Control) -> str:

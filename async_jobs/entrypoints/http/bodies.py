@@ -17,7 +17,7 @@ from uuid import UUID
 from async_jobs.domain import bounds
 from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.bounds import JOBS_PER_CALL_MAX, JOBS_PER_PAGE_MAX
-from async_jobs.domain.controls import Scope, check_reason
+from async_jobs.domain.controls import Scope, check_reason, check_scope
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.job import EnqueueJobRequest, JobStatus
 from async_jobs.domain.limits import DELAY_TOLERANCE_MAX
@@ -258,7 +258,7 @@ def _as_scope(field: str, value: object) -> Scope:
     if not isinstance(value, dict):
         raise InvalidJobError(field, "must be an object")
     _raise_all(list(_unknown(value, _SCOPE, field)))
-    return Scope(**value)
+    return check_scope(Scope(**value))
 
 
 def _as_pause(field: str, value: object) -> bool:

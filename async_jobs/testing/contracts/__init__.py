@@ -20,6 +20,7 @@ pytest.register_assert_rewrite(
     *(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
 )
 
+from async_jobs.testing.contracts.bulk import BulkContract  # noqa: E402
 from async_jobs.testing.contracts.catalogs import CatalogContract  # noqa: E402
 from async_jobs.testing.contracts.checkpoints import CheckpointsContract  # noqa: E402
 from async_jobs.testing.contracts.clocks import ChanceContract, ClockContract  # noqa: E402
@@ -44,6 +45,7 @@ from async_jobs.testing.contracts.upkeep import UpkeepContract  # noqa: E402
 from async_jobs.testing.contracts.workers import WorkersContract  # noqa: E402
 
 __all__ = [
+    "BulkContract",
     "CatalogContract",
     "ChanceContract",
     "CheckpointsContract",

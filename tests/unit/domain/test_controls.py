@@ -17,6 +17,7 @@ from async_jobs.domain.controls import (
     Scope,
     check_limits,
     check_reason,
+    check_scope,
     check_until,
     effective,
     next_end,
@@ -78,7 +79,7 @@ def test_a_scope_covers_what_has_all_of_its_names(
 def test_a_scope_names_jobs(given_names: dict[str, Any], field: str) -> None:
     """One name at least, and names as jobs have them."""
     with pytest.raises(InvalidJobError) as refused:
-        Scope(**given_names)
+        check_scope(Scope(**given_names))
 
     assert refused.value.field == field
 
