@@ -8,17 +8,61 @@ from pathlib import Path
 from typing import Any, Final
 
 PYTHON: Final = {
-    "Enqueue and look": ("JobService", "EnqueueJobRequest", "Enqueued", "Job", "JobStatus"),
+    "Enqueue and look": (
+        "JobService",
+        "EnqueueJobRequest",
+        "Enqueued",
+        "Job",
+        "JobStatus",
+        "JobPage",
+        "AttemptError",
+    ),
     "Handlers": ("job_registry", "JobRegistry", "JobContext", "Reject", "RetryAfter", "Snooze"),
-    "Settings": ("AsyncJobsConfig", "UseCaseConfig", "TenantQuota", "BackoffPolicy", "LatePolicy"),
+    "Settings": (
+        "AsyncJobsConfig",
+        "UseCaseConfig",
+        "TenantQuota",
+        "BackoffPolicy",
+        "BackoffType",
+        "LatePolicy",
+    ),
     "From another service": ("AsyncJobsHttpClient", "JobsHttpClient"),
     "In an application of your own": (
         "create_jobs_router",
         "create_operations_router",
         "run_scheduler_loop",
         "run_worker_loop",
+    ),
+    "See": (
         "OperationsService",
-        "ReportsService",
+        "Explanation",
+        "Why",
+        "NextTurn",
+        "Estimate",
+        "Finding",
+        "Waiting",
+        "WaitingReason",
+        "Status",
+        "UseCaseStatus",
+        "QueueStatus",
+        "WorkerInfo",
+        "SchedulerInfo",
+        "Warned",
+        "JobHistory",
+        "TimelineEntry",
+        "Moment",
+        "Outcome",
+    ),
+    "Measure": ("ReportsService", "Attainment", "Attained", "Dimension"),
+    "Steer": (
+        "SteeringService",
+        "ControlRequest",
+        "ControlPreview",
+        "Control",
+        "Scope",
+        "Operation",
+        "Operator",
+        "Action",
     ),
     "Stores": ("Store", "JobStore", "PostgresJobStore", "MemoryJobStore", "get_ddl"),
     "Errors": (
@@ -28,6 +72,8 @@ PYTHON: Final = {
         "QuotaExceededError",
         "JobNotFoundError",
         "IllegalTransition",
+        "ControlNotFoundError",
+        "ControlChanged",
         "StoreRefused",
         "Unavailable",
         "TenantBusy",
@@ -45,7 +91,13 @@ _DRIVING_PORTS: Final = (
     "async_jobs.ports.reports.Reports",
 )
 """Where the calls of `JobService` and its like are explained: their docstrings say "See `Jobs`"."""
-_WITH_INHERITED: Final = {"JobService", "OperationsService", "ReportsService", "MemorySystem"}
+_WITH_INHERITED: Final = {
+    "JobService",
+    "OperationsService",
+    "ReportsService",
+    "SteeringService",
+    "MemorySystem",
+}
 
 
 def python_page() -> str:
