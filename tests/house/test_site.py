@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import async_jobs
+from tools.site.asking import questions
 from tools.site.pages import DECISIONS, LinkError, Sources, parts_of
 from tools.site.reference import PYTHON
 
@@ -89,6 +90,25 @@ def test_what_only_the_site_has_is_a_link_there(tmp_path: Path) -> None:
 
     assert "- [Names](a.md): all\n" in sources.pages["index.md"]
     assert sources.sections[0].pages == ("a.md",)
+
+
+def test_words_that_a_page_explains_are_in_the_index(tmp_path: Path) -> None:
+    """As main entries, which the search puts first; a forge shows nothing of it."""
+    page = "# Pages\n<!-- index: a page, paging -->\n\nText.\n"
+    root = a_repository(tmp_path, docs__page=page)
+
+    assert Sources(root).pages["page.md"] == (
+        "# Pages\n```{index} ! a page, ! paging\n```\n\nText.\n"
+    )
+
+
+def test_the_search_is_asked_enough() -> None:
+    """Whether it answers rightly, `make docs` finds out, once the site is built."""
+    pages = Sources(ROOT).pages
+    asked = questions()
+
+    assert len(asked) >= 30
+    assert not [page for page in asked.values() if f"{page}.md" not in pages]
 
 
 def test_code_is_told_from_prose() -> None:

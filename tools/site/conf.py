@@ -1,6 +1,7 @@
 """What Sphinx is told; see docs/decisions/0062 for why it is Sphinx."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import async_jobs
@@ -50,6 +51,7 @@ html_title = f"async_jobs {release}"
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+html_search_scorer = str(Path(__file__).with_name("scorer.js"))
 html_theme_options = {"navigation_with_keys": True}
 
 

@@ -31,6 +31,7 @@ _FENCE = re.compile(r"^ *(```+|~~~+)")
 _LINK = re.compile(r"(?P<text>!?\[(?:[^\[\]]|\[[^\]]*\])*\])\((?P<target>[^()\s]+)\)")
 _HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 _ENTRY = re.compile(r"^- \[[^\]]*\]\(([^)#]+\.(?:md|rst))\)", re.MULTILINE)
+_WORDS = re.compile(r"^<!-- index: (.+) -->$", re.MULTILINE)
 _PRINTED = re.compile(r"^- ([^:\n]+)(.*) <!-- page: ([\w.-]+) -->$", re.MULTILINE)
 
 
@@ -55,7 +56,7 @@ class Sources:
         self.files: dict[str, Path] = {}
         for source, place in self._places.items():
             text = (root / source).read_text("utf-8")
-            self.pages[place] = self._with_links(text, source, place)
+            self.pages[place] = _WORDS.sub(_index, self._with_links(text, source, place))
         # A page that only the site has is no link on a forge, and one here.
         index = _PRINTED.sub(r"- [\1](\3)\2", self.pages[INDEX])
         self.sections = sections_of(index)
@@ -98,6 +99,12 @@ def sections_of(index: str) -> list[Section]:
     parts = _HEADING.split(index)[1:]
     found = zip(parts[::2], parts[1::2], strict=True)
     return [Section(title, tuple(_ENTRY.findall(text))) for title, text in found]
+
+
+def _index(words: re.Match[str]) -> str:
+    """Return words that a place explains, as entries of the index: the search looks there first."""
+    entries = ", ".join(f"! {word}" for word in words[1].split(", "))
+    return f"```{{index}} {entries}\n```"
 
 
 def _toctree(section: Section) -> str:
