@@ -43,7 +43,7 @@ Token: TypeAlias = Annotated[
         "--token",
         envvar=TOKEN_VARIABLE,
         show_envvar=False,
-        help=f"The remote API's token; else {TOKEN_VARIABLE}, which other processes cannot see.",
+        help=f"The remote API's token; better in {TOKEN_VARIABLE}: others here can read options.",
     ),
 ]
 Tenant: TypeAlias = Annotated[

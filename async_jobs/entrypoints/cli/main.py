@@ -198,7 +198,8 @@ def token(
         typer.Option("--queue", help="One it may name when it enqueues; repeatable; else all."),
     ] = None,
     expires_in_days: Annotated[
-        float | None, typer.Option("--expires-in-days", min=0, max=36_500, help="Else never.")
+        float | None,
+        typer.Option("--expires-in-days", min=0, max=36_500, help="Else for ever."),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What logs call it.")] = None,
 ) -> None:

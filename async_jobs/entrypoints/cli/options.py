@@ -21,7 +21,7 @@ LogLevelOption: TypeAlias = Annotated[
     typer.Option(
         "--log-level",
         case_sensitive=False,
-        help="debug also tells every fact, and stack traces.",
+        help="debug also logs each change of a job, and stack traces.",
     ),
 ]
 LogFormatOption: TypeAlias = Annotated[
