@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, cast
 from uuid import UUID
 
 from starlette.requests import Request
@@ -45,8 +45,8 @@ class Doors:
 
 async def opened(door: Callable[[], T | Awaitable[T]]) -> T:
     """Return what is behind a door."""
-    made = door()
-    return await made if inspect.isawaitable(made) else made
+    made: Any = door()
+    return cast("T", await made if inspect.isawaitable(made) else made)
 
 
 class Page(NamedTuple):
