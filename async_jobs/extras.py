@@ -34,7 +34,7 @@ def require(what: str, *packages: str, instead: str = "") -> None:
     Raises:
         MissingExtra: at least one cannot be imported; all of them are told at once.
     """
-    missing = [package for package in packages if not _is_there(package)]
+    missing = [package for package in packages if not is_there(package)]
     if missing:
         extras = ",".join(sorted({EXTRAS[package] for package in missing}))
         raise MissingExtra(
@@ -42,7 +42,8 @@ def require(what: str, *packages: str, instead: str = "") -> None:
         )
 
 
-def _is_there(package: str) -> bool:
+def is_there(package: str) -> bool:
+    """Tell whether a package can be imported."""
     try:
         import_module(package)
     except ModuleNotFoundError as error:

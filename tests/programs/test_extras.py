@@ -82,6 +82,11 @@ def typed(
             "the HTTP API needs fastapi and uvicorn: pip install 'async-jobs[api]'",
         ),
         (
+            ["api", "--no-auth", "--dashboard"],
+            ["jinja2"],
+            "the dashboard needs jinja2: pip install 'async-jobs[dashboard]'",
+        ),
+        (
             ["jobs", "list", "--url", "http://127.0.0.1:1"],
             ["httpx"],
             "--url needs httpx: pip install 'async-jobs[client]'",
@@ -105,7 +110,15 @@ def typed(
         ),
     ],
     ids=[
-        *("demo", "demo, a part", "dev", "api", "jobs --url", "scheduler on SQS"),
+        *(
+            "demo",
+            "demo, a part",
+            "dev",
+            "api",
+            "api --dashboard",
+            "jobs --url",
+            "scheduler on SQS",
+        ),
         *("scheduler measured", "worker measured"),
     ],
 )

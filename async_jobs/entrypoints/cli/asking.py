@@ -119,7 +119,8 @@ class Doors(NamedTuple):
 
 
 @asynccontextmanager
-async def _opened(where: Where, logger: logging.Logger) -> AsyncIterator[Doors]:
+async def opened_doors(where: Where, logger: logging.Logger) -> AsyncIterator[Doors]:
+    """Yield the driving ports, of a remote API or of a database."""
     if where.url is not None:
         if where.dsn is not None:
             raise ConfigurationError("--dsn, --url: only one of them can be asked")
@@ -236,7 +237,7 @@ def _run(where: Where, level: LogLevel, call: Callable[[Doors], Awaitable[T]]) -
     logger = set_up_logging(level, LogFormat.TEXT)
 
     async def run() -> T:
-        async with _opened(where, logger) as doors:
+        async with opened_doors(where, logger) as doors:
             return await call(doors)
 
     with reporting(level):

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from async_jobs.entrypoints.cli.controls import audit, controls, limit, pause, resume
+from async_jobs.entrypoints.cli.dashboard import dashboard
 from async_jobs.entrypoints.cli.jobs import jobs_app
 from async_jobs.entrypoints.cli.operations import explain, status
 from async_jobs.entrypoints.cli.options import (
@@ -142,6 +143,7 @@ app.command()(explain)
 for each in (pause, resume, limit, controls, audit):
     app.command()(each)
 app.command()(attainment)
+app.command()(dashboard)
 
 
 @app.command()
@@ -156,6 +158,12 @@ def api(
         bool, typer.Option("--no-auth", help="Serve without any token: everybody may do all.")
     ] = False,
     init_db: InitDb = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Serve the dashboard as well, at /dashboard/.")
+    ] = False,
+    dashboard_name: Annotated[
+        str, typer.Option("--dashboard-name", help="What its pages call the system.")
+    ] = "",
     log_level: LogLevelOption = LogLevel.INFO,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
@@ -175,7 +183,15 @@ def api(
         config = AsyncJobsConfig.from_env()
         run_program(
             run_async,
-            run_api(config, logger, host=host, port=port, no_auth=no_auth, init_db=init_db),
+            run_api(
+                config,
+                logger,
+                host=host,
+                port=port,
+                no_auth=no_auth,
+                init_db=init_db,
+                dashboard=dashboard_name if dashboard or dashboard_name else None,
+            ),
         )
 
 
@@ -297,6 +313,9 @@ def dev(
 @app.command()
 def demo(
     jobs: Annotated[int, typer.Option("--jobs", min=100, max=100_000)] = 6_000,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave it up afterwards, until Ctrl-C.")
+    ] = False,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Start a whole system, run thousands of jobs through it, and tell how it went.
@@ -311,7 +330,7 @@ def demo(
         require("async-jobs demo", "fastapi", "httpx", "uvicorn")
         from async_jobs.entrypoints.demo.run import run_demo
 
-        if not run_async(run_demo(jobs)):
+        if not run_async(run_demo(jobs, keep=keep)):
             raise typer.Exit(1)
 
 

@@ -31,10 +31,12 @@ from async_jobs.entrypoints.demo.workload import (
     USE_CASES,
     workload,
 )
+from async_jobs.entrypoints.programs.mounting import PAGES
 from async_jobs.entrypoints.programs.options import LOOPBACK
 from async_jobs.entrypoints.programs.processes import migrated
 from async_jobs.entrypoints.settings.config import PREFIX, AsyncJobsConfig
 from async_jobs.entrypoints.wiring.embedded import embedded_postgres
+from async_jobs.extras import is_there
 from async_jobs.host import SystemClock
 from async_jobs.ports.jobs import Jobs
 
@@ -52,11 +54,12 @@ class DemoFailedError(AsyncJobsError):
     """A process of the demo died, or the jobs did not end in time."""
 
 
-async def run_demo(jobs: int) -> bool:
+async def run_demo(jobs: int, *, keep: bool = False) -> bool:
     """Run the demo; returns whether every job ended as it should.
 
     Args:
         jobs: how many to enqueue.
+        keep: leave the system up afterwards, until this is cancelled.
 
     Raises:
         DemoFailedError: a process died, or time ran out.
@@ -77,8 +80,13 @@ async def run_demo(jobs: int) -> bool:
         log = FactLog(processes.logs)
         await _until_started(processes, log)
         url = f"http://{LOOPBACK}:{log.api_port}"
+        if is_there(PAGES):
+            console.print(f"dashboard: {url}/dashboard/ (token: {token})", soft_wrap=True)
         async with AsyncJobsHttpClient(url, auth_token=token) as client:
             right = await _drive(console, client, processes, log, jobs)
+        if keep:
+            console.print("everything stays up; press Ctrl-C to stop")
+            await asyncio.Event().wait()
     console.print(
         "every process stopped cleanly" if processes.clean else "a process failed to stop"
     )
@@ -254,13 +262,15 @@ async def _processes(
         "ASYNC_JOBS_HANDLERS_MODULE": ",".join(HANDLERS),
         "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN": token,
         "ASYNC_JOBS_WORKER_CONCURRENCY": "32",
+        "ASYNC_JOBS_STATISTICS": "true",
         "ASYNC_JOBS_DELIVERY_FILE": str(home / "deliveries.jsonl"),
         "ASYNC_JOBS_DEMO_FAILURE_SHARE": str(FAILURE_SHARE),
     }
     queues = [f"--queue={name}" for name in config.queue_names]
+    pages = ["--dashboard", "--dashboard-name=demo"] if is_there(PAGES) else []
     processes = _Processes(home)
     try:
-        await processes.start("api", environment, "api", "--port=0")
+        await processes.start("api", environment, "api", "--port=0", *pages)
         await processes.start("scheduler", environment, "scheduler")
         for number in range(1, WORKERS + 1):
             await processes.start(f"worker-{number}", environment, "worker", *queues)

@@ -21,6 +21,7 @@ from async_jobs.application.working.worker import Worker
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.limits import UseCaseConfig
 from async_jobs.entrypoints.programs.loops import schedule
+from async_jobs.entrypoints.programs.mounting import PAGES, PATH, ending
 from async_jobs.entrypoints.programs.options import LOOPBACK
 from async_jobs.entrypoints.programs.processes import (
     api_of,
@@ -38,9 +39,10 @@ from async_jobs.entrypoints.wiring.container import Container, opened
 from async_jobs.entrypoints.wiring.embedded import embedded_postgres
 from async_jobs.entrypoints.wiring.memory import memory_container
 from async_jobs.entrypoints.wiring.telemetry import keeping
-from async_jobs.extras import require
+from async_jobs.extras import is_there, require
 
 IN_MEMORY = "memory"
+STATISTICS = "ASYNC_JOBS_STATISTICS"
 
 EXAMPLE_USE_CASES = {
     "notifications": UseCaseConfig(max_concurrent=20, default_delay_tolerance_seconds=30),
@@ -88,13 +90,15 @@ async def run_dev(
         worker = container.worker(registry=registry, queue_names=list(config.queue_names))
         at_the_end.enter_context(leaving_if_stuck(worker, logger))
         stack.enter_context(watched(worker, container))
-        app = api_of(config)(container)
+        pages = "dev" if is_there(PAGES) else None
+        app = api_of(config, dashboard=pages)(container)
         serves = await stack.enter_async_context(
             serving(app, host=LOOPBACK, port=port, option="--port")
         )
         _tell_how_to_use(config, registry, serves.port)
         stopping.started(worker)
-        await _run(container, worker, serves, stopping.stop)
+        with ending(app):
+            await _run(container, worker, serves, stopping.stop)
     logger.info("dev_stopped")
 
 
@@ -151,6 +155,8 @@ def _configured(handlers: Sequence[str]) -> AsyncJobsConfig:
             "use_case_configs": config.use_case_configs or EXAMPLE_USE_CASES,
             "handlers_module": config.handlers_module or EXAMPLE_HANDLERS,
             "enqueue_auth_token": config.enqueue_auth_token or secrets.token_urlsafe(),
+            # For the dashboard, unless somebody wants to do without.
+            "statistics": config.statistics or STATISTICS not in os.environ,
         }
     )
 
@@ -180,6 +186,7 @@ def _tell_how_to_use(config: AsyncJobsConfig, registry: JobRegistry, port: int) 
         f"use cases: {', '.join(config.use_case_configs)}",
         f"handlers:  {', '.join(config.handler_modules)} ({', '.join(registry.types)})",
         f"API:       {url} (documentation: {url}/docs)",
+        *([f"dashboard: {url}{PATH}/ (sign in by the token)"] if is_there(PAGES) else []),
         f"token:     {token}",
         *([] if config.db_dsn == IN_MEMORY else [f"database:  {config.db_dsn}"]),
         "try, in another terminal:",

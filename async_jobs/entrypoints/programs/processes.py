@@ -21,6 +21,7 @@ from async_jobs.entrypoints.programs.blocked import Problem, telling_what_blocks
 from async_jobs.entrypoints.programs.garbage import collecting_by_size
 from async_jobs.entrypoints.programs.logs import enable_our_loggers, root_left_alone
 from async_jobs.entrypoints.programs.loops import check_use_cases, execute, listening, schedule
+from async_jobs.entrypoints.programs.mounting import ending, mount
 from async_jobs.entrypoints.programs.options import LOOPBACK
 from async_jobs.entrypoints.programs.signals import (
     EXIT_FAILED,
@@ -226,9 +227,10 @@ async def run_api(
     port: int,
     no_auth: bool = False,
     init_db: bool = False,
+    dashboard: str | None = None,
 ) -> None:
     """Serve the HTTP API until SIGTERM; requests under way then get the time to finish."""
-    make_app = api_of(config, no_auth=no_auth)
+    make_app = api_of(config, no_auth=no_auth, dashboard=dashboard)
     drain_seconds = config.drain_timeout_seconds
     with stopping_on_signals(logger, drain_seconds=drain_seconds) as stopping:
         await _prepare(config, logger, init_db=init_db)
@@ -246,17 +248,27 @@ async def run_api(
             async with server as serves:
                 logger.info("api_started", extra={"host": host, "port": serves.port})
                 stopping.started()
-                await serves.until(stopping.stop)
+                with ending(app):
+                    await serves.until(stopping.stop)
     logger.info("api_stopped")
 
 
-def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Container], App]:
+def api_of(
+    config: AsyncJobsConfig, *, no_auth: bool = False, dashboard: str | None = None
+) -> Callable[[Container], App]:
     """Return what makes the HTTP API of a container.
+
+    Args:
+        config: the settings.
+        no_auth: let everybody in.
+        dashboard: what the dashboard calls the system; None leaves the dashboard out.
 
     Raises:
         ConfigurationError: FastAPI is not installed, or tokens and `no_auth` contradict each other.
     """
     require("the HTTP API", "fastapi", "uvicorn")
+    if dashboard is not None:
+        require("the dashboard", "jinja2")
     from async_jobs.entrypoints.http.app import create_app
 
     has_token = bool(config.enqueue_auth_token or config.api_tokens)
@@ -272,7 +284,7 @@ def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Conta
         )
 
     def make(container: Container) -> App:
-        return create_app(
+        app = create_app(
             container.service,
             operations_factory=container.operations,
             reports_factory=container.reports,
@@ -285,6 +297,9 @@ def api_of(config: AsyncJobsConfig, *, no_auth: bool = False) -> Callable[[Conta
             scrapes=container.metrics().scrapes,
             access_log=config.access_log,
         )
+        if dashboard is not None:
+            mount(app, container, config, no_auth=no_auth, name=dashboard)
+        return app
 
     return make
 
