@@ -16,14 +16,14 @@ PIP_INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check --pro
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help demo test test-lowest simulate soak bench bench-quick fairness check docs docs-serve
-.PHONY: diagram openapi cli-page lock clean
+.PHONY: screenshots diagram openapi cli-page lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-demo: .venv/.run ## run the whole system on a realistic workload, with no services to install
-	@$(BIN)/async-jobs demo
+demo: .venv/.run ## run the whole system on a realistic workload, with no services to install; ARGS=--keep
+	@$(BIN)/async-jobs demo $(ARGS)
 
 # Three workers for the two cores that CI and small laptops have, because some tests wait for
 # processes and leases more than they compute. It is safe because nothing is shared: each worker
@@ -85,6 +85,9 @@ docs: .venv-docs/.docs ## build the documentation site; a warning or a wrong lin
 
 docs-serve: docs ## build the documentation site and serve it on 127.0.0.1:8100
 	@.venv-docs/bin/python -m http.server 8100 --bind 127.0.0.1 --directory .async_jobs/site/html
+
+screenshots: .venv/.dev ## take the pictures of docs/dashboard.md again; needs chromium
+	$(BIN)/python -m tests.dashboard.screenshots
 
 diagram: .venv/.dev ## write docs/lifecycle.md from the transition table
 	$(BIN)/python -m tools.lifecycle_diagram

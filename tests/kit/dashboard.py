@@ -90,6 +90,10 @@ async def scene(*, hostile: bool = False, now: datetime = NOW, minutes: int = MI
     for name in names:
         await _enqueue(system, name, name, {name: name}, type=name)
     await _announce(system, names)
+    for _ in range(9):
+        await _enqueue(system, "acme", "notifications", {"to": "a@b.example"})
+    for _ in range(5):
+        await _enqueue(system, "initech", "reports", {}, "render_report")
     await system.scheduler.tick()
     return Scene(system, dead, pending)
 

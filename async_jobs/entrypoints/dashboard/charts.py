@@ -11,6 +11,8 @@ from markupsafe import Markup
 
 WIDTH: Final = 720.0
 HEIGHT: Final = 160.0
+SPARK_WIDTH: Final = 96.0
+SPARK_HEIGHT: Final = 20.0
 GRID_LINES: Final = 4
 TICKS: Final = 6
 
@@ -123,28 +125,25 @@ def lines(
     return _svg(drawn), top
 
 
-def spark(values: Sequence[float | None], kind: str) -> Markup:
-    """Return a small chart without any words."""
-    steps = max(1, len(values))
-    top = nice(max((each or 0.0 for each in values), default=0.0))
-    width = 96 / steps
-    drawn = Markup("").join(
-        Markup(
-            '<rect class="bar {}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}"/>'
-        ).format(
-            kind,
-            at * width,
-            20 - (value or 0) / top * 20,
-            max(0.5, width - 1),
-            (value or 0) / top * 20,
-        )
-        for at, value in enumerate(values)
-        if value
-    )
+def spark(on_time: Sequence[int], late: Sequence[int]) -> Markup:
+    """Return a small chart without any words: first starts, and above them the late ones."""
+    steps = max(1, len(on_time))
+    top = nice(max(map(sum, zip(on_time, late, strict=True)), default=0))
+    width = SPARK_WIDTH / steps
+    drawn = Markup("")
+    for at, values in enumerate(zip(on_time, late, strict=True)):
+        y = SPARK_HEIGHT
+        for kind, value in zip(("on-time", "late"), values, strict=True):
+            if value:
+                high = value / top * SPARK_HEIGHT
+                y -= high
+                drawn += Markup(
+                    '<rect class="bar {}" x="{:.2f}" y="{:.2f}" width="{:.2f}" height="{:.2f}"/>'
+                ).format(kind, at * width, y, width - 1, high)
     return Markup(
-        '<svg class="spark" viewBox="0 0 96 20" preserveAspectRatio="none"'
+        '<svg class="spark" viewBox="0 0 {:g} {:g}" preserveAspectRatio="none"'
         ' aria-hidden="true">{}</svg>'
-    ).format(drawn)
+    ).format(SPARK_WIDTH, SPARK_HEIGHT, drawn)
 
 
 def _svg(drawn: Iterable[Markup]) -> Markup:

@@ -57,13 +57,13 @@ class Load:
     Attributes:
         now: what it has to do.
         hour: what became of it in the last hour; None where nothing was told.
-        starts, late: first starts by step of that hour.
+        on_time, late: first starts by step of that hour; late ones with those that never started.
         paused: whether all of it is.
     """
 
     now: UseCaseStatus
     hour: Attained | None
-    starts: Sequence[int]
+    on_time: Sequence[int]
     late: Sequence[int]
     paused: bool
 
@@ -93,18 +93,18 @@ def loads(
     """Return the use cases with what became of them, those to look at first at the beginning."""
     by_name = {each.use_case: each for each in hour.rows}
     paused = {each.scope.use_case for each in controls if each.is_pause and each.scope.is_use_case}
-    starts: dict[str | None, list[int]] = {}
+    on_time: dict[str | None, list[int]] = {}
     late: dict[str | None, list[int]] = {}
     size = (steps.until - steps.since) / STEP_COUNT
     for row in steps.rows:
         at = min(STEP_COUNT - 1, max(0, int((row.starting - steps.since) / size)))
-        starts.setdefault(row.use_case, [0] * STEP_COUNT)[at] += row.on_time + row.late
+        on_time.setdefault(row.use_case, [0] * STEP_COUNT)[at] += row.on_time
         late.setdefault(row.use_case, [0] * STEP_COUNT)[at] += row.late + row.unstarted
     made = [
         Load(
             now=each,
             hour=by_name.get(each.use_case),
-            starts=starts.get(each.use_case, ()),
+            on_time=on_time.get(each.use_case, ()),
             late=late.get(each.use_case, ()),
             paused=each.use_case in paused or each.limit == 0,
         )
