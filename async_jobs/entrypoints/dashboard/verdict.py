@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -88,16 +88,14 @@ class Load:
 
 
 def loads(
-    status: Status, hour: Attainment, steps: Attainment, controls: Iterable[Control]
+    status: Status, hour: Attainment, steps: Attainment | None, controls: Iterable[Control]
 ) -> list[Load]:
     """Return the use cases with what became of them, those to look at first at the beginning."""
     by_name = {each.use_case: each for each in hour.rows}
     paused = {each.scope.use_case for each in controls if each.is_pause and each.scope.is_use_case}
     on_time: dict[str | None, list[int]] = {}
     late: dict[str | None, list[int]] = {}
-    size = (steps.until - steps.since) / STEP_COUNT
-    for row in steps.rows:
-        at = min(STEP_COUNT - 1, max(0, int((row.starting - steps.since) / size)))
+    for row, at in () if steps is None else _by_step(steps):
         on_time.setdefault(row.use_case, [0] * STEP_COUNT)[at] += row.on_time
         late.setdefault(row.use_case, [0] * STEP_COUNT)[at] += row.late + row.unstarted
     made = [
@@ -111,6 +109,12 @@ def loads(
         for each in status.use_cases
     ]
     return sorted(made, key=lambda each: (*(-n for n in each.unrest), each.now.use_case))
+
+
+def _by_step(steps: Attainment) -> Iterator[tuple[Attained, int]]:
+    size = (steps.until - steps.since) / STEP_COUNT
+    for row in steps.rows:
+        yield row, min(STEP_COUNT - 1, max(0, int((row.starting - steps.since) / size)))
 
 
 def troubles(status: Status, use_cases: Iterable[Load]) -> list[Trouble]:

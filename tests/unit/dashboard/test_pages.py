@@ -16,6 +16,7 @@ from async_jobs.domain.explain import Status, UseCaseStatus
 from async_jobs.domain.tallies import Attained, Attainment, Dimension
 from async_jobs.entrypoints.dashboard.app import SCREENS, create_dashboard
 from async_jobs.entrypoints.dashboard.verdict import loads, troubles
+from async_jobs.testing.builders import a_worker
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.system import MemorySystem, memory_system
 from tests.kit.dashboard import HOSTILE, TOKEN, Scene, dashboard_of, scene
@@ -202,6 +203,65 @@ async def test_what_is_looked_for_is_found(sign_in: SignIn, world: Scene) -> Non
     ):
         answer = await browser.get("/find", params={"q": asked})
         assert answer.headers["location"] == found
+
+
+class Huge:
+    """A system of 900 use cases, 250 workers and 5,000 tenants, as its ports tell of it."""
+
+    async def status(self, **within: Any) -> Status:
+        use_cases = tuple(
+            UseCaseStatus(
+                use_case=f"use-case-{number:03}",
+                queue="mail",
+                limit=4,
+                running=4,
+                unclaimed=1,
+                pending=10_000,
+                at_least=True,
+                starts_per_second=3.5,
+            )
+            for number in range(900)
+        )
+        workers = tuple(
+            a_worker(worker_id=f"worker-{number}", queues=("mail",) * 30) for number in range(250)
+        )
+        return Status(at=NOW, use_cases=use_cases, queues=(), workers=workers)
+
+    async def controls(self, **within: Any) -> list[Any]:
+        return []
+
+    async def attainment(self, *, step: object = None, by: Any = (), **within: Any) -> Attainment:
+        assert step is None, "that would be more rows than there may be"
+        rows = tuple(
+            Attained(starting=NOW, tenant_id=f"tenant-{number}", on_time=1, attempts={})
+            for number in range(5_000 if "tenant_id" in by else 0)
+        )
+        return Attainment(
+            at=NOW, since=NOW.replace(hour=11), until=NOW, step_seconds=None, by=(), rows=rows
+        )
+
+
+async def test_a_huge_system_is_shown_by_its_beginning(system: MemorySystem) -> None:
+    """With what needs a look first, and how many more there are."""
+    huge: Any = Huge()
+    app = create_dashboard(
+        lambda: system.service,
+        operations_factory=lambda: huge,
+        reports_factory=lambda: huge,
+        steering_factory=lambda: huge,
+        auth_token=TOKEN,
+        clock=system.clock,
+    )
+    async with looking(app) as browser:
+        for path, rows, told in (
+            ("", 25, "All 900 use cases"),
+            ("use-cases", 900, "10,000+"),
+            ("fleet", 100, "All 250 workers"),
+            ("fleet?all=1", 250, "and 18 more"),
+            ("tenants", 200, "4,800 more"),
+        ):
+            shown = (await browser.get(f"/{path}")).text
+            assert (shown.count("<tr id="), told in shown) == (rows, True), path
 
 
 def test_many_use_cases_are_sorted_by_what_needs_a_look() -> None:

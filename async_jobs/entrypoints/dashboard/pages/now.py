@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from async_jobs.domain.tallies import ROWS_MAX
 from async_jobs.entrypoints.dashboard.verdict import STEP_COUNT, Level, loads, summed, troubles
 from async_jobs.entrypoints.dashboard.visits import Page, Visit
 
@@ -18,7 +19,9 @@ async def show(visit: Visit) -> Page:
     status = await visit.status()
     controls = await visit.controls()
     hour = await visit.attainment(HOUR)
-    steps = await visit.attainment(HOUR, step=HOUR / STEP_COUNT)
+    steps = None
+    if len(status.use_cases) * (STEP_COUNT + 1) <= ROWS_MAX:  # more are told by the hour only
+        steps = await visit.attainment(HOUR, step=HOUR / STEP_COUNT)
     use_cases = loads(status, hour, steps, controls)
     found = troubles(status, use_cases)
     rates = [each.now.starts_per_second for each in use_cases if each.now.starts_per_second]

@@ -15,6 +15,7 @@ from async_jobs.entrypoints.dashboard.charts import Frame, Mark, Series, bars, l
 from async_jobs.entrypoints.dashboard.verdict import summed
 from async_jobs.entrypoints.dashboard.visits import Page, Visit
 
+TENANTS_SHOWN: Final = 200
 AUDIT_LIMIT: Final = 200
 """So many of the last operations are looked at for marks in charts."""
 
@@ -74,7 +75,9 @@ async def show_tenants(visit: Visit) -> Page:
     others = [each for each in rows if each.tenant_id is None]
     named = {each.tenant_id for each in told}
     silent = [] if visit.tenants is None else [each for each in visit.tenants if each not in named]
-    return Page("tenants.html", {"rows": told, "others": others, "silent": silent})
+    shown = told if "all" in visit.query else told[:TENANTS_SHOWN]
+    more = len(told) - len(shown)
+    return Page("tenants.html", {"rows": shown, "others": others, "silent": silent, "more": more})
 
 
 async def _charts(visit: Visit, *, use_case: str | None, tenant_id: str | None) -> dict[str, Any]:
