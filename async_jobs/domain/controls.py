@@ -223,6 +223,7 @@ class Effective:
     """The limits that hold; implements `Limits`.
 
     Attributes:
+        standing: all controls that stand, by their versions.
         pauses: the standing pauses that no limit expresses.
         by_control: which control sets a limit, by the kind ("use_case" or "tenant_id"), the name
             and the limit. What is not there is as the environment says.
@@ -230,6 +231,7 @@ class Effective:
 
     use_case_configs: Mapping[str, UseCaseConfig]
     per_tenant_quotas: Mapping[str, TenantQuota]
+    standing: tuple[Control, ...] = ()
     pauses: tuple[Control, ...] = ()
     by_control: Mapping[tuple[str, str, str], Control] = field(
         default_factory=lambda: MappingProxyType({})
@@ -295,6 +297,7 @@ def effective(limits: Limits, controls: Iterable[Control], now: datetime) -> Eff
         per_tenant_quotas={**limits.per_tenant_quotas, **quotas}
         if quotas
         else limits.per_tenant_quotas,
+        standing=tuple(sorted(standing, key=lambda each: each.version)),
         pauses=tuple(sorted(pauses, key=lambda each: each.version)),
         by_control=by_control,
     )

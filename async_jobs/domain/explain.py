@@ -165,6 +165,7 @@ class UseCaseStatus:
 
     Attributes:
         limit: how many of its jobs may run at once; None if it is not configured here.
+        limit_from: the id of the control that says so; None for the environment.
         running: how many do, `unclaimed` of them not begun.
         pending: how many wait, due or not; `at_least` so many.
         starts_per_second: how many started in a second lately; None where nobody tells.
@@ -178,6 +179,7 @@ class UseCaseStatus:
     pending: int
     at_least: bool = False
     starts_per_second: float | None = None
+    limit_from: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,11 +206,32 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StandingControl:
+    """A pause, or changed limits, that operators ordered.
+
+    Attributes:
+        scope: the names it applies to, by what they are names of.
+        limits: what it sets, by name; None for a pause.
+        actor, reason: who ordered it, and why; None where that is not for the caller to know.
+    """
+
+    id: UUID
+    scope: Mapping[str, str] = field(hash=False)
+    limits: Mapping[str, Any] | None = field(hash=False)
+    since: datetime
+    until: datetime | None
+    version: int
+    actor: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """Who is there and what there is to do.
 
     For a caller within tenants, counts of jobs are of these tenants, and nobody is named who works
-    for others too: `workers` and `schedulers` are empty.
+    for others too: `workers` and `schedulers` are empty. `controls` are those that may concern jobs
+    of the caller's, what was changed last at the end.
     """
 
     at: datetime
@@ -217,3 +240,4 @@ class Status:
     workers: tuple[WorkerInfo, ...] = ()
     schedulers: tuple[SchedulerInfo, ...] = ()
     warnings: tuple[Warned, ...] = ()
+    controls: tuple[StandingControl, ...] = ()

@@ -54,6 +54,10 @@ class Scene:
         rates = [each.start_rates.get(use_case, 0.0) for each in self.live_schedulers]
         return sum(rates) or None
 
+    def concerns(self, control: Control) -> bool:
+        """Tell whether a control may apply to jobs of whoever asks."""
+        return self.tenants is None or control.scope.tenant_id in (None, *self.tenants)
+
     def named(self, counts: Mapping[str, int]) -> dict[str, int]:
         """Return the greatest counts by tenant, of those that may be named."""
         told = {

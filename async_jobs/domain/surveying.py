@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from uuid import UUID
 
 from async_jobs.domain import facts
 from async_jobs.domain.dispatching import RunningCount
@@ -13,6 +14,7 @@ from async_jobs.domain.explain import (
     Finding,
     NextTurn,
     QueueStatus,
+    StandingControl,
     Status,
     UseCaseStatus,
     Waiting,
@@ -261,6 +263,7 @@ def status(scene: Scene, census: Census, troubles: Iterable[facts.Fact]) -> Stat
         workers=tuple(scene.workers) if tenants is None else (),
         schedulers=tuple(scene.live_schedulers) if tenants is None else (),
         warnings=tuple(_warnings(scene, census, troubles)),
+        controls=tuple(_standing(scene)),
     )
 
 
@@ -279,7 +282,32 @@ def _use_case(
         pending=pending.jobs,
         at_least=pending.at_least,
         starts_per_second=scene.start_rate(name) if scene.tenants is None else None,
+        limit_from=_limit_from(scene, name),
     )
+
+
+def _limit_from(scene: Scene, use_case: str) -> UUID | None:
+    key = "use_case", use_case, "max_concurrent"
+    control = None if scene.holds is None else scene.holds.by_control.get(key)
+    return None if control is None else control.id
+
+
+def _standing(scene: Scene) -> Iterator[StandingControl]:
+    """Yield what may concern jobs of whoever asks."""
+    for control in () if scene.holds is None else scene.holds.standing:
+        if scene.concerns(control):
+            # Who works here, and what they write to each other, is not for tenants.
+            named = scene.tenants is None or control.scope.tenant_id is not None
+            yield StandingControl(
+                id=control.id,
+                scope=control.scope.names,
+                limits=control.limits,
+                since=control.since,
+                until=control.until,
+                version=control.version,
+                actor=control.actor if named else None,
+                reason=control.reason if named else None,
+            )
 
 
 def _queue(scene: Scene, counts: Iterable[RunningCount], queue: str) -> QueueStatus:
@@ -320,9 +348,8 @@ def _of_pauses(scene: Scene, census: Census) -> Iterator[Warned]:
     """Say what operators pause of the use cases that have jobs waiting."""
     waiting_ = [name for name, counted in census.pending.items() if counted.jobs]
     for pause in () if scene.holds is None else scene.holds.standing_pauses:
-        scope = pause.scope
-        is_told = scene.tenants is None or scope.tenant_id in (None, *scene.tenants)
-        if is_told and any(scope.may_cover(name, None) for name in waiting_):
+        is_told = scene.concerns(pause)
+        if is_told and any(pause.scope.may_cover(name, None) for name in waiting_):
             finding = pause_told(scene, pause)
             yield Warned(code=finding.code.value, sentence=finding.sentence, data=finding.data)
 

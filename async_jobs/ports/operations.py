@@ -28,7 +28,8 @@ class Operations(Protocol):
             a use case, and what waits in use cases that nobody configured; and says what would have
             to change. A use case nobody configured is refused
             with the known ones, as is the question about everything.
-        OP-6 `status` has every use case that is configured or has jobs, every queue, and who lives.
+        OP-6 `status` has every use case that is configured or has jobs, every queue, who lives, and
+            the controls that stand; and of the limit of each use case whether it is a control's.
         OP-7 `status` warns of each thing that keeps jobs waiting and fails nothing, in one sentence
             that says what to do.
         OP-8 `history` tells the life of a job in the order of time: when it was enqueued, what

@@ -54,6 +54,7 @@ from async_jobs.entrypoints.http.operations import create_operations_router
 from async_jobs.entrypoints.http.routes import create_jobs_router
 from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.entrypoints.settings.tokens import ApiToken, Scope, digest_of
+from async_jobs.ports.controls import Controls
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.reports import Reports
@@ -427,6 +428,10 @@ class OperationsOverHttp(OperationsContract):
         return MemorySchedulers()
 
     @fixture
+    async def controls(self, store: MemoryJobStore) -> Controls:
+        return store.controls
+
+    @fixture
     async def operating(
         self,
         api: Api,
@@ -444,6 +449,7 @@ class OperationsOverHttp(OperationsContract):
             schedulers=schedulers,
             checkpoints=MemoryCheckpoints(),
             statistics=MemoryStatistics(store),
+            controls=store.controls,
             history=MemoryHistory(store),
             clock=clock,
         )

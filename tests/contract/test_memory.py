@@ -338,6 +338,10 @@ class TestOperationsServiceOnMemory(OperationsContract):
         return MemorySchedulers()
 
     @pytest.fixture
+    async def controls(self, store: MemoryJobStore) -> Controls:
+        return store.controls
+
+    @pytest.fixture
     async def operations(
         self, store: MemoryJobStore, workers: Workers, schedulers: Schedulers, clock: ManualClock
     ) -> Operations:
@@ -349,6 +353,7 @@ class TestOperationsServiceOnMemory(OperationsContract):
             schedulers=schedulers,
             checkpoints=MemoryCheckpoints(),
             statistics=MemoryStatistics(store),
+            controls=store.controls,
             history=MemoryHistory(store),
             clock=clock,
         )

@@ -552,6 +552,10 @@ class TestOperationsServiceOnPostgres(OperationsContract):
         return PostgresSchedulers(pool)
 
     @fixture
+    async def controls(self, pool: asyncpg.Pool) -> Controls:
+        return PostgresControls(pool)
+
+    @fixture
     async def operations(self, store: Store, pool: asyncpg.Pool, clock: ManualClock) -> Operations:
         return OperationsService(
             KIT_LIMITS,
@@ -561,6 +565,7 @@ class TestOperationsServiceOnPostgres(OperationsContract):
             schedulers=PostgresSchedulers(pool),
             checkpoints=PostgresCheckpoints(pool),
             statistics=PostgresStatistics(pool),
+            controls=PostgresControls(pool),
             history=PostgresHistory(pool),
             clock=clock,
         )

@@ -45,10 +45,13 @@ async def test_limits_are_previewed_and_put(on_database: Programs) -> None:
     preview = (await on_database.run("limit", *mail, "--preview")).stdout
     put = (await on_database.run("limit", *mail)).stdout
     (standing,) = json.loads((await on_database.run("controls", "--json")).stdout)
+    status = (await on_database.run("status")).stdout
 
     assert preview.splitlines() == ["max_concurrent: 8 -> 3", "0 running jobs may end"]
     assert put.startswith("max_concurrent 3 of use_case 'notifications' by ")
     assert (standing["limits"], standing["reason"]) == ({"max_concurrent": 3}, "slow")
+    assert "  3 (control)  " in status
+    assert "control: max_concurrent 3 of use_case 'notifications' by " in status
 
 
 async def test_controls_are_ordered_over_http(on_database: Programs) -> None:

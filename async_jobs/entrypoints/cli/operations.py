@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from async_jobs.adapters.http.answers import Answer, answer_record_of
-from async_jobs.domain.explain import Explanation, Status, Waiting
+from async_jobs.domain.explain import Explanation, StandingControl, Status, UseCaseStatus, Waiting
 from async_jobs.domain.timeline import JobHistory, TimelineEntry
 from async_jobs.entrypoints.cli.asking import Where, ask_operations
 from async_jobs.entrypoints.cli.jobs import AsJson, Dsn, JobId, Tenant, Token, Url, jobs_app
@@ -178,7 +178,7 @@ def _print_status(answer: Status) -> None:
             (
                 printable(each.use_case),
                 printable(each.queue or "-"),
-                "-" if each.limit is None else str(each.limit),
+                _limit(each),
                 str(each.running),
                 str(each.unclaimed),
                 f"{each.pending:,}{'+' if each.at_least else ''}",
@@ -207,8 +207,26 @@ def _print_status(answer: Status) -> None:
     if answer.schedulers:
         typer.echo()
         _print_schedulers(answer)
+    for control in answer.controls:
+        typer.echo(printable(_ordered(control)))
     for warning in answer.warnings:
         typer.echo(f"warning: {printable(warning.sentence)}")
+
+
+def _limit(of: UseCaseStatus) -> str:
+    if of.limit is None:
+        return "-"
+    return str(of.limit) if of.limit_from is None else f"{of.limit} (control)"
+
+
+def _ordered(control: StandingControl) -> str:
+    limits = (control.limits or {}).items()
+    what = ", ".join(f"{name} {value}" for name, value in limits) or "pause"
+    scope = ", ".join(f"{name} {value!r}" for name, value in control.scope.items())
+    who = "" if control.actor is None else f" by {control.actor}"
+    until = "" if control.until is None else f" until {_told(control.until)}"
+    why = "" if control.reason is None else f": {control.reason}"
+    return f"control: {what} of {scope}{who} since {_told(control.since)}{until}{why}"
 
 
 def _print_workers(answer: Status) -> None:

@@ -30,6 +30,7 @@ from async_jobs.testing.contracts.scenes import (
     soon,
     stored,
 )
+from async_jobs.testing.contracts.standing import StandingContract
 from async_jobs.testing.contracts.timelines import TimelineContract
 
 Arrive: TypeAlias = Callable[[], Awaitable[None]]
@@ -47,12 +48,12 @@ def warned(status: Status) -> dict[str, Any]:
     return {warning.code: warning.data for warning in status.warnings}
 
 
-class OperationsContract(TimelineContract):
+class OperationsContract(TimelineContract, StandingContract):
     """Everything `Operations` promises, OP-1 to OP-8.
 
-    Subclass it as `TestMyOperations` and override the fixtures `store`, `workers`, `schedulers`
-    and `operations`. Whatever stands between them, the operations are made with `KIT_LIMITS` and
-    live by the fixture `clock`.
+    Subclass it as `TestMyOperations` and override the fixtures `store`, `workers`, `schedulers`,
+    `controls` and `operations`. Whatever stands between them, the operations are made with
+    `KIT_LIMITS` and live by the fixture `clock`.
     """
 
     @pytest.fixture

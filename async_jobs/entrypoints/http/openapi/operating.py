@@ -32,6 +32,7 @@ from async_jobs.entrypoints.http.openapi.schemas import (
 _TEXT: Final[Schema] = {"type": "string"}
 _FLAG: Final[Schema] = {"type": "boolean"}
 _NUMBER: Final[Schema] = {"type": "number", "minimum": 0}
+_OBJECT: Final[dict[str, Any]] = {"type": "object"}
 _DATA: Final = described({"type": "object"}, "Its numbers, names and instants, by name.")
 _CODE: Final = described(
     {"type": "string", "enum": list(Why)}, "Stable; later versions may have further ones."
@@ -195,6 +196,20 @@ _SCHEDULER: Final = object_schema(
     },
     {},
 )
+_STANDING: Final = object_schema(
+    "StandingControl",
+    {
+        "id": UUID,
+        "scope": described(_OBJECT, "The names it applies to."),
+        "limits": described(optional(_OBJECT), "What it sets, by name; null for a pause."),
+        "since": INSTANT,
+        "until": described(optional(INSTANT), "When it ends by itself; null for never."),
+        "version": COUNT,
+        "actor": described(optional(_TEXT), "null where that is not for the caller to know."),
+        "reason": optional(_TEXT),
+    },
+    {},
+)
 _STATUS: Final = object_schema(
     "Status",
     {
@@ -211,6 +226,9 @@ _STATUS: Final = object_schema(
                     "pending": COUNT,
                     "at_least": _AT_LEAST,
                     "starts_per_second": _RATE,
+                    "limit_from": described(
+                        optional(UUID), "The control whose limit it is; null: the environment's."
+                    ),
                 },
                 {},
             )
@@ -241,6 +259,7 @@ _STATUS: Final = object_schema(
                 {},
             )
         ),
+        "controls": _list(_STANDING),
     },
     {},
 )
@@ -336,6 +355,7 @@ _THERE: Final = {
             "pending": 120,
             "at_least": False,
             "starts_per_second": 0.5,
+            "limit_from": None,
         }
     ],
     "queues": [{"queue": "reports", "workers": 0, "slots": 0, "busy": 0, "unclaimed": 0}],
@@ -347,6 +367,18 @@ _THERE: Final = {
             "sentence": "Jobs wait in the queue 'reports', which no live worker receives: start"
             " `async-jobs worker --queue reports`.",
             "data": {"queue": "reports"},
+        }
+    ],
+    "controls": [
+        {
+            "id": JOB_ID,
+            "scope": {"type": "send_email"},
+            "limits": None,
+            "since": "2026-03-01T07:30:00Z",
+            "until": None,
+            "version": 3,
+            "actor": "ada",
+            "reason": "the provider is down",
         }
     ],
 }
