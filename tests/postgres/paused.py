@@ -15,6 +15,8 @@ from tests.postgres.plans import LIMIT, Plan, Scene
 OTHERS = 2_000
 """So many jobs of twenty tenants may start."""
 TICKS_MAX = 2_000
+INSERTED = 100_000
+"""So many at a time, within the time that a statement has."""
 _UNDO = """
 WITH undone AS (
     UPDATE jobs SET status = 'pending', lane = 0, lease_expires_at = NULL
@@ -44,6 +46,17 @@ KINDS = {
 }
 
 
+def _ahead(kind: Kind, count: int) -> Rows:
+    """Return jobs that are due before the others; none is late, so that they stay before them."""
+    return Rows(
+        count=count,
+        use_case=kind.use_case,
+        tenant=kind.tenant,
+        type=kind.type,
+        run_at="$1 - interval '30 s' - i * interval '1 us'",
+    )
+
+
 @dataclass(frozen=True)
 class Beside:
     """A tick, and its plans, beside so many paused jobs, of which so many were hidden."""
@@ -70,19 +83,12 @@ async def ticks_beside(scene: Scene, kind: Kind, counts: Sequence[int]) -> Async
     await scene.controls.change(an_operation(control), control, expected=0)
     config = UseCaseConfig(max_concurrent=LIMIT)
     scheduler = scene.scheduler(even=config, paused=config)
-    there = 0
-    for group, count in enumerate(counts, 2):
-        # None is late, so that they stay before the others.
-        ahead = "$1 - interval '30 s' - i * interval '1 us'"
-        rows = Rows(
-            count=count - there,
-            use_case=kind.use_case,
-            tenant=kind.tenant,
-            type=kind.type,
-            run_at=ahead,
-        )
-        await rows.insert(connection, group)
-        there = count
+    there, group = 0, 1
+    for count in counts:
+        while there < count:
+            added = min(count - there, INSERTED)
+            there, group = there + added, group + 1
+            await _ahead(kind, added).insert(connection, group)
         await connection.execute("VACUUM ANALYZE jobs")
         for _ in range(TICKS_MAX):
             await scene.plans()
