@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from async_jobs.adapters.memory.store import MemoryJobStore
     from async_jobs.adapters.postgres.migrate import get_ddl
     from async_jobs.adapters.postgres.store import PostgresJobStore
+    from async_jobs.application.handling.job_logs import JobLogFilter
     from async_jobs.application.handling.outcomes import Reject, RetryAfter, Snooze
     from async_jobs.application.handling.registry import JobContext, JobRegistry, job_registry
     from async_jobs.domain.audit import Action, Operation, Operator
@@ -106,6 +107,7 @@ _WHERE = {
     "Job": "domain.job",
     "JobContext": "application.handling.registry",
     "JobHistory": "domain.timeline",
+    "JobLogFilter": "application.handling.job_logs",
     "JobNotFoundError": "domain.errors",
     "JobPage": "domain.job",
     "JobRegistry": "application.handling.registry",
@@ -190,6 +192,7 @@ __all__ = [
     "Job",
     "JobContext",
     "JobHistory",
+    "JobLogFilter",
     "JobNotFoundError",
     "JobPage",
     "JobRegistry",

@@ -24,6 +24,7 @@ from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 from async_jobs.ports.upkeep import Upkeep
 from async_jobs.ports.workers import Workers
 
@@ -37,7 +38,7 @@ class OwnLoops(JobService):
 
     Args:
         store: the system of record, which gives the leases too.
-        config, clock, chance, signal, telemetry, statistics, workers, controls: as for
+        config, clock, chance, signal, telemetry, statistics, workers, controls, tracing: as for
             `JobService`.
     """
 
@@ -53,6 +54,7 @@ class OwnLoops(JobService):
         statistics: Statistics | None = None,
         workers: Workers | None = None,
         controls: Controls | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         super().__init__(
             config,
@@ -64,6 +66,7 @@ class OwnLoops(JobService):
             statistics=statistics,
             workers=workers,
             controls=controls,
+            tracing=tracing,
         )
         self._leases: Leases = store
         self._upkeep: Upkeep = store

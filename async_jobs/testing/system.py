@@ -54,6 +54,7 @@ from async_jobs.domain.limits import (
 )
 from async_jobs.host import SystemClock
 from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits
 from async_jobs.testing.clocks import ManualChance, ManualClock
 
@@ -165,11 +166,12 @@ class MemorySystem:
         clock: ManualClock,
         chance: ManualChance,
         transport: Transport = "outbox",
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self.config, self.registry, self.clock = config, registry, clock
         self.telemetry = RecordingTelemetry()
         self.store = MemoryJobStore(unreadable=self._tell_unreadable)
-        self._handlers, self._transport = _Watched(registry), transport
+        self._handlers, self._transport, self._tracing = _Watched(registry), transport, tracing
         self._queues, self._outboxes = dict[str, MemoryJobQueue](), dict[str, MemoryOutbox]()
         self.workers = MemoryWorkers()
         telling = self._telling()
@@ -193,6 +195,7 @@ class MemorySystem:
             signal=signal,
             telemetry=telling,
             statistics=statistics,
+            tracing=tracing,
             **ports,
         )
         ports["settings"] = SchedulerSettings(window_min=1_000)
@@ -223,6 +226,7 @@ class MemorySystem:
             self.queue,
             outbox_of=self._outbox_of,
             identity=SchedulerIdentity(scheduler_id="scheduler-1"),
+            tracing=self._tracing,
             **ports,
         )
 
@@ -254,6 +258,7 @@ class MemorySystem:
             signal=signal,
             workers=self.workers,
             telemetry=telling,
+            tracing=self._tracing,
             hooks=ErrorHooks(self._handlers),  # told before `run_until_idle` returns
             settings=WorkerSettings(slots=100, recorded=recorded_of(self.config.use_case_configs)),
         )
@@ -354,6 +359,7 @@ def memory_system(
     seed: int = 0,
     now: datetime | None = None,
     transport: Transport = "outbox",
+    tracing: Tracing = NO_TRACING,
 ) -> MemorySystem:
     """Return async_jobs in memory.
 
@@ -369,6 +375,7 @@ def memory_system(
             means what it says.
         transport: what carries hand-offs: an `outbox` in the database of the jobs, as on Postgres
             by default, or a `queue` elsewhere, as SQS.
+        tracing: an `OpenTelemetryTracing`, to see spans; by default there are none.
 
     Raises:
         ValueError: `now` has no time zone, or `transport` is something else.
@@ -393,4 +400,5 @@ def memory_system(
         clock=clock,
         chance=ManualChance(seed),
         transport=transport,
+        tracing=tracing,
     )

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from async_jobs import (
     ConfigurationError,
@@ -28,7 +29,9 @@ from async_jobs.adapters.postgres import adding
 from async_jobs.adapters.postgres import pool as pools
 from async_jobs.adapters.postgres.pool import AnyConnection, create_pool
 from async_jobs.adapters.postgres.signal import _channel
+from async_jobs.adapters.telemetry.traces import OpenTelemetryTracing
 from async_jobs.domain.job import Job
+from async_jobs.domain.trace_context import trace_context_of
 from async_jobs.ports.signal import DISPATCH
 from async_jobs.testing.builders import SimpleLimits, a_job
 from async_jobs.testing.contracts.scenes import race
@@ -67,6 +70,34 @@ def a_request(tenant_id: str = "acme", **fields: Any) -> EnqueueJobRequest:
 
 async def count(connection: AnyConnection) -> int:
     return int(await connection.fetchval("SELECT count(*) FROM jobs"))
+
+
+async def test_the_trace_of_the_transaction_goes_along(
+    database_dsn: str, operator: asyncpg.Connection
+) -> None:
+    """The job's row has the context of its enqueue; one of a group has that of its own call."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    tracer, tracing = provider.get_tracer("caller"), OpenTelemetryTracing(provider=provider)
+    traces: set[str] = set()
+    async with pool_of(database_dsn, 2) as pool:
+        service = JobService(LIMITS, PostgresJobStore(pool), tracing=tracing)
+
+        async def alone() -> None:
+            with tracer.start_as_current_span("request") as span:
+                traces.add(f"{span.get_span_context().trace_id:032x}")
+                await service.enqueue(a_request())
+
+        await race(alone(), alone(), alone())
+        async with pool.acquire() as connection, connection.transaction():
+            with tracer.start_as_current_span("request") as span:
+                traces.add(f"{span.get_span_context().trace_id:032x}")
+                await service.enqueue(a_request(headers={"a": "b"}), connection=connection)
+
+    rows = [json.loads(row[0]) for row in await operator.fetch("SELECT headers FROM jobs")]
+    carried = [trace_context_of(headers) for headers in rows]
+    assert {each.trace_id for each in carried if each is not None} == traces
+    assert len(rows) == 4
+    assert [headers.get("a") for headers in rows].count("b") == 1
 
 
 # --- no other connection ------------------------------------------------------------------------

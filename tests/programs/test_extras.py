@@ -214,6 +214,7 @@ def test_without_metrics_nothing_of_them_is_imported(tmp_path: Path) -> None:
         "container = memory_container(AsyncJobsConfig(db_dsn='x'), logging.getLogger())\n"
         "assert type(container.telemetry()).__name__ == 'LogTelemetry'\n"
         "assert container.metrics() == (None, None)\n"
+        "assert type(container.tracing()).__name__ == 'NoTracing'\n"
         "names = {name.partition('.')[0] for name in sys.modules}\n"
         "assert not names & {'prometheus_client', 'opentelemetry'}\n"
     )

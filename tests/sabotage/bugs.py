@@ -11,6 +11,7 @@ from tests.sabotage.edits import (
     statements,
     stores,
     tallies,
+    traces,
     workers,
 )
 
@@ -24,6 +25,7 @@ LAYERS = {
     "statistics": tallies.BUGS,
     "search": search.BUGS,
     "bulk operations": bulk.BUGS,
+    "traces": traces.BUGS,
     STATEMENTS: statements.BUGS,
 }
 BUGS = {bug.name: bug for bugs in LAYERS.values() for bug in bugs}

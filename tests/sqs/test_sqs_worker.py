@@ -7,11 +7,15 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from async_jobs.adapters.memory.signal import MemorySignal
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.adapters.sqs.queue import SqsJobQueue
+from async_jobs.adapters.telemetry.traces import OpenTelemetryTracing
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.handling.registry import JobContext, JobRegistry
 from async_jobs.application.scheduling.scheduler import Scheduler
@@ -20,6 +24,7 @@ from async_jobs.application.working.heartbeat import Identity
 from async_jobs.application.working.worker import Worker
 from async_jobs.domain.job import EnqueueJobRequest, JobFilter, JobStatus
 from async_jobs.host import SystemChance
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 from async_jobs.testing.builders import RecordingTelemetry, SimpleLimits, a_handoff
 from async_jobs.testing.contracts.queues import hints, hints_of
 from tests.kit import services
@@ -36,14 +41,18 @@ HIDDEN_SECONDS = 1.0
 class Line:
     """One scheduler and one worker around a store in memory and a queue on SQS."""
 
-    def __init__(self, queue: SqsJobQueue, *, poll_interval_seconds: float) -> None:
+    def __init__(
+        self, queue: SqsJobQueue, *, poll_interval_seconds: float, tracing: Tracing = NO_TRACING
+    ) -> None:
         self.stop = asyncio.Event()
         self.executed: list[str] = []
         self.errors: list[Exception] = []
         self.store = MemoryJobStore()
         limits, chance, signal = SimpleLimits(), SystemChance(), MemorySignal(clock=clock)
         workers, telemetry, registry = MemoryWorkers(), RecordingTelemetry(), JobRegistry()
-        self.service = JobService(limits, self.store, clock=clock, chance=chance, signal=signal)
+        self.service = JobService(
+            limits, self.store, clock=clock, chance=chance, signal=signal, tracing=tracing
+        )
         self.scheduler = Scheduler(
             limits,
             self.store,
@@ -54,6 +63,7 @@ class Line:
             workers=workers,
             telemetry=telemetry,
             settings=SchedulerSettings(interval_seconds=0.1, dispatch_timeout_seconds=5),
+            tracing=tracing,
         )
         self.worker = Worker(
             Identity(worker_id="worker-1"),
@@ -67,6 +77,7 @@ class Line:
             telemetry=telemetry,
             settings=WorkerSettings(slots=4, poll_interval_seconds=poll_interval_seconds),
             on_error=self.errors.append,
+            tracing=tracing,
         )
 
         @registry.handler("count")
@@ -137,6 +148,57 @@ async def left(operator: Any, url: str) -> int:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     answer = await operator.get_queue_attributes(QueueUrl=url, AttributeNames=names)
     return sum(int(answer["Attributes"][name]) for name in names)
+
+
+async def test_a_trace_goes_past_an_instrumented_client(queue: SqsJobQueue) -> None:
+    """Botocore's instrumentation makes spans of its own and has messages carry them: the job's
+    context is that of its row all the same.
+    """
+    spans, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    tracer = provider.get_tracer("botocore")
+
+    def instrumented(params: dict[str, Any], **more: object) -> None:
+        with tracer.start_as_current_span("SQS.SendMessageBatch") as span:
+            there = span.get_span_context()
+            carried = f"00-{there.trace_id:032x}-{there.span_id:016x}-01"
+        told = {"traceparent": {"DataType": "String", "StringValue": carried}}
+        for entry in params["Entries"]:
+            entry["MessageAttributes"] = {**entry.get("MessageAttributes", {}), **told}
+
+    client: Any = queue._client
+    client.meta.events.register("before-parameter-build.sqs.SendMessageBatch", instrumented)
+    line = Line(queue, poll_interval_seconds=1, tracing=OpenTelemetryTracing(provider=provider))
+    running = asyncio.create_task(line.run())
+    with tracer.start_as_current_span("request"):
+        await line.service.enqueue(
+            EnqueueJobRequest(
+                tenant_id="acme",
+                use_case="notifications",
+                type="count",
+                payload={"name": "traced"},
+            )
+        )
+
+    def named(name: str) -> list[ReadableSpan]:
+        return [span for span in spans.get_finished_spans() if span.name == name]
+
+    async def is_processed() -> bool:
+        return running.done() or bool(named("process notifications"))
+
+    await eventually(is_processed, "the job executed")
+    line.stop.set()
+    await in_time(running)
+
+    (request,), (sent,) = named("request"), named("send notifications")
+    (turn,), (message,) = named("hand off"), named("SQS.SendMessageBatch")
+    (processed,) = named("process notifications")
+    assert processed.parent is not None
+    assert processed.parent.span_id == sent.context.span_id
+    assert processed.context.trace_id == request.context.trace_id
+    assert message.parent is not None
+    assert message.parent.span_id == turn.context.span_id
+    assert turn.context.trace_id != request.context.trace_id
 
 
 async def test_every_job_is_executed_while_the_wire_fails(

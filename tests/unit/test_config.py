@@ -68,6 +68,9 @@ DEFAULTS: dict[str, Any] = {
     "metrics_port": None,
     "statistics": False,
     "statistics_tenants": 20,
+    "traces": "none",
+    "traces_parent": "first",
+    "traces_tenants": True,
     "handlers_module": None,
     "db_pool_max_size": 10,
     "db_password": None,
@@ -87,6 +90,9 @@ VALUES: list[tuple[str, str, str, Any]] = [
     ("QUEUE_BACKEND", "memory", "queue_backend", "memory"),
     ("STATISTICS", "true", "statistics", True),
     ("STATISTICS_TENANTS", "none", "statistics_tenants", None),
+    ("TRACES", "otel", "traces", "otel"),
+    ("TRACES_PARENT", "first:5", "traces_parent", "first:5"),
+    ("TRACES_TENANTS", "false", "traces_tenants", False),
     ("DISPATCH_TIMEOUT_SECONDS", "20", "dispatch_timeout_seconds", 20),
     ("WORKER_CONCURRENCY", "40", "worker_concurrency", 40),
     ("DRAIN_TIMEOUT_SECONDS", "0", "drain_timeout_seconds", 0),
@@ -583,6 +589,24 @@ def test_metrics_are_refused_by_name() -> None:
         "ASYNC_JOBS_METRICS: Input should be 'none', 'prometheus' or 'otel'",
         "ASYNC_JOBS_METRICS_PORT: Input should be greater than or equal to 1",
     ]
+
+
+@pytest.mark.parametrize("text", ["last", "first:", "first:x", "first:-1", "always:5", "FIRST"])
+def test_traces_are_refused_by_name(text: str) -> None:
+    """A word that names no backend, and attempts that cannot be told."""
+    assert problems(TRACES="jaeger", TRACES_PARENT=text) == [
+        "ASYNC_JOBS_TRACES: Input should be 'none' or 'otel'",
+        "ASYNC_JOBS_TRACES_PARENT: must be first, first:SECONDS, never or always",
+    ]
+
+
+def test_settings_of_traces_that_change_nothing_are_kept_to_be_warned_of() -> None:
+    """Traces may be switched off for a while."""
+    why = "nothing is traced: set ASYNC_JOBS_TRACES to otel"
+    set_ = {"TRACES_PARENT": "never", "TRACES_TENANTS": "false"}
+
+    assert configured(**set_).not_used == {f"ASYNC_JOBS_{name}": why for name in set_}
+    assert configured(**set_, TRACES="otel").not_used == {}
 
 
 def test_a_scrape_token_is_not_shown() -> None:

@@ -1,13 +1,17 @@
-"""Which telemetry a process has: logs alone, or metrics beside them, as it is set."""
+"""Which telemetry a process has: logs alone, or metrics and traces beside them, as it is set."""
 
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from async_jobs.adapters.telemetry.logs import LogTelemetry
 from async_jobs.domain.facts import JobEnqueued
@@ -17,6 +21,7 @@ from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from async_jobs.entrypoints.wiring.container import Container
 from async_jobs.entrypoints.wiring.memory import memory_container
 from async_jobs.entrypoints.wiring.telemetry import keeping
+from async_jobs.ports.tracing import NO_TRACING
 from async_jobs.testing.builders import a_job
 from async_jobs.testing.clocks import NOW
 
@@ -71,6 +76,42 @@ def test_opentelemetry_is_the_applications(monkeypatch: pytest.MonkeyPatch) -> N
     assert data is not None
     assert "async_jobs.jobs.enqueued" in data.to_json()
     assert made.metrics().scrapes is None
+
+
+def test_nothing_is_traced_unless_that_is_set() -> None:
+    """Nothing stands in between."""
+    assert container().tracing() is NO_TRACING
+
+
+@pytest.mark.parametrize(
+    ("parent", "waited", "below"),
+    [
+        ("first", 30, True),
+        ("first", 31, False),
+        ("first:5", 5, True),
+        ("first:5", 6, False),
+        ("never", 0, False),
+        ("always", 10_000, True),
+    ],
+)
+def test_traces_go_to_the_applications_sdk_as_set(
+    monkeypatch: pytest.MonkeyPatch, parent: str, waited: int, below: bool
+) -> None:
+    """Its provider is asked, and the one setting says which attempts are below their enqueue."""
+    spans, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: provider)
+    made = container(traces="otel", traces_parent=parent, traces_tenants=False)
+    headers = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    started_at = NOW + timedelta(seconds=waited)
+
+    job = a_job(created_at=NOW, started_at=started_at, attempts=1, headers=headers)
+    with made.tracing().attempting(job):
+        pass
+
+    (span,) = spans.get_finished_spans()
+    assert (span.parent is not None, len(span.links)) == (below, 0 if below else 1)
+    assert "acme" not in span.to_json()
 
 
 @pytest.mark.parametrize(

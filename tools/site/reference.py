@@ -17,7 +17,15 @@ PYTHON: Final = {
         "JobPage",
         "AttemptError",
     ),
-    "Handlers": ("job_registry", "JobRegistry", "JobContext", "Reject", "RetryAfter", "Snooze"),
+    "Handlers": (
+        "job_registry",
+        "JobRegistry",
+        "JobContext",
+        "Reject",
+        "RetryAfter",
+        "Snooze",
+        "JobLogFilter",
+    ),
     "Settings": (
         "AsyncJobsConfig",
         "UseCaseConfig",

@@ -26,6 +26,7 @@ from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, Job
 from async_jobs.domain.outlook import Outlook
 from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class JobsHttpClient:
     """`AsyncJobsHttpClient` for programs without an event loop; may be shared by threads.
 
     Args:
-        base_url, auth_token, tries, clock, chance: as there.
+        base_url, auth_token, tries, clock, chance, tracing: as there.
         timeout_seconds: as there, but until the head of an answer has arrived, each read and
             write has that time for itself.
         transport: in tests `httpx.MockTransport` or the like; by default the network. Closed by
@@ -62,6 +63,7 @@ class JobsHttpClient:
         clock: Clock | None = None,
         chance: Chance | None = None,
         pause: Callable[[float], object] | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._pause = pause or threading.Event().wait
         self._line = Line(
@@ -71,6 +73,7 @@ class JobsHttpClient:
             tries=tries,
             clock=clock or SystemClock(),
             chance=chance or SystemChance(),
+            tracing=tracing,
         )
         self._client = made(
             lambda: httpx.Client(

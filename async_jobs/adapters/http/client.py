@@ -27,6 +27,7 @@ from async_jobs.domain.job import Enqueued, EnqueueJobRequest, Job, JobPage, Job
 from async_jobs.domain.outlook import Outlook
 from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 
 T = TypeVar("T")
 
@@ -47,6 +48,8 @@ class AsyncJobsHttpClient:
         clock: dates new ids, measures timeouts, and is slept on between two tries; by default
             this host's.
         chance: makes new ids and spreads the tries; by default the operating system's entropy.
+        tracing: an `OpenTelemetryTracing` has requests carry the current span's context, as an
+            instrumentation of httpx does by itself.
 
     Raises:
         ConfigurationError: an argument or the environment's proxies are unusable.
@@ -68,6 +71,7 @@ class AsyncJobsHttpClient:
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Clock | None = None,
         chance: Chance | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._clock = clock = clock or SystemClock()
         self._line = Line(
@@ -77,6 +81,7 @@ class AsyncJobsHttpClient:
             tries=tries,
             clock=clock,
             chance=chance or SystemChance(),
+            tracing=tracing,
         )
         self._client = made(
             lambda: httpx.AsyncClient(

@@ -18,6 +18,7 @@ from async_jobs.adapters.http.exchange import Answer, Closed, Lost, exchange
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, TOKEN_HEADER
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.ports.clock import Chance, Clock
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 
 T = TypeVar("T")
 
@@ -50,6 +51,7 @@ class Line:
         tries: how often a call is sent at most, 1-10.
         clock: dates new ids and measures timeouts.
         chance: makes new ids and spreads the tries.
+        tracing: gives requests the context of the current span.
 
     Raises:
         ConfigurationError: an argument is unusable; the token is never shown.
@@ -64,6 +66,7 @@ class Line:
         tries: int,
         clock: Clock,
         chance: Chance,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._base_url = _checked_url(base_url)
         self._token = _checked_token(auth_token)
@@ -72,6 +75,7 @@ class Line:
         self._tries = _checked_tries(tries)
         self._clock = clock
         self._chance = chance
+        self._tracing = tracing
 
     def client_options(self) -> dict[str, Any]:
         """Return the arguments that `httpx.Client` and `httpx.AsyncClient` share."""
@@ -119,10 +123,16 @@ class Line:
 
     def request_options(self, call: Call[Any]) -> dict[str, Any]:
         """Return the arguments that `stream` of both clients of httpx shares."""
-        options = {"method": call.method, "url": call.path, "params": dict(call.params)}
-        if call.body is None:
-            return options
-        return options | {"content": call.body, "headers": {"Content-Type": "application/json"}}
+        headers = dict(self._tracing.carried())
+        options: dict[str, Any] = {
+            "method": call.method,
+            "url": call.path,
+            "params": dict(call.params),
+        }
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+            options["content"] = call.body
+        return options | {"headers": headers}
 
     def reading(self) -> Reading:
         """Return what gathers one answer."""

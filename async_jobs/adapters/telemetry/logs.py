@@ -10,7 +10,7 @@ from dataclasses import fields
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from async_jobs.adapters.telemetry.raised import HandlerRaised, raised
+from async_jobs.adapters.telemetry.raised import HandlerRaised, kind_of, kind_raised, raised
 from async_jobs.domain import facts
 from async_jobs.domain.readings import Reading
 from async_jobs.domain.wording import OWN_WORDS, TIMED_OUT
@@ -18,7 +18,6 @@ from async_jobs.domain.wording import OWN_WORDS, TIMED_OUT
 # Words of our own, or an exception's type before its text; a handler's own words are left out.
 _OURS = "|".join(map(re.escape, OWN_WORDS))
 _KIND = re.compile(rf"{_OURS}|{TIMED_OUT} after .*|[A-Za-z_][\w.]{{0,79}}(?=: )")
-_BARE_KIND = re.compile(r"[A-Za-z_]\w{0,79}")
 
 # There may be a hundred thousand jobs of a type that nobody knows, or whose handler blocks the
 # loop: one of them is told an hour.
@@ -108,7 +107,7 @@ def _extras(fact: facts.Fact) -> dict[str, object]:
     told = {each.name: _told(each.name, getattr(fact, each.name)) for each in fields(fact)}
     if isinstance(fact, facts.JobFailed | facts.JobDied) and fact.places:
         # What has places was raised: without a text, its type is all there is.
-        told["error"] = _raised_kind(fact.error) or told["error"]
+        told["error"] = kind_of(fact.error) or told["error"]
     return {name: value for name, value in told.items() if value != ()}
 
 
@@ -116,13 +115,7 @@ def _raised(fact: facts.Fact) -> HandlerRaised | None:
     """Return what a handler raised, for integrations that look for exceptions in log records."""
     if not isinstance(fact, facts.JobFailed | facts.JobDied) or not fact.places:
         return None
-    otherwise = "TimeoutError" if fact.error.startswith(TIMED_OUT) else "HandlerRaised"
-    return raised(_raised_kind(fact.error) or otherwise, fact.places)
-
-
-def _raised_kind(error: str) -> str | None:
-    kind = error.partition(": ")[0]
-    return kind if _BARE_KIND.fullmatch(kind) else None
+    return raised(kind_raised(fact.error), fact.places)
 
 
 def _kind(error: str) -> str:

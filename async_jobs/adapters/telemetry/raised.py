@@ -13,9 +13,12 @@ from traceback import walk_tb
 from types import CodeType, FrameType, TracebackType
 from typing import Final
 
+from async_jobs.domain.wording import TIMED_OUT
+
 _PLACE: Final = re.compile(r"(?P<file>.+):(?P<line>\d+) in (?P<function>.+)")
 _CAUSE: Final = re.compile(r"caused by (?P<type>\w+)(?:, (?P<place>.+))?")
 _GROUP: Final = re.compile(r"\w+ in the group\b")
+_BARE_KIND: Final = re.compile(r"[A-Za-z_]\w{0,79}")
 _RAISING: Final = compile("raise error", "<handler>", "exec")
 KINDS_MAX: Final = 1_000
 
@@ -25,6 +28,17 @@ class HandlerRaised(Exception):
 
     def __str__(self) -> str:
         return "see the job"
+
+
+def kind_of(error: str) -> str | None:
+    """Return the type that an error of `Type: text` begins with; None if it does not."""
+    kind = error.partition(": ")[0]
+    return kind if _BARE_KIND.fullmatch(kind) else None
+
+
+def kind_raised(error: str) -> str:
+    """Return the name of what was raised, of an error that has places."""
+    return kind_of(error) or ("TimeoutError" if error.startswith(TIMED_OUT) else "HandlerRaised")
 
 
 def raised(kind: str, places: Sequence[str]) -> HandlerRaised:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from uuid import UUID
@@ -48,12 +48,14 @@ from async_jobs.domain.outlook import Outlook
 from async_jobs.domain.quota import Refused, limited_tenants
 from async_jobs.domain.readings import JobDuplicate, QuotaRefused
 from async_jobs.domain.reporting import job_ids, tell
+from async_jobs.domain.trace_context import carrying
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.controls import Controls
 from async_jobs.ports.signal import DISPATCH, Signal, cancellation
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Added, AddResult, Duplicate, Invalid, JobStore
 from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 from async_jobs.ports.workers import Workers
 
 TRIES_MAX = 10
@@ -73,6 +75,7 @@ class JobService:
         telemetry: is told what happened.
         controls: what operators ordered; None for nothing.
         statistics, workers: what waits, and who is alive; only `outlook` needs them.
+        tracing: surrounds what enqueues with spans, and gives jobs their context.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class JobService:
         statistics: Statistics | None = None,
         workers: Workers | None = None,
         controls: Controls | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._config = InForce(config, controls, clock=clock)
         self._store = store
@@ -96,6 +100,7 @@ class JobService:
         self._chance = chance
         self._signal = signal
         self._telemetry = telemetry
+        self._tracing = tracing
         self._gatherer = Gatherer(partial(self._add, apart=True), self._is_limited, clock)
 
     # --- Jobs ---
@@ -125,13 +130,15 @@ class JobService:
                 transaction for another one's sake (SQLSTATE 40001, 40P01): repeat all of it.
         """
         within = _transaction(connection, session)
-        job = self._new_job(request, await self._time(within))
-        if within is None:
-            result = await self._gatherer.add(job)
-        else:
-            (result,) = await self._add([job], within=within)
-        self._count([job], [result])
-        enqueued = _enqueued(result)
+        with self._tracing.enqueueing([request]) as span:
+            job = self._new_job(request, await self._time(within), span.headers)
+            if within is None:
+                result = await self._gatherer.add(job)
+            else:
+                (result,) = await self._add([job], within=within)
+            self._count([job], [result])
+            enqueued = _enqueued(result)
+            span.enqueued([enqueued.job_id], duplicates=int(enqueued.duplicate))
         await failpoints.reached(failpoints.API_AFTER_COMMIT_BEFORE_REPLY)
         if not enqueued.duplicate:
             await self._announce([job], within)
@@ -150,22 +157,18 @@ class JobService:
                 "jobs", f"must be at most {JOBS_PER_CALL_MAX}; got {len(requests)}"
             )
         within = _transaction(connection, session)
-        now = await self._time(within)
-        jobs = []
-        for index, request in enumerate(requests):
-            if index % JOBS_AT_ONCE == JOBS_AT_ONCE - 1:
-                await self._clock.sleep(0)  # payloads of many values take a while to check
-            try:
-                jobs.append(self._new_job(request, now))
-            except InvalidJobError as error:
-                raise _at(index, error) from None
-        results = await self._add(jobs, within=within)
-        self._count(jobs, results)
-        for result in results:
-            if isinstance(result, Invalid):
-                index = next(i for i, job in enumerate(jobs) if job.id == result.job_id)
-                raise _at(index, InvalidJobError(result.field, result.problem))
-        enqueued = [_enqueued(result) for result in results]
+        with self._tracing.enqueueing(requests) as span:
+            now = await self._time(within)
+            jobs = await self._new_jobs(requests, now, span.headers)
+            results = await self._add(jobs, within=within)
+            self._count(jobs, results)
+            for result in results:
+                if isinstance(result, Invalid):
+                    index = next(i for i, job in enumerate(jobs) if job.id == result.job_id)
+                    raise _at(index, InvalidJobError(result.field, result.problem))
+            enqueued = [_enqueued(result) for result in results]
+            duplicates = sum(each.duplicate for each in enqueued)
+            span.enqueued([each.job_id for each in enqueued], duplicates=duplicates)
         await failpoints.reached(failpoints.API_AFTER_COMMIT_BEFORE_REPLY)
         added = [job for job, each in zip(jobs, enqueued, strict=True) if not each.duplicate]
         await self._announce(added, within)
@@ -190,8 +193,24 @@ class JobService:
         quota = self._config.per_tenant_quotas.get(tenant, UNLIMITED)
         return quota.max_pending_jobs is not None
 
-    def _new_job(self, request: EnqueueJobRequest, now: datetime) -> Job:
-        return new_job(request, self._config, now=now, id=self._chance.uuid(now))
+    async def _new_jobs(
+        self, requests: Sequence[EnqueueJobRequest], now: datetime, context: Mapping[str, str]
+    ) -> list[Job]:
+        jobs = []
+        for index, request in enumerate(requests):
+            if index % JOBS_AT_ONCE == JOBS_AT_ONCE - 1:
+                await self._clock.sleep(0)  # payloads of many values take a while to check
+            try:
+                jobs.append(self._new_job(request, now, context))
+            except InvalidJobError as error:
+                raise _at(index, error) from None
+        return jobs
+
+    def _new_job(
+        self, request: EnqueueJobRequest, now: datetime, context: Mapping[str, str]
+    ) -> Job:
+        job = new_job(request, self._config, now=now, id=self._chance.uuid(now))
+        return job.after(headers=carrying(job.headers, context)) if context else job
 
     async def _announce(self, added: Sequence[Job], within: object | None) -> None:
         # Also for jobs that are due later: a scheduler sleeps until the next one it knows.
@@ -295,7 +314,7 @@ class JobService:
             given = {"statistics": statistics, "workers": workers}
             missing = " and ".join(name for name, port in given.items() if port is None)
             raise ConfigurationError(f"an outlook needs a JobService that was given {missing}")
-        job = self._new_job(request, await self._time(None))
+        job = self._new_job(request, await self._time(None), {})
         return await outlook_of(job, self._config.holds, statistics=statistics, workers=workers)
 
     # --- shared ---

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from traceback import walk_stack, walk_tb
 from types import CodeType, FrameType
-from typing import Final, SupportsFloat
+from typing import Final, Protocol, SupportsFloat
 
 from async_jobs.domain import lifecycle
 from async_jobs.domain.fingerprints import is_own
@@ -64,6 +64,14 @@ class RetryAfter(HandlerOutcome):
 
     def __post_init__(self) -> None:
         self.seconds = _seconds(self.seconds)
+
+
+class Cancellation(Protocol):
+    """Tells a running handler that it should stop; safe to ask from any thread."""
+
+    def is_set(self) -> bool:
+        """Return True once the handler should stop."""
+        ...
 
 
 class StopRequested(HandlerOutcome):

@@ -13,14 +13,14 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic_core import ErrorDetails
 
-from async_jobs.application.handling.outcomes import Reject, StopRequested
+from async_jobs.application.handling.outcomes import Cancellation, Reject, StopRequested
 from async_jobs.domain.bounds import check_name
 from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.job import Job, JsonValue, Payload
@@ -38,14 +38,6 @@ NO_OBJECTS = {
 
 HandlerFunction = TypeVar("HandlerFunction", bound=Callable[..., Any])
 HookFunction = TypeVar("HookFunction", bound=Callable[..., Any])
-
-
-class Cancellation(Protocol):
-    """Tells a running handler that it should stop; safe to ask from any thread."""
-
-    def is_set(self) -> bool:
-        """Return True once the handler should stop."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +59,8 @@ class JobContext:
     deadline_at: datetime
     headers: Mapping[str, str] = field(default_factory=dict)
     cancellation: Cancellation = field(default_factory=threading.Event, repr=False)
+    trace_id: str | None = None
+    """The trace that this attempt is in, or else the one that the job was enqueued in."""
 
     @property
     def idempotency_key(self) -> str:
@@ -89,7 +83,7 @@ class JobContext:
             raise StopRequested("the handler was asked to stop")
 
     @classmethod
-    def of(cls, job: Job, cancellation: Cancellation) -> JobContext:
+    def of(cls, job: Job, cancellation: Cancellation, trace_id: str | None = None) -> JobContext:
         """Return the context of a claimed job."""
         context = object.__new__(cls)
         # Quicker than a frozen class's constructor, and every job needs one.
@@ -105,6 +99,7 @@ class JobContext:
             deadline_at=job.deadline_at,
             headers=job.headers,
             cancellation=cancellation,
+            trace_id=trace_id,
         )
         return context
 

@@ -48,6 +48,7 @@ from async_jobs.ports.signal import DISPATCH, Signal
 from async_jobs.ports.store import Store
 from async_jobs.ports.tallies import Tallies
 from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 from async_jobs.ports.upkeep import Upcoming
 from async_jobs.ports.workers import Workers
 
@@ -117,9 +118,10 @@ class Scheduler:
         notices: Notices | None = None,
         tallies: Tallies | None = None,
         history: History | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._limits = limits = InForce(config, controls, clock=clock)
-        self._telemetry = telemetry
+        self._telemetry, self._tracing = telemetry, tracing
         self._clock = clock
         self._chance = chance
         self._signal = signal
@@ -321,8 +323,12 @@ class Scheduler:
         )
         self._readying.late = dispatched.late
         await failpoints.reached(failpoints.SCHEDULER_AFTER_LEASE_BEFORE_SEND)
-        unsent = await self._send(dispatched)
+        unsent = 0
         if dispatched.by_queue:
+            so_far = self._clock.monotonic() - began
+            with self._tracing.handing_off(dispatched.started, seconds=so_far) as span:
+                unsent = await self._send(dispatched)
+                span.sent(unsent=unsent)
             self._notices.handed_off(dispatched.by_queue)
             took = self._clock.monotonic() - began
             self._dispatch_seconds += (took - self._dispatch_seconds) / DISPATCHES_REMEMBERED

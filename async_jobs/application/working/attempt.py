@@ -79,6 +79,7 @@ class Attempt:
         self.stopped_at: float | None = None
         self.stop_reason: StopReason | None = None
         self.settled = False
+        self.trace_id: str | None = None
         self.error: BaseException | None = None  # what it failed by, for whoever wants to be told
         self.in_thread = False  # a thread executes the handler, and may outlive its slot
         self._cancellation = _Flag()
@@ -149,7 +150,7 @@ class Attempt:
 
     def context(self) -> JobContext:
         """Return what the handler knows of its job."""
-        return JobContext.of(self.job, self._cancellation)
+        return JobContext.of(self.job, self._cancellation, self.trace_id)
 
     async def _call(self, threads: Executor) -> object:
         """Call the handler: in this task, which a stop cancels meanwhile, or in a thread."""

@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from async_jobs.application import failpoints
+from async_jobs.application.handling.job_logs import bind_job
 from async_jobs.application.handling.registry import JobRegistry
 from async_jobs.application.settings import WorkerSettings
 from async_jobs.application.waiting import all_done, end, until_stopped
@@ -37,11 +38,13 @@ from async_jobs.domain.job import Job
 from async_jobs.domain.patience import snoozed, without_handler
 from async_jobs.domain.reporting import job_ids
 from async_jobs.domain.run_times import RunTimes
+from async_jobs.domain.trace_context import trace_id_of
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.queue import RECEIVE_MAX, JobQueue, Outbox
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 from async_jobs.ports.workers import WorkerInfo, Workers
 
 # What the end of a shutdown may take at most beyond the drain timeout, once each.
@@ -59,6 +62,7 @@ class Worker:
             event loop, which is right for adapters in memory.
         on_error: told of passing failures.
         hooks: tells the registry's error hooks; by default in a thread of its own.
+        tracing: surrounds attempts with spans.
     """
 
     def __init__(
@@ -78,9 +82,10 @@ class Worker:
         make_renewal_host: Callable[[Renewals], RenewalHost] | None = None,
         on_error: Callable[[Exception], None] = lambda error: None,
         hooks: ErrorHooks | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._identity, self._store, self._registry = identity, store, registry
-        self._clock = clock
+        self._clock, self._tracing = clock, tracing
         self._chance = chance
         self._signal = signal
         self._workers = workers
@@ -305,10 +310,14 @@ class Worker:
         # It may have waited for its slot until its lease was over.
         if self._clock.monotonic() >= attempt.held_until:
             self._watchdog.stop_if_lost(attempt)
-        event = await attempt.run(self._clock, self._chance, self._threads)
-        if (error := attempt.error) is not None:
-            attempt.error = None
-            self._hooks.tell(error, attempt.context())
+        with self._tracing.attempting(attempt.job) as span:
+            attempt.trace_id = span.trace_id or trace_id_of(attempt.job.headers)
+            bind_job(attempt.context())
+            event = await attempt.run(self._clock, self._chance, self._threads)
+            if (error := attempt.error) is not None:
+                attempt.error = None
+                self._hooks.tell(error, attempt.context())
+            span.ended(event, stopped_by=attempt.stop_reason)
         if attempt.began_at is not None and attempt.stop_reason is None:
             seconds = self._clock.monotonic() - attempt.began_at
             self._run_times.observe(attempt.job.type, seconds)

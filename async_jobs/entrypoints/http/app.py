@@ -26,6 +26,7 @@ from async_jobs.entrypoints.http.steering import SteeringFactory
 from async_jobs.entrypoints.settings.tokens import ApiToken
 from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.clock import Clock
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 from async_jobs.version import __version__
 
 Ready: TypeAlias = Callable[[], bool | Awaitable[bool]]
@@ -49,6 +50,7 @@ def create_app(
     clock: Clock | None = None,
     scrapes: ScrapePage | None = None,
     access_log: bool = False,
+    tracing: Tracing = NO_TRACING,
 ) -> App:
     """Return the application: the routes of `create_jobs_router`, health, and the documents.
 
@@ -56,17 +58,15 @@ def create_app(
 
     Args:
         job_service_factory: as `create_jobs_router` takes it, like all but one of the others.
-        operations_factory: returns the `Operations`, in the same way; without it there are no
-            routes for operators.
+        operations_factory: returns the `Operations`, in the same way; None: no routes for them.
         reports_factory, steering_factory: return `Reports` and `Steering`, for those routes.
-        auth_token: the shared token.
-        tokens: entries of further tokens.
+        auth_token, tokens: the shared token, and entries of further ones.
         allow_unauthenticated: with no token at all, let everybody in.
         ready: asked at each request to `/health/ready`; an error is a no, and told in the log
             when it is another one than before.
         clock: tells which tokens have expired; this host's by default.
         scrapes: answers `GET /metrics`; None leaves that out.
-        access_log: log each request (`AccessLog`).
+        access_log, tracing: log each request (`AccessLog`), and trace it.
 
     Raises:
         ConfigurationError: there is no token and nobody said that there need be none.
@@ -83,7 +83,8 @@ def create_app(
         "allow_unauthenticated": allow_unauthenticated,
         "clock": clock,
     }
-    app.include_router(create_jobs_router(job_service_factory, auth_token, **access))
+    jobs = create_jobs_router(job_service_factory, auth_token, tracing=tracing, **access)
+    app.include_router(jobs)
     if operations_factory is not None:
         access |= {"reports_factory": reports_factory, "steering_factory": steering_factory}
         app.include_router(create_operations_router(operations_factory, auth_token, **access))

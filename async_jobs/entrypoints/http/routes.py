@@ -51,6 +51,7 @@ from async_jobs.entrypoints.settings.tokens import ApiToken, Scope
 from async_jobs.host import SystemClock
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 
 JobServiceFactory: TypeAlias = Callable[[], Jobs | Awaitable[Jobs]]
 Endpoint: TypeAlias = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -68,6 +69,7 @@ def create_jobs_router(
     clock: Clock | None = None,
     job_bytes_max: int = JOB_BYTES_MAX,
     batch_bytes_max: int = BATCH_BYTES_MAX,
+    tracing: Tracing = NO_TRACING,
 ) -> APIRouter:
     """Return the routes under `/jobs`, to be included in any FastAPI application.
 
@@ -83,13 +85,15 @@ def create_jobs_router(
         clock: tells which tokens have expired; this host's by default.
         job_bytes_max: the longest body of one job; a longer one is a 413.
         batch_bytes_max: the longest body of a batch.
+        tracing: reads a caller's trace context (`traceparent`), where no instrumentation of the
+            application has made its span current; the service gives it to the jobs.
 
     Raises:
         ConfigurationError: there is no token and nobody said that there need be none.
     """
     clock = clock or SystemClock()
     access = Access(auth_token, tokens, clock=clock, allow_unauthenticated=allow_unauthenticated)
-    routes = _Routes(job_service_factory, access, job_bytes_max, batch_bytes_max)
+    routes = _Routes(job_service_factory, access, job_bytes_max, batch_bytes_max, tracing)
     router = APIRouter(
         prefix="/jobs",
         tags=["jobs"],
@@ -168,6 +172,7 @@ class _Routes:
         access: Access,
         job_bytes_max: int,
         batch_bytes_max: int,
+        tracing: Tracing,
     ) -> None:
         self._factory = job_service_factory
         self._access = access
@@ -175,13 +180,15 @@ class _Routes:
         self._batch_bytes_max = batch_bytes_max
         self._large = asyncio.Semaphore(1)
         self._pages = Pages()
+        self._tracing = tracing
 
     async def enqueue_job(self, request: Request) -> Response:
         caller = self._caller(request, Scope.ENQUEUE)
         body = await read_body(request, bytes_max=self._job_bytes_max)
         asked = await self._understood(body, request_of)
         caller.check_requests([asked])
-        enqueued = await (await self._jobs()).enqueue(asked)
+        with self._tracing.continuing(request.headers):
+            enqueued = await (await self._jobs()).enqueue(asked)
         return JSONResponse(answer_of(enqueued), 200 if enqueued.duplicate else 201)
 
     async def enqueue_jobs(self, request: Request) -> Response:
@@ -189,7 +196,8 @@ class _Routes:
         body = await read_body(request, bytes_max=self._batch_bytes_max)
         asked = await self._understood(body, requests_of)
         caller.check_requests(asked)
-        many = await (await self._jobs()).enqueue_many(asked)
+        with self._tracing.continuing(request.headers):
+            many = await (await self._jobs()).enqueue_many(asked)
         is_new = any(not each.duplicate for each in many)
         return JSONResponse({"jobs": [answer_of(each) for each in many]}, 201 if is_new else 200)
 

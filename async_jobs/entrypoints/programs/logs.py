@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import structlog
 
 from async_jobs.adapters.telemetry.raised import HandlerRaised
+from async_jobs.application.handling.job_logs import fields_of
 from async_jobs.application.handling.registry import running_job
 from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
 from async_jobs.entrypoints.programs.terminal import printable
@@ -128,11 +129,7 @@ def _with_job(
     """Say of a line that a handler wrote whose job it was running."""
     job = running_job.get()
     if job is not None:
-        for key, value in (
-            ("job_id", str(job.job_id)),
-            ("type", job.type),
-            ("attempt", job.attempt),
-        ):
+        for key, value in fields_of(job).items():
             event.setdefault(key, value)
     return event
 

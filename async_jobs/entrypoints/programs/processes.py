@@ -296,6 +296,7 @@ def api_of(
             ready=container.takes_jobs(),
             scrapes=container.metrics().scrapes,
             access_log=config.access_log,
+            tracing=container.tracing(),
         )
         if dashboard is not None:
             mount(app, container, config, no_auth=no_auth, name=dashboard)

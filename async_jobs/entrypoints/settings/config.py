@@ -18,7 +18,10 @@ from async_jobs.entrypoints.settings.imports import imported
 from async_jobs.entrypoints.settings.measured import (
     MetricsBackend,
     MetricsTenants,
+    TracesBackend,
+    TracesParent,
     metrics_not_used,
+    traces_not_used,
 )
 from async_jobs.entrypoints.settings.names import QUEUE_PREFIX, sqs_variable, upper_of
 from async_jobs.entrypoints.settings.tokens import ApiToken, Secret, check_tokens
@@ -60,6 +63,9 @@ _SCALARS: Final[Mapping[str, str]] = {
     "ASYNC_JOBS_METRICS_PORT": "metrics_port",
     "ASYNC_JOBS_STATISTICS": "statistics",
     "ASYNC_JOBS_STATISTICS_TENANTS": "statistics_tenants",
+    "ASYNC_JOBS_TRACES": "traces",
+    "ASYNC_JOBS_TRACES_PARENT": "traces_parent",
+    "ASYNC_JOBS_TRACES_TENANTS": "traces_tenants",
 }
 # An empty variable is an unset one, but for these. With a queue forgotten some processes would use
 # SQS and the others would not; with an empty token everybody could scrape.
@@ -129,6 +135,9 @@ class AsyncJobsConfig(BaseModel):
         metrics_port: where a scheduler or worker is scraped besides its health port.
         statistics: whether processes sum what happens, and keep it in the database.
         statistics_tenants: which tenants are told apart there, as for metrics.
+        traces: where spans go: nowhere, or to the application's SDK of OpenTelemetry.
+        traces_parent: which attempts are in the trace that enqueued their job; others link to it.
+        traces_tenants: whether spans name tenants.
         unknown_variables: names that begin with `ASYNC_JOBS_` and mean nothing here.
     """
 
@@ -170,6 +179,9 @@ class AsyncJobsConfig(BaseModel):
     metrics_port: int | None = Field(default=None, ge=1, le=65_535)
     statistics: bool = False
     statistics_tenants: MetricsTenants = 20
+    traces: TracesBackend = "none"
+    traces_parent: TracesParent = "first"
+    traces_tenants: bool = True
     unknown_variables: tuple[str, ...] = ()
 
     @field_validator("db_password", mode="before")
@@ -237,6 +249,8 @@ class AsyncJobsConfig(BaseModel):
             token=self.metrics_token is not None,
             port=self.metrics_port is not None,
         )
+        parent, tenants = self.traces_parent != "first", not self.traces_tenants
+        found |= traces_not_used(self.traces, parent=parent, tenants=tenants)
         if self.queue_backend != "sqs":
             why = f"ASYNC_JOBS_QUEUE_BACKEND is {self.queue_backend}, and SQS carries nothing"
             found |= dict.fromkeys(map(sqs_variable, sorted(self.sqs_queue_urls)), why)

@@ -1,4 +1,4 @@
-"""Settings of metrics: where they go, and which tenants they tell apart."""
+"""Settings of metrics and traces: where they go, and what they tell apart."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from async_jobs.adapters.telemetry.labels import TENANTS_MAX
 
@@ -14,6 +14,8 @@ MetricsBackend: TypeAlias = Literal["none", "prometheus", "otel"]
 TOP_MAX: Final = 100
 """Half of those who can have series: the others are those who had to make way."""
 _TOP: Final = re.compile(r"top:([1-9]\d{0,2})")
+_PARENT: Final = re.compile(r"never|always|first(:\d{1,6})?")
+_PARENT_ALLOWED: Final = "must be first, first:SECONDS, never or always"
 _ALLOWED: Final = (
     f"must be none, top:K with K from 1 to {TOP_MAX}, or a JSON list of 1 to {TENANTS_MAX} names,"
     ' e.g. ["acme"]'
@@ -53,6 +55,26 @@ def _read(text: str) -> object:
 
 MetricsTenants: TypeAlias = Annotated[int | tuple[str, ...] | None, BeforeValidator(_tenants)]
 """None for none of them, a number for those of whom most is told, or names."""
+
+
+def _parent(value: str) -> str:
+    if _PARENT.fullmatch(value) is None:
+        raise ValueError(_PARENT_ALLOWED)
+    return value
+
+
+TracesBackend: TypeAlias = Literal["none", "otel"]
+TracesParent: TypeAlias = Annotated[str, AfterValidator(_parent)]
+"""Which attempts are in the trace that enqueued their job: `first` may name seconds."""
+
+
+def traces_not_used(backend: TracesBackend, *, parent: bool, tenants: bool) -> dict[str, str]:
+    """Return the variables of traces that are set and change nothing, with the reason."""
+    if backend != "none":
+        return {}
+    idle = {"ASYNC_JOBS_TRACES_PARENT": parent, "ASYNC_JOBS_TRACES_TENANTS": tenants}
+    why = "nothing is traced: set ASYNC_JOBS_TRACES to otel"
+    return {variable: why for variable, is_set in idle.items() if is_set}
 
 
 def metrics_not_used(

@@ -51,6 +51,7 @@ from async_jobs.entrypoints.wiring.telemetry import (
     keeping,
     metrics_of,
     telemetry_of,
+    tracing_of,
 )
 from async_jobs.host import SystemChance, SystemClock
 from async_jobs.ports.checkpoints import Checkpoints
@@ -161,6 +162,7 @@ class Container:
             self.metrics,
             self.counting,
         )
+        self.tracing = providers.Singleton(tracing_of, config)
 
     def _wire_adapters(self) -> None:
         pool, telemetry = self.pool, self.telemetry
@@ -221,6 +223,7 @@ class Container:
             statistics=self.statistics,
             workers=self.workers,
             controls=self.controls,
+            tracing=self.tracing,
         )
 
     def _wire_operating(self) -> None:
@@ -277,6 +280,7 @@ class Container:
             overview=self.overview,
             history=self.history,
             tallies=self.tallies,
+            tracing=self.tracing,
         )
 
     def _wire_worker(self) -> None:
@@ -293,6 +297,7 @@ class Container:
             workers=self.workers,
             telemetry=self.telemetry,
             make_renewal_host=self.make_renewal_host,
+            tracing=self.tracing,
         )
 
 

@@ -30,6 +30,7 @@ from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.store import Store
 from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 from async_jobs.ports.workers import Workers
 
 
@@ -48,6 +49,7 @@ class JobService(OwnLoops):
         statistics, workers: by default those beside a store on Postgres, else none; only
             `outlook` needs them.
         controls: what operators ordered; by default that beside a store on Postgres, else nothing.
+        tracing: surrounds what enqueues with spans; by default nothing does.
 
     Raises:
         TypeError: `config` or `store` is something else.
@@ -66,6 +68,7 @@ class JobService(OwnLoops):
         statistics: Statistics | None = None,
         workers: Workers | None = None,
         controls: Controls | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         _check(config, store)
         _check_schema(config, store)
@@ -84,6 +87,7 @@ class JobService(OwnLoops):
             statistics=statistics,
             workers=workers,
             controls=controls,
+            tracing=tracing,
         )
 
 

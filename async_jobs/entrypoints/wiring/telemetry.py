@@ -1,4 +1,4 @@
-"""Which telemetry a process has: logs always, metrics where they are set."""
+"""Which telemetry a process has: logs always, metrics and traces where they are set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import NamedTuple
+from datetime import timedelta
+from typing import NamedTuple, cast
 
 from async_jobs.adapters.telemetry.labels import NamedTenants, TopTenants
 from async_jobs.adapters.telemetry.metrics import Exporter, MetricsTelemetry
@@ -21,6 +22,7 @@ from async_jobs.extras import require
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.tallies import Tallies
 from async_jobs.ports.telemetry import Telemetry
+from async_jobs.ports.tracing import NO_TRACING, Tracing
 
 _PACKAGES = {"otel": "opentelemetry", "prometheus": "prometheus_client"}
 
@@ -33,13 +35,15 @@ class Metrics(NamedTuple):
 
 
 def check_metrics(config: AsyncJobsConfig) -> None:
-    """Look at once whether what metrics need is there.
+    """Look at once whether what metrics and traces need is there.
 
     Raises:
         MissingExtra: it is not installed.
     """
     if config.metrics != "none":
         require(f"ASYNC_JOBS_METRICS={config.metrics}", _PACKAGES[config.metrics])
+    if config.traces != "none":
+        require(f"ASYNC_JOBS_TRACES={config.traces}", _PACKAGES[config.traces])
 
 
 def metrics_of(config: AsyncJobsConfig) -> Metrics:
@@ -61,6 +65,29 @@ def metrics_of(config: AsyncJobsConfig) -> Metrics:
     exporter = PrometheusExporter(tenants=tenants is not None)
     scrapes = ScrapePage(exporter.page, config.metrics_token)
     return Metrics(_measuring(exporter, tenants), scrapes)
+
+
+def tracing_of(config: AsyncJobsConfig) -> Tracing:
+    """Return what traces a process. Where that is not set, nothing of it is imported.
+
+    Raises:
+        MissingExtra: what it needs is not installed.
+    """
+    check_metrics(config)
+    if config.traces == "none":
+        return NO_TRACING
+    from async_jobs.adapters.telemetry.traces import (
+        PARENT_WITHIN,
+        OpenTelemetryTracing,
+        TraceParent,
+    )
+
+    parent, _, seconds = config.traces_parent.partition(":")
+    return OpenTelemetryTracing(
+        parent=cast("TraceParent", parent),
+        parent_within=timedelta(seconds=int(seconds)) if seconds else PARENT_WITHIN,
+        tenants=config.traces_tenants,
+    )
 
 
 def counting_of(

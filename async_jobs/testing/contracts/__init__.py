@@ -41,6 +41,7 @@ from async_jobs.testing.contracts.store import JobStoreContract  # noqa: E402
 from async_jobs.testing.contracts.stores import StoreContract  # noqa: E402
 from async_jobs.testing.contracts.tallies import TalliesContract  # noqa: E402
 from async_jobs.testing.contracts.telemetry import TelemetryContract  # noqa: E402
+from async_jobs.testing.contracts.tracing import TracingContract  # noqa: E402
 from async_jobs.testing.contracts.upkeep import UpkeepContract  # noqa: E402
 from async_jobs.testing.contracts.workers import WorkersContract  # noqa: E402
 
@@ -67,6 +68,7 @@ __all__ = [
     "StoreContract",
     "TalliesContract",
     "TelemetryContract",
+    "TracingContract",
     "UpkeepContract",
     "WorkersContract",
 ]
