@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar, cast
@@ -36,6 +37,11 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{16}")
 _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-")
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_INSTANT: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 T = TypeVar("T")
 
@@ -370,37 +376,41 @@ def _shown(field: str, name: object) -> str:
 
 def _read(name: str, value: object) -> Any:
     if name == "ids":
-        return frozenset(_uuid(each) for each in _listed(name, value))
+        return frozenset(_uuid(each) for each in _listed(name, value, JOBS_PER_CALL_MAX))
     if name == "statuses":
-        return frozenset(check_status(name, each) for each in _listed(name, value))
+        listed = _listed(name, value, len(JobStatus))
+        return frozenset(check_status(name, each) for each in listed)
     if name in SEVERAL:
-        return frozenset(check_name(name, each) for each in _listed(name, value))
+        return frozenset(check_name(name, each) for each in _listed(name, value, NAMES_MAX))
     if name in SPANS:
         if not isinstance(value, Mapping) or not value.keys() <= {"since", "until"}:
             raise InvalidJobError(name, "must be an object of since and until")
-        sides = {side: _instant(f"{name}.{side}", at) for side, at in value.items() if at}
+        sides = {
+            side: _instant(f"{name}.{side}", at) for side, at in value.items() if at is not None
+        }
         return Span(**sides)
-    return value
+    return whole(value)
 
 
-def _listed(name: str, value: object) -> Iterable[object]:
-    if not isinstance(value, list):
-        raise InvalidJobError(name, "must be a list")
+def whole(value: object) -> object:
+    """Return a number of JSON as an integer if it is one, however it is written."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _listed(name: str, value: object, most: int) -> Iterable[object]:
+    if not isinstance(value, list) or not 1 <= len(value) <= most:
+        raise InvalidJobError(name, f"must be a list of 1 to {most}")
     return value
 
 
 def _uuid(value: object) -> UUID:
-    try:
-        return UUID(value if isinstance(value, str) else "")
-    except ValueError:
-        raise InvalidJobError("ids", "must be a list of UUIDs") from None
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise InvalidJobError("ids", "must be a list of UUIDs")
+    return UUID(value)
 
 
 def _instant(field: str, value: object) -> datetime:
-    try:
-        at = datetime.fromisoformat(value if isinstance(value, str) else "")
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise InvalidJobError(field, "must be an instant like 2030-01-31T18:00:00Z")
-    return at
+    with suppress(ValueError):  # the thirtieth of February
+        if isinstance(value, str) and _INSTANT.fullmatch(value):
+            return datetime.fromisoformat(value.upper())
+    raise InvalidJobError(field, "must be an instant like 2030-01-31T18:00:00Z")

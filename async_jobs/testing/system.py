@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
+from async_jobs.adapters.memory.catalog import MemoryCatalog
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.history import MemoryHistory
 from async_jobs.adapters.memory.outbox import MemoryOutbox
@@ -35,6 +36,7 @@ from async_jobs.application.handling.registry import (
 )
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.reporting import ReportsService
+from async_jobs.application.operating.searching import SearchService
 from async_jobs.application.operating.steering import SteeringService
 from async_jobs.application.scheduling.chores.announcing import SchedulerIdentity
 from async_jobs.application.scheduling.scheduler import Scheduler
@@ -149,6 +151,7 @@ class MemorySystem:
         service: what the application under test calls.
         operations: what its operators ask.
         steering: what they order.
+        search: what they look for.
         reports: what became of the jobs, as of the last `run_until_idle`.
         clock: stands still until it is advanced.
         store: the system of record; `store.transaction()` stands in for a database
@@ -215,6 +218,7 @@ class MemorySystem:
             chance=chance,
             signal=signal,
         )
+        self.search = SearchService(MemoryCatalog(self.store), clock=clock)
         ports |= {"chance": chance, "signal": signal, "telemetry": telling}
         self.scheduler = self._scheduler(**known, **ports)
         self.worker = self._worker(signal, chance, telling)

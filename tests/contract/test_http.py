@@ -20,6 +20,7 @@ import async_jobs
 from async_jobs.adapters.http.blocking import JobsHttpClient
 from async_jobs.adapters.http.client import AsyncJobsHttpClient
 from async_jobs.adapters.http.operations import BlockingHttpOperations, HttpOperations
+from async_jobs.adapters.memory.catalog import MemoryCatalog
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.history import MemoryHistory
 from async_jobs.adapters.memory.overview import MemoryOverview
@@ -33,11 +34,14 @@ from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.application.enqueueing.service import JobService
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.reporting import ReportsService
+from async_jobs.application.operating.searching import SearchService
 from async_jobs.application.operating.steering import SteeringService
 from async_jobs.domain.audit import Operation, Operator
 from async_jobs.domain.controls import Control
+from async_jobs.domain.error_groups import ErrorGroups
 from async_jobs.domain.errors import AuthTokenError, InvalidJobError, RemoteHttpError, Unavailable
 from async_jobs.domain.explain import Explanation, Status, Waiting
+from async_jobs.domain.filters import FoundPage, JobQuery
 from async_jobs.domain.job import (
     Enqueued,
     EnqueueJobRequest,
@@ -47,6 +51,7 @@ from async_jobs.domain.job import (
     Payload,
     Phase,
 )
+from async_jobs.domain.outlook import Counted
 from async_jobs.domain.tallies import Attainment
 from async_jobs.domain.timeline import JobHistory
 from async_jobs.entrypoints.http.app import create_app
@@ -59,6 +64,7 @@ from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.reports import Reports
 from async_jobs.ports.schedulers import Schedulers
+from async_jobs.ports.search import Search
 from async_jobs.ports.steering import ControlPreview, ControlRequest, Steering
 from async_jobs.ports.store import Store
 from async_jobs.ports.tallies import Tallies
@@ -69,6 +75,7 @@ from async_jobs.testing.contracts import (
     JobsContract,
     OperationsContract,
     ReportsContract,
+    SearchContract,
     SteeringContract,
 )
 from async_jobs.testing.contracts.jobs import KIT_LIMITS, LIMITED_MAX
@@ -113,11 +120,13 @@ class Api:
         self.operations: Operations | None = None
         self.reports: Reports | None = None
         self.steering: Steering | None = None
+        self.search: Search | None = None
         self.app = create_app(
             self._service,
             operations_factory=self._operations,
             reports_factory=self._reports,
             steering_factory=self._steering,
+            search_factory=self._search,
             auth_token=TOKEN,
             tokens=operators(),
         )
@@ -129,6 +138,7 @@ class Api:
                 TOKEN,
                 reports_factory=self._reports,
                 steering_factory=self._steering,
+                search_factory=self._search,
             ),
         ):
             self.host.include_router(router, prefix="/internal")
@@ -148,6 +158,10 @@ class Api:
     def _steering(self) -> Steering:
         assert self.steering is not None
         return self.steering
+
+    def _search(self) -> Search:
+        assert self.search is not None
+        return self.search
 
 
 @module_fixture
@@ -410,6 +424,62 @@ class TestSteeringByTokens(SteeringContract):
         )
         yield ByTokens(api.app, blocking=blocking)
         api.steering = None
+
+
+class ThreadedSearch:
+    """Implements `Search`: each call of the blocking client in a thread."""
+
+    def __init__(self, search: BlockingHttpOperations) -> None:
+        self._search = search
+
+    async def search(
+        self, query: JobQuery, *, limit: int = 100, cursor: UUID | None = None
+    ) -> FoundPage:
+        return await asyncio.to_thread(self._search.search, query, limit=limit, cursor=cursor)
+
+    async def count(self, query: JobQuery) -> Counted:
+        return await asyncio.to_thread(self._search.count, query)
+
+    async def errors(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tenant_id: str | None = None,
+        use_case: str | None = None,
+        limit: int = 100,
+    ) -> ErrorGroups:
+        return await asyncio.to_thread(
+            self._search.errors,
+            since=since,
+            until=until,
+            tenant_id=tenant_id,
+            use_case=use_case,
+            limit=limit,
+        )
+
+
+@pytest.mark.parametrize("blocking", [False, True], scope="class")
+class TestSearchOverHttp(SearchContract):
+    @fixture
+    async def store(self) -> Store:
+        return MemoryJobStore()
+
+    @fixture
+    async def search(
+        self, api: Api, store: MemoryJobStore, base_url: str, blocking: bool
+    ) -> AsyncIterator[Search]:
+        api.search = SearchService(MemoryCatalog(store), clock=ManualClock())
+        if blocking:
+            with JobsHttpClient(base_url, TOKEN) as client:
+                operations: BlockingHttpOperations = client.operations
+                yield ThreadedSearch(operations)
+        else:
+            wire = httpx.ASGITransport(api.app)
+            async with AsyncJobsHttpClient("http://jobs.internal", TOKEN, transport=wire) as remote:
+                search: HttpOperations = remote.operations
+                yield search
+        api.search = None
 
 
 class OperationsOverHttp(OperationsContract):

@@ -22,6 +22,7 @@ from async_jobs.adapters.memory.tallies import MemoryTallies
 from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.reporting import ReportsService
+from async_jobs.application.operating.searching import SearchService
 from async_jobs.application.operating.steering import SteeringService
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.ports.bulk import Bulk
@@ -35,6 +36,7 @@ from async_jobs.ports.overview import Overview
 from async_jobs.ports.queue import JobQueue, Outbox
 from async_jobs.ports.reports import Reports
 from async_jobs.ports.schedulers import Schedulers
+from async_jobs.ports.search import Search
 from async_jobs.ports.signal import Signal
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.steering import Steering
@@ -56,6 +58,7 @@ from async_jobs.testing.contracts import (
     OverviewContract,
     ReportsContract,
     SchedulersContract,
+    SearchContract,
     SignalContract,
     StatisticsContract,
     SteeringContract,
@@ -291,6 +294,16 @@ class TestMemoryCatalog(CatalogContract):
             store.corrupt(job_id)
 
         return corrupt
+
+
+class TestSearchService(SearchContract):
+    @pytest.fixture
+    async def store(self) -> Store:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def search(self, store: MemoryJobStore, clock: ManualClock) -> Search:
+        return SearchService(MemoryCatalog(store), clock=clock)
 
 
 class TestMemoryHistory(HistoryContract):

@@ -24,7 +24,7 @@ async def test_a_search_that_takes_too_long_is_tried_with_less_and_given_up(
     slow = PostgresCatalog(pool, statement_seconds=0.01)
 
     with pytest.raises(Unavailable, match="takes too long"):
-        await slow.search(JobQuery(), limit=10, look_at=100)
+        await slow.matching(JobQuery(), limit=10, look_at=100)
 
 
 async def test_fewer_jobs_are_looked_at_where_one_takes_long(pool: asyncpg.Pool) -> None:
@@ -38,7 +38,7 @@ async def test_fewer_jobs_are_looked_at_where_one_takes_long(pool: asyncpg.Pool)
     )
     slow = PostgresCatalog(pool, statement_seconds=0.5)
 
-    page = await slow.search(JobQuery(), limit=100, look_at=100)
+    page = await slow.matching(JobQuery(), limit=100, look_at=100)
 
     assert list(page.jobs) == jobs[:-11:-1]
     assert page.next_cursor == jobs[-10].id

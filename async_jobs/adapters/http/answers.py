@@ -14,13 +14,22 @@ from async_jobs.adapters.http.calls import Call, named, path_of
 from async_jobs.domain.audit import Operation
 from async_jobs.domain.bounds import check_instant, check_names
 from async_jobs.domain.controls import Control
+from async_jobs.domain.error_groups import ErrorGroups
 from async_jobs.domain.explain import Explanation, Status, Waiting
 from async_jobs.domain.tallies import Attainment, check_dimensions
 from async_jobs.domain.timeline import JobHistory
 from async_jobs.ports.steering import ControlPreview
 
 Answer: TypeAlias = (
-    Explanation | JobHistory | Status | Waiting | Attainment | Control | ControlPreview | Operation
+    Explanation
+    | JobHistory
+    | Status
+    | Waiting
+    | Attainment
+    | Control
+    | ControlPreview
+    | Operation
+    | ErrorGroups
 )
 A = TypeVar(
     "A",
@@ -32,6 +41,7 @@ A = TypeVar(
     Control,
     ControlPreview,
     Operation,
+    ErrorGroups,
 )
 One = TypeVar("One", Explanation, JobHistory)
 

@@ -7,18 +7,21 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from async_jobs.adapters.http import answers, steering
+from async_jobs.adapters.http import answers, searching, steering
 from async_jobs.adapters.http.calls import Call
 from async_jobs.domain.audit import Operation
 from async_jobs.domain.controls import Control
+from async_jobs.domain.error_groups import ErrorGroups
 from async_jobs.domain.explain import Explanation, Status, Waiting
+from async_jobs.domain.filters import FoundPage, JobQuery
+from async_jobs.domain.outlook import Counted
 from async_jobs.domain.tallies import Attainment
 from async_jobs.domain.timeline import JobHistory
 from async_jobs.ports.steering import ControlPreview, ControlRequest
 
 
 class HttpOperations:
-    """Implements `Operations` and `Reports`, and has the calls of `Steering`.
+    """Implements `Operations`, `Reports` and `Search`, and has the calls of `Steering`.
 
     Made by `AsyncJobsHttpClient.operations`.
     """
@@ -71,6 +74,34 @@ class HttpOperations:
         )
         attainment: Attainment = await self._call(call)
         return attainment
+
+    async def search(
+        self, query: JobQuery, *, limit: int = 100, cursor: UUID | None = None
+    ) -> FoundPage:
+        """See `Search`."""
+        page: FoundPage = await self._call(searching.search(query, limit, cursor))
+        return page
+
+    async def count(self, query: JobQuery) -> Counted:
+        """See `Search`."""
+        counted: Counted = await self._call(searching.count(query))
+        return counted
+
+    async def errors(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tenant_id: str | None = None,
+        use_case: str | None = None,
+        limit: int = 100,
+    ) -> ErrorGroups:
+        """See `Search`."""
+        call = searching.errors(
+            since=since, until=until, tenant_id=tenant_id, use_case=use_case, limit=limit
+        )
+        groups: ErrorGroups = await self._call(call)
+        return groups
 
     async def controls(self) -> Sequence[Control]:
         """See `Steering`; of the tenants that the token reaches, like all that follow."""
@@ -159,6 +190,32 @@ class BlockingHttpOperations:
         )
         attainment: Attainment = self._call(call)
         return attainment
+
+    def search(self, query: JobQuery, *, limit: int = 100, cursor: UUID | None = None) -> FoundPage:
+        """See `Search`."""
+        page: FoundPage = self._call(searching.search(query, limit, cursor))
+        return page
+
+    def count(self, query: JobQuery) -> Counted:
+        """See `Search`."""
+        counted: Counted = self._call(searching.count(query))
+        return counted
+
+    def errors(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tenant_id: str | None = None,
+        use_case: str | None = None,
+        limit: int = 100,
+    ) -> ErrorGroups:
+        """See `Search`."""
+        call = searching.errors(
+            since=since, until=until, tenant_id=tenant_id, use_case=use_case, limit=limit
+        )
+        groups: ErrorGroups = self._call(call)
+        return groups
 
     def controls(self) -> Sequence[Control]:
         """See `Steering`; of the tenants that the token reaches, like all that follow."""

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from async_jobs.adapters.memory.rows import MemoryRows, copy_of, unreadable_of
 from async_jobs.adapters.memory.waiting import round_trip
+from async_jobs.domain.error_groups import ErrorGroups, ErrorQuery, groups_of
 from async_jobs.domain.filters import FoundPage, JobQuery, id_bounds
 from async_jobs.domain.job import Job
 from async_jobs.domain.outlook import Counted
@@ -19,7 +20,7 @@ class MemoryCatalog:
     def __init__(self, rows: MemoryRows) -> None:
         self._rows = rows
 
-    async def search(
+    async def matching(
         self, query: JobQuery, *, limit: int, look_at: int, before: UUID | None = None
     ) -> FoundPage:
         """See `Catalog`."""
@@ -48,6 +49,11 @@ class MemoryCatalog:
         errors = self._errors(query)
         found = sum(query.matches(job, errors.get(job.id, ())) for job in looked_at[:look_at])
         return Counted(min(found, limit), found > limit or len(looked_at) > look_at)
+
+    async def error_groups(self, query: ErrorQuery, *, limit: int, look_at: int) -> ErrorGroups:
+        """See `Catalog`."""
+        await round_trip()
+        return groups_of(query, self._rows.records, look_at=look_at, limit=limit)
 
     def _newest(self, query: JobQuery, before: UUID | None) -> list[Job]:
         bounds = id_bounds(query, before=before)

@@ -14,6 +14,8 @@ from async_jobs.adapters.postgres.errors import translated
 from async_jobs.adapters.postgres.pool import AnyConnection, borrowed
 from async_jobs.adapters.postgres.rows import jobs_of
 from async_jobs.adapters.postgres.schemas import Whereabouts
+from async_jobs.adapters.postgres.statements import sql
+from async_jobs.domain.error_groups import ErrorGroup, ErrorGroups, ErrorQuery
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.filters import FoundPage, JobQuery, id_bounds
 from async_jobs.domain.job import UnreadableJob
@@ -50,7 +52,7 @@ class PostgresCatalog:
         self._unreadable = unreadable or (lambda job_id, problem: None)
         self._statement_seconds = statement_seconds
 
-    async def search(
+    async def matching(
         self, query: JobQuery, *, limit: int, look_at: int, before: UUID | None = None
     ) -> FoundPage:
         """See `Catalog`."""
@@ -71,6 +73,25 @@ class PostgresCatalog:
 
         async def read(connection: AnyConnection, most: int) -> Counted:
             return await count_of(connection, query, bounds, limit=limit, look_at=most)
+
+        return await self._within_time(read, look_at)
+
+    async def error_groups(self, query: ErrorQuery, *, limit: int, look_at: int) -> ErrorGroups:
+        """See `Catalog`."""
+
+        async def read(connection: AnyConnection, most: int) -> ErrorGroups:
+            time = query.since, query.until
+            rows = await connection.fetch(
+                sql("error_groups"), *time, most, query.tenant_id, query.use_case, limit + 1
+            )
+            ends = await connection.fetch(sql("last_record_looked_at"), *time, most)
+            return ErrorGroups(
+                since=query.since,
+                until=query.until,
+                groups=tuple(ErrorGroup(**dict(row)) for row in rows[:limit]),
+                looked_back_to=ends[0]["ended_at"] if len(ends) > 1 else None,
+                more=len(rows) > limit,
+            )
 
         return await self._within_time(read, look_at)
 

@@ -27,6 +27,7 @@ from async_jobs.host import SystemClock
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.reports import Reports
+from async_jobs.ports.search import Search
 from async_jobs.ports.steering import ControlPreview, ControlRequest, Steering
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Doors(NamedTuple):
     operations: Operations
     reports: Reports
     steering: Steering
+    search: Search
     container: Container | None = None
 
 
@@ -130,7 +132,7 @@ async def opened_doors(where: Where, logger: logging.Logger) -> AsyncIterator[Do
         async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:
             try:
                 remote = client.operations
-                yield Doors(client, remote, remote, _RemoteSteering(remote))
+                yield Doors(client, remote, remote, _RemoteSteering(remote), remote)
             except AuthTokenError as error:
                 given = f"--token or {TOKEN_VARIABLE} names the one to use"
                 raise AuthTokenError(f"{error}; {given}") from None
@@ -151,6 +153,7 @@ async def opened_doors(where: Where, logger: logging.Logger) -> AsyncIterator[Do
             container.operations(),
             container.reports(),
             container.steering(),
+            container.search(),
             container,
         )
 
@@ -223,6 +226,11 @@ def ask_steering(
         return await call(doors.steering, clock.now())
 
     return _run(where, level, asked)
+
+
+def ask_search(where: Where, level: LogLevel, call: Callable[[Search], Awaitable[T]]) -> T:
+    """Look for something where the jobs are."""
+    return _run(where, level, lambda doors: call(doors.search))
 
 
 def ask_reports(where: Where, level: LogLevel, call: Callable[[Reports], Awaitable[T]]) -> T:

@@ -16,12 +16,13 @@ from async_jobs.adapters.telemetry import scraping
 from async_jobs.adapters.telemetry.scraping import ScrapePage
 from async_jobs.domain.errors import ConfigurationError, MigrationDue
 from async_jobs.entrypoints.http.access_log import AccessLog
-from async_jobs.entrypoints.http.openapi import described, operating, reporting, steering
+from async_jobs.entrypoints.http.openapi import described, operating, reporting, searching, steering
 from async_jobs.entrypoints.http.openapi.schemas import with_components
 from async_jobs.entrypoints.http.operations import OperationsFactory, create_operations_router
 from async_jobs.entrypoints.http.problems import MIGRATION_DUE, answer_to
 from async_jobs.entrypoints.http.reports import ReportsFactory
 from async_jobs.entrypoints.http.routes import LOGGER, JobServiceFactory, create_jobs_router
+from async_jobs.entrypoints.http.searching import SearchFactory
 from async_jobs.entrypoints.http.steering import SteeringFactory
 from async_jobs.entrypoints.settings.tokens import ApiToken
 from async_jobs.host import SystemChance, SystemClock
@@ -30,7 +31,7 @@ from async_jobs.ports.tracing import NO_TRACING, Tracing
 from async_jobs.version import __version__
 
 Ready: TypeAlias = Callable[[], bool | Awaitable[bool]]
-_FURTHER: Final = (*operating.ROUTES, reporting.ATTAINMENT, *steering.ROUTES)
+_FURTHER: Final = (*operating.ROUTES, reporting.ATTAINMENT, *steering.ROUTES, *searching.ROUTES)
 DESCRIPTION: Final = (
     "Hand work in with how late it may start; it runs, earliest deadline first. Errors are"
     " problem documents (RFC 9457) whose `type` is stable."
@@ -43,6 +44,7 @@ def create_app(
     operations_factory: OperationsFactory | None = None,
     reports_factory: ReportsFactory | None = None,
     steering_factory: SteeringFactory | None = None,
+    search_factory: SearchFactory | None = None,
     auth_token: str | None = None,
     tokens: Sequence[ApiToken] = (),
     allow_unauthenticated: bool = False,
@@ -59,7 +61,8 @@ def create_app(
     Args:
         job_service_factory: as `create_jobs_router` takes it, like all but one of the others.
         operations_factory: returns the `Operations`, in the same way; None: no routes for them.
-        reports_factory, steering_factory: return `Reports` and `Steering`, for those routes.
+        reports_factory, steering_factory, search_factory: return `Reports`, `Steering` and
+            `Search`, for those routes.
         auth_token, tokens: the shared token, and entries of further ones.
         allow_unauthenticated: with no token at all, let everybody in.
         ready: asked at each request to `/health/ready`; an error is a no, and told in the log
@@ -71,23 +74,19 @@ def create_app(
     Raises:
         ConfigurationError: there is no token and nobody said that there need be none.
     """
-    app = App(
-        title="async_jobs",
-        version=__version__,
-        description=DESCRIPTION,
-        redoc_url=None,
-        redirect_slashes=False,
-    )
+    app = _app()
     access: dict[str, Any] = {
         "tokens": tokens,
         "allow_unauthenticated": allow_unauthenticated,
         "clock": clock,
     }
     jobs = create_jobs_router(job_service_factory, auth_token, tracing=tracing, **access)
-    app.include_router(jobs)
     if operations_factory is not None:
         access |= {"reports_factory": reports_factory, "steering_factory": steering_factory}
+        access["search_factory"] = search_factory
+        # First, or `/jobs/search` would be the route of one job.
         app.include_router(create_operations_router(operations_factory, auth_token, **access))
+    app.include_router(jobs)
     app.readiness = Readiness(ready)
     _add_health(app, app.readiness)
     if scrapes is not None:
@@ -97,6 +96,16 @@ def create_app(
         clock, chance = clock or SystemClock(), SystemChance()
         app.add_middleware(AccessLog, logger=LOGGER, clock=clock, chance=chance)
     return app
+
+
+def _app() -> App:
+    return App(
+        title="async_jobs",
+        version=__version__,
+        description=DESCRIPTION,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
 
 
 class App(FastAPI):

@@ -17,6 +17,7 @@ from async_jobs.entrypoints.http.bodies import tenants_of, waiting_of
 from async_jobs.entrypoints.http.openapi import operating, reporting
 from async_jobs.entrypoints.http.reports import ReportRoutes, ReportsFactory
 from async_jobs.entrypoints.http.routes import TOKEN, answering_with, caller_of, job_named
+from async_jobs.entrypoints.http.searching import SearchFactory, SearchRoutes, add_searching
 from async_jobs.entrypoints.http.steering import SteeringFactory, SteeringRoutes, add_steering
 from async_jobs.entrypoints.settings.tokens import ApiToken, Scope
 from async_jobs.host import SystemClock
@@ -32,6 +33,7 @@ def create_operations_router(
     *,
     reports_factory: ReportsFactory | None = None,
     steering_factory: SteeringFactory | None = None,
+    search_factory: SearchFactory | None = None,
     tokens: Sequence[ApiToken] = (),
     allow_unauthenticated: bool = False,
     clock: Clock | None = None,
@@ -47,6 +49,8 @@ def create_operations_router(
             `/operations/attainment`.
         steering_factory: returns the `Steering`, in the same way; without it there are no
             `/controls` and no `/operations/audit`.
+        search_factory: returns the `Search`, in the same way; without it there are no
+            `/jobs/search` and no `/operations/errors`.
         auth_token, tokens, allow_unauthenticated, clock: as for `create_jobs_router`.
 
     Raises:
@@ -73,6 +77,8 @@ def create_operations_router(
         )
     if steering_factory is not None:
         add_steering(router, SteeringRoutes(steering_factory, access), answer)
+    if search_factory is not None:
+        add_searching(router, SearchRoutes(search_factory, access), answer)
     return router
 
 

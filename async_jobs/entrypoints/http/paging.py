@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
+from uuid import UUID
 from weakref import WeakSet
 
 from starlette.responses import Response
@@ -13,8 +14,10 @@ from starlette.types import Receive, Scope, Send
 
 from async_jobs.adapters.http.wire import record_of, unreadable_record_of
 from async_jobs.domain.errors import Unavailable
+from async_jobs.domain.filters import JobQuery
 from async_jobs.domain.job import UnreadableJob
 from async_jobs.ports.jobs import Jobs
+from async_jobs.ports.search import Search
 
 PAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 """A page ends with the step that takes it there."""
@@ -49,7 +52,17 @@ class Pages:
         self._in_flight: WeakSet[_PageResponse] = WeakSet()
 
     async def answer(self, jobs: Jobs, filters: dict[str, Any]) -> Response:
+        """Return the response that one page of a list is; see `respond`."""
+        return await self.respond(lambda: page_body(jobs, filters))
+
+    async def respond(
+        self, read: Callable[[], Awaitable[bytes]], *, media_type: str = "application/json"
+    ) -> Response:
         """Return the response that one page is.
+
+        Args:
+            read: reads it, as it is sent.
+            media_type: what it is.
 
         Raises:
             Unavailable: too many readers do not take what they asked for.
@@ -65,7 +78,7 @@ class Pages:
         except TimeoutError:
             raise Unavailable("too many pages wait for their readers") from None
         try:
-            response = _PageResponse(await page_body(jobs, filters), self._sent.set)
+            response = _PageResponse(await read(), media_type, self._sent.set)
             self._in_flight.add(response)
         finally:
             self._reading.release()
@@ -80,10 +93,8 @@ class Pages:
 class _PageResponse(Response):
     """Hands a page to the server piece by piece, as fast as it is read."""
 
-    media_type = "application/json"
-
-    def __init__(self, body: bytes, on_sent: Callable[[], None]) -> None:
-        super().__init__(body)
+    def __init__(self, body: bytes, media_type: str, on_sent: Callable[[], None]) -> None:
+        super().__init__(body, media_type=media_type)
         self._on_sent = on_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,6 +144,42 @@ async def page_body(jobs: Jobs, filters: dict[str, Any]) -> bytes:
     if unreadable:
         body += b',"unreadable":' + _encoded([unreadable_record_of(row) for row in unreadable])
     return body + b"}"
+
+
+async def found_body(
+    search: Search, query: JobQuery, limit: int, cursor: UUID | None, *, lines: bool
+) -> bytes:
+    """Return one page of a search as it is sent: an object, or a line for each job and an end.
+
+    It is cut short like a page of a list; and where a look ends before it has found enough.
+    """
+    records: list[bytes] = []
+    unreadable: list[UnreadableJob] = []
+    found, size_bytes, step = 0, 0, min(FIRST_STEP_JOBS, limit)
+    while True:
+        page = await search.search(query, limit=step, cursor=cursor)
+        cursor = page.next_cursor
+        encoded = [_encoded(record_of(job)) for job in page.jobs]
+        records += encoded
+        unreadable += page.unreadable
+        size_bytes += sum(map(len, encoded))
+        on_page = len(page.jobs) + len(page.unreadable)
+        found += on_page
+        if page.complete or on_page < step or found >= limit or size_bytes >= PAGE_BYTES_MAX:
+            break
+        step = STEP_BYTES * found // max(1, size_bytes)
+        step = min(max(1, step), limit - found)
+    back = page.looked_back_to
+    end: dict[str, Any] = {
+        "next_cursor": None if cursor is None else str(cursor),
+        "complete": page.complete,
+        "looked_back_to": None if back is None else back.isoformat(),
+    }
+    if unreadable:
+        end["unreadable"] = [unreadable_record_of(row) for row in unreadable]
+    if lines:
+        return b"".join(record + b"\n" for record in (*records, _encoded(end)))
+    return b'{"jobs":[' + b",".join(records) + b"]," + _encoded(end)[1:]
 
 
 def _encoded(value: Any) -> bytes:

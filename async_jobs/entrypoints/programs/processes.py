@@ -289,6 +289,7 @@ def api_of(
             operations_factory=container.operations,
             reports_factory=container.reports,
             steering_factory=container.steering,
+            search_factory=container.search,
             auth_token=config.enqueue_auth_token,
             tokens=config.api_tokens,
             allow_unauthenticated=no_auth,

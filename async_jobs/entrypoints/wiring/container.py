@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 from dependency_injector import providers
 
+from async_jobs.adapters.postgres.catalog import PostgresCatalog
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.adapters.postgres.controls import PostgresControls
@@ -43,6 +44,7 @@ from async_jobs.entrypoints.wiring.services import (
     reports_service,
     scheduler_of,
     scheduler_watch,
+    search_service,
     steering_service,
     worker_of,
 )
@@ -54,6 +56,7 @@ from async_jobs.entrypoints.wiring.telemetry import (
     tracing_of,
 )
 from async_jobs.host import SystemChance, SystemClock
+from async_jobs.ports.catalog import Catalog
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.controls import Controls
@@ -197,6 +200,9 @@ class Container:
         self.controls: providers.Provider[Controls] = providers.Singleton(PostgresControls, pool)
         self.overview: providers.Provider[Overview] = providers.Singleton(PostgresOverview, pool)
         self.history: providers.Provider[History] = providers.Singleton(PostgresHistory, pool)
+        self.catalog: providers.Provider[Catalog] = providers.Singleton(
+            PostgresCatalog, pool, unreadable=self.unreadable
+        )
 
     def _wire_queues(self) -> None:
         self.queues = providers.Singleton(
@@ -259,6 +265,7 @@ class Container:
         self.reports = providers.Singleton(
             reports_service, self.config, self.tallies, clock=self.clock
         )
+        self.search = providers.Singleton(search_service, self.catalog, clock=self.clock)
 
     def _wire_scheduler(self) -> None:
         self.scheduler = providers.Singleton(

@@ -11,6 +11,7 @@ from async_jobs.entrypoints.settings.config import AsyncJobsConfig
 from async_jobs.entrypoints.wiring.queues import Queues
 from async_jobs.entrypoints.wiring.renewing import error_logger
 from async_jobs.entrypoints.wiring.tuning import scheduler_settings, worker_settings
+from async_jobs.ports.catalog import Catalog
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.statistics import Statistics
 from async_jobs.ports.tallies import Tallies
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from async_jobs.application.enqueueing.service import JobService
     from async_jobs.application.operating.operations import OperationsService
     from async_jobs.application.operating.reporting import ReportsService
+    from async_jobs.application.operating.searching import SearchService
     from async_jobs.application.operating.steering import SteeringService
     from async_jobs.application.scheduling.noticing import SchedulerWatch
     from async_jobs.application.scheduling.scheduler import Scheduler
@@ -56,6 +58,13 @@ def reports_service(config: AsyncJobsConfig, tallies: Tallies, *, clock: Clock) 
     from async_jobs.application.operating.reporting import ReportsService
 
     return ReportsService(tallies, clock=clock, config=config)
+
+
+def search_service(catalog: Catalog, *, clock: Clock) -> SearchService:
+    """Return what finds jobs."""
+    from async_jobs.application.operating.searching import SearchService
+
+    return SearchService(catalog, clock=clock)
 
 
 def scheduler_watch(*ports: Any, **others: Any) -> SchedulerWatch:

@@ -34,6 +34,7 @@ from async_jobs.testing.contracts.overviews import OverviewContract  # noqa: E40
 from async_jobs.testing.contracts.queues import JobQueueContract  # noqa: E402
 from async_jobs.testing.contracts.reports import ReportsContract  # noqa: E402
 from async_jobs.testing.contracts.schedulers import SchedulersContract  # noqa: E402
+from async_jobs.testing.contracts.searches import SearchContract  # noqa: E402
 from async_jobs.testing.contracts.signals import SignalContract  # noqa: E402
 from async_jobs.testing.contracts.statistics import StatisticsContract  # noqa: E402
 from async_jobs.testing.contracts.steering import SteeringContract  # noqa: E402
@@ -62,6 +63,7 @@ __all__ = [
     "OverviewContract",
     "ReportsContract",
     "SchedulersContract",
+    "SearchContract",
     "SignalContract",
     "StatisticsContract",
     "SteeringContract",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from async_jobs.domain.error_groups import ErrorQuery
 from async_jobs.domain.events import Cancelled, Claimed, Failed, Leased, Rejected, Succeeded
 from async_jobs.domain.filters import JobQuery, Span, check_query
 from async_jobs.domain.fingerprints import fingerprint
@@ -19,6 +21,7 @@ from async_jobs.domain.outlook import Counted
 from async_jobs.ports.catalog import Catalog
 from async_jobs.ports.store import Added, Store
 from async_jobs.testing.builders import a_job, an_id, later
+from async_jobs.testing.clocks import NOW
 from async_jobs.testing.contracts.scenes import Corrupt, added, happened
 
 LOOK_AT = 1_000
@@ -144,7 +147,7 @@ def expected(query: JobQuery, known: Known) -> list[Job]:
 
 
 class CatalogContract:
-    """Everything `Catalog` promises, CA-1 to CA-5.
+    """Everything `Catalog` promises, CA-1 to CA-6.
 
     Subclass it as `TestMyCatalog` and override the fixtures.
     """
@@ -170,7 +173,7 @@ class CatalogContract:
         """Whatever the conditions, alone and together, the answer is that of `matches`."""
         known = await stored_jobs(store)
         for query in [*ONE_CONDITION, *drawn_queries()]:
-            page = await catalog.search(query, limit=100, look_at=LOOK_AT)
+            page = await catalog.matching(query, limit=100, look_at=LOOK_AT)
 
             assert list(page.jobs) == expected(query, known), query
             assert page.complete
@@ -183,9 +186,9 @@ class CatalogContract:
         known = [job for job, _ in await stored_jobs(store)]
         ids = frozenset({known[3].id, known[8].id, known[9].id, an_id()})
 
-        page = await catalog.search(JobQuery(ids=ids), limit=100, look_at=LOOK_AT)
+        page = await catalog.matching(JobQuery(ids=ids), limit=100, look_at=LOOK_AT)
         within = JobQuery(ids=ids, tenant_id=known[8].tenant_id)
-        of_a_tenant = await catalog.search(within, limit=100, look_at=LOOK_AT)
+        of_a_tenant = await catalog.matching(within, limit=100, look_at=LOOK_AT)
 
         assert list(page.jobs) == [known[3], known[8], known[9]]
         assert list(of_a_tenant.jobs) == [job for job in page.jobs if within.matches(job)]
@@ -200,7 +203,7 @@ class CatalogContract:
             walked: list[Job] = []
             before: UUID | None = None
             for _ in range(len(known) + 2):
-                page = await catalog.search(query, limit=limit, look_at=look_at, before=before)
+                page = await catalog.matching(query, limit=limit, look_at=look_at, before=before)
                 assert len(page.jobs) <= limit
                 walked += page.jobs
                 before = page.next_cursor
@@ -215,8 +218,8 @@ class CatalogContract:
         known = [job for job, _ in await stored_jobs(store)]
         nothing = JobQuery(types=frozenset({"none"}))
 
-        page = await catalog.search(nothing, limit=10, look_at=7)
-        last = await catalog.search(nothing, limit=10, look_at=len(known))
+        page = await catalog.matching(nothing, limit=10, look_at=7)
+        last = await catalog.matching(nothing, limit=10, look_at=len(known))
 
         assert page.jobs == ()
         assert page.next_cursor == known[6].id
@@ -246,7 +249,64 @@ class CatalogContract:
             await corrupt(job.id)
 
         found = JobQuery(use_cases=frozenset({"reports"}))
-        page = await catalog.search(found, limit=10, look_at=LOOK_AT)
+        page = await catalog.matching(found, limit=10, look_at=LOOK_AT)
 
         assert page.jobs == ()
         assert [each.id for each in page.unreadable] == [jobs[1].id]
+
+    async def test_ca_6_errors_of_one_cause_are_one_group(
+        self, store: Store, catalog: Catalog
+    ) -> None:
+        """With how many there were, since when and until when, and the last of them."""
+        jobs = [
+            await fails(store, f"ValueError: no 'x' in {number}", at=later(number))
+            for number in (3, 9, 5)
+        ]
+        await fails(store, "ValueError: no 'x' in 7", at=later(7), type="render")
+        await fails(store, "ValueError: no 'x' in 7", at=later(60))
+        query = ErrorQuery(since=NOW, until=later(60))
+
+        told = await catalog.error_groups(query, limit=10, look_at=LOOK_AT)
+
+        assert [(each.type, each.count) for each in told.groups] == [
+            ("send_email", 3),
+            ("render", 1),
+        ]
+        group = told.groups[0]
+        assert (group.first_seen, group.last_seen) == (later(3), later(9))
+        assert (group.message, group.job_id) == ("ValueError: no 'x' in 9", jobs[1].id)
+        assert (told.looked_back_to, told.more) == (None, False)
+        found = await catalog.matching(
+            JobQuery(error_group=group.fingerprint, types=frozenset({"send_email"})),
+            limit=10,
+            look_at=LOOK_AT,
+        )
+        assert {job.id for job in jobs} < {job.id for job in found.jobs}
+
+    async def test_ca_6_errors_are_looked_at_within_bounds(
+        self, store: Store, catalog: Catalog
+    ) -> None:
+        """Of a tenant or a use case only, no further than asked, and no more groups than asked."""
+        for number, tenant_id in enumerate(("acme", "bolt", "acme")):
+            error = f"ValueError: {'abc'[number]}"
+            await fails(store, error, at=later(number), tenant_id=tenant_id)
+        query = ErrorQuery(since=NOW, until=later(60))
+
+        of_a_tenant = await catalog.error_groups(
+            replace(query, tenant_id="bolt"), limit=10, look_at=LOOK_AT
+        )
+        of_another = await catalog.error_groups(
+            replace(query, use_case="reports"), limit=10, look_at=LOOK_AT
+        )
+        short = await catalog.error_groups(query, limit=1, look_at=2)
+
+        assert [each.message for each in of_a_tenant.groups] == ["ValueError: b"]
+        assert of_another.groups == ()
+        assert (len(short.groups), short.more) == (1, True)
+        assert short.looked_back_to == later(1)
+
+
+async def fails(store: Store, error: str, *, at: datetime, **fields: Any) -> Job:
+    """Let a new job's attempt fail at an instant."""
+    job = await added(store, **fields)
+    return await happened(store, job, Leased(UNTIL), Claimed("w", UNTIL), Failed(error), now=at)

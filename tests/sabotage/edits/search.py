@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from async_jobs.adapters.memory.catalog import MemoryCatalog
 from async_jobs.adapters.postgres import conditions
-from async_jobs.domain import filters
+from async_jobs.application.operating.searching import SearchService
+from async_jobs.domain import error_groups, filters
 from async_jobs.domain.filters import Span
+from async_jobs.entrypoints.http.searching import SearchRoutes
 from tests.sabotage.edits.patches import Edit, bug
 
 BUGS = (
@@ -24,14 +26,14 @@ BUGS = (
     bug(
         "page_ends_where_it_found",
         "A page that finds nothing in what it looked at is the last one.",
-        Edit(MemoryCatalog.search, "elif len(looked_at) > look_at:", "elif False:"),
+        Edit(MemoryCatalog.matching, "elif len(looked_at) > look_at:", "elif False:"),
         breaks="CA-2",
     ),
     bug(
         "page_looks_back_to_now",
         "A page that ends early says that it looked at everything.",
         Edit(
-            MemoryCatalog.search,
+            MemoryCatalog.matching,
             "looked_back_to=None if last is None else last.created_at",
             "looked_back_to=None",
         ),
@@ -50,7 +52,7 @@ BUGS = (
     bug(
         "unreadable_left_out_of_searches",
         "A search leaves rows out that are no jobs any more.",
-        Edit(MemoryCatalog.search, "if self._rows.is_corrupt(job.id)", "if False"),
+        Edit(MemoryCatalog.matching, "if self._rows.is_corrupt(job.id)", "if False"),
         breaks="CA-5",
     ),
     bug(
@@ -63,6 +65,52 @@ BUGS = (
         "texts_looked_for_everywhere",
         "What no index knows is looked for among all jobs of all time.",
         Edit(filters.check_window, "if query.created.since is None:", "if False:"),
-        breaks="CA-1",
+        breaks="SH-2",
+    ),
+    bug(
+        "errors_of_all_time",
+        "The errors of a time are those of all time.",
+        Edit(error_groups.groups_of, "if span.holds(each.ended_at)", "if span"),
+        breaks="CA-6",
+    ),
+    bug(
+        "error_groups_never_more",
+        "Where there are more groups than are told, nothing says so.",
+        Edit(error_groups.groups_of, "more=len(groups) > limit", "more=False"),
+        breaks="CA-6",
+    ),
+    bug(
+        "search_from_the_beginning",
+        "The second page of a search is the first one.",
+        Edit(SearchService.search, "before=cursor", "before=None"),
+        breaks="SH-1",
+    ),
+    bug(
+        "count_of_what_is_not_checked",
+        "What may not be searched for is counted.",
+        Edit(SearchService.count, "check_window(check_query(query))", "check_query(query)"),
+        breaks="SH-2",
+    ),
+    bug(
+        "count_capped_low",
+        "A count ends at ten.",
+        Edit(SearchService.count, "limit=COUNTED_MAX", "limit=10"),
+        breaks="SH-3",
+    ),
+    bug(
+        "errors_of_every_tenant",
+        "Who asks for the errors of one tenant is told of all.",
+        Edit(SearchService.errors, "tenant_id=tenant_id", "tenant_id=None"),
+        breaks="SH-4",
+    ),
+    bug(
+        "search_beyond_its_tenants",
+        "A token that is limited to a tenant finds jobs of others.",
+        Edit(
+            SearchRoutes.search,
+            "asked.query if tenant_id is None else asked.query.within(tenant_id)",
+            "asked.query",
+        ),
+        breaks="JS-6",
     ),
 )

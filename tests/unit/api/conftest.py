@@ -33,6 +33,7 @@ def app(system: MemorySystem) -> FastAPI:
         operations_factory=lambda: system.operations,
         reports_factory=lambda: system.reports,
         steering_factory=lambda: system.steering,
+        search_factory=lambda: system.search,
         auth_token=SHARED,
         clock=system.clock,
     )

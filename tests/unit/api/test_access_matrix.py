@@ -17,6 +17,7 @@ from async_jobs.entrypoints.settings.tokens import Scope
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.reports import Reports
+from async_jobs.ports.search import Search
 from async_jobs.ports.steering import Steering
 from async_jobs.testing.builders import a_request, an_id, later
 from async_jobs.testing.clocks import NOW
@@ -69,6 +70,8 @@ ROUTES = (
     Route("GET", "/operations/status", Scope.READ),
     Route("GET", "/operations/attainment", Scope.READ),
     Route("GET", "/operations/audit", Scope.READ),
+    Route("GET", "/operations/errors", Scope.READ),
+    Route("POST", "/jobs/search", Scope.READ, {"filter": {"statuses": ["dead"]}}),
     Route("GET", "/controls", Scope.READ),
     Route("POST", "/controls", Scope.OPERATE, PAUSE, ORDERERS),
     Route("POST", "/controls", Scope.ADMIN, LIMIT, ORDERERS),
@@ -118,7 +121,13 @@ class Recorded:
     """The service, with the calls that reached it, and the tenant that each was for."""
 
     def __init__(self, system: MemorySystem) -> None:
-        self._ports = (system.service, system.operations, system.reports, system.steering)
+        self._ports = (
+            system.service,
+            system.operations,
+            system.reports,
+            system.steering,
+            system.search,
+        )
         self.calls: list[tuple[str, str | None]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -144,6 +153,7 @@ async def api(system: MemorySystem, recorded: Recorded) -> AsyncIterator[httpx.A
         operations_factory=lambda: operations,
         reports_factory=lambda: cast("Reports", recorded),
         steering_factory=lambda: cast("Steering", recorded),
+        search_factory=lambda: cast("Search", recorded),
         auth_token=SHARED,
         tokens=TOKENS,
         clock=system.clock,

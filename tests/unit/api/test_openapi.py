@@ -72,6 +72,8 @@ def test_every_operation_has_a_stable_name() -> None:
         "explain_waiting",
         "status",
         "attainment",
+        "search_jobs",
+        "error_groups",
         "controls",
         "put_control",
         "preview_control",
@@ -107,6 +109,8 @@ def test_every_operation_is_described(name: str) -> None:
         ("explain_waiting", {"200"}),
         ("status", {"200"}),
         ("attainment", {"200"}),
+        ("search_jobs", {"200", "408", "413", "415"}),
+        ("error_groups", {"200"}),
         ("controls", {"200"}),
         ("put_control", {"200", "408", "409", "413", "415"}),
         ("preview_control", {"200", "408", "413", "415"}),
@@ -121,7 +125,10 @@ def test_every_status_is_documented(name: str, statuses: set[str]) -> None:
 
     assert set(responses) == statuses | ANYWHERE
     for status, response in responses.items():
-        assert list(response["content"]) == [IN_JSON if status < "300" else PROBLEM_MEDIA_TYPE]
+        content = [IN_JSON if status < "300" else PROBLEM_MEDIA_TYPE]
+        if (name, status) == ("search_jobs", "200"):
+            content.append("application/x-ndjson")
+        assert list(response["content"]) == content
 
 
 @pytest.mark.parametrize("name", OF_JOBS)
