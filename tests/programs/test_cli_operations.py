@@ -130,6 +130,17 @@ async def test_names_command_no_terminal(on_database: Programs, where: Where) ->
     assert json.loads(told[1])["tenant_id"] == name
 
 
+async def test_jobs_are_searched_for(on_database: Programs) -> None:
+    """By flags and by JSON."""
+    job_id = await enqueued(on_database, "send_email")
+    asking = ("--type", "send_email", "--since", "1h", "--filter", '{"attempts_max": 0}')
+
+    page = json.loads((await on_database.run("jobs", "search", *asking, "--json")).stdout)
+
+    assert [each["id"] for each in page["jobs"]] == [job_id]
+    assert page["complete"]
+
+
 async def test_attainment_is_told(on_database: Programs, where: Where) -> None:
     """As far as processes have told what they counted."""
     starting = floor_of(clock.now(), MINUTE)

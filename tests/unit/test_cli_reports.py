@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from async_jobs.entrypoints.cli.main import app
-from async_jobs.entrypoints.cli.reports import _duration, _instant
+from async_jobs.entrypoints.cli.reports import _duration, instant_of
 from async_jobs.host import SystemClock
 
 DSN = ("--dsn", "postgresql://nobody@127.0.0.1:1/none")
@@ -26,7 +26,7 @@ DSN = ("--dsn", "postgresql://nobody@127.0.0.1:1/none")
 def test_a_length_is_a_number_and_a_unit(text: str, length: timedelta) -> None:
     """And as an instant it is so long ago."""
     assert _duration("step", text) == length
-    assert abs(SystemClock().now() - length - _instant("since", text)) < timedelta(minutes=1)
+    assert abs(SystemClock().now() - length - instant_of("since", text)) < timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(

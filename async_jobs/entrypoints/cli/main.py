@@ -28,6 +28,7 @@ from async_jobs.entrypoints.cli.options import (
     reporting,
 )
 from async_jobs.entrypoints.cli.reports import attainment
+from async_jobs.entrypoints.cli.searching import errors
 from async_jobs.entrypoints.programs.options import LOOPBACK, LogFormat, LogLevel
 from async_jobs.entrypoints.programs.signals import own_process, run_program
 from async_jobs.entrypoints.programs.terminal import set_up_output
@@ -144,6 +145,7 @@ for each in (pause, resume, limit, controls, audit):
     app.command()(each)
 app.command()(attainment)
 app.command()(dashboard)
+app.command()(errors)
 
 
 @app.command()

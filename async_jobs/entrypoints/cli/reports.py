@@ -60,8 +60,8 @@ def attainment(
     """
     with reporting(log_level):
         times = {
-            "since": _instant("since", since),
-            "until": None if until is None else _instant("until", until),
+            "since": instant_of("since", since),
+            "until": None if until is None else instant_of("until", until),
         }
         length = None if step is None else _duration("step", step)
     answer = ask_reports(
@@ -90,7 +90,8 @@ def _duration(field: str, text: str) -> timedelta:
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
 
 
-def _instant(field: str, text: str) -> datetime:
+def instant_of(field: str, text: str) -> datetime:
+    """Return an instant that is written as such, or as how long ago it was."""
     if _TIME.fullmatch(text):
         return SystemClock().now() - _duration(field, text)
     try:
