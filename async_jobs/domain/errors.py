@@ -5,6 +5,7 @@ AsyncJobsError
 ├── QuotaExceededError      the tenant has no room for what was asked
 ├── JobNotFoundError        no such job, or not this tenant's
 ├── ControlNotFoundError    no such control or operation, or not within the caller's reach
+├── BulkNotFoundError       no such bulk operation, or not within the caller's reach
 ├── ControlChanged          somebody else changed the control meanwhile; nothing was changed
 ├── IllegalTransition       the job's state forbids what was asked of it
 ├── ConfigurationError      the environment or the wiring is wrong (a ValueError)
@@ -85,6 +86,14 @@ class ControlNotFoundError(AsyncJobsError):
 
     def __init__(self, of_id: UUID | str) -> None:
         super().__init__(f"no control or operation has the id {of_id}")
+        self.id = of_id
+
+
+class BulkNotFoundError(AsyncJobsError):
+    """No bulk operation has this id, or the caller does not reach it."""
+
+    def __init__(self, of_id: UUID | str) -> None:
+        super().__init__(f"no bulk operation has the id {of_id}")
         self.id = of_id
 
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from uuid import UUID
 
+from async_jobs.adapters.memory.bulk import MemoryBulk
 from async_jobs.adapters.memory.catalog import MemoryCatalog
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.history import MemoryHistory
@@ -34,6 +35,7 @@ from async_jobs.application.handling.registry import (
     JobRegistry,
     job_registry,
 )
+from async_jobs.application.operating.bulk import BulkService
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.reporting import ReportsService
 from async_jobs.application.operating.searching import SearchService
@@ -151,6 +153,7 @@ class MemorySystem:
         service: what the application under test calls.
         operations: what its operators ask.
         steering: what they order.
+        bulk: what they do to many jobs at once.
         search: what they look for.
         reports: what became of the jobs, as of the last `run_until_idle`.
         clock: stands still until it is advanced.
@@ -218,9 +221,11 @@ class MemorySystem:
             chance=chance,
             signal=signal,
         )
+        bulk = MemoryBulk(self.store)
+        self.bulk = BulkService(bulk, clock=clock, chance=chance, signal=signal)
         self.search = SearchService(MemoryCatalog(self.store), clock=clock)
         ports |= {"chance": chance, "signal": signal, "telemetry": telling}
-        self.scheduler = self._scheduler(**known, **ports)
+        self.scheduler = self._scheduler(bulk=bulk, **known, **ports)
         self.worker = self._worker(signal, chance, telling)
 
     def _scheduler(self, **ports: Any) -> Scheduler:

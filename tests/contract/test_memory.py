@@ -20,12 +20,14 @@ from async_jobs.adapters.memory.statistics import MemoryStatistics
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.tallies import MemoryTallies
 from async_jobs.adapters.memory.workers import MemoryWorkers
+from async_jobs.application.operating.bulk import BulkService
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.reporting import ReportsService
 from async_jobs.application.operating.searching import SearchService
 from async_jobs.application.operating.steering import SteeringService
 from async_jobs.application.own_loops import OwnLoops
 from async_jobs.ports.bulk import Bulk
+from async_jobs.ports.bulk_steering import BulkSteering
 from async_jobs.ports.catalog import Catalog
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.controls import Controls
@@ -47,6 +49,7 @@ from async_jobs.testing.builders import UnreadableRows
 from async_jobs.testing.clocks import ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
     BulkContract,
+    BulkSteeringContract,
     CatalogContract,
     CheckpointsContract,
     ControlsContract,
@@ -140,6 +143,24 @@ class TestMemoryBulk(BulkContract):
             store.corrupt(job_id)
 
         return corrupt
+
+
+class TestBulkServiceInMemory(BulkSteeringContract):
+    @pytest.fixture
+    async def store(self) -> Store:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def bulk(self, store: MemoryJobStore) -> Bulk:
+        return MemoryBulk(store)
+
+    @pytest.fixture
+    async def controls(self, store: MemoryJobStore) -> Controls:
+        return store.controls
+
+    @pytest.fixture
+    async def bulk_steering(self, bulk: Bulk, clock: ManualClock) -> BulkSteering:
+        return BulkService(bulk, clock=clock, chance=ManualChance())
 
 
 class TestMemoryJobQueue(JobQueueContract):

@@ -28,6 +28,7 @@ from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.adapters.postgres.tallies import PostgresTallies
 from async_jobs.adapters.postgres.workers import PostgresWorkers
 from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.operating.bulk import BulkService
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.steering import SteeringService
 from async_jobs.domain.backoff import BackoffPolicy, BackoffType
@@ -37,6 +38,7 @@ from async_jobs.domain.job import Phase
 from async_jobs.domain.presence import SchedulerInfo
 from async_jobs.host import SystemClock
 from async_jobs.ports.bulk import Bulk
+from async_jobs.ports.bulk_steering import BulkSteering
 from async_jobs.ports.catalog import Catalog
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Clock
@@ -57,6 +59,7 @@ from async_jobs.testing.builders import UnreadableRows, later
 from async_jobs.testing.clocks import NOW, ManualChance, ManualClock, let_others_run
 from async_jobs.testing.contracts import (
     BulkContract,
+    BulkSteeringContract,
     CatalogContract,
     CheckpointsContract,
     ClockContract,
@@ -485,6 +488,24 @@ class TestPostgresBulk(BulkContract):
         assert over.problem is not None
         left = await store.get([job.id for job in jobs])
         assert {job.id for job in left if job.phase is Phase.PENDING} == {raising, silent}
+
+
+class TestBulkServiceOnPostgres(BulkSteeringContract):
+    @fixture
+    async def store(self, pool: asyncpg.Pool) -> Store:
+        return PostgresJobStore(pool)
+
+    @fixture
+    async def bulk(self, store: PostgresJobStore) -> Bulk:
+        return PostgresBulk(store)
+
+    @fixture
+    async def controls(self, pool: asyncpg.Pool) -> Controls:
+        return PostgresControls(pool)
+
+    @fixture
+    async def bulk_steering(self, bulk: Bulk, clock: ManualClock) -> BulkSteering:
+        return BulkService(bulk, clock=clock, chance=ManualChance())
 
 
 class TestPostgresHistory(HistoryContract):

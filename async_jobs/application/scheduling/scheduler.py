@@ -14,6 +14,7 @@ from async_jobs.application import failpoints
 from async_jobs.application.changes import Changes
 from async_jobs.application.in_force import InForce
 from async_jobs.application.scheduling.chores.announcing import Announcing, SchedulerIdentity
+from async_jobs.application.scheduling.chores.bulk import WorkingBulk
 from async_jobs.application.scheduling.chores.chore import Chores
 from async_jobs.application.scheduling.chores.counting_slots import CountingSlots
 from async_jobs.application.scheduling.chores.expiring import Expiring
@@ -37,6 +38,7 @@ from async_jobs.domain.errors import AsyncJobsError, ConfigurationError
 from async_jobs.domain.limits import Limits
 from async_jobs.domain.pools import Fleet
 from async_jobs.domain.readings import SchedulerTicked
+from async_jobs.ports.bulk import Bulk
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Chance, Clock
 from async_jobs.ports.controls import Controls
@@ -69,7 +71,7 @@ class Tick:
         leased: jobs handed off; `unsent` of them were taken back at once.
         reaped: leases that were over.
         expired: late jobs that became dead.
-        next_run_at: when the next scheduled job comes due.
+        next_run_at: when the next scheduled job comes due, or the next batch of a bulk operation.
         more: a bound was met, late jobs made way, leases were refused, or jobs came due after the
             dispatch, so that another tick should follow at once.
     """
@@ -119,6 +121,7 @@ class Scheduler:
         tallies: Tallies | None = None,
         history: History | None = None,
         tracing: Tracing = NO_TRACING,
+        bulk: Bulk | None = None,
     ) -> None:
         self._limits = limits = InForce(config, controls, clock=clock)
         self._telemetry, self._tracing = telemetry, tracing
@@ -126,14 +129,14 @@ class Scheduler:
         self._chance = chance
         self._signal = signal
         self._settings = settings = settings or SchedulerSettings()
-        self._notices = notices or Notices(config, clock=clock, telemetry=telemetry)
+        self._notices = notices = notices or Notices(config, clock=clock, telemetry=telemetry)
         self._dispatcher = Dispatcher(
             self._limits,
             store,
             clock,
             telemetry,
             outbox_of=outbox_of,
-            interval=timedelta(seconds=self._settings.interval_seconds),
+            interval=timedelta(seconds=settings.interval_seconds),
         )
         changes = Changes(store, telemetry)
         self._sender = Sender(queue_of, store, changes, clock=clock, chance=chance)
@@ -145,12 +148,11 @@ class Scheduler:
         self._counting_slots = CountingSlots(workers, self._notices, settings, clock=clock)
         self._remembering = Remembering(checkpoints, self._dispatcher, clock=clock)
         self._pausing = Pausing(store, self._limits, clock=clock)
-        self._forgetting = Forgetting(controls, self._limits, clock=clock)
+        self._forgetting = Forgetting(controls, bulk, self._limits, clock=clock)
+        self._bulk = WorkingBulk(bulk, limits, clock=clock, signal=signal, telemetry=telemetry)
         self._purging = Purging(self._limits, store, settings, clock=clock, telemetry=telemetry)
         self._keeping_history = KeepingHistory(history, settings, clock=clock)
-        self._announcing = Announcing(
-            schedulers, identity, config, self._notices, settings, clock=clock
-        )
+        self._announcing = Announcing(schedulers, identity, config, notices, settings, clock=clock)
         self._rolling_up = RollingUp(tallies, clock=clock)
         self._surveying = Surveying(overview, checkpoints, limits, clock=clock, telemetry=telemetry)
         self._deaf_until = float("-inf")
@@ -283,6 +285,7 @@ class Scheduler:
             unseen = upcoming.promoted
         expired = await self._expiring.end(dispatched.expired)
         paused = await self._pause(at, dispatched)
+        bulk = await self._work_bulk()
         if self._purging.is_due(at):
             purging = await do(self._purging, self._purging.purge, otherwise=False)
         if not dispatched.handoffs:
@@ -296,7 +299,7 @@ class Scheduler:
             unsent=unsent,
             reaped=reaped.leases,
             expired=expired,
-            next_run_at=upcoming.run_at,
+            next_run_at=_first(upcoming.run_at, self._bulk.next_at),
             more=(
                 reaped.more
                 # What a transport took in part, it may take the rest of.
@@ -306,6 +309,7 @@ class Scheduler:
                 or aside
                 or purging
                 or paused
+                or bulk
                 # Late jobs stand before others in what a dispatch sees, up to its bound.
                 or expired > 0
                 or unseen > 0
@@ -344,6 +348,12 @@ class Scheduler:
         if self._forgetting.is_due(at):
             await do(self._forgetting, self._forgetting.forget, otherwise=None)
         return held or released
+
+    async def _work_bulk(self) -> bool:
+        """Take a batch of what operators do to many jobs; returns whether turns see others."""
+        if not self._bulk.is_due(self._clock.monotonic()):
+            return False
+        return await self._chores.do(self._bulk, self._bulk.work, otherwise=False)
 
     async def _announce(self, at: float, dispatched: Dispatched) -> None:
         announcing = self._announcing
@@ -406,3 +416,7 @@ class Scheduler:
         return await self._sender.send(
             {queue: by_queue[queue] for queue in by_queue if queue not in dispatched.sent}
         )
+
+
+def _first(*instants: datetime | None) -> datetime | None:
+    return min((at for at in instants if at is not None), default=None)

@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 from dependency_injector import providers
 
+from async_jobs.adapters.postgres.bulk import PostgresBulk
 from async_jobs.adapters.postgres.catalog import PostgresCatalog
 from async_jobs.adapters.postgres.checkpoints import PostgresCheckpoints
 from async_jobs.adapters.postgres.clock import PostgresClock
@@ -39,6 +40,7 @@ from async_jobs.entrypoints.wiring.queues import (
 )
 from async_jobs.entrypoints.wiring.renewing import open_renewal_store_of, renewal_thread
 from async_jobs.entrypoints.wiring.services import (
+    bulk_service,
     job_service,
     operations_service,
     reports_service,
@@ -56,6 +58,7 @@ from async_jobs.entrypoints.wiring.telemetry import (
     tracing_of,
 )
 from async_jobs.host import SystemChance, SystemClock
+from async_jobs.ports.bulk import Bulk
 from async_jobs.ports.catalog import Catalog
 from async_jobs.ports.checkpoints import Checkpoints
 from async_jobs.ports.clock import Clock
@@ -200,6 +203,7 @@ class Container:
         self.controls: providers.Provider[Controls] = providers.Singleton(PostgresControls, pool)
         self.overview: providers.Provider[Overview] = providers.Singleton(PostgresOverview, pool)
         self.history: providers.Provider[History] = providers.Singleton(PostgresHistory, pool)
+        self.bulk: providers.Provider[Bulk] = providers.Singleton(PostgresBulk, self.store)
         self.catalog: providers.Provider[Catalog] = providers.Singleton(
             PostgresCatalog, pool, unreadable=self.unreadable
         )
@@ -262,6 +266,9 @@ class Container:
             chance=self.chance,
             signal=self.signal,
         )
+        self.bulk_steering = providers.Singleton(
+            bulk_service, self.bulk, clock=self.clock, chance=self.chance, signal=self.signal
+        )
         self.reports = providers.Singleton(
             reports_service, self.config, self.tallies, clock=self.clock
         )
@@ -286,6 +293,7 @@ class Container:
             statistics=self.statistics,
             overview=self.overview,
             history=self.history,
+            bulk=self.bulk,
             tallies=self.tallies,
             tracing=self.tracing,
         )

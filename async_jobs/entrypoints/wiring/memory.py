@@ -6,6 +6,7 @@ import logging
 
 from dependency_injector import providers
 
+from async_jobs.adapters.memory.bulk import MemoryBulk
 from async_jobs.adapters.memory.catalog import MemoryCatalog
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.history import MemoryHistory
@@ -38,6 +39,7 @@ def memory_container(config: AsyncJobsConfig, logger: logging.Logger) -> Contain
     container.overview.override(providers.Singleton(MemoryOverview, container.store))
     container.controls.override(container.store.provided.controls)
     container.history.override(providers.Singleton(MemoryHistory, container.store))
+    container.bulk.override(providers.Singleton(MemoryBulk, container.store))
     container.catalog.override(providers.Singleton(MemoryCatalog, container.store))
     container.queues.override(providers.Singleton(_queues, container.store, clock))
     container.make_renewal_host.override(providers.Object(None))

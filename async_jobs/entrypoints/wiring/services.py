@@ -20,6 +20,7 @@ from async_jobs.version import __version__
 
 if TYPE_CHECKING:
     from async_jobs.application.enqueueing.service import JobService
+    from async_jobs.application.operating.bulk import BulkService
     from async_jobs.application.operating.operations import OperationsService
     from async_jobs.application.operating.reporting import ReportsService
     from async_jobs.application.operating.searching import SearchService
@@ -51,6 +52,13 @@ def steering_service(*ports: Any, **others: Any) -> SteeringService:
     from async_jobs.application.operating.steering import SteeringService
 
     return SteeringService(*ports, **others)
+
+
+def bulk_service(*ports: Any, **others: Any) -> BulkService:
+    """Return what takes the orders of operators about many jobs."""
+    from async_jobs.application.operating.bulk import BulkService
+
+    return BulkService(*ports, **others)
 
 
 def reports_service(config: AsyncJobsConfig, tallies: Tallies, *, clock: Clock) -> ReportsService:

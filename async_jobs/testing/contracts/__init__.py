@@ -21,6 +21,7 @@ pytest.register_assert_rewrite(
 )
 
 from async_jobs.testing.contracts.bulk import BulkContract  # noqa: E402
+from async_jobs.testing.contracts.bulk_steering import BulkSteeringContract  # noqa: E402
 from async_jobs.testing.contracts.catalogs import CatalogContract  # noqa: E402
 from async_jobs.testing.contracts.checkpoints import CheckpointsContract  # noqa: E402
 from async_jobs.testing.contracts.clocks import ChanceContract, ClockContract  # noqa: E402
@@ -48,6 +49,7 @@ from async_jobs.testing.contracts.workers import WorkersContract  # noqa: E402
 
 __all__ = [
     "BulkContract",
+    "BulkSteeringContract",
     "CatalogContract",
     "ChanceContract",
     "CheckpointsContract",

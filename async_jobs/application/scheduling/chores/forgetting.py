@@ -7,6 +7,7 @@ from typing import Final
 from async_jobs.application.in_force import InForce
 from async_jobs.application.scheduling.chores.chore import Chore
 from async_jobs.domain.audit import OPERATIONS_KEPT
+from async_jobs.ports.bulk import Bulk
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.controls import Controls
 
@@ -17,9 +18,12 @@ FORGOTTEN_AT_ONCE: Final = 1_000
 class Forgetting(Chore):
     """Forgets operations after 400 days, once a day. A crash leaves the rest to the next day."""
 
-    def __init__(self, controls: Controls | None, limits: InForce, *, clock: Clock) -> None:
+    def __init__(
+        self, controls: Controls | None, bulk: Bulk | None, limits: InForce, *, clock: Clock
+    ) -> None:
         super().__init__("forget operations", FORGET_SECONDS)
         self._controls = controls
+        self._bulk = bulk
         self._limits = limits
         self._clock = clock
 
@@ -28,5 +32,7 @@ class Forgetting(Chore):
         if self._controls is None or not self._limits.version:
             return
         before = self._clock.now() - OPERATIONS_KEPT
+        if self._bulk is not None:
+            await self._bulk.forget(before, limit=FORGOTTEN_AT_ONCE)
         if await self._controls.forget(before, limit=FORGOTTEN_AT_ONCE) == FORGOTTEN_AT_ONCE:
             self.repeat()
