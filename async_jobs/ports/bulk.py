@@ -85,7 +85,7 @@ class Bulk(Protocol):
         """Take the next batch of the operation that has been due for longest.
 
         Args:
-            now: the instant of the changes.
+            now: the instant of the changes, which `decide` goes by as well.
             limit: how many jobs to change at most.
             decide: what becomes of them. What it raises undoes the batch.
             pause: gives, for how many operations are under way, how long this one then rests.

@@ -24,6 +24,8 @@ from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from async_jobs.extras import require
 from async_jobs.host import SystemClock
+from async_jobs.ports.bulk_steering import BulkSteering
+from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.reports import Reports
@@ -231,6 +233,21 @@ def ask_steering(
 def ask_search(where: Where, level: LogLevel, call: Callable[[Search], Awaitable[T]]) -> T:
     """Look for something where the jobs are."""
     return _run(where, level, lambda doors: call(doors.search))
+
+
+def ask_bulk(
+    dsn: str | None, level: LogLevel, call: Callable[[BulkSteering, Clock], Awaitable[T]]
+) -> T:
+    """Run one call of an operator who acts on many jobs in a database."""
+
+    async def asked(doors: Doors) -> T:
+        assert doors.container is not None, "an API is not asked"
+        clock = doors.container.clock()
+        await clock.sync()
+        _warn_of(await doors.container.scheduler_watch().missing())
+        return await call(doors.container.bulk_steering(), clock)
+
+    return _run(Where(dsn, None, None), level, asked)
 
 
 def ask_reports(where: Where, level: LogLevel, call: Callable[[Reports], Awaitable[T]]) -> T:

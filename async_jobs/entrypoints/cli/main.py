@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from async_jobs.entrypoints.cli.bulk import bulk_app
 from async_jobs.entrypoints.cli.controls import audit, controls, limit, pause, resume
 from async_jobs.entrypoints.cli.dashboard import dashboard
 from async_jobs.entrypoints.cli.jobs import jobs_app
@@ -43,6 +44,7 @@ app = typer.Typer(
     help="Runs jobs, earliest deadline first. Settings come from ASYNC_JOBS_… variables.",
 )
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(bulk_app, name="bulk")
 
 
 @app.callback(invoke_without_command=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from async_jobs.application.in_force import InForce
 from async_jobs.application.scheduling.chores.chore import Chore
-from async_jobs.domain.bulk import BulkAction, BulkOperation, Changed, Decision, decide
+from async_jobs.domain import bulk
+from async_jobs.domain.bulk import BulkAction, BulkOperation, Changed, Decision
 from async_jobs.domain.job import Job
 from async_jobs.domain.limits import KeptAttempts
 from async_jobs.domain.reporting import tell
@@ -36,7 +38,7 @@ class WorkingBulk(Chore):
     scheduler takes it again.
 
     Args:
-        bulk: what is to be done; None for nothing.
+        kept: what is to be done; None for nothing.
         limits: knows the version, and which use cases keep all records.
         clock: the store's time.
         signal: tells workers what to stop.
@@ -45,7 +47,7 @@ class WorkingBulk(Chore):
 
     def __init__(
         self,
-        bulk: Bulk | None,
+        kept: Bulk | None,
         limits: InForce,
         *,
         clock: Clock,
@@ -53,7 +55,7 @@ class WorkingBulk(Chore):
         telemetry: Telemetry,
     ) -> None:
         super().__init__("bulk", 0.0)
-        self._bulk = bulk
+        self._bulk = kept
         self._limits = limits
         self._clock = clock
         self._signal = signal
@@ -89,7 +91,9 @@ class WorkingBulk(Chore):
             seconds = max(REST_SECONDS_MIN, took * (1 / SHARE - 1))
             return timedelta(seconds=seconds * under_way + took)
 
-        stepped = await self._bulk.step(now, limit=self._size, decide=self._decide, pause=rest)
+        # By one instant: what an undo takes back is known by when it was cancelled.
+        decide = partial(self._decide, now)
+        stepped = await self._bulk.step(now, limit=self._size, decide=decide, pause=rest)
         took = self._clock.monotonic() - began
         if took > BATCH_SECONDS:
             self._size = max(BATCH_MIN, self._size // 2)
@@ -103,10 +107,11 @@ class WorkingBulk(Chore):
         operation = stepped.operation
         return operation is not None and bool(stepped.changed) and _lets_start(operation)
 
-    async def _decide(self, operation: BulkOperation, jobs: Sequence[Job]) -> Sequence[Decision]:
-        now = self._clock.now()
+    async def _decide(
+        self, now: datetime, operation: BulkOperation, jobs: Sequence[Job]
+    ) -> Sequence[Decision]:
         decisions = [
-            decide(operation, job, now=now, all_are_kept=self._keeps_all(job.use_case))
+            bulk.decide(operation, job, now=now, all_are_kept=self._keeps_all(job.use_case))
             for job in jobs
         ]
         # A batch that the database undoes is decided anew.
