@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
@@ -149,11 +149,15 @@ def _command(action: BulkAction, amends: str, summary: str) -> Callable[..., Non
 
         _end(ask_bulk(dsn, log_level, act), asked)
 
-    left_out = {"run_at", "priority", "tolerance"} - {amends}
+    run.__doc__ = summary
+    return _without(run, {"run_at", "priority", "tolerance"} - {amends})
+
+
+def _without(run: Callable[..., None], left_out: Collection[str]) -> Callable[..., None]:
+    """Return a command that has some of its options no more."""
     signature = inspect.signature(run, eval_str=True)
     kept = [each for name, each in signature.parameters.items() if name not in left_out]
     run.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
-    run.__doc__ = summary
     return run
 
 
