@@ -134,7 +134,7 @@ def told_by_opentelemetry(system: MemorySystem) -> dict[tuple[str, ...], float]:
     told: dict[tuple[str, ...], float] = {}
     for metric in data.resource_metrics[0].scope_metrics[0].metrics:
         for point in metric.data.data_points:
-            labels = sorted(f"{name}={value}" for name, value in (point.attributes or {}).items())
+            labels = sorted("=".join((name, str(value))) for name, value in (point.attributes or {}).items())
             match metric.data, point:
                 case Histogram(), HistogramDataPoint(count=count):
                     told[f"{names[metric.name]}_count", *labels] = count
