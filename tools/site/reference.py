@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from inspect import isfunction
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,9 +90,8 @@ PYTHON: Final = {
         "RemoteHttpError",
     ),
 }
-"""The public names of `async_jobs`, by what they are for."""
+"""The public names of `async_jobs` by what they are for; all others come after them."""
 
-_KINDS: Final = {"job_registry": "autodata"}
 _DRIVING_PORTS: Final = (
     "async_jobs.ports.jobs.Jobs",
     "async_jobs.ports.operations.Operations",
@@ -118,7 +118,7 @@ def python_page() -> str:
         "All names are imported from ``async_jobs``, those for tests from ``async_jobs.testing``.",
         "Which module a name lives in is not part of the interface.\n",
     ]
-    for title, names in PYTHON.items():
+    for title, names in groups(async_jobs.__all__).items():
         page += [_heading(title, "-"), *(_entry(async_jobs, name) for name in names)]
     page += [_heading("What the services and clients answer", "-")]
     page += [f".. autoclass:: {name}\n" for name in _DRIVING_PORTS]
@@ -127,15 +127,24 @@ def python_page() -> str:
     return "\n".join(page)
 
 
+def groups(public: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the public names by group, those of no group as the last one."""
+    grouped = {name for names in PYTHON.values() for name in names}
+    others = tuple(name for name in public if name not in grouped)
+    return PYTHON | ({"Further names": others} if others else {})
+
+
 def _heading(title: str, line: str) -> str:
     return f"{title}\n{line * len(title)}\n"
 
 
 def _entry(module: Any, name: str) -> str:
     value = getattr(module, name)
-    kind = "autoclass" if isinstance(value, type) else "autofunction"
+    kind = "autofunction" if isfunction(value) else "autodata"
+    if isinstance(value, type):
+        kind = "autoclass"
     options = "   :inherited-members: object\n" if name in _WITH_INHERITED else ""
-    return f".. {_KINDS.get(name, kind)}:: {module.__name__}.{name}\n{options}"
+    return f".. {kind}:: {module.__name__}.{name}\n{options}"
 
 
 # --- HTTP ------------------------------------------------------------------------------------
