@@ -57,9 +57,16 @@ html_theme_options = {"navigation_with_keys": True}
 
 def setup(app: Any) -> None:
     """Let docstrings be read before napoleon does, at its 500."""
+    app.connect("autodoc-process-docstring", _quote_prefixes, priority=400)
     app.connect("autodoc-process-docstring", _list_promises, priority=400)
     app.connect("autodoc-process-docstring", _take_attribute, priority=400)
     app.connect("autodoc-process-docstring", _give_attribute_back, priority=600)
+
+
+def _quote_prefixes(_app: Any, *rest: Any) -> None:
+    """Make code of a name that ends with an underscore, as of a prefix: it is no reference."""
+    lines = rest[-1]
+    lines[:] = [re.sub(r"(?<![`\w])(\w+_)(?![`\w])", r"``\1``", line) for line in lines]
 
 
 _ATTRIBUTES: dict[str, list[str]] = {}

@@ -138,7 +138,7 @@ class AsyncJobsConfig(BaseModel):
         traces: where spans go: nowhere, or to the application's SDK of OpenTelemetry.
         traces_parent: which attempts are in the trace that enqueued their job; others link to it.
         traces_tenants: whether spans name tenants.
-        unknown_variables: names that begin with `ASYNC_JOBS_` and mean nothing here.
+        unknown_variables: names that begin with ASYNC_JOBS_ and mean nothing here.
     """
 
     model_config = ConfigDict(
