@@ -22,7 +22,7 @@ from tests.sabotage.edits.patches import Bug, Change, Edit, Entry, Swap, bug, pl
 SEEDS_TRIED = 25
 """A change of the simulation changes what a seed stands for; another one soon shows the bug."""
 
-PROMISES = {f"S{number}" for number in range(1, 21)} | {f"L{number}" for number in range(1, 7)}
+PROMISES = {f"S{number}" for number in range(1, 22)} | {f"L{number}" for number in range(1, 7)}
 RUNS = sorted({(seen.seed, seen.small) for seen in SIMULATION.values()})
 
 

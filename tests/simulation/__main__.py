@@ -81,6 +81,7 @@ def main(
     use_cases: Annotated[int | None, typer.Option("--use_cases", min=1)] = None,
     tenants: Annotated[int | None, typer.Option(min=1)] = None,
     crowd: Annotated[int | None, typer.Option(min=0)] = None,
+    controls: Annotated[int | None, typer.Option(min=0, help="How many orders.")] = None,
     interval: Annotated[float | None, typer.Option(min=0.1)] = None,
     poll: Annotated[float | None, typer.Option(min=0.1)] = None,
     lanes: Annotated[

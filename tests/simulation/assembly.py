@@ -29,6 +29,7 @@ from tests.simulation.remote import (
     ClockPool,
     RemoteCheckpoints,
     RemoteClock,
+    RemoteControls,
     RemoteOutbox,
     RemoteQueue,
     RemoteStore,
@@ -147,11 +148,14 @@ class Assembly:
             "signal": running.signal,
             "telemetry": SecretiveTelemetry(self._judge),
         }
+        controls: dict[str, Any] = {}
+        if self._plan.controls:
+            controls["controls"] = RemoteControls(database, self._components.store.controls)
         match role:
             case "api":
-                running.service = OwnLoops(self._limits, running.store, **ports)
+                running.service = OwnLoops(self._limits, running.store, **ports, **controls)
             case "scheduler":
-                self._make_scheduler(running, ports)
+                self._make_scheduler(running, ports | controls)
             case "worker":
                 self._make_worker(running, ports, knows_all=knows_all)
             case _:

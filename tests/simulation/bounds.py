@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from async_jobs.domain.job import Job
 from tests.simulation.assembly import Running
 from tests.simulation.hosts import HostClock
 from tests.simulation.judge import Judge
@@ -145,18 +146,21 @@ class Bounds:
             await self._clock.sleep(self._plan.scale)
 
     async def settle_down(self, clients: Sequence[asyncio.Task[None]]) -> None:
-        """L4: once faults have ended, everybody is answered, everything ends, and no slot stays
-        taken."""
+        """L4: once faults have ended, everybody is answered, everything ends that is not paused,
+        and no slot stays taken."""
         until = self._loop.time() + self._patience()
-        while self._judge.unfinished or not all(task.done() for task in clients):
+        while self._unfinished() or not all(task.done() for task in clients):
             await self._clock.sleep(self._plan.scale)
             if self._loop.time() > until:
                 waiting = sum(not task.done() for task in clients)
-                left = [f"{short(row.id)} is {row.phase}" for row in self._judge.unfinished]
+                left = [f"{short(row.id)} is {row.phase}" for row in self._unfinished()]
                 self._judge.violated("L4", f"{waiting} clients wait; {', '.join(left[:5])}")
                 return
         for task in clients:
             task.result()
+
+    def _unfinished(self) -> list[Job]:
+        return [row for row in self._judge.unfinished if not self._judge.is_paused(row)]
 
     def _patience(self) -> float:
         """Return how long the rest may take at worst: one job after the other."""

@@ -10,6 +10,7 @@ from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.limits import UNLIMITED, Limits
 from async_jobs.domain.patience import NO_HANDLER
 from tests.simulation.ledger import CANCELLED, DEAD, ENDED, PENDING, SUCCEEDED, Ledger
+from tests.simulation.orders import Orders
 from tests.simulation.records import Lease, Node, Terms, Totals, is_alone, short
 from tests.simulation.rulings import Rulings
 
@@ -37,6 +38,7 @@ class Changes:
 
     Args:
         ledger: what has been seen, this change included.
+        orders: what operators have ordered.
         rulings: told of what is wrong.
         totals: where checked bounds are counted.
         seconds, now: the true time, in seconds of the simulation and by the database's clock.
@@ -47,6 +49,7 @@ class Changes:
         limits: Limits,
         terms: Terms,
         ledger: Ledger,
+        orders: Orders,
         rulings: Rulings,
         totals: Totals,
         *,
@@ -56,6 +59,7 @@ class Changes:
         self._limits = limits
         self._terms = terms
         self._ledger = ledger
+        self._orders = orders
         self._require = rulings.require
         self._violated = rulings.violated
         self._totals = totals
@@ -113,8 +117,9 @@ class Changes:
         return "added"
 
     def _leased(self, before: Job, after: Job, by: Node) -> str:
-        cap = self._limits.use_case_configs[after.use_case].max_concurrent
-        limit = self._limits.per_tenant_quotas.get(after.tenant_id, UNLIMITED).max_running
+        known = self._orders.known_to(by)
+        cap = self._orders.most_running(after.use_case, known)
+        limit = self._orders.most_of_tenant(after.tenant_id, known)
         running = self._ledger.running[after.use_case]
         mine = self._ledger.tenant_running[after.tenant_id]
         self._require(running <= cap, "S8", f"{running} run of {after.use_case}, {cap} allowed")

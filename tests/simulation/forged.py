@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from async_jobs import JobContext, TenantQuota, UseCaseConfig
+from async_jobs.domain.controls import Scope
 from async_jobs.domain.deadline import LatePolicy
 from async_jobs.domain.job import AttemptError, Job, JobStatus
 from async_jobs.domain.lifecycle import (
@@ -28,7 +29,7 @@ from async_jobs.domain.lifecycle import (
     Succeeded,
     advance,
 )
-from async_jobs.testing.builders import SimpleLimits, a_job
+from async_jobs.testing.builders import SimpleLimits, a_control, a_job, an_operation
 from async_jobs.testing.clocks import NOW
 from tests.simulation.judge import Judge
 from tests.simulation.loop import Process
@@ -295,7 +296,27 @@ def two_of_a_key(court: Court) -> None:
 
 def left_behind(court: Court) -> None:
     urgent, other = court.add(deadline_at=court.until(1)), court.add(deadline_at=court.until(9))
-    court.judge.chosen([other], [urgent, other], court.now())
+    court.judge.chosen([other], [urgent, other], court.now(), court.scheduler)
+
+
+def leased_although_paused(court: Court) -> None:
+    job = court.add()
+    control = a_control(scope=Scope(type=job.type))
+    court.judge.ordered(an_operation(control), [control])
+    court.seconds = 1
+    court.judge.turn_taken(court.scheduler)
+    court.seconds = 5
+    court.judge.turn_taken(court.scheduler)
+    court.judge.chosen([job], [job], court.now(), court.scheduler)
+
+
+def more_than_was_ordered(court: Court) -> None:
+    control = a_control(scope=Scope(use_case="notifications"), limits={"max_concurrent": 1})
+    court.judge.ordered(an_operation(control), [control])
+    court.seconds = 1
+    court.judge.turn_taken(court.scheduler)
+    court.leased()
+    court.leased()
 
 
 def before_it_is_due(court: Court) -> None:
@@ -448,6 +469,8 @@ FORGED: tuple[tuple[Callable[[Court], None], str], ...] = (
     (beyond_the_quota, "S12"),
     (two_of_a_key, "S13"),
     (left_behind, "S14"),
+    (leased_although_paused, "S21"),
+    (more_than_was_ordered, "S8"),
     (before_it_is_due, "S15"),
     (from_the_future, "S15"),
     (pending_although_cancelled, "S17"),

@@ -13,10 +13,13 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from async_jobs.application.handling.registry import JobContext
+from async_jobs.domain.audit import Operation
+from async_jobs.domain.controls import Control
 from async_jobs.domain.job import Job, Payload
 from async_jobs.domain.limits import UNLIMITED, Limits
 from tests.simulation.changes import CRASHES_MAX, SUSPECT_MIN, Changes
 from tests.simulation.ledger import CANCELLED, ENDED, PENDING, RUNNING, Ledger
+from tests.simulation.orders import Orders
 from tests.simulation.records import (
     SECRET,
     Execution,
@@ -67,10 +70,18 @@ class Judge:
         self._ledger = Ledger()
         self._rulings = Rulings(trace, on_violation)
         self._require = self._rulings.require
+        self._orders = Orders(limits, seconds=seconds, now=now)
         self._changes = Changes(
-            limits, terms, self._ledger, self._rulings, self.totals, seconds=seconds, now=now
+            limits,
+            terms,
+            self._ledger,
+            self._orders,
+            self._rulings,
+            self.totals,
+            seconds=seconds,
+            now=now,
         )
-        self._turns = Turns(limits, self._ledger, self._rulings, self.totals)
+        self._turns = Turns(limits, self._ledger, self._orders, self._rulings, self.totals)
 
     def violated(self, rule: str, what: str) -> None:
         """Say that a rule was broken."""
@@ -203,16 +214,32 @@ class Judge:
 
     # --- order ---
 
-    def chosen(self, leased: Collection[Job], seen: Collection[Job], at: datetime) -> None:
-        """S14, L5: hold a turn's leases against what was ready, visible and due when it looked.
+    def ordered(self, operation: Operation, standing: Collection[Control]) -> None:
+        """Take note of an order, and of all that stands since."""
+        self._trace.note(operation.actor, f"{operation.action} {operation.scope}")
+        self._orders.given(standing)
+
+    def turn_taken(self, by: Node) -> None:
+        """Take note of a process that takes a turn."""
+        self._orders.turn_taken(by)
+
+    def chosen(
+        self, leased: Collection[Job], seen: Collection[Job], at: datetime, by: Node
+    ) -> None:
+        """S14, S21, L5: hold a turn's leases against what was ready, visible and due then.
 
         Args:
             leased: what the turn leased, as it was before.
             seen: every job that was ready.
             at: the instant of the turn.
+            by: who took it.
         """
         before = {row.id: row for row in seen}
-        self._turns.took([before.get(row.id, row) for row in leased], seen, at)
+        self._turns.took([before.get(row.id, row) for row in leased], seen, at, by)
+
+    def is_paused(self, row: Job) -> bool:
+        """Tell whether operators let a job wait just now."""
+        return self._orders.is_paused(row)
 
     def sound(self, slots: int | None) -> None:
         """Take note of how many slots there are, None while anything is in trouble."""
@@ -321,17 +348,17 @@ class Judge:
             slots: how many slots there are for all queues at least; None if no worker is there.
             window_min: how many hand-offs a queue may hold then.
         """
-        now = self.now()
+        now, limits = self.now(), self._orders.in_force()
         running = [row for row in self._ledger.rows.values() if row.status is RUNNING]
         unclaimed = Counter(row.queue for row in running if row.started_at is None)
         idle, unreadable = set[str](), self._ledger.unreadable
         for row in self._ledger.rows.values():
             if row.status is not PENDING or row.use_case in idle:
                 continue
-            if row.run_at > now or row.id in unreadable:
+            if row.run_at > now or row.id in unreadable or self._orders.is_paused(row):
                 continue
-            cap = self._limits.use_case_configs[row.use_case].max_concurrent
-            quota = self._limits.per_tenant_quotas.get(row.tenant_id, UNLIMITED).max_running
+            cap = limits.use_case_configs[row.use_case].max_concurrent
+            quota = limits.per_tenant_quotas.get(row.tenant_id, UNLIMITED).max_running
             if (
                 self._ledger.running[row.use_case] < cap
                 and (quota is None or self._ledger.tenant_running[row.tenant_id] < quota)

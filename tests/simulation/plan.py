@@ -18,6 +18,8 @@ LEASE_SECONDS = 60.0
 RETENTION_SECONDS = 600.0
 CROWDED = 0.1
 """How often there are more tenants than slots."""
+CONTROLS_MAX = 5
+"""How many orders operators give at most."""
 SCALES = {1.0: 0.5, 4.0: 0.3, 20.0: 0.2}
 """How much longer than the defaults all durations are, and how often that is so."""
 LONG_SCALES = {1.0: 0.1, 20.0: 0.3, 200.0: 0.3, 1_000.0: 0.3}
@@ -39,6 +41,7 @@ class Plan:
         use_cases, tenants: how many of each.
         crowd: how many more tenants want more than there is, once nothing goes wrong any more.
         lanes: where hand-offs are, one of `LANES`.
+        controls: how many orders operators give; with none, nobody looks for orders either.
         interval, poll: how often schedulers tick and workers poll, in seconds before scaling.
     """
 
@@ -57,6 +60,7 @@ class Plan:
     interval: float = 1.0
     poll: float = 1.0
     lanes: str = ELSEWHERE
+    controls: int = 0
 
     def __post_init__(self) -> None:
         if self.lanes not in LANES:
@@ -164,6 +168,7 @@ def plan_of(
         interval=dice.pick([2.0, 3.0, 5.0]),
         poll=dice.pick([1.0, 5.0, 20.0]),
         crowd=dice.whole(6, 12) if dice.happens(CROWDED) and scale == 1 else 0,
+        controls=Dice(f"{seed} controls").whole(1, CONTROLS_MAX),
     )
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
+from async_jobs.adapters.memory.controls import MemoryControls
 from async_jobs.adapters.postgres.clock import PostgresClock
 from async_jobs.domain.controls import Scope
 from async_jobs.domain.errors import Unavailable
@@ -19,6 +20,7 @@ from async_jobs.domain.lifecycle import Change, Claimed
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.domain.turns import RunningCount
 from async_jobs.ports.checkpoints import Checkpoints
+from async_jobs.ports.controls import Standing
 from async_jobs.ports.leases import NOBODY, Heads, HeadsQuery, Success
 from async_jobs.ports.queue import Acked, Claims, Delivery, JobQueue, Outbox, Sent
 from async_jobs.ports.store import (
@@ -218,6 +220,25 @@ class RemoteCheckpoints:
 
     async def load(self, name: str) -> Mapping[str, JsonValue] | None:
         return await self._link.call("recall", partial(self._checkpoints.load, name))
+
+
+class RemoteControls(MemoryControls):
+    """The controls over a link, for processes that keep them; operators have another way."""
+
+    def __init__(self, link: Link, controls: MemoryControls) -> None:
+        super().__init__()
+        self._link = link
+        self._inner = controls
+
+    async def version(self) -> int:
+        return await self._link.call("version", self._inner.version)
+
+    async def known(self, now: datetime) -> Standing:
+        return await self._link.call("known", partial(self._inner.known, now))
+
+    async def forget(self, before: datetime, *, limit: int) -> int:
+        forget = partial(self._inner.forget, before, limit=limit)
+        return await self._link.call("forget", forget)
 
 
 class RemoteQueue:

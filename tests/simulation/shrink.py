@@ -76,8 +76,10 @@ def _smaller(plan: Plan) -> Iterator[Plan]:
             for fewer in (1, getattr(plan, name) - 1):
                 change: dict[str, Any] = {name: fewer}
                 yield replace(plan, **change)
-    if plan.crowd:
-        yield replace(plan, crowd=0)
+    for name in ("crowd", "controls"):
+        if getattr(plan, name):
+            change = {name: 0}
+            yield replace(plan, **change)
     kinds = plan.faults.kinds
     if len(kinds) > 2:
         half = len(kinds) // 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import IntEnum
 from itertools import combinations
@@ -13,7 +13,8 @@ from async_jobs.domain.job import Job
 from async_jobs.domain.limits import UNLIMITED, Limits
 from tests.simulation.changes import is_buried
 from tests.simulation.ledger import PENDING, Ledger
-from tests.simulation.records import Totals, short
+from tests.simulation.orders import Orders, Standing
+from tests.simulation.records import Node, Totals, short
 from tests.simulation.rulings import Rulings
 
 CRITICAL = timedelta(seconds=10)
@@ -38,9 +39,12 @@ class Turns:
         slots: of all workers; None while something is in trouble, or not known to be sound.
     """
 
-    def __init__(self, limits: Limits, ledger: Ledger, rulings: Rulings, totals: Totals) -> None:
+    def __init__(
+        self, limits: Limits, ledger: Ledger, orders: Orders, rulings: Rulings, totals: Totals
+    ) -> None:
         self._limits = limits
         self._ledger = ledger
+        self._orders = orders
         self._require = rulings.require
         self._totals = totals
         self._leases = 0
@@ -58,27 +62,44 @@ class Turns:
         self._passed.clear()
         self._apart.clear()
 
-    def took(self, leased: Collection[Job], seen: Collection[Job], at: datetime) -> None:
+    def took(self, leased: Collection[Job], seen: Collection[Job], at: datetime, by: Node) -> None:
         """Take note of a turn.
 
         Args:
             leased: what it leased, as it was before.
             seen: every job that was ready and visible to it, those included.
             at: its instant.
+            by: who took it.
         """
+        known = self._orders.known_to(by)
         taken = {row.id for row in leased}
         left = [row for row in seen if row.id not in taken and self._still_waits(row, at)]
+        self._check_pauses(leased, left, known, at)
+        left = [row for row in left if not self._orders.may_wait(row, known)]
         self._leases += len(leased)
         self._check_own_order(leased, left, at)
         if self.slots is not None:
             for use_case in {row.use_case for row in seen}:
-                self._check_others(use_case, leased, left, at)
+                self._check_others(use_case, leased, left, at, known)
         self._served.update(row.tenant_id for row in leased)
 
     def _still_waits(self, row: Job, at: datetime) -> bool:
         now = self._ledger.rows.get(row.id)
         waits = now is not None and now.status is PENDING and now.lease_seq == row.lease_seq
         return waits and not is_buried(row, self._limits, at)
+
+    def _check_pauses(
+        self,
+        leased: Iterable[Job],
+        left: Iterable[Job],
+        known: Sequence[Standing],
+        at: datetime,
+    ) -> None:
+        """S21: what operators have paused does not start."""
+        for row in leased:
+            paused = self._orders.must_wait(row, known, at)
+            self._require(not paused, "S21", f"{short(row.id)} was leased, and is paused")
+        self._totals.bounds["S21"] += sum(self._orders.must_wait(row, known, at) for row in left)
 
     def rank(self, row: Job, at: datetime) -> Rank:
         """Return how a job stands at an instant."""
@@ -115,12 +136,17 @@ class Turns:
     # --- several tenants ---
 
     def _check_others(
-        self, use_case: str, leased: Iterable[Job], left: Iterable[Job], at: datetime
+        self,
+        use_case: str,
+        leased: Iterable[Job],
+        left: Iterable[Job],
+        at: datetime,
+        known: Sequence[Standing],
     ) -> None:
         """L5, in a sound system."""
         best: dict[str, Rank] = {}
         for row in left:
-            if row.use_case == use_case and self._has_room(row.tenant_id):
+            if row.use_case == use_case and self._has_room(row.tenant_id, known):
                 # What is late goes with what can wait.
                 rank = self.rank(row, at)
                 rank = Rank.RELAXED if rank is Rank.LATE else rank
@@ -135,8 +161,8 @@ class Turns:
         self._check_newcomers(use_case, best, starts)
         self._check_pairs(use_case, best, starts, elsewhere)
 
-    def _has_room(self, tenant: str) -> bool:
-        quota = self._limits.per_tenant_quotas.get(tenant, UNLIMITED).max_running
+    def _has_room(self, tenant: str, known: Sequence[Standing]) -> bool:
+        quota = self._orders.fewest_of_tenant(tenant, known)
         return quota is None or self._ledger.tenant_running[tenant] < quota
 
     def _weight(self, tenant: str) -> float:

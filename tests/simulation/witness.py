@@ -8,12 +8,16 @@ from contextvars import ContextVar
 from datetime import datetime
 from uuid import UUID
 
+from async_jobs.adapters.memory.controls import MemoryControls
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.adapters.memory.turn import MemoryTurn
+from async_jobs.domain.audit import Operation
+from async_jobs.domain.controls import Control
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import Change
 from async_jobs.domain.scheduling import LeaseGrant
 from async_jobs.domain.turns import RunningCount
+from async_jobs.ports.controls import Changed
 from async_jobs.ports.leases import NOBODY, Heads, HeadsQuery, Success
 from async_jobs.ports.queue import Outbox
 from async_jobs.ports.store import Applied
@@ -23,11 +27,28 @@ from tests.simulation.records import Node
 WRITER: ContextVar[Node] = ContextVar("WRITER")
 
 
+class WitnessedControls(MemoryControls):
+    """Tells the judge of every order as it is given."""
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__()
+        self._to = judge
+
+    async def change(
+        self, operation: Operation, control: Control, *, expected: int, ends: bool = False
+    ) -> Changed:
+        changed = await super().change(operation, control, expected=expected, ends=ends)
+        if changed.applied:
+            self._to.ordered(operation, tuple(self._controls.values()))
+        return changed
+
+
 class WitnessedStore(MemoryJobStore):
     """Tells the judge of every row that is written or forgotten, and of every turn's choice."""
 
     def __init__(self, judge: Judge) -> None:
         super().__init__()
+        self.controls = WitnessedControls(judge)
         self._to = judge
 
     def _put(self, job: Job) -> None:
@@ -66,16 +87,19 @@ class WitnessedStore(MemoryJobStore):
         self, use_cases: Collection[str], tenants: Collection[str] = ()
     ) -> AsyncIterator[MemoryTurn]:
         async with super().turn(use_cases, tenants) as turn:
+            by = WRITER.get()
+            self._to.turn_taken(by)
             witnessed = _WitnessedTurn(turn, self)
             yield witnessed
             rows = [self._rows[job_id] for job_id in witnessed.taken]
             if witnessed.at is not None:
-                self._to.chosen(rows, witnessed.seen, witnessed.at)
+                self._to.chosen(rows, witnessed.seen, witnessed.at, by)
 
     def ready(self, use_cases: Collection[str], now: datetime) -> list[Job]:
         """Return every visible job that is due."""
         pending = self.visible(JobStatus.PENDING)
-        return [row for row in pending if row.run_at <= now and row.use_case in use_cases]
+        due = [row for row in pending if row.run_at <= now and row.use_case in use_cases]
+        return [row for row in due if row.id not in self.held]
 
     def live(self) -> list[Job]:
         """Return every visible job that has not ended."""

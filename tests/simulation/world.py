@@ -13,6 +13,9 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from async_jobs.adapters.memory.overview import MemoryOverview
+from async_jobs.application.operating.steering import SteeringService
+from async_jobs.testing.clocks import ManualChance
 from tests.simulation.assembly import Assembly
 from tests.simulation.bounds import Bounds
 from tests.simulation.clients import Clients
@@ -22,6 +25,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.hosts import HostClock
 from tests.simulation.judge import Judge
 from tests.simulation.loop import PROCESS, NeverRests, NothingLeftToDo, Process, SimulatedLoop
+from tests.simulation.operators import Operators
 from tests.simulation.plan import RETENTION_SECONDS, Plan
 from tests.simulation.processes import Processes
 from tests.simulation.records import Node, Terms, Totals, Trace, Violation
@@ -80,7 +84,7 @@ class World:
         )
         self._clock = clock = HostClock(loop)
         self._trace = trace = Trace(loop.time, keep_lines)
-        limits = plan.limits()
+        self._limits = limits = plan.limits()
         self._judge = judge = Judge(
             limits,
             _terms(plan),
@@ -90,7 +94,7 @@ class World:
             trace=trace,
         )
         self._weather = weather = Weather(plan.faults, over=False, down={}, noted=self._noted)
-        components = Components(plan, limits, loop, clock, judge, weather)
+        self._components = components = Components(plan, limits, loop, clock, judge, weather)
         dice, wire_dice = Dice(f"{plan.seed} world"), Dice(f"{plan.seed} wire")
         assembly = Assembly(
             plan,
@@ -159,14 +163,39 @@ class World:
             sleep=self._clock.sleep,
         )
         self._troubles.begin()
+        operators = self._operators() if plan.controls else None
+        if operators is not None:
+            loop.start_in(loop.context_of(loop.outside), operators.steer())
         demand = loop.start(loop.outside, self._demand(clients))
         watching = self._bounds.look_after(self._processes.running)
         loop.start_in(loop.context_of(loop.outside), watching)
         await self._clock.sleep(plan.trouble_seconds)
         self._heal()
+        if operators is not None:
+            await operators.relent()
         afterwards = loop.start(loop.outside, self._ask_for_more(clients))
+        if operators is not None and not plan.crowd:
+            # The others end all the same, and what is paused waits for nothing but the resume.
+            await operators.insist()
+            await self._bounds.settle_down([demand, afterwards])
+            await operators.relent()
         await self._bounds.settle_down([demand, afterwards])
         self._judge.conclude()
+
+    def _operators(self) -> Operators:
+        store = self._components.store
+        steering = SteeringService(
+            self._limits,
+            store.controls,
+            MemoryOverview(store),
+            clock=self._clock,
+            chance=ManualChance(self._plan.seed),
+        )
+
+        def begin(deed: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            return self._loop.start(self._loop.outside, deed)
+
+        return Operators(self._plan, self._limits, steering, self._clock, begin=begin)
 
     async def _demand(self, clients: Clients) -> None:
         """Ask for all the jobs of the plan over the time of trouble, and interfere meanwhile."""

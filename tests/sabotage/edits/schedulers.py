@@ -12,7 +12,7 @@ from async_jobs.application.scheduling.chores.reaping import Reaping
 from async_jobs.application.scheduling.dispatcher import Dispatcher
 from async_jobs.application.scheduling.handing_off import Sender
 from async_jobs.application.scheduling.scheduler import Scheduler
-from async_jobs.domain import slots
+from async_jobs.domain import slots, surveying
 from async_jobs.domain.controls import effective
 from async_jobs.domain.dispatching import TurnView
 from async_jobs.domain.running import Running
@@ -33,6 +33,12 @@ CONTROLS = (
         breaks="CT-1",
     ),
     bug(
+        "pauses_left_to_limits",
+        "A turn leases what a pause covers that no limit expresses.",
+        Edit(TurnView._without_paused, "if not self._pauses:", "if True:"),
+        breaks="S21",
+    ),
+    bug(
         "held_for_good",
         "What a pause has hidden is not looked for when the pause has ended.",
         Edit(Pausing.is_due, "if stands != self._walked_by:", "if stands == ():"),
@@ -43,6 +49,12 @@ CONTROLS = (
         "An enqueue does not ask whether the limits have changed.",
         Edit(JobService._time, "await self._config.refresh(patience=patience)", "pass"),
         breaks="JS-3",
+    ),
+    bug(
+        "limits_of_nobody",
+        "A status says of every limit that it is the environment's.",
+        Edit(surveying._limit_from, "None if control is None else control.id", "None"),
+        breaks="OP-6",
     ),
     bug(
         "audit_without_before",

@@ -73,6 +73,12 @@ BUGS = (
         breaks="RP-3",
     ),
     bug(
+        "use_case_nobody_knows_reported",
+        "Of a use case that nobody configured there is an empty report.",
+        Edit(ReportsService.attainment, "if use_case not in configs:", "if use_case is None:"),
+        breaks="RP-3",
+    ),
+    bug(
         "unheard_batch_dropped",
         "A batch that nobody answered is not repeated.",
         Edit(Tallying.flush, "self._left or self._counted.take()", "self._counted.take()"),
