@@ -21,6 +21,7 @@ from tests.kit.monitoring import (
     DEPLOY,
     ROOT,
     SAMPLES,
+    STATISTICS_BOARD,
     labels_in,
     named_in,
     panels,
@@ -90,11 +91,12 @@ def test_promtool_finds_the_rules_right(verb: str, file: str) -> None:
 # --- the board ----------------------------------------------------------------------------------
 
 
-def test_the_board_is_one_that_grafana_reads() -> None:
+@pytest.mark.parametrize("board", [BOARD, STATISTICS_BOARD], ids=["metrics", "statistics"])
+def test_the_board_is_one_that_grafana_reads(board: dict[str, Any]) -> None:
     """As far as can be told without one: what a panel has to have, each in its own place."""
-    drawn = [panel for panel in panels() if panel["type"] != "row"]
+    drawn = [panel for panel in panels(board) if panel["type"] != "row"]
     places: list[tuple[int, int]] = []
-    for panel in panels():
+    for panel in panels(board):
         at = panel["gridPos"]
         places += [
             (x, y)
@@ -102,27 +104,42 @@ def test_the_board_is_one_that_grafana_reads() -> None:
             for y in range(at["y"], at["y"] + at["h"])
         ]
 
-    assert {"uid", "title", "schemaVersion", "panels", "templating", "time"} <= BOARD.keys()
-    assert len({panel["id"] for panel in panels()}) == len(list(panels()))
+    assert {"uid", "title", "schemaVersion", "panels", "templating", "time"} <= board.keys()
+    assert len({panel["id"] for panel in panels(board)}) == len(list(panels(board)))
     assert len(places) == len(set(places))
     assert {x for x, _ in places} <= set(range(24))
     for panel in drawn:
-        assert panel["type"] in {"timeseries", "stat", "heatmap"}
+        assert panel["type"] in {"timeseries", "stat", "heatmap", "table"}
         assert panel["title"]
         assert panel["description"].endswith(".")
         assert panel["targets"]
         assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
 
 
-def test_the_board_asks_whatever_source_is_chosen() -> None:
+@pytest.mark.parametrize(
+    ("board", "kind", "builtin"),
+    [
+        (BOARD, "prometheus", {"__rate_interval", "__range"}),
+        (
+            STATISTICS_BOARD,
+            "grafana-postgresql-datasource",
+            {"__timeFilter", "__timeGroupAlias", "__interval"},
+        ),
+    ],
+    ids=["metrics", "statistics"],
+)
+def test_the_board_asks_whatever_source_is_chosen(
+    board: dict[str, Any], kind: str, builtin: set[str]
+) -> None:
     """No address of somebody else's Grafana is in it, and each variable is used."""
-    sources = [panel["datasource"] for panel in panels() if panel["type"] != "row"]
-    sources += [target["datasource"] for panel in panels() for target in panel.get("targets", ())]
-    variables = {each["name"] for each in BOARD["templating"]["list"]}
-    used = set(re.findall(r"\$\{?(\w+)", json.dumps(BOARD["panels"])))
+    drawn = [panel for panel in panels(board) if panel["type"] != "row"]
+    sources = [panel["datasource"] for panel in drawn]
+    sources += [target["datasource"] for panel in drawn for target in panel["targets"]]
+    variables = {each["name"] for each in board["templating"]["list"]}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(board["panels"])))
 
-    assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in sources)
-    assert used == variables | {"__rate_interval", "__range"}
+    assert all(source == {"type": kind, "uid": "${datasource}"} for source in sources)
+    assert used == variables | builtin
 
 
 # --- CloudWatch ---------------------------------------------------------------------------------

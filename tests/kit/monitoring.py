@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 RULES: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus/rules.yaml").read_text("utf-8"))
 BOARD: dict[str, Any] = json.loads((DEPLOY / "grafana/async_jobs.json").read_text("utf-8"))
+STATISTICS_BOARD: dict[str, Any] = json.loads(
+    (DEPLOY / "grafana/statistics.json").read_text("utf-8")
+)
 SUFFIXES = {Kind.HISTOGRAM: ("_bucket", "_count", "_sum")}
 SAMPLES: dict[str, set[str]] = {
     each.prometheus_name + suffix: {*each.labels}
@@ -51,9 +54,9 @@ def rules() -> Iterator[dict[str, Any]]:
         yield from group["rules"]
 
 
-def panels() -> Iterator[dict[str, Any]]:
-    """Yield the panels of the board, its rows included."""
-    for panel in BOARD["panels"]:
+def panels(board: dict[str, Any] = BOARD) -> Iterator[dict[str, Any]]:
+    """Yield the panels of a board, its rows included."""
+    for panel in board["panels"]:
         yield panel
         yield from panel.get("panels", ())
 
