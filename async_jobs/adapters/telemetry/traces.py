@@ -215,7 +215,6 @@ class _CurrentSpan:
         with suppress(Exception):
             if self._token is not None:
                 detach(self._token)
-        with suppress(Exception):
             if kind is not None and self._ends:
                 self._failed(kind.__name__)
         with suppress(Exception):
@@ -284,8 +283,8 @@ class _AttemptingSpan(_CurrentSpan):
     def __enter__(self) -> Self:
         super().__enter__()
         with suppress(Exception):
-            context = _context_of(self._span)
-            self.trace_id = None if context is None else context.trace_id
+            there = self._span.get_span_context()
+            self.trace_id = format_trace_id(there.trace_id) if there.is_valid else None
         return self
 
     def _around(self) -> Context:
