@@ -27,7 +27,16 @@ from benchmarks.measure.points import cells_of
 from benchmarks.measure.workloads import Workload, chosen
 from benchmarks.plan.axes import AXES
 from benchmarks.plan.sizes import FULL, SMALL, Sizes
-from benchmarks.plan.subjects import OURS, QUICK, SUBJECTS, Subject, of_another_commit, system_of
+from benchmarks.plan.subjects import (
+    OURS,
+    QUICK,
+    SUBJECTS,
+    WATCHED,
+    Subject,
+    of_another_commit,
+    of_watched,
+    system_of,
+)
 from benchmarks.report.figures import Measured, problems
 from benchmarks.report.record import Report, commit
 from benchmarks.report.write import plotted, write
@@ -55,6 +64,10 @@ def main(
     beside: Annotated[
         str | None, typer.Option(help="A commit whose package is measured by turns with this one.")
     ] = None,
+    watched: Annotated[
+        bool,
+        typer.Option("--watched", help="With metrics and with traces, too, by turns with neither."),
+    ] = False,
     results: Annotated[Path, typer.Option(help="Where the results go.")] = Path(
         "benchmarks/results"
     ),
@@ -69,10 +82,14 @@ def main(
             subjects.append(of_another_commit(of_commit(beside)))
         except UnknownCommitError as error:
             raise typer.BadParameter(f"--beside {beside}: {error}") from None
+    subjects += [of_watched(by) for by in WATCHED] if watched else []
     names = workloads.split(",") if workloads else None
     cells = _curves(names, quick=quick) if growth else chosen(names, quick=quick)
     report = Report(
-        quick=quick, partial=bool(systems or workloads or beside), growth=growth, commit=commit()
+        quick=quick,
+        partial=bool(systems or workloads or beside or watched),
+        growth=growth,
+        commit=commit(),
     )
     with _services(subjects, cells) as bench:
         report.server = bench.server.settings

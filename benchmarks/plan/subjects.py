@@ -52,7 +52,7 @@ class Subject:
         return f"bench_{self.name.translate(_PLAIN)}"
 
 
-_AT = "@"  # between a system and the commit of it that is measured beside this one
+_AT = "@"  # between a system and what of it is measured beside it: a commit, or how it is watched
 _PLAIN = str.maketrans({"-": "_", _AT: "_"})
 
 
@@ -64,6 +64,15 @@ def system_of(name: str) -> str:
 def of_another_commit(checkout: Checkout) -> Subject:
     """Return async_jobs as it was at another commit."""
     return replace(SUBJECTS[OURS], name=f"{OURS}{_AT}{checkout.commit}", checkout=checkout)
+
+
+WATCHED = ("metrics", "traces")
+"""Metrics for Prometheus with statistics in the database; traces of which 1 % are sampled."""
+
+
+def of_watched(by: str) -> Subject:
+    """Return async_jobs while it is watched: one of `WATCHED`."""
+    return replace(SUBJECTS[OURS], name=f"{OURS}{_AT}{by}", settings={"watched": by})
 
 
 _ALL = (

@@ -21,6 +21,7 @@ from benchmarks.systems.async_jobs_setup import (
     config,
     connected,
     request_of,
+    traced,
     variables,
 )
 
@@ -37,7 +38,9 @@ class AsyncJobs(protocol.System):
     async def open(self, pool: int) -> None:
         self._stack = AsyncExitStack()
         self._pool = await self._stack.enter_async_context(connected(pool))
-        self._service = JobService(config(), PostgresJobStore(self._pool))
+        tracing = traced()
+        more = {} if tracing is None else {"tracing": tracing}
+        self._service = JobService(config(), PostgresJobStore(self._pool), **more)
 
     async def close(self) -> None:
         await self._stack.aclose()

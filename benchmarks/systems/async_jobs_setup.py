@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -24,6 +25,18 @@ SETTINGS: dict[str, Any] = {
     "plain_cap": 100_000,
     "use_cases": 10,  # capped ones
     "tenants": 100,  # with limits
+    "watched": "",  # by "metrics", or by "traces"
+}
+WATCHING: Mapping[str, Mapping[str, str]] = {
+    "": {},
+    "metrics": {"ASYNC_JOBS_METRICS": "prometheus", "ASYNC_JOBS_STATISTICS": "true"},
+    "traces": {
+        "ASYNC_JOBS_TRACES": "otel",
+        "ASYNC_JOBS_HANDLERS_MODULE": "benchmarks.systems.async_jobs_traced",
+        "OTEL_PYTHON_TRACER_PROVIDER": "sdk_tracer_provider",
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.01",
+    },
 }
 TYPE = "noop"
 PLAIN, FULL, QUEUE, LIMITED, ANYBODY = "plain", "full", "bench", "limited", "anybody"
@@ -65,7 +78,7 @@ def variables() -> Mapping[str, str]:
     }
     if chosen["sqs"]:
         set_up["ASYNC_JOBS_SQS_QUEUE_BENCH"] = chosen["sqs"]
-    return set_up
+    return {**set_up, **WATCHING[chosen["watched"]]}
 
 
 def _capped_names(use_cases: int) -> list[str]:
@@ -79,6 +92,17 @@ def request_of(number: int, cap: bool) -> EnqueueJobRequest:
     return EnqueueJobRequest(
         tenant_id=tenant, use_case=use_case, type=TYPE, payload=protocol.payload(number)
     )
+
+
+def traced() -> Any:
+    """Return what traces the enqueues of this process; None for nothing."""
+    environment = variables()
+    if environment.get("ASYNC_JOBS_TRACES") != "otel":
+        return None
+    os.environ.update({k: v for k, v in environment.items() if k.startswith("OTEL_")})
+    from async_jobs.adapters.telemetry.traces import OpenTelemetryTracing
+
+    return OpenTelemetryTracing()
 
 
 @asynccontextmanager

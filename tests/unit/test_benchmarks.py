@@ -21,7 +21,16 @@ from benchmarks.plan.goals import (
     Goal,
     floor_of,
 )
-from benchmarks.plan.subjects import FLOOR, OURS, PEER, SUBJECTS, Subject, of_another_commit
+from benchmarks.plan.subjects import (
+    FLOOR,
+    OURS,
+    PEER,
+    SUBJECTS,
+    WATCHED,
+    Subject,
+    of_another_commit,
+    of_watched,
+)
 from benchmarks.report.figures import (
     Measured,
     Spread,
@@ -35,6 +44,7 @@ from benchmarks.report.figures import (
 from benchmarks.report.record import Report, module_settings
 from benchmarks.report.tables import markdown
 from benchmarks.report.write import write
+from benchmarks.systems import async_jobs_setup
 from benchmarks.systems.protocol import percentiles
 
 
@@ -369,3 +379,42 @@ def test_a_room_imports_none_above_it(room: str) -> None:
 
     assert files
     assert found <= MAY_IMPORT[room]
+
+
+@pytest.mark.parametrize("by", WATCHED)
+def test_what_is_watched_is_told_by_turns_with_what_is_not(by: str) -> None:
+    """By a name of its own, and the same system."""
+    watched = of_watched(by)
+
+    assert (watched.name, watched.system, watched.database) == (
+        f"{OURS}@{by}",
+        OURS,
+        f"bench_async_jobs_{by}",
+    )
+    found = [
+        *rounds("W3 capped", OURS, 900.0, 1_000.0),
+        *rounds("W3 capped", watched.name, 900.0, 500.0),
+    ]
+    assert by_turns(found)["W3 capped", watched.name, "jobs_per_s"].median == 1.5
+
+
+@pytest.mark.parametrize(
+    ("by", "metrics", "statistics", "traces"),
+    [
+        ("", "none", False, "none"),
+        ("metrics", "prometheus", True, "none"),
+        ("traces", "none", False, "otel"),
+    ],
+)
+def test_all_processes_are_watched_alike(
+    monkeypatch: pytest.MonkeyPatch, by: str, metrics: str, statistics: bool, traces: str
+) -> None:
+    """By settings that the package has."""
+    monkeypatch.setenv("BENCH_SETTINGS", json.dumps({"watched": by}))
+    monkeypatch.setenv("BENCH_DSN", "postgresql:///bench")
+
+    config = async_jobs_setup.config()
+
+    assert (config.metrics, config.statistics, config.traces) == (metrics, statistics, traces)
+    assert config.unknown_variables == ()
+    assert config.not_used == {}
