@@ -29,6 +29,8 @@ ERROR_CHARACTERS_MAX = 2_000
 ERRORS_KEPT_MAX = 20
 HEADERS_MAX = 16
 HEADER_CHARACTERS_MAX = 1_024
+LABELS_MAX = 8
+LABEL_NAME_CHARACTERS_MAX, LABEL_CHARACTERS_MAX = 50, 100
 RUN_AT_AHEAD_MAX = timedelta(days=366)
 PRIORITY_MIN, PRIORITY_MAX = -(2**15), 2**15 - 1
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
@@ -210,6 +212,20 @@ def check_headers(headers: object) -> Mapping[str, str]:
             )
         _check_text(f"headers.{name}", value)
     return dict(headers)
+
+
+def check_labels(labels: object) -> Mapping[str, str]:
+    """Return at most 8 short names with short values, or raise `InvalidJobError`."""
+    if not isinstance(labels, (dict, Mapping)) or len(labels) > LABELS_MAX:
+        raise InvalidJobError("labels", f"must be a mapping of at most {LABELS_MAX} entries")
+    for name, value in labels.items():
+        if len(check_name("labels (a name)", name)) > LABEL_NAME_CHARACTERS_MAX:
+            most = LABEL_NAME_CHARACTERS_MAX
+            raise InvalidJobError("labels (a name)", f"must have 1 to {most} characters")
+        if len(check_name(f"labels.{name}", value)) > LABEL_CHARACTERS_MAX:
+            most = LABEL_CHARACTERS_MAX
+            raise InvalidJobError(f"labels.{name}", f"must have 1 to {most} characters")
+    return dict(labels)
 
 
 def check_instant(field: str, value: object) -> datetime:

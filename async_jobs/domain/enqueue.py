@@ -64,6 +64,7 @@ def check_request(request: EnqueueJobRequest) -> None:
         bounds.check_name("dedupe_key", request.dedupe_key)
     bounds.check_priority(request.priority)
     bounds.check_headers(request.headers)
+    bounds.check_labels(request.labels)
 
 
 def _check_is_request(request: object) -> None:
@@ -114,6 +115,7 @@ def new_job(request: EnqueueJobRequest, limits: Limits, *, now: datetime, id: UU
             "created_at": now,
             "updated_at": now,
             "headers": dict(request.headers),
+            "labels": dict(request.labels),
         }
     )
 

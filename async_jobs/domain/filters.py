@@ -14,6 +14,7 @@ from uuid import UUID
 from async_jobs.domain.bounds import (
     JOBS_PER_CALL_MAX,
     check_instant,
+    check_labels,
     check_name,
     check_status,
     check_uuid,
@@ -89,6 +90,7 @@ class JobQuery:
         use_cases, types, queues: one of these, each at most 50.
         statuses: one of these.
         dedupe_key: exactly this.
+        labels: all of these, each with just this value.
         trace_id: of the W3C trace that the job's `traceparent` header tells: 32 hex digits.
         created, run_at, deadline, finished: within this span. What has not ended has not finished.
         attempts_min, attempts_max: how many attempts were charged.
@@ -105,6 +107,7 @@ class JobQuery:
     queues: frozenset[str] | None = None
     statuses: frozenset[JobStatus] | None = None
     dedupe_key: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
     trace_id: str | None = None
     created: Span = field(default_factory=Span)
     run_at: Span = field(default_factory=Span)
@@ -146,6 +149,7 @@ class JobQuery:
                 for wanted in (getattr(self, several),)
             )
             and self.dedupe_key in (None, job.dedupe_key)
+            and self.labels.items() <= job.labels.items()
             and all(
                 span == Span() or span.holds(getattr(job, name))
                 for condition, name in _INSTANTS.items()
@@ -326,6 +330,7 @@ _CHECKS: Final = {
     "queues": _check_names,
     "statuses": _check_statuses,
     "dedupe_key": _check_name,
+    "labels": lambda _, value: check_labels(value),
     "trace_id": _check_trace_id,
     **dict.fromkeys(SPANS, _check_span),
     "attempts_min": _check_attempts,
@@ -344,6 +349,8 @@ def query_record_of(query: JobQuery) -> dict[str, Any]:
         if isinstance(value, Span):
             sides = {"since": value.since, "until": value.until}
             value = {name: at.isoformat() for name, at in sides.items() if at is not None} or None
+        elif isinstance(value, Mapping):
+            value = dict(sorted(value.items())) or None
         elif isinstance(value, frozenset):
             value = sorted(str(item) for item in value)
         if value is not None:

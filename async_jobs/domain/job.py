@@ -139,6 +139,8 @@ class Job:
     first_started_at: datetime | None = None
     """When a worker with a handler for it first claimed it, once that lease has ended; None of a
     job that succeeded at that, as its `started_at` tells it: see `first_start`."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What searches find it by, besides all else."""
 
     @classmethod
     def having(cls, fields: Mapping[str, Any]) -> Job:
@@ -185,6 +187,7 @@ LASTING: Final = frozenset(
         "dedupe_key",
         "created_at",
         "headers",
+        "labels",
     }
 )
 """The fields of a job that no event changes: they are written once."""
@@ -206,6 +209,7 @@ class EnqueueJobRequest:
         delay_tolerance: how late after `run_at` a start is still on time, 0-30 days.
         priority: within 16 bits; higher goes first among the tenant's own jobs.
         headers: trace context and the like, carried along untouched.
+        labels: at most eight short names with short values, for searches to find it by.
     """
 
     tenant_id: str
@@ -221,6 +225,7 @@ class EnqueueJobRequest:
     dedupe_key: str | None = None
     priority: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Enqueued(NamedTuple):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import asyncpg
 import pytest
 
@@ -9,7 +12,10 @@ from async_jobs.adapters.postgres.catalog import PostgresCatalog
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.domain.errors import Unavailable
 from async_jobs.domain.filters import JobQuery
+from async_jobs.domain.outlook import Counted
 from async_jobs.testing.builders import a_job
+
+OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 
 
 async def test_a_search_that_takes_too_long_is_tried_with_less_and_given_up(
@@ -42,3 +48,21 @@ async def test_fewer_jobs_are_looked_at_where_one_takes_long(pool: asyncpg.Pool)
 
     assert list(page.jobs) == jobs[:-11:-1]
     assert page.next_cursor == jobs[-10].id
+
+
+async def test_labels_are_looked_up_where_somebody_made_an_index(pool: asyncpg.Pool) -> None:
+    """The one that the documentation has; without it they are looked for like anything else."""
+    (text,) = re.findall(r"CREATE INDEX CONCURRENTLY.*?;", OPERATIONS.read_text("utf-8"), re.DOTALL)
+    labelled = a_job(labels={"order": "7", "kind": "x"})
+    await PostgresJobStore(pool).add([labelled, *(a_job() for _ in range(9))], {})
+    query = JobQuery(labels={"order": "7"})
+    catalog = PostgresCatalog(pool)
+
+    before = await catalog.matching(query, limit=10, look_at=5)
+    await pool.execute(text)
+    after = await catalog.matching(query, limit=10, look_at=5)
+    counted = await catalog.count(query, limit=10, look_at=5)
+
+    assert (before.jobs, before.complete) == ((), False)
+    assert (after.jobs, after.complete) == ((labelled,), True)
+    assert counted == Counted(1)

@@ -83,6 +83,7 @@ SPECIMEN: Final = Job(
     finished_at=later(10),
     errors=(AttemptError(attempt=1, at=later(11), error="it failed"),),
     headers={"trace": "1"},
+    labels={"order": "7"},
     result=[1, None],
     first_deadline_at=later(12),
     first_started_at=later(13),
@@ -249,7 +250,7 @@ OF_ROWS: Mapping[str, Lists] = {
     "sql/add_jobs.sql": lambda: (INSERTED, inserted(statement("add_jobs"))),
     "sql/save_jobs.sql": lambda: (columns.SAVED, assigned("save_jobs")),
     "postgres/columns.py: JSON": lambda: (
-        [name for name, type in column_types().items() if type == "json"],
+        [name for name, type in column_types().items() if type.startswith("json")],
         columns.JSON,
     ),
     "postgres/rows.py: what is read": lambda: (FIELDS, read_whole()),
@@ -364,6 +365,11 @@ def sent_as(name: str) -> str:
     return "text" if name in columns.JSON else column_types()[name]
 
 
+def as_column(name: str) -> str:
+    """Return the cast from the text that is sent of a JSON column."""
+    return f"::{column_types()[name]}" if name in columns.JSON else ""
+
+
 def test_a_new_job_is_sent_in_the_order_of_add_job() -> None:
     """The value of each column is the parameter that `new_values` puts there."""
     text = statement("add_job")
@@ -371,7 +377,7 @@ def test_a_new_job_is_sent_in_the_order_of_add_job() -> None:
     of_columns = dict(zip(inserted(text), values, strict=False))
 
     assert of_columns == {
-        name: f"${columns.NEW.index(name) + 1}::{sent_as(name)}{'::json' * (name in columns.JSON)}"
+        name: f"${columns.NEW.index(name) + 1}::{sent_as(name)}{as_column(name)}"
         for name in columns.NEW
     } | {"updated_at": of_columns["created_at"]}
     assert dict(zip(columns.NEW, rows.new_values(SPECIMEN), strict=True)) == {

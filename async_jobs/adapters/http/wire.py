@@ -78,6 +78,7 @@ def body_of(request: EnqueueJobRequest) -> dict[str, Any]:
         "dedupe_key": request.dedupe_key,
         "priority": request.priority or None,
         "headers": dict(request.headers) or None,
+        "labels": dict(request.labels) or None,
     }
     return {
         "tenant_id": request.tenant_id,
@@ -153,6 +154,7 @@ def job_of(record: Mapping[str, Any]) -> Job:
             for each in record["errors"]
         ),
         headers=dict(record["headers"]),
+        labels=dict(record.get("labels", {})),
         result=record["result"],
         # Which servers of versions before do not tell.
         first_deadline_at=_optional_instant(record.get("first_deadline_at")),

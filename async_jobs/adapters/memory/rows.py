@@ -132,4 +132,5 @@ def copy_of(job: Job) -> Job:
         payload=copied(job.payload),
         result=copied(job.result),
         headers=dict(job.headers),
+        labels=dict(job.labels),
     )

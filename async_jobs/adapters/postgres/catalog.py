@@ -24,6 +24,8 @@ from async_jobs.ports.store import Unreadable
 
 T = TypeVar("T")
 STATEMENT_SECONDS: Final = 2.0
+LABELS_INDEX: Final = "idx_jobs_labels"
+"""Made by whoever wants it: docs/operations.md."""
 _FEWER: Final = (1, 10, 100)
 """What took too long is tried with so many times fewer jobs to look at."""
 
@@ -61,7 +63,11 @@ class PostgresCatalog:
             return FoundPage()
 
         async def read(connection: AnyConnection, most: int) -> FoundPage:
-            return self._page(*await page_of(connection, query, bounds, limit=limit, look_at=most))
+            by = await self._by_labels(connection, query, is_first=most == look_at)
+            found = await page_of(
+                connection, query, bounds, limit=limit, look_at=most, by_labels=by
+            )
+            return self._page(*found)
 
         return await self._within_time(read, look_at)
 
@@ -72,7 +78,10 @@ class PostgresCatalog:
             return Counted(0)
 
         async def read(connection: AnyConnection, most: int) -> Counted:
-            return await count_of(connection, query, bounds, limit=limit, look_at=most)
+            by = await self._by_labels(connection, query, is_first=most == look_at)
+            return await count_of(
+                connection, query, bounds, limit=limit, look_at=most, by_labels=by
+            )
 
         return await self._within_time(read, look_at)
 
@@ -94,6 +103,14 @@ class PostgresCatalog:
             )
 
         return await self._within_time(read, look_at)
+
+    async def _by_labels(
+        self, connection: AnyConnection, query: JobQuery, *, is_first: bool
+    ) -> bool:
+        """Tell whether to look jobs up by their labels: there is an index, and it is selective."""
+        if not query.labels or not is_first:
+            return False
+        return bool(await connection.fetchval(f"SELECT to_regclass('{LABELS_INDEX}') IS NOT NULL"))
 
     def _page(self, rows: list[asyncpg.Record], last: asyncpg.Record | None) -> FoundPage:
         unreadable: list[UnreadableJob] = []
@@ -146,10 +163,11 @@ async def page_of(
     *,
     limit: int,
     look_at: int,
+    by_labels: bool = False,
 ) -> tuple[list[asyncpg.Record], asyncpg.Record | None]:
     """Return the rows of a page, and the one where to go on; None for the last page."""
     arguments = Arguments()
-    jobs = looked_at(query, bounds, look_at, arguments)
+    jobs = looked_at(query, bounds, look_at, arguments, by_labels=by_labels)
     statement = (
         f" /*search_jobs*/\nSELECT {PLACEHOLDERS['{job_columns}']} FROM ({jobs}) AS j"
         f" WHERE {where(query, arguments)}"
@@ -158,7 +176,7 @@ async def page_of(
     rows = await connection.fetch(statement, *arguments)
     if len(rows) > limit:
         return rows[:limit], rows[limit - 1]
-    return rows, await _last_looked_at(connection, query, bounds, look_at)
+    return rows, await _last_looked_at(connection, query, bounds, look_at, by_labels=by_labels)
 
 
 async def count_of(
@@ -168,10 +186,11 @@ async def count_of(
     *,
     limit: int,
     look_at: int,
+    by_labels: bool = False,
 ) -> Counted:
     """Count the jobs of a query."""
     arguments = Arguments()
-    jobs = looked_at(query, bounds, look_at, arguments)
+    jobs = looked_at(query, bounds, look_at, arguments, by_labels=by_labels)
     statement = (
         f" /*count_jobs*/\nSELECT count(*) FROM (SELECT FROM ({jobs}) AS j"
         f" WHERE {where(query, arguments)}"
@@ -180,18 +199,23 @@ async def count_of(
     found: int = await connection.fetchval(statement, *arguments)
     if found > limit:
         return Counted(limit, at_least=True)
-    last = await _last_looked_at(connection, query, bounds, look_at)
+    last = await _last_looked_at(connection, query, bounds, look_at, by_labels=by_labels)
     return Counted(found, at_least=last is not None)
 
 
 async def _last_looked_at(
-    connection: AnyConnection, query: JobQuery, bounds: tuple[UUID, UUID], most: int
+    connection: AnyConnection,
+    query: JobQuery,
+    bounds: tuple[UUID, UUID],
+    most: int,
+    *,
+    by_labels: bool,
 ) -> asyncpg.Record | None:
     """Return the job where the look ended; None if it ended for want of jobs."""
     if query.ids is not None and len(query.ids) < most:
         return None
     arguments = Arguments()
-    ids = ids_looked_at(query, bounds, most + 1, arguments)
+    ids = ids_looked_at(query, bounds, most + 1, arguments, by_labels=by_labels)
     statement = (
         f" /*last_looked_at*/\nSELECT id, created_at FROM ({ids}) AS j"
         f" ORDER BY id DESC OFFSET {arguments.add(most - 1, 'bigint')} LIMIT 2"

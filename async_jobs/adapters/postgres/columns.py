@@ -32,7 +32,7 @@ KNOWN_AT_CLAIM: Final = (
 """What all jobs of one claim have in common, so that its answer leaves it out."""
 CANDIDATE: Final = Candidate._fields[:-1]
 """What is read of a job that may be leased, in this order; what is shown is due."""
-JSON: Final = frozenset({"payload", "backoff_policy", "errors", "headers", "result"})
+JSON: Final = frozenset({"payload", "backoff_policy", "errors", "headers", "result", "labels"})
 
 
 def _read(names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 from uuid import UUID
 
@@ -56,7 +57,13 @@ def _names(query: JobQuery, arguments: Arguments) -> list[str]:
             told.append(f"j.{column} = ANY({names})")
     if query.dedupe_key is not None:
         told.append(f"j.dedupe_key = {arguments.add(query.dedupe_key, 'text')}")
+    if query.labels:
+        told.append(f"j.labels @> {_labels(query, arguments)}")
     return told
+
+
+def _labels(query: JobQuery, arguments: Arguments) -> str:
+    return f"{arguments.add(json.dumps(dict(query.labels)), 'text')}::jsonb"
 
 
 def _instants(query: JobQuery, arguments: Arguments) -> list[str]:
@@ -86,11 +93,19 @@ def _texts(query: JobQuery, arguments: Arguments) -> list[str]:
     return told
 
 
-def looked_at(query: JobQuery, bounds: tuple[UUID, UUID], most: int, arguments: Arguments) -> str:
+def looked_at(
+    query: JobQuery,
+    bounds: tuple[UUID, UUID],
+    most: int,
+    arguments: Arguments,
+    *,
+    by_labels: bool = False,
+) -> str:
     """Return what yields the jobs to look at for a query, newest first, `most` of them.
 
     Each way reads an index in the order of the ids and stops: by ids, by the error group, by
-    tenant and status, or simply the newest.
+    tenant and status, or simply the newest. But for that of labels, which knows no order: all that
+    have them are read, of which there are few or it takes too long.
     """
     if query.error_group is not None and query.ids is None:
         return (
@@ -102,6 +117,13 @@ def looked_at(query: JobQuery, bounds: tuple[UUID, UUID], most: int, arguments: 
     if query.ids is not None:
         ids = arguments.add(sorted(query.ids), "uuid[]")
         return f"SELECT j.* FROM jobs AS j WHERE j.id = ANY({ids}) AND {newest}"
+    if by_labels:
+        return (
+            "SELECT j.* FROM (SELECT l.id FROM jobs AS l"
+            f" WHERE l.labels @> {_labels(query, arguments)} OFFSET 0) AS l"
+            " CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = l.id LIMIT 1) AS j"
+            f" WHERE {newest}"
+        )
     if query.tenant_id is None:
         return f"SELECT j.* FROM jobs AS j WHERE {newest}"
     tenant = arguments.add(query.tenant_id, "text")
@@ -116,7 +138,12 @@ def looked_at(query: JobQuery, bounds: tuple[UUID, UUID], most: int, arguments: 
 
 
 def ids_looked_at(
-    query: JobQuery, bounds: tuple[UUID, UUID], most: int, arguments: Arguments
+    query: JobQuery,
+    bounds: tuple[UUID, UUID],
+    most: int,
+    arguments: Arguments,
+    *,
+    by_labels: bool = False,
 ) -> str:
     """Return what yields `id` and `created_at` of the same; of what is gone by now, no instant."""
     if query.error_group is not None and query.ids is None:
@@ -124,7 +151,8 @@ def ids_looked_at(
             "SELECT a.job_id AS id, (SELECT created_at FROM jobs WHERE id = a.job_id) AS created_at"
             f" FROM ({_befallen(query.error_group, bounds, most, arguments)}) AS a"
         )
-    return f"SELECT j.id, j.created_at FROM ({looked_at(query, bounds, most, arguments)}) AS j"
+    jobs = looked_at(query, bounds, most, arguments, by_labels=by_labels)
+    return f"SELECT j.id, j.created_at FROM ({jobs}) AS j"
 
 
 def _newest(bounds: tuple[UUID, UUID], most: int, arguments: Arguments) -> str:

@@ -95,6 +95,7 @@ def _of_a_lease(row: asyncpg.Record) -> Mapping[str, object]:
 
 def _beside_its_lease(row: asyncpg.Record) -> dict[str, object]:
     headers, errors, result = row["headers"], row["errors"], row["result"]
+    labels = row["labels"]
     return {
         "id": row["id"],
         "tenant_id": row["tenant_id"],
@@ -121,6 +122,7 @@ def _beside_its_lease(row: asyncpg.Record) -> dict[str, object]:
         "result": None if result is None else decoded(result),
         "first_deadline_at": row["first_deadline_at"],
         "first_started_at": row["first_started_at"],
+        "labels": {} if labels is None else _object(labels),
     }
 
 
@@ -303,12 +305,13 @@ def _errors(text: str) -> tuple[AttemptError, ...]:
     )
 
 
-# What is not written as it is. A job that has neither errors nor headers has NULL there.
+# What is not written as it is. A job that has no errors, headers or labels has NULL there.
 _WRITTEN: Final[Mapping[str, Callable[[Job], Any]]] = {
     "status": attrgetter("status._value_"),
     "payload": lambda job: encoded(job.payload),
     "backoff_policy": lambda job: _backoff_json(job.backoff_policy),
     "headers": lambda job: encoded(dict(job.headers)) if job.headers else None,
+    "labels": lambda job: encoded(dict(job.labels)) if job.labels else None,
     "errors": lambda job: _errors_json(job.errors) if job.errors else None,
     "result": lambda job: None if job.result is None else encoded(job.result),
     "lane": _lane,
@@ -322,6 +325,7 @@ _CHECKS: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {
     "status": (_STATUSES.__getitem__, f"one of {', '.join(_STATUSES)}"),
     "payload": (_object, "a JSON object of finite numbers"),
     "headers": (_object, "a JSON object"),
+    "labels": (_object, "a JSON object"),
     "backoff_policy": (
         _backoff,
         f"a JSON object with a type of {', '.join(BackoffType)}, and its delays and jitter",

@@ -42,6 +42,7 @@ CREATE TABLE jobs (
     result           json,
     first_deadline_at timestamptz, -- NULL as long as it is deadline_at
     first_started_at timestamptz,  -- once that lease has ended; NULL where started_at says it
+    labels           jsonb,        -- compared, and never written again
     CHECK ((status = 'running') = (lease_expires_at IS NOT NULL)),
     -- An instant or a time that Python cannot hold would fail every read that meets it, of all
     -- the other rows too.
@@ -345,6 +346,7 @@ CREATE FUNCTION async_jobs_enqueue(
     headers          json        DEFAULT NULL,
     id               uuid        DEFAULT NULL, -- a new one
     max_pending_jobs bigint      DEFAULT NULL, -- no limit
+    labels           json        DEFAULT NULL,
     OUT job_id       uuid,
     OUT duplicate    boolean
 )
@@ -431,6 +433,15 @@ BEGIN
             THEN 'priority: must be from -32768 to 32767'
         WHEN max_attempts IS NULL OR max_attempts NOT BETWEEN 1 AND 100
             THEN 'max_attempts: must be from 1 to 100'
+        WHEN labels IS NOT NULL AND json_typeof(labels) <> 'object'
+            THEN 'labels: must be a JSON object of strings'
+        WHEN labels IS NOT NULL AND ((SELECT count(*) FROM json_each(labels)) > 8 OR EXISTS (
+            SELECT FROM jsonb_each(labels::jsonb) AS each
+            WHERE jsonb_typeof(each.value) <> 'string'
+                OR length(each.value #>> '{}') NOT BETWEEN 1 AND 100
+                OR length(each.key) NOT BETWEEN 1 AND 50
+                OR (each.key || (each.value #>> '{}')) ~ '[\u0001-\u001f\u007f-\u009f]'
+        )) THEN 'labels: must be at most 8 strings, each of 1 to 100 characters'
         WHEN headers IS NULL THEN NULL
         WHEN json_typeof(headers) <> 'object' THEN 'headers: must be a JSON object of strings'
         WHEN (SELECT count(*) FROM json_each(headers)) > 16 OR EXISTS (
@@ -491,11 +502,12 @@ BEGIN
         INSERT INTO jobs (
             id, tenant_id, use_case, type, queue, payload, run_at, delay_tolerance, deadline_at,
             priority, max_attempts, backoff_policy, dedupe_key, created_at, updated_at, headers,
-            lane
+            labels, lane
         ) VALUES (
             job_id, tenant_id, use_case, type, lane, payload, due, delay_tolerance,
             due + delay_tolerance, priority, max_attempts, '{"jitter":0.5}', dedupe_key, present,
             present, CASE WHEN headers::text::jsonb <> '{}' THEN headers END,
+            CASE WHEN labels::jsonb <> '{}' THEN labels::jsonb END,
             CASE WHEN due <= present THEN 0 END
         ) ON CONFLICT DO NOTHING;
         IF FOUND THEN

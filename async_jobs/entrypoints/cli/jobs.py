@@ -165,6 +165,9 @@ def enqueue(
     header: Annotated[
         list[str] | None, typer.Option("--header", help="NAME=VALUE, carried along; repeatable.")
     ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="NAME=VALUE, to find it by; repeatable.")
+    ] = None,
     job_id: Annotated[
         UUID | None, typer.Option("--id", help="Its id: a repeated call enqueues nothing more.")
     ] = None,
@@ -191,7 +194,8 @@ def enqueue(
             max_attempts=max_attempts,
             id=job_id,
             run_at=_instant(run_at),
-            headers=_headers(header or []),
+            headers=pairs_of("--header", header or []),
+            labels=pairs_of("--label", label or []),
         )
     enqueued = ask(
         Where(dsn, url, token), log_level, lambda jobs: jobs.enqueue(request), enqueues=request
@@ -257,15 +261,16 @@ def _instant(text: str | None) -> datetime | None:
     return instant
 
 
-def _headers(entries: Sequence[str]) -> dict[str, str]:
-    headers: dict[str, str] = {}
+def pairs_of(option: str, entries: Sequence[str]) -> dict[str, str]:
+    """Return what several NAME=VALUE of an option say."""
+    pairs: dict[str, str] = {}
     for entry in entries:
         name, separator, value = entry.partition("=")
         if not separator or not name:
-            raise InvalidJobError("--header", "must be NAME=VALUE")
-        if headers.setdefault(name, value) != value:
-            raise InvalidJobError("--header", f"{name} is given twice")
-    return headers
+            raise InvalidJobError(option, "must be NAME=VALUE")
+        if pairs.setdefault(name, value) != value:
+            raise InvalidJobError(option, f"{name} is given twice")
+    return pairs
 
 
 @jobs_app.command()

@@ -18,7 +18,16 @@ from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.filters import FoundPage, JobQuery, query_of
 from async_jobs.domain.job import JobStatus
 from async_jobs.entrypoints.cli.asking import Where, ask_search
-from async_jobs.entrypoints.cli.jobs import AsJson, Dsn, Tenant, Token, Url, jobs_app, print_table
+from async_jobs.entrypoints.cli.jobs import (
+    AsJson,
+    Dsn,
+    Tenant,
+    Token,
+    Url,
+    jobs_app,
+    pairs_of,
+    print_table,
+)
 from async_jobs.entrypoints.cli.options import LogLevelOption, reporting
 from async_jobs.entrypoints.cli.output import print_rows
 from async_jobs.entrypoints.cli.reports import instant_of
@@ -45,6 +54,9 @@ def search(
     ] = None,
     until: Annotated[
         str | None, typer.Option("--until", help="Created before that, in the same way.")
+    ] = None,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="NAME=VALUE; repeatable.")
     ] = None,
     dedupe_key: Annotated[str | None, typer.Option("--dedupe-key")] = None,
     trace_id: Annotated[str | None, typer.Option("--trace-id", help="32 hex digits.")] = None,
@@ -83,6 +95,7 @@ def search(
             queues=queue,
             statuses=[each.value for each in status or ()],
             ids=[str(each) for each in job_id or ()],
+            labels=pairs_of("--label", label or ()),
             dedupe_key=dedupe_key,
             trace_id=trace_id,
             error_group=error_group,

@@ -152,6 +152,7 @@ _OPTIONAL: Final[Mapping[str, Callable[[str, Any], object]]] = {
     "dedupe_key": bounds.check_name,
     "priority": lambda _, value: bounds.check_priority(_integral(value)),
     "headers": lambda _, value: bounds.check_headers(value),
+    "labels": lambda _, value: bounds.check_labels(value),
 }
 FIELDS: Final = (*_REQUIRED, *_OPTIONAL)
 _RENAMED: Final = {"delay_tolerance_seconds": "delay_tolerance"}

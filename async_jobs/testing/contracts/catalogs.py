@@ -29,6 +29,7 @@ UNTIL = later(9_000)
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 ERRORS = ("ValueError: no 'x' in 7", "TimeoutError: nothing for 2 s", "„äöü“ 💥")
 GROUPS = tuple(map(fingerprint, ERRORS))
+LABEL = 'a "quoted" ü💥'
 TEXTS = ("ada", 'a "quoted" \\ ü💥\n', "17", "er", "nowhere")
 EVENTS: tuple[tuple[Any, ...], ...] = (
     (),
@@ -54,6 +55,7 @@ def the_jobs() -> list[tuple[Job, tuple[Any, ...]]]:
             run_at=at + timedelta(seconds=number % 7 * 60),
             dedupe_key=f"key-{number}" if number % 4 == 0 else None,
             payload={"name": TEXTS[number % 3], "order": {"ids": [number, 17 * (number % 2)]}},
+            labels={"order": str(number % 4), "kind": LABEL} if number % 2 else {},
             headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"} if number % 5 == 0 else {},
         )
         jobs.append((job, EVENTS[number % len(EVENTS)]))
@@ -78,6 +80,7 @@ QUERIES = st.builds(
     queues=st.none() | some(["notifications", "reports"]),
     statuses=some(list(JobStatus)),
     dedupe_key=st.sampled_from([None, None, None, "key-4", "key-8"]),
+    labels=st.sampled_from([{}, {}, {"order": "3"}, {"kind": LABEL, "order": "1"}]),
     trace_id=st.sampled_from([None, None, None, TRACE, "0" * 32]),
     created=SELDOM,
     run_at=SELDOM,
@@ -100,6 +103,8 @@ ONE_CONDITION = (
     JobQuery(queues=frozenset({"notifications"})),
     JobQuery(statuses=frozenset({JobStatus.PENDING, JobStatus.SUCCEEDED})),
     JobQuery(dedupe_key="key-8"),
+    JobQuery(labels={"order": "3"}),
+    JobQuery(labels={"order": "1", "kind": LABEL}),
     JobQuery(trace_id=TRACE),
     JobQuery(created=Span(since=later(300), until=later(900))),
     JobQuery(run_at=Span(until=later(900))),

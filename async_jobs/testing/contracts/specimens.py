@@ -47,6 +47,7 @@ JOBS: dict[str, dict[str, Any]] = {
             jitter=1 / 3,
         ),
     },
+    "labels": {"labels": {f"{i} é": "v" * 100 for i in range(8)}},
     "headers": {"headers": {f"header-{i} é": "v" * 1_024 for i in range(16)}},
 }
 """What sets jobs apart that every store has to give back as they were."""
@@ -86,6 +87,9 @@ INVALID: list[tuple[str, dict[str, Any]]] = [
     ("priority", {"priority": -(2**15) - 1}),
     ("dedupe_key", {"dedupe_key": ""}),
     ("headers", {"headers": {f"header-{i}": "" for i in range(17)}}),
+    ("labels", {"labels": {f"label-{i}": "x" for i in range(9)}}),
+    ("labels.order", {"labels": {"order": "x" * 101}}),
+    ("labels.order", {"labels": {"order": 7}}),
     ("headers.trace", {"headers": {"trace": "x" * 1_025}}),
 ]
 """Requests that are refused at the door: the field to be named, and what is wrong with it."""

@@ -18,6 +18,12 @@ BUGS = (
         breaks="CA-1",
     ),
     bug(
+        "labels_match_anything",
+        "What labels jobs are to have is not looked for.",
+        Edit(conditions._names, "if query.labels:", "if False:"),
+        breaks="CA-1",
+    ),
+    bug(
         "span_with_its_end",
         "A range of instants holds its end, too.",
         Edit(Span.holds, "at < self.until", "at <= self.until"),

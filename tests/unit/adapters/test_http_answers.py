@@ -169,8 +169,8 @@ async def test_a_status_that_the_interface_does_not_have_is_told(kind: Kind, sta
 
 
 RECORD = record_of(a_job())
-READ = RECORD.keys() - {"phase", "first_deadline_at", "first_started_at"}
-"""What a client needs; servers of versions before do not tell of first deadlines and starts."""
+READ = RECORD.keys() - {"phase", "first_deadline_at", "first_started_at", "labels"}
+"""What a client needs; servers of versions before tell of no first deadlines, starts and labels."""
 JOB_ID = UUID(RECORD["id"])
 PAGE = {"jobs": [RECORD], "next_cursor": None}
 

@@ -54,6 +54,7 @@ _REQUEST_IN_FULL: Final = _REQUEST | {
     "dedupe_key": "welcome-4711",
     "priority": 10,
     "headers": {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+    "labels": {"order": "1017"},
 }
 _JOB: Final = {
     "id": JOB_ID,
@@ -84,6 +85,7 @@ _JOB: Final = {
     "finished_at": None,
     "errors": [],
     "headers": _REQUEST_IN_FULL["headers"],
+    "labels": _REQUEST_IN_FULL["labels"],
     "result": None,
     "first_deadline_at": None,
     "first_started_at": None,

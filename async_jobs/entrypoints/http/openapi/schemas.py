@@ -17,6 +17,9 @@ from async_jobs.domain.bounds import (
     HEADERS_MAX,
     JOBS_PER_CALL_MAX,
     JOBS_PER_PAGE_MAX,
+    LABEL_CHARACTERS_MAX,
+    LABEL_NAME_CHARACTERS_MAX,
+    LABELS_MAX,
     NAME_CHARACTERS_MAX,
     NESTING_MAX,
     PAYLOAD_BYTES_MAX,
@@ -96,6 +99,13 @@ HEADERS: Final[Schema] = {
     },
 }
 
+LABELS: Final[Schema] = {
+    "type": "object",
+    "maxProperties": LABELS_MAX,
+    "propertyNames": NAME | {"maxLength": LABEL_NAME_CHARACTERS_MAX},
+    "additionalProperties": NAME | {"maxLength": LABEL_CHARACTERS_MAX},
+}
+
 # --- requests -----------------------------------------------------------------------------------
 
 ENQUEUE_REQUEST: Final = object_schema(
@@ -139,6 +149,7 @@ ENQUEUE_REQUEST: Final = object_schema(
             optional(PRIORITY), "Higher goes first among the tenant's own jobs; 0 when left out."
         ),
         "headers": described(optional(HEADERS), "Trace context and the like, carried along."),
+        "labels": described(optional(LABELS), "What searches find it by."),
     },
 )
 BATCH_REQUEST: Final = object_schema(
@@ -212,6 +223,7 @@ JOB: Final = object_schema(
             ),
         },
         "headers": HEADERS,
+        "labels": LABELS,
         "phase": {
             "type": "string",
             "enum": list(Phase),

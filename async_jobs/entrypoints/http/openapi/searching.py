@@ -20,6 +20,7 @@ from async_jobs.entrypoints.http.openapi.schemas import (
     COUNT,
     INSTANT,
     JOB_PAGE,
+    LABELS,
     NAME,
     STATUS,
     UUID,
@@ -68,6 +69,7 @@ _FILTER: Final = object_schema(
         "queues": _several(NAME, NAMES_MAX),
         "statuses": _several(STATUS, 5),
         "dedupe_key": optional(NAME),
+        "labels": described(optional(LABELS), "All of these, each with just this value."),
         "trace_id": described(
             optional({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
             "Of the job's `traceparent` header." + _WINDOW,
