@@ -8,7 +8,7 @@ to notice nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ BROKEN, SOUND = "send_email", "succeed"
 TENANTS = ("acme", "beta")
 EACH = 10
 """So many jobs of a type are enqueued for each tenant at a time."""
-WHY_PAUSED, WHY_RESUMED = "no template is found", "fixed by 1.4.2"
+WHY_PAUSED, WHY_RETRIED, WHY_RESUMED = "no template", "their template is back", "fixed by 1.4.2"
 
 
 class Operator:
@@ -54,10 +54,14 @@ class Operator:
         """Run a command that answers in JSON."""
         return json.loads(await self.types(*arguments, "--json"))
 
-    async def retries(self, job_ids: Sequence[UUID]) -> None:
-        """Give all of a group of dead jobs another life."""
-        for job_id in job_ids:
-            await self.client.retry_job(job_id)
+    async def retries(self, error_group: str) -> dict[str, Any]:
+        """Give all dead jobs of an error another life; returns what became of that."""
+        what = ("bulk", "retry", "--type", BROKEN, "--error-group", error_group)
+        why = ("--reason", WHY_RETRIED, "--actor", "ada", "--yes", "--json")
+        program = await self._system.programs.run(*what, *why)
+        assert program.process.returncode == 0, program.stderr
+        told: dict[str, Any] = json.loads(program.stdout)
+        return told
 
 
 async def enqueue(client: AsyncJobsHttpClient, type: str, tolerance_seconds: int) -> list[UUID]:
@@ -111,7 +115,7 @@ async def test_an_incident_is_seen_contained_and_mended(database_dsn: str, tmp_p
         failed = await enqueue(client, BROKEN, 60)
         others = await enqueue(client, SOUND, 120)
         await all_are(system, failed, JobStatus.DEAD)
-        await sees_what_is_broken(ada, system, failed)
+        error_group = await sees_what_is_broken(ada, system, failed)
 
         paused = await ada.asks("pause", "--type", BROKEN, "--reason", WHY_PAUSED, "--for", "2h")
         held_back = await enqueue(client, BROKEN, 60)  # they are due before all others
@@ -124,7 +128,8 @@ async def test_an_incident_is_seen_contained_and_mended(database_dsn: str, tmp_p
         for program in (former, bad_worker):
             program.terminate()
         assert [await each.ended() for each in (former, bad_worker)] == [0, 0]
-        await ada.retries(failed)
+        retried = await ada.retries(error_group)
+        assert (retried["done"], retried["skipped"], retried["failed"]) == (len(failed), 0, 0)
         others += await enqueue(client, SOUND, 120)
         await all_are(system, others, JobStatus.SUCCEEDED)
         await all_are(system, failed + held_back, JobStatus.PENDING)
@@ -139,8 +144,8 @@ async def test_an_incident_is_seen_contained_and_mended(database_dsn: str, tmp_p
         await others_were_not_harmed(system, len(others))
 
 
-async def sees_what_is_broken(ada: Operator, system: System, failed: list[UUID]) -> None:
-    """One type, one error, whatever the numbers in its texts."""
+async def sees_what_is_broken(ada: Operator, system: System, failed: list[UUID]) -> str:
+    """One type, one error, whatever the numbers in its texts; returns its fingerprint."""
     status = await ada.client.operations.status()
     listed = await ada.types("jobs", "list", "--status", "dead")
     history = await ada.types("jobs", "history", str(failed[0]))
@@ -154,6 +159,7 @@ async def sees_what_is_broken(ada: Operator, system: System, failed: list[UUID])
     assert listed.count(BROKEN) == len(failed)
     assert [(each["type"], each["jobs"]) for each in groups] == [(BROKEN, len(failed))]
     assert f"LookupError: no template for the message 0 [{groups[0]['fingerprint']}]" in history
+    return str(groups[0]["fingerprint"])
 
 
 async def sees_what_is_paused(ada: Operator, held_back: list[UUID]) -> None:
@@ -177,10 +183,13 @@ async def reads_the_story(ada: Operator, failed: UUID, control_id: UUID) -> None
 
     assert [(each["action"], each["reason"]) for each in told] == [
         (Action.RESUME, WHY_RESUMED),
+        (Action.BULK, WHY_RETRIED),
         (Action.PAUSE, WHY_PAUSED),
     ]
-    assert {(each["actor"], each["address"]) for each in told} == {("ada", "127.0.0.1")}
-    assert {UUID(each["control_id"]) for each in told} == {control_id}
+    assert {each["actor"] for each in told} == {"ada"}
+    resumed, _, paused = told
+    assert {UUID(each["control_id"]) for each in (resumed, paused)} == {control_id}
+    assert {each["address"] for each in (resumed, paused)} == {"127.0.0.1"}
     assert not await ada.client.operations.controls()
     began_and_ended = [Moment.STARTED, Moment.ENDED]
     assert moments == [Moment.ENQUEUED, *began_and_ended * 2, Moment.RETRIED, *began_and_ended]
