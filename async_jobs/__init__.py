@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from async_jobs.application.handling.registry import JobContext, JobRegistry, job_registry
     from async_jobs.domain.audit import Action, Operation, Operator
     from async_jobs.domain.backoff import BackoffPolicy, BackoffType
+    from async_jobs.domain.bulk import Amendment, BulkAction, BulkOperation, BulkState
     from async_jobs.domain.controls import Control, Scope
     from async_jobs.domain.deadline import LatePolicy
     from async_jobs.domain.errors import (
         AsyncJobsError,
         AuthTokenError,
+        BulkNotFoundError,
         ConfigurationError,
         ControlChanged,
         ControlNotFoundError,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
         Warned,
         Why,
     )
+    from async_jobs.domain.filters import JobQuery, Span
     from async_jobs.domain.history import Outcome
     from async_jobs.domain.job import (
         AttemptError,
@@ -76,11 +79,13 @@ if TYPE_CHECKING:
         ReportsService,
         SteeringService,
     )
+    from async_jobs.ports.bulk_steering import BulkPreview, BulkRequest
     from async_jobs.ports.steering import ControlPreview, ControlRequest
     from async_jobs.ports.store import JobStore, Store
 
 _WHERE = {
     "Action": "domain.audit",
+    "Amendment": "domain.bulk",
     "AsyncJobsConfig": "entrypoints.settings.config",
     "AsyncJobsError": "domain.errors",
     "AsyncJobsHttpClient": "adapters.http.client",
@@ -90,6 +95,12 @@ _WHERE = {
     "AuthTokenError": "domain.errors",
     "BackoffPolicy": "domain.backoff",
     "BackoffType": "domain.backoff",
+    "BulkAction": "domain.bulk",
+    "BulkNotFoundError": "domain.errors",
+    "BulkOperation": "domain.bulk",
+    "BulkPreview": "ports.bulk_steering",
+    "BulkRequest": "ports.bulk_steering",
+    "BulkState": "domain.bulk",
     "ConfigurationError": "domain.errors",
     "Control": "domain.controls",
     "ControlChanged": "domain.errors",
@@ -110,6 +121,7 @@ _WHERE = {
     "JobLogFilter": "application.handling.job_logs",
     "JobNotFoundError": "domain.errors",
     "JobPage": "domain.job",
+    "JobQuery": "domain.filters",
     "JobRegistry": "application.handling.registry",
     "JobService": "entrypoints.wiring.library",
     "JobStatus": "domain.job",
@@ -133,6 +145,7 @@ _WHERE = {
     "SchedulerInfo": "domain.presence",
     "Scope": "domain.controls",
     "Snooze": "application.handling.outcomes",
+    "Span": "domain.filters",
     "StandingControl": "domain.explain",
     "Status": "domain.explain",
     "SteeringService": "entrypoints.wiring.library",
@@ -166,6 +179,7 @@ _NEEDS = {
 
 __all__ = [
     "Action",
+    "Amendment",
     "AsyncJobsConfig",
     "AsyncJobsError",
     "AsyncJobsHttpClient",
@@ -175,6 +189,12 @@ __all__ = [
     "AuthTokenError",
     "BackoffPolicy",
     "BackoffType",
+    "BulkAction",
+    "BulkNotFoundError",
+    "BulkOperation",
+    "BulkPreview",
+    "BulkRequest",
+    "BulkState",
     "ConfigurationError",
     "Control",
     "ControlChanged",
@@ -195,6 +215,7 @@ __all__ = [
     "JobLogFilter",
     "JobNotFoundError",
     "JobPage",
+    "JobQuery",
     "JobRegistry",
     "JobService",
     "JobStatus",
@@ -218,6 +239,7 @@ __all__ = [
     "SchedulerInfo",
     "Scope",
     "Snooze",
+    "Span",
     "StandingControl",
     "Status",
     "SteeringService",

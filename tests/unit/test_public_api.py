@@ -15,6 +15,7 @@ import pytest
 import async_jobs
 from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.domain import errors
+from async_jobs.ports.bulk_steering import BulkSteering
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.reports import Reports
@@ -99,7 +100,7 @@ def met_by_callers_of(port: type) -> set[type]:
     return met
 
 
-@pytest.mark.parametrize("port", [Jobs, Operations, Steering, Reports])
+@pytest.mark.parametrize("port", [Jobs, Operations, Steering, BulkSteering, Reports])
 def test_whatever_a_caller_meets_has_a_public_name(port: type) -> None:
     """Requests and answers of all driving ports, to annotate and to compare with."""
     missing = {each.__name__ for each in met_by_callers_of(port)} - set(async_jobs.__all__)
