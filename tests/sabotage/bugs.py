@@ -6,6 +6,7 @@ from tests.sabotage.edits import (
     bulk,
     fairness,
     jobs,
+    pages,
     schedulers,
     search,
     statements,
@@ -26,6 +27,7 @@ LAYERS = {
     "search": search.BUGS,
     "bulk operations": bulk.BUGS,
     "traces": traces.BUGS,
+    "dashboard": pages.BUGS,
     STATEMENTS: statements.BUGS,
 }
 BUGS = {bug.name: bug for bugs in LAYERS.values() for bug in bugs}
