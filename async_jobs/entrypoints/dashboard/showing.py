@@ -18,6 +18,7 @@ from async_jobs.entrypoints.dashboard.charts import spark
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 NOTHING: Final = "–"
+LONG: Final = 20
 
 
 def environment() -> Environment:
@@ -64,7 +65,11 @@ def name(value: str | None) -> Markup:
     """Return a name that strangers chose, apart from the text around it."""
     if value is None:
         return Markup('<span class="none">{}</span>').format(NOTHING)
-    return Markup('<bdi class="name">{}</bdi>').format(visible(value))
+    shown = visible(value)
+    if len(shown) <= LONG:
+        return Markup('<bdi class="name">{}</bdi>').format(shown)
+    # Where there is no room for all of it, pointing at it tells the rest.
+    return Markup('<bdi class="name" title="{0}">{0}</bdi>').format(shown)
 
 
 def words(value: str) -> str:
