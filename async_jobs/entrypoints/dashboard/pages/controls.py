@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+from async_jobs.domain.audit import Action
 from async_jobs.domain.controls import Scope as ControlScope
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.entrypoints.dashboard.pages.jobs import id_of
@@ -14,6 +15,10 @@ from async_jobs.entrypoints.settings.tokens import Scope
 from async_jobs.ports.steering import ControlRequest
 
 AUDIT_PER_PAGE: Final = 50
+OF_CONTROLS: Final = frozenset(
+    {Action.PAUSE, Action.LIMIT, Action.RESUME, Action.UNLIMIT, Action.REVERT}
+)
+"""What can be reverted, and is marked in charts."""
 PARTS: Final = ("use_case", "tenant_id", "type", "queue")
 UNTIL: Final[Mapping[str, timedelta | None]] = {
     "15m": timedelta(minutes=15),
@@ -49,7 +54,11 @@ async def show_audit(visit: Visit) -> Page:
     operations = await visit.audit(limit=AUDIT_PER_PAGE, before=before, control_id=control_id)
     return Page(
         "audit.html",
-        {"operations": operations, "more": len(operations) == AUDIT_PER_PAGE},
+        {
+            "operations": operations,
+            "more": len(operations) == AUDIT_PER_PAGE,
+            "of_controls": OF_CONTROLS,
+        },
     )
 
 

@@ -12,6 +12,7 @@ from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.explain import Waiting
 from async_jobs.domain.tallies import Attained, Attainment
 from async_jobs.entrypoints.dashboard.charts import Frame, Mark, Series, bars, lines
+from async_jobs.entrypoints.dashboard.pages.controls import OF_CONTROLS
 from async_jobs.entrypoints.dashboard.verdict import summed
 from async_jobs.entrypoints.dashboard.visits import Page, Visit
 
@@ -168,7 +169,7 @@ def marks_of(operations: Iterable[Operation], *, now: datetime) -> Iterable[Mark
         now: the end of a pause that still stands.
     """
     by_control: dict[object, list[Operation]] = {}
-    for each in operations:
+    for each in (each for each in operations if each.action in OF_CONTROLS):
         by_control.setdefault(each.control_id, []).insert(0, each)
     for told in by_control.values():
         for one, following in pairwise([*told, None]):
