@@ -47,9 +47,9 @@ SPOILED = {
         "JS-3", "lock_admissions", "AS limited (tenant_id)", "AS limited (tenant_id) WHERE false"
     ),
     "AdmitsWithoutRoom": Spoiled(
-        "JS-3", "add_jobs", "live_max + cardinality($1::uuid[]) <= $17::bigint", "$17 > 0"
+        "JS-3", "add_jobs", "live_max + cardinality($1::uuid[]) <= $18::bigint", "$18 > 0"
     ),
-    "AdmitsOneWithoutRoom": Spoiled("JS-3", "add_job", "live_max + 1 <= $17::bigint", "$17 > 0"),
+    "AdmitsOneWithoutRoom": Spoiled("JS-3", "add_job", "live_max + 1 <= $18::bigint", "$18 > 0"),
     "TrustsCountsOfWhatIsAddedElsewhere": Spoiled(
         "JS-3", "add_jobs", "SET live_max = NULL", "SET live_max = live_max"
     ),
