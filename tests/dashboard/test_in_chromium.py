@@ -41,7 +41,10 @@ class Place:
             "job": f"?id={job}",
             "control": f"?kind=pause&use_case={one}",
         }
-        return [(each, f"{self.url}/{each}{queries.get(each, '')}") for each in SCREENS]
+        return [
+            (each, f"{self.url}/{each}{queries.get(each, '')}")
+            for each in (*SCREENS, "errors", "bulk")
+        ]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -172,6 +172,8 @@ def dashboard_of(
         operations_factory=lambda: system.operations,
         reports_factory=lambda: system.reports,
         steering_factory=lambda: system.steering,
+        search_factory=lambda: system.search,
+        bulk_factory=lambda: system.bulk,
         tokens=tokens,
         **given,
     )

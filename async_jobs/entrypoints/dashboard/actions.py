@@ -9,10 +9,11 @@ from typing import Final
 from starlette.responses import RedirectResponse, Response
 
 from async_jobs.domain.audit import just_after
+from async_jobs.domain.bulk import BulkAction, check_token
 from async_jobs.domain.errors import ControlNotFoundError, InvalidJobError
 from async_jobs.domain.job import Job
-from async_jobs.entrypoints.dashboard.pages import controls
-from async_jobs.entrypoints.dashboard.pages.jobs import id_of
+from async_jobs.entrypoints.dashboard.pages import bulk, controls
+from async_jobs.entrypoints.dashboard.pages.finding import id_of
 from async_jobs.entrypoints.dashboard.visits import Page, Visit, opened
 from async_jobs.entrypoints.settings.tokens import Scope
 
@@ -23,6 +24,9 @@ DONE: Final[Mapping[str, str]] = {
     "ended": "It stands no more. Schedulers know with their next tick.",
     "reverted": "What stood before stands again.",
     "cancelled": "Cancelled. If a worker runs it, the worker was asked to stop.",
+    "begun": "It has begun; schedulers do the rest, batch by batch.",
+    "stopped": "It takes no more batches. What is done stays done.",
+    "undone": "What it has cancelled is being brought back.",
     "retried": "The job has another life: it is pending and due.",
 }
 """What a page says after an action, by what its address calls it."""
@@ -47,7 +51,7 @@ async def put_control(visit: Visit, given: Mapping[str, str]) -> Page | Response
     await steering.put(
         request,
         operator=visit.operator,
-        expected_version=_version(given) or 0,
+        expected_version=_number(given, "version") or 0,
         tenants=visit.tenants,
     )
     return _go(visit, "controls", done="paused" if request.limits is None else "limited")
@@ -67,7 +71,7 @@ async def end_control(visit: Visit, given: Mapping[str, str]) -> Page | Response
         control_id,
         reason=_reason(given),
         operator=visit.operator,
-        expected_version=_version(given),
+        expected_version=_number(given, "version"),
         tenants=visit.tenants,
     )
     return _go(visit, "controls", done="ended")
@@ -121,6 +125,48 @@ async def _on_job(
     return _go(visit, "job", id=job_id, done=done)
 
 
+async def start_bulk(visit: Visit, given: Mapping[str, str]) -> Page | Response:
+    """Begin what was previewed; schedulers do the rest."""
+    request = bulk.request_of(visit, given)
+    about = request.action, request.criteria, request.amendment
+    seen = check_token(given.get("preview", ""), *about, now=visit.clock.now())
+    wanted = bulk.to_type(request, seen.jobs)
+    if wanted is not None and given.get("typed", "").replace(",", "").strip() != wanted:
+        raise InvalidJobError("typed", f"must be {wanted}, to say that you mean all of them")
+    begun = await (await bulk.steering_of(visit)).start(
+        request,
+        token=given.get("preview", ""),
+        reason=_reason(given),
+        operator=visit.operator,
+        tenants=visit.tenants,
+    )
+    return _go(visit, "bulk-operation", id=begun.id, done="begun")
+
+
+async def stop_bulk(visit: Visit, given: Mapping[str, str]) -> Page | Response:
+    """Leave the rest of it undone."""
+    return await _on_bulk(visit, given, "stopped")
+
+
+async def undo_bulk(visit: Visit, given: Mapping[str, str]) -> Page | Response:
+    """Begin to bring back what it has cancelled."""
+    return await _on_bulk(visit, given, "undone")
+
+
+async def _on_bulk(visit: Visit, given: Mapping[str, str], done: str) -> Response:
+    visit.caller.check_scope(Scope.OPERATE)
+    operation_id = id_of(given.get("id", ""))
+    steering = await bulk.steering_of(visit)
+    found = await steering.get(operation_id, tenants=visit.tenants)
+    if found.action is BulkAction.DELETE:
+        visit.caller.check_scope(Scope.ADMIN)
+    act = steering.stop if done == "stopped" else steering.undo
+    after = await act(
+        operation_id, reason=_reason(given), operator=visit.operator, tenants=visit.tenants
+    )
+    return _go(visit, "bulk-operation", id=after.id, done=done)
+
+
 def _reason(given: Mapping[str, str]) -> str:
     reason = given.get("reason", "").strip()
     if not reason:
@@ -128,10 +174,10 @@ def _reason(given: Mapping[str, str]) -> str:
     return reason
 
 
-def _version(given: Mapping[str, str]) -> int | None:
-    text = given.get("version", "")
+def _number(given: Mapping[str, str], name: str) -> int | None:
+    text = given.get(name, "")
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise InvalidJobError("version", "must be a number")
+        raise InvalidJobError(name, "must be a number")
     return int(text)

@@ -15,18 +15,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from async_jobs.domain.errors import (
-    AsyncJobsError,
-    AuthTokenError,
-    ControlChanged,
-    ControlNotFoundError,
-    IllegalTransition,
-    InvalidJobError,
-    JobNotFoundError,
-    MigrationDue,
-    Unavailable,
-)
+from async_jobs.domain.errors import AsyncJobsError, InvalidJobError
 from async_jobs.entrypoints.dashboard import actions
+from async_jobs.entrypoints.dashboard.failing import told_of
 from async_jobs.entrypoints.dashboard.files import Files
 from async_jobs.entrypoints.dashboard.guarding import (
     HEADERS,
@@ -35,7 +26,15 @@ from async_jobs.entrypoints.dashboard.guarding import (
     check_origin,
     form_of,
 )
-from async_jobs.entrypoints.dashboard.pages import controls, fleet, jobs, now, use_case
+from async_jobs.entrypoints.dashboard.pages import (
+    bulk,
+    controls,
+    finding,
+    fleet,
+    jobs,
+    now,
+    use_case,
+)
 from async_jobs.entrypoints.dashboard.sampler import FRESH_SECONDS, Sampler
 from async_jobs.entrypoints.dashboard.sessions import Failures, Sessions
 from async_jobs.entrypoints.dashboard.showing import Addresses, environment
@@ -44,18 +43,21 @@ from async_jobs.entrypoints.dashboard.visits import Doors, Page, Visit
 from async_jobs.entrypoints.http.access import Access, Forbidden, Unauthenticated
 from async_jobs.entrypoints.http.access_log import RefusedTokens, remember
 from async_jobs.entrypoints.http.operations import OperationsFactory
-from async_jobs.entrypoints.http.problems import MIGRATION_DUE, UNAVAILABLE, place_of
+from async_jobs.entrypoints.http.problems import place_of
 from async_jobs.entrypoints.http.reports import ReportsFactory
 from async_jobs.entrypoints.http.routes import JobServiceFactory
+from async_jobs.entrypoints.http.searching import SearchFactory
 from async_jobs.entrypoints.http.steering import SteeringFactory
 from async_jobs.entrypoints.settings.tokens import ApiToken, Scope
 from async_jobs.extras import require
 from async_jobs.host import SystemClock
+from async_jobs.ports.bulk_steering import BulkSteering
 from async_jobs.ports.clock import Clock
 from async_jobs.version import __version__
 
 LOGGER: Final = logging.getLogger("async_jobs")
 Show: TypeAlias = Callable[[Visit], Awaitable[Page]]
+BulkFactory: TypeAlias = Callable[[], BulkSteering | Awaitable[BulkSteering]]
 Act: TypeAlias = Callable[[Visit, Mapping[str, str]], Awaitable[Page | Response]]
 
 SCREENS: Final[Mapping[str, Show]] = {
@@ -71,6 +73,10 @@ SCREENS: Final[Mapping[str, Show]] = {
     "control": controls.show_form,
     "audit": controls.show_audit,
 }
+SEARCHING: Final[Mapping[str, Show]] = {"errors": finding.show_errors}
+"""The screens that there are where something searches."""
+OVER_MANY: Final[Mapping[str, Show]] = {"bulk": bulk.show, "bulk-operation": bulk.show_one}
+"""Those that there are where something acts over many jobs."""
 ACTIONS: Final[Mapping[str, Act]] = {
     "control/preview": controls.preview,
     "control/put": actions.put_control,
@@ -79,11 +85,19 @@ ACTIONS: Final[Mapping[str, Act]] = {
     "job/cancel": actions.cancel_job,
     "job/retry": actions.retry_job,
 }
+ACTIONS_OVER_MANY: Final[Mapping[str, Act]] = {
+    "bulk/preview": bulk.preview,
+    "bulk/start": actions.start_bulk,
+    "bulk/stop": actions.stop_bulk,
+    "bulk/undo": actions.undo_bulk,
+}
 MENU: Final = (
     ("", "Now", "n"),
     ("use-cases", "Use cases", "u"),
     ("tenants", "Tenants", "t"),
     ("jobs", "Jobs", "j"),
+    ("errors", "Errors", "e"),
+    ("bulk", "Bulk", "b"),
     ("fleet", "Workers", "w"),
     ("controls", "Controls", "c"),
     ("audit", "Audit", "a"),
@@ -97,6 +111,8 @@ def create_dashboard(
     operations_factory: OperationsFactory,
     reports_factory: ReportsFactory,
     steering_factory: SteeringFactory,
+    search_factory: SearchFactory | None = None,
+    bulk_factory: BulkFactory | None = None,
     auth_token: str | None = None,
     tokens: Sequence[ApiToken] = (),
     allow_unauthenticated: bool = False,
@@ -109,6 +125,10 @@ def create_dashboard(
     Args:
         job_service_factory, operations_factory, reports_factory, steering_factory: what it asks,
             as `create_app` takes them.
+        search_factory: returns the `Search`, in the same way; without it jobs are listed by tenant,
+            use case and status only, and there are no groups of errors.
+        bulk_factory: returns the `BulkSteering`, in the same way; without it there are no actions
+            over many jobs.
         auth_token: the shared token.
         tokens: entries of further tokens. Whoever signs in by one sees and does what it may.
         allow_unauthenticated: with no token at all, let everybody in.
@@ -123,7 +143,14 @@ def create_dashboard(
     require("the dashboard", "jinja2")
     clock = clock or SystemClock()
     access = Access(auth_token, tokens, clock=clock, allow_unauthenticated=allow_unauthenticated)
-    doors = Doors(job_service_factory, operations_factory, reports_factory, steering_factory)
+    doors = Doors(
+        job_service_factory,
+        operations_factory,
+        reports_factory,
+        steering_factory,
+        search_factory,
+        bulk_factory,
+    )
     return Dashboard(doors, access, clock=clock, name=name, refresh_seconds=refresh_seconds)
 
 
@@ -141,8 +168,15 @@ class Dashboard(Starlette):
         self._streams = Streams(clock, refresh_seconds)
         self._templates = environment()
         self._files = Files()
-        routes = [Route(f"/{path}", self._screen(show)) for path, show in SCREENS.items()]
-        for path, act in ACTIONS.items():
+        screens, acts = dict(SCREENS), dict(ACTIONS)
+        if doors.search is not None:
+            screens |= SEARCHING
+        if doors.bulk is not None:
+            screens |= OVER_MANY
+            acts |= ACTIONS_OVER_MANY
+        self._menu = tuple(each for each in MENU if each[0] in screens)
+        routes = [Route(f"/{path}", self._screen(show)) for path, show in screens.items()]
+        for path, act in acts.items():
             routes.append(Route(f"/{path}", self._action(act), methods=["POST"]))
         routes += [
             Route("/find", self._find),
@@ -208,7 +242,7 @@ class Dashboard(Starlette):
             "url": Addresses(base_of(request)),
             "path": path,
             "query": dict(request.query_params),
-            "menu": MENU,
+            "menu": self._menu,
             "name": self._name,
             "version": __version__,
             "caller": None if visit is None else visit.caller,
@@ -228,7 +262,7 @@ class Dashboard(Starlette):
     def _failed(self, request: Request, error: Exception, visit: Visit | None) -> Response:
         if isinstance(error, Unauthenticated):
             return self._to_sign_in(request)
-        status, title, sentence = _told_of(error)
+        status, title, sentence = told_of(error)
         if status == 500:
             LOGGER.error(
                 "dashboard_failed", extra={"problem": type(error).__name__, "at": place_of(error)}
@@ -308,7 +342,7 @@ class Dashboard(Starlette):
             if not asked:
                 return RedirectResponse(visit.address("jobs"), 303)
             try:
-                return RedirectResponse(visit.address("job", id=jobs.id_of(asked)), 303)
+                return RedirectResponse(visit.address("job", id=finding.id_of(asked)), 303)
             except InvalidJobError:
                 known = {each.use_case for each in (await visit.status()).use_cases}
             page = "use-case" if asked in known else "tenant"
@@ -351,51 +385,6 @@ def _is_within(following: str) -> bool:
         and not following.startswith(("//", "/\\"))
         and (following.isprintable())
     )
-
-
-def _told_of(error: Exception) -> tuple[int, str, str]:
-    """Return the status of an error, what it is called, and what to do about it."""
-    match error:
-        case Forbidden():
-            return (
-                403,
-                "Not with this token",
-                (f"{error}. Sign in by a token that has the scope and reaches the tenant."),
-            )
-        case JobNotFoundError() | ControlNotFoundError():
-            return (
-                404,
-                "Not there",
-                (
-                    f"{error}. It may have been purged after its retention, or your token may not"
-                    " reach it."
-                ),
-            )
-        case ControlChanged():
-            return (
-                409,
-                "Somebody was faster",
-                (f"{error}. Nothing was changed: look at what stands now, and decide anew."),
-            )
-        case IllegalTransition():
-            return 409, "Not in this state", f"{error}. Look at the job as it stands now."
-        case InvalidJobError():
-            return 422, "That cannot be", str(error)
-        case AuthTokenError():
-            return (
-                502,
-                "The API refused",
-                (f"{error}. Start the dashboard with a token that may do this."),
-            )
-        case MigrationDue():
-            return 503, "The database is not ready", MIGRATION_DUE
-        case Unavailable():
-            return 503, "No answer", f"{UNAVAILABLE}. This page tries again by itself."
-        case AsyncJobsError():
-            return 502, "Not as expected", "What was asked did not answer as expected; see the log."
-        case LookupError():
-            return 404, "There is nothing here", "Choose from the menu."
-    return 500, "Something went wrong on this side", "The error was logged."
 
 
 class _WithHeaders:

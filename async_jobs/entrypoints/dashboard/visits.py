@@ -22,10 +22,12 @@ from async_jobs.entrypoints.dashboard.showing import Addresses
 from async_jobs.entrypoints.dashboard.streams import Streams
 from async_jobs.entrypoints.http.access import Caller
 from async_jobs.entrypoints.settings.tokens import Scope
+from async_jobs.ports.bulk_steering import BulkSteering
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.reports import Reports
+from async_jobs.ports.search import Search
 from async_jobs.ports.steering import Steering
 
 T = TypeVar("T")
@@ -35,12 +37,18 @@ SUMS_TIMES: Final = 5.0
 
 @dataclass(frozen=True)
 class Doors:
-    """The driving ports, each by what returns it, or an awaitable of it."""
+    """The driving ports, each by what returns it, or an awaitable of it.
+
+    Without `search` jobs are listed by tenant, use case and status only, and there are no groups of
+    errors; without `bulk` there are no actions over many jobs.
+    """
 
     jobs: Callable[[], Jobs | Awaitable[Jobs]]
     operations: Callable[[], Operations | Awaitable[Operations]]
     reports: Callable[[], Reports | Awaitable[Reports]]
     steering: Callable[[], Steering | Awaitable[Steering]]
+    search: Callable[[], Search | Awaitable[Search]] | None = None
+    bulk: Callable[[], BulkSteering | Awaitable[BulkSteering]] | None = None
 
 
 async def opened(door: Callable[[], T | Awaitable[T]]) -> T:
@@ -105,9 +113,17 @@ class Visit:
             Forbidden: it is out of reach.
             InvalidJobError: several are in reach and none is named.
         """
-        named = self.name(key)
+        return self.tenant_named(self.name(key), key)
+
+    def tenant_named(self, named: str | None, key: str = "tenant_id") -> str | None:
+        """Return the tenant that is named, or the only one within reach; None for all.
+
+        Raises:
+            Forbidden: it is out of reach.
+            InvalidJobError: several are in reach and none is named.
+        """
         if named is not None:
-            self.caller.check_tenants([named])
+            self.caller.check_tenants([check_name(key, named)])
             return named
         if self.tenants is None:
             return None

@@ -11,10 +11,12 @@ from async_jobs.entrypoints.programs.mounting import ending
 from async_jobs.entrypoints.programs.processes import stopping_on_signals
 from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.entrypoints.settings.tokens import ApiToken
+from async_jobs.entrypoints.wiring.container import Container
 from async_jobs.extras import require
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.reports import Reports
+from async_jobs.ports.search import Search
 from async_jobs.ports.steering import Steering
 
 NO_TOKEN: Final = (
@@ -25,7 +27,7 @@ NO_TOKEN: Final = (
 
 
 class Opened(Protocol):
-    """The driving ports, as they were opened."""
+    """The driving ports, as they were opened; and what is wired where that is in this process."""
 
     @property
     def jobs(self) -> Jobs: ...
@@ -35,6 +37,10 @@ class Opened(Protocol):
     def reports(self) -> Reports: ...
     @property
     def steering(self) -> Steering: ...
+    @property
+    def search(self) -> Search: ...
+    @property
+    def container(self) -> Container | None: ...
 
 
 async def run_dashboard(
@@ -73,6 +79,8 @@ async def run_dashboard(
                 operations_factory=lambda: doors.operations,
                 reports_factory=lambda: doors.reports,
                 steering_factory=lambda: doors.steering,
+                search_factory=lambda: doors.search,
+                bulk_factory=None if doors.container is None else doors.container.bulk_steering,
                 auth_token=auth_token,
                 tokens=tokens,
                 allow_unauthenticated=no_auth,

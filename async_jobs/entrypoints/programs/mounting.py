@@ -32,6 +32,8 @@ def mount(
         operations_factory=container.operations,
         reports_factory=container.reports,
         steering_factory=container.steering,
+        search_factory=container.search,
+        bulk_factory=container.bulk_steering,
         auth_token=config.enqueue_auth_token,
         tokens=config.api_tokens,
         allow_unauthenticated=no_auth,

@@ -33,7 +33,7 @@ BUGS = (
     bug(
         "foreign_tenant_shown",
         "A token of a tenant is shown any tenant that it names.",
-        Edit(Visit.tenant, "self.caller.check_tenants([named])", "pass"),
+        Edit(Visit.tenant_named, "self.caller.check_tenants([check_name(key, named)])", "pass"),
         breaks="DB-3",
     ),
     bug(

@@ -6,7 +6,13 @@ import httpx
 import pytest
 
 from async_jobs.domain.job import JobStatus
-from async_jobs.entrypoints.dashboard.app import ACTIONS, SCREENS
+from async_jobs.entrypoints.dashboard.app import (
+    ACTIONS,
+    ACTIONS_OVER_MANY,
+    OVER_MANY,
+    SCREENS,
+    SEARCHING,
+)
 from async_jobs.entrypoints.dashboard.guarding import COOKIE, HEADERS
 from async_jobs.entrypoints.dashboard.sessions import FAILURES_MAX, FAILURES_SECONDS
 from async_jobs.testing.system import MemorySystem
@@ -14,6 +20,8 @@ from tests.kit.dashboard import Scene, dashboard_of
 from tests.unit.api.callers import a_token
 from tests.unit.dashboard.conftest import SAME_ORIGIN, SignIn
 
+ALL_SCREENS = (*SCREENS, *SEARCHING, *OVER_MANY)
+ALL_ACTIONS = (*ACTIONS, *ACTIONS_OVER_MANY)
 PAUSE = {"kind": "pause", "type": "send_email", "reason": "it is down", "for": "1h", "version": "0"}
 LIMIT = {"kind": "limit", "use_case": "imports", "max_concurrent": "1", "reason": "slow"}
 
@@ -21,10 +29,10 @@ LIMIT = {"kind": "limit", "use_case": "imports", "max_concurrent": "1", "reason"
 async def test_a_stranger_sees_nothing(sign_in: SignIn) -> None:
     """No screen, no stream, and not which paths there are."""
     stranger = await sign_in(None)
-    for path in (*SCREENS, "find", "live", "nothing/here"):
+    for path in (*ALL_SCREENS, "find", "live", "nothing/here"):
         answer = await stranger.get(f"/{path}")
         assert "acme" not in answer.text
-        if path in SCREENS:
+        if path in ALL_SCREENS:
             assert answer.status_code == 303
             assert answer.headers["location"].startswith("/sign-in")
 
@@ -32,7 +40,7 @@ async def test_a_stranger_sees_nothing(sign_in: SignIn) -> None:
 async def test_a_stranger_does_nothing(sign_in: SignIn, system: MemorySystem) -> None:
     """Every action asks for a session first."""
     stranger = await sign_in(None)
-    for path in ACTIONS:
+    for path in ALL_ACTIONS:
         answer = await stranger.post(f"/{path}", data=PAUSE, headers=SAME_ORIGIN)
         assert answer.status_code == 303
         assert answer.headers["location"] == "/sign-in"
@@ -55,7 +63,7 @@ async def test_pages_of_others_change_nothing(
 ) -> None:
     """Whatever cookie they come with."""
     browser = await sign_in("operator")
-    for path in (*ACTIONS, "sign-in", "sign-out"):
+    for path in (*ALL_ACTIONS, "sign-in", "sign-out"):
         answer = await browser.post(f"/{path}", data=PAUSE, headers=headers)
         assert answer.status_code == 403
     assert len(await system.steering.audit()) == 2
@@ -151,7 +159,7 @@ async def test_a_token_without_the_right_scope(sign_in: SignIn, world: Scene) ->
     shown = await reader.get("/job", params={"id": world.dead_job})
     assert "Retry" not in shown.text
     assert "ada@acme.example" not in shown.text
-    for path in ACTIONS:
+    for path in ALL_ACTIONS:
         data = PAUSE | {"id": world.dead_job}
         assert (await reader.post(f"/{path}", data=data, headers=SAME_ORIGIN)).status_code == 403
 
@@ -169,7 +177,7 @@ async def test_a_token_without_the_right_scope(sign_in: SignIn, world: Scene) ->
 async def test_a_token_of_a_tenant_sees_and_touches_its_own(sign_in: SignIn, world: Scene) -> None:
     """Nothing of others shines through: no name, no host, no job, no control."""
     browser = await sign_in("of-acme")
-    for path in SCREENS:
+    for path in ALL_SCREENS:
         shown = (await browser.get(f"/{path}", params={"name": "acme"})).text
         for foreign in ("globex", "initech", "ip-10-0-0-1", "the disks are slow"):
             assert foreign not in shown, path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from fastapi import FastAPI
 from async_jobs.domain.errors import MigrationDue, Unavailable
 from async_jobs.domain.explain import Status, UseCaseStatus
 from async_jobs.domain.tallies import Attained, Attainment, Dimension
-from async_jobs.entrypoints.dashboard.app import SCREENS, create_dashboard
+from async_jobs.entrypoints.dashboard.app import SCREENS, SEARCHING, create_dashboard
 from async_jobs.entrypoints.dashboard.verdict import loads, troubles
 from async_jobs.testing.builders import a_worker
 from async_jobs.testing.clocks import NOW
@@ -50,7 +51,7 @@ async def test_no_screen_lets_names_of_strangers_be_anything_but_text() -> None:
     """Markup, quotes, scripts, templates, paths, and what turns text round."""
     world = await scene(hostile=True, minutes=1)
     async with looking(dashboard_of(world.system)) as browser:
-        for path in SCREENS:
+        for path in (*SCREENS, *SEARCHING, "bulk"):
             for name in ("", *HOSTILE):
                 query = {"name": name or "acme", "use_case": name, "tenant_id": name}
                 answer = await browser.get(
@@ -73,7 +74,7 @@ async def test_every_address_is_below_where_it_is_mounted(world: Scene, root_pat
     host.mount("/ops/jobs", dashboard_of(world.system))
     base = f"{root_path}/ops/jobs"
     async with looking(host, base, root_path=root_path) as browser:
-        for path in SCREENS:
+        for path in (*SCREENS, *SEARCHING, "bulk"):
             answer = await browser.get(f"/{path}", params=query_of(world, path))
             assert answer.status_code == 200, path
             for address in set(ADDRESS.findall(answer.text)) - {"#main"}:
@@ -190,6 +191,102 @@ async def test_ordering_is_previewed_and_confirmed_as_the_harm_asks(
     data = {"id": str(newest.id), "reason": "it is over"}
     reverted = await browser.post("/control/revert", data=data, headers=SAME_ORIGIN)
     assert reverted.headers["location"] == "/audit?done=reverted"
+
+
+async def test_jobs_are_found_by_what_they_are_and_by_their_error(
+    sign_in: SignIn, world: Scene
+) -> None:
+    """From the group of errors to its jobs, by an address that can be sent to somebody."""
+    browser = await sign_in("operator")
+    world.system.clock.advance(1)
+    errors = (await browser.get("/errors")).text
+    assert "the provider said nothing for 2 s" in errors
+    (address,) = {each for each in ADDRESS.findall(errors) if "error_group=" in each}
+    found = (await browser.get(html.unescape(address))).text
+    assert re.findall(r'<tr id="job-([^"]*)"', found) == [world.dead_job]
+    for query, rows in (
+        ("type=render_report&use_case=imports", 7),
+        ("status=dead&since=1h", 1),
+        ("queue=nowhere", 0),
+    ):
+        shown = (await browser.get(f"/jobs?{query}")).text
+        assert shown.count('<tr id="job-') == rows, query
+    for wrong in ("error_group=x", "since=1y", "status=odd", "cursor=1", "type=%00"):
+        assert (await browser.get(f"/jobs?{wrong}")).status_code == 422, wrong
+
+
+async def test_without_a_search_jobs_are_listed(system: MemorySystem) -> None:
+    """By tenant, use case and status; what is not there is neither in the menu nor an address."""
+    app = create_dashboard(
+        lambda: system.service,
+        operations_factory=lambda: system.operations,
+        reports_factory=lambda: system.reports,
+        steering_factory=lambda: system.steering,
+        auth_token=TOKEN,
+        clock=system.clock,
+    )
+    async with looking(app) as browser:
+        shown = (await browser.get("/jobs?status=dead&type=nothing")).text
+        assert shown.count('<tr id="job-') == 1
+        assert "Errors" not in shown
+        assert "All that are like this" not in shown
+        for path in ("errors", "bulk"):
+            assert (await browser.get(f"/{path}")).status_code == 404
+
+
+async def test_many_jobs_are_cancelled_and_brought_back(
+    sign_in: SignIn, system: MemorySystem
+) -> None:
+    """Counted first, with a reason, followed while schedulers do it, and undone."""
+    browser = await sign_in("operator")
+    meant = {"action": "cancel", "use_case": "imports", "since": "1h"}
+    shown = await browser.post("/bulk/preview", data=meant, headers=SAME_ORIGIN)
+    assert "Cancel 7 jobs" in shown.text
+    fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', shown.text))
+    fields = {name: html.unescape(value) for name, value in fields.items()}
+    without = await browser.post("/bulk/start", data=fields, headers=SAME_ORIGIN)
+    assert (without.status_code, "reason" in without.text) == (422, True)
+    started = await browser.post(
+        "/bulk/start", data={**fields, "reason": "a wrong file"}, headers=SAME_ORIGIN
+    )
+    assert started.status_code == 303, started.text
+    address = started.headers["location"]
+    await system.run_until_idle()
+    system.clock.advance(60)
+    assert "finished" in (await browser.get(address)).text
+    assert "a wrong file" in (await browser.get("/audit")).text
+    assert len(await system.jobs(use_case="imports", status="cancelled")) == 7
+    undo = {"id": address.partition("id=")[2].partition("&")[0], "reason": "it was right"}
+    undone = await browser.post("/bulk/undo", data=undo, headers=SAME_ORIGIN)
+    assert undone.status_code == 303, undone.text
+    await system.run_until_idle()
+    assert len(await system.jobs(use_case="imports", status="pending")) == 7
+    foreign = await (await sign_in("of-acme")).get("/bulk-operation", params={"id": undo["id"]})
+    assert foreign.status_code == 404
+    listed = (await browser.get("/bulk")).text
+    assert listed.count('<tr id="bulk-') == 2
+
+
+async def test_acting_on_many_takes_their_number_or_the_right_to(sign_in: SignIn) -> None:
+    """More than a hundred jobs, and any that are deleted, are confirmed by typing how many."""
+    operator = await sign_in("operator")
+    meant = {"action": "delete", "use_case": "reports"}
+    refused = await operator.post("/bulk/preview", data=meant, headers=SAME_ORIGIN)
+    assert refused.status_code == 403
+    admin = await sign_in("of-acme")
+    shown = await admin.post("/bulk/preview", data=meant, headers=SAME_ORIGIN)
+    assert "Type <b>6</b>" in shown.text
+    fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', shown.text))
+    started = await admin.post(
+        "/bulk/start", data={**fields, "reason": "old", "typed": "5"}, headers=SAME_ORIGIN
+    )
+    assert started.status_code == 422
+    other = {**fields, "use_case": "imports", "reason": "old", "typed": "6"}
+    refused = await admin.post("/bulk/start", data=other, headers=SAME_ORIGIN)
+    assert refused.status_code == 422  # the preview was of others
+    foreign = {**meant, "tenant_id": "globex"}
+    refused = await admin.post("/bulk/preview", data=foreign, headers=SAME_ORIGIN)
+    assert refused.status_code == 403
 
 
 async def test_what_is_looked_for_is_found(sign_in: SignIn, world: Scene) -> None:

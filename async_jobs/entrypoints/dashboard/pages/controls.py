@@ -9,7 +9,7 @@ from typing import Any, Final
 from async_jobs.domain.audit import Action
 from async_jobs.domain.controls import Scope as ControlScope
 from async_jobs.domain.errors import InvalidJobError
-from async_jobs.entrypoints.dashboard.pages.jobs import id_of
+from async_jobs.entrypoints.dashboard.pages.finding import id_of
 from async_jobs.entrypoints.dashboard.visits import Page, Visit, opened
 from async_jobs.entrypoints.settings.tokens import Scope
 from async_jobs.ports.steering import ControlRequest

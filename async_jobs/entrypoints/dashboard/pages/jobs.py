@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
-from async_jobs.domain.bounds import check_status
-from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.explain import Explanation
-from async_jobs.domain.job import TERMINAL, Job, JobPage, JobStatus
+from async_jobs.domain.filters import FoundPage, JobQuery
+from async_jobs.domain.job import TERMINAL, Job, JobStatus
 from async_jobs.domain.timeline import JobHistory
+from async_jobs.entrypoints.dashboard.pages.finding import SINCE, given_in, id_of, query_of
 from async_jobs.entrypoints.dashboard.visits import Page, Visit, opened
 from async_jobs.entrypoints.settings.tokens import Scope
 
@@ -18,40 +19,45 @@ _SMALL: Final[dict[str, Any]] = {"payload": {}, "result": None, "errors": (), "h
 RETRIED: Final = frozenset({JobStatus.DEAD, JobStatus.CANCELLED})
 
 
-def id_of(text: str) -> UUID:
-    """Return an id that an address or a form holds, or raise `InvalidJobError`."""
-    try:
-        return UUID(text.strip())
-    except ValueError:
-        raise InvalidJobError("id", "must be a UUID") from None
-
-
 async def show_list(visit: Visit) -> Page:
     """Show a page of jobs; the address holds what is asked for."""
-    choosing = visit.tenants is not None and visit.caller.only_tenant is None
+    given = given_in(visit, visit.query)
     told: dict[str, Any] = {
         "statuses": list(JobStatus),
-        "filters": {key: visit.query.get(key, "") for key in ("tenant_id", "use_case", "status")},
+        "sinces": list(SINCE),
+        "given": given,
         "tenants": visit.tenants or (),
         "use_case_names": [each.use_case for each in (await visit.status()).use_cases],
         "page": None,
+        "searches": visit.doors.search is not None,
+        "acts": visit.doors.bulk is not None,
     }
-    if choosing and not visit.query.get("tenant_id"):
+    if visit.tenants is not None and visit.caller.only_tenant is None and "tenant_id" not in given:
         return Page("jobs.html", told)
-    criteria: dict[str, Any] = {"tenant_id": visit.tenant(), "use_case": visit.name("use_case")}
-    if visit.query.get("status"):
-        criteria["status"] = check_status("status", visit.query["status"])
+    query = query_of(visit, given)
     cursor = id_of(visit.query["cursor"]) if visit.query.get("cursor") else None
 
-    async def ask() -> JobPage:
-        jobs = await opened(visit.doors.jobs)
-        page = await jobs.list_jobs(limit=PER_PAGE, cursor=cursor, **criteria)
+    async def ask() -> FoundPage:
+        page = await _asked(visit, query, cursor)
         # A list shows none of what is large.
-        return page._replace(jobs=tuple(each.after(**_SMALL) for each in page.jobs))
+        return replace(page, jobs=tuple(each.after(**_SMALL) for each in page.jobs))
 
-    key = "jobs", tuple(criteria.items()), cursor
+    key = "jobs", tuple(given.items()), visit.tenants, cursor
     told["page"] = await visit.sampler.ask(key, ask)
     return Page("jobs.html", told)
+
+
+async def _asked(visit: Visit, query: JobQuery, cursor: UUID | None) -> FoundPage:
+    if visit.doors.search is not None:
+        search = await opened(visit.doors.search)
+        return await search.search(query, limit=PER_PAGE, cursor=cursor)
+    jobs = await opened(visit.doors.jobs)
+    (use_case,) = query.use_cases or (None,)
+    (status,) = query.statuses or (None,)
+    page = await jobs.list_jobs(
+        tenant_id=query.tenant_id, use_case=use_case, status=status, limit=PER_PAGE, cursor=cursor
+    )
+    return FoundPage(jobs=page.jobs, next_cursor=page.next_cursor, unreadable=page.unreadable)
 
 
 async def show_job(visit: Visit) -> Page:
