@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from async_jobs.domain.presence import SchedulerInfo, WorkerInfo
     from async_jobs.domain.tallies import Attained, Attainment, Dimension
     from async_jobs.domain.timeline import JobHistory, Moment, TimelineEntry
+    from async_jobs.entrypoints.dashboard.app import create_dashboard
     from async_jobs.entrypoints.http.operations import create_operations_router
     from async_jobs.entrypoints.http.routes import create_jobs_router
     from async_jobs.entrypoints.programs.loops import run_scheduler_loop, run_worker_loop
@@ -163,6 +164,7 @@ _WHERE = {
     "Why": "domain.explain",
     "WorkerInfo": "domain.presence",
     "create_jobs_router": "entrypoints.http.routes",
+    "create_dashboard": "entrypoints.dashboard.app",
     "create_operations_router": "entrypoints.http.operations",
     "get_ddl": "adapters.postgres.migrate",
     "job_registry": "application.handling.registry",
@@ -174,6 +176,7 @@ _NEEDS = {
     "AsyncJobsHttpClient": "httpx",
     "JobsHttpClient": "httpx",
     "create_jobs_router": "fastapi",
+    "create_dashboard": "jinja2",
     "create_operations_router": "fastapi",
 }
 
@@ -256,6 +259,7 @@ __all__ = [
     "Warned",
     "Why",
     "WorkerInfo",
+    "create_dashboard",
     "create_jobs_router",
     "create_operations_router",
     "get_ddl",

@@ -194,7 +194,7 @@ def test_an_import_without_its_extra_says_what_to_install(
 def test_all_other_names_need_no_extra(tmp_path: Path) -> None:
     """Nor does the system in memory."""
     needs = ["AsyncJobsHttpClient", "JobsHttpClient"]
-    needs += ["create_jobs_router", "create_operations_router"]
+    needs += ["create_dashboard", "create_jobs_router", "create_operations_router"]
     code = "import async_jobs, async_jobs.testing\n"
     code += f"for name in set(async_jobs.__all__) - set({needs}): getattr(async_jobs, name)"
 

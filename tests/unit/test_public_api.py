@@ -52,6 +52,7 @@ PROMISED = {
     "TenantQuota",
     "Unavailable",
     "UseCaseConfig",
+    "create_dashboard",
     "create_jobs_router",
     "create_operations_router",
     "get_ddl",

@@ -37,6 +37,7 @@ PYTHON: Final = {
     ),
     "From another service": ("AsyncJobsHttpClient", "JobsHttpClient"),
     "In an application of your own": (
+        "create_dashboard",
         "create_jobs_router",
         "create_operations_router",
         "run_scheduler_loop",
