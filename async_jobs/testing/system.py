@@ -213,18 +213,12 @@ class MemorySystem:
             **known,
             **ports,
         )
-        self.steering = SteeringService(
-            config,
-            self.store.controls,
-            MemoryOverview(self.store),
-            clock=clock,
-            chance=chance,
-            signal=signal,
-        )
-        bulk = MemoryBulk(self.store)
-        self.bulk = BulkService(bulk, clock=clock, chance=chance, signal=signal)
+        own: dict[str, Any] = {"clock": clock, "chance": chance, "signal": signal}
+        overview, bulk = MemoryOverview(self.store), MemoryBulk(self.store)
+        self.steering = SteeringService(config, self.store.controls, overview, **own)
+        self.bulk = BulkService(bulk, **own)
         self.search = SearchService(MemoryCatalog(self.store), clock=clock)
-        ports |= {"chance": chance, "signal": signal, "telemetry": telling}
+        ports |= {**own, "telemetry": telling}
         self.scheduler = self._scheduler(bulk=bulk, **known, **ports)
         self.worker = self._worker(signal, chance, telling)
 

@@ -37,44 +37,57 @@ from async_jobs.entrypoints.programs.terminal import printable
 MESSAGE_CHARACTERS = 80
 
 
+UseCases = Annotated[list[str] | None, typer.Option("--use-case", help="Repeatable.")]
+Types = Annotated[list[str] | None, typer.Option("--type", help="Repeatable.")]
+Queues = Annotated[list[str] | None, typer.Option("--queue", help="Repeatable.")]
+Statuses = Annotated[
+    list[JobStatus] | None,
+    typer.Option("--status", case_sensitive=False, help="Repeatable."),
+]
+JobIds = Annotated[list[UUID] | None, typer.Option("--id", help="Repeatable.")]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", help="Created from then on: 90m, 24h or 7d ago, or an instant."),
+]
+Until = Annotated[str | None, typer.Option("--until", help="Created before that, in the same way.")]
+Labels = Annotated[list[str] | None, typer.Option("--label", help="NAME=VALUE; repeatable.")]
+DedupeKey = Annotated[str | None, typer.Option("--dedupe-key")]
+TraceId = Annotated[str | None, typer.Option("--trace-id", help="32 hex digits.")]
+Fingerprint = Annotated[
+    str | None, typer.Option("--error-group", help="A fingerprint that `errors` tells.")
+]
+PayloadText = Annotated[
+    str | None, typer.Option("--payload-text", help="Part of a key or value of the payload.")
+]
+ErrorText = Annotated[str | None, typer.Option("--error-text", help="Part of the last error.")]
+Filter = Annotated[
+    str, typer.Option("--filter", help="Further conditions, as the JSON of POST /jobs/search.")
+]
+Count = Annotated[bool, typer.Option("--count", help="Tell how many there are.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=1_000)]
+Cursor = Annotated[UUID | None, typer.Option("--cursor", help="Where the last ended.")]
+
+
 @jobs_app.command("search")
 def search(
     tenant: Tenant = None,
-    use_case: Annotated[list[str] | None, typer.Option("--use-case", help="Repeatable.")] = None,
-    type_: Annotated[list[str] | None, typer.Option("--type", help="Repeatable.")] = None,
-    queue: Annotated[list[str] | None, typer.Option("--queue", help="Repeatable.")] = None,
-    status: Annotated[
-        list[JobStatus] | None,
-        typer.Option("--status", case_sensitive=False, help="Repeatable."),
-    ] = None,
-    job_id: Annotated[list[UUID] | None, typer.Option("--id", help="Repeatable.")] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", help="Created from then on: 90m, 24h or 7d ago, or an instant."),
-    ] = None,
-    until: Annotated[
-        str | None, typer.Option("--until", help="Created before that, in the same way.")
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", help="NAME=VALUE; repeatable.")
-    ] = None,
-    dedupe_key: Annotated[str | None, typer.Option("--dedupe-key")] = None,
-    trace_id: Annotated[str | None, typer.Option("--trace-id", help="32 hex digits.")] = None,
-    error_group: Annotated[
-        str | None, typer.Option("--error-group", help="A fingerprint that `errors` tells.")
-    ] = None,
-    payload_text: Annotated[
-        str | None, typer.Option("--payload-text", help="Part of a key or value of the payload.")
-    ] = None,
-    error_text: Annotated[
-        str | None, typer.Option("--error-text", help="Part of the last error.")
-    ] = None,
-    filter_: Annotated[
-        str, typer.Option("--filter", help="Further conditions, as the JSON of POST /jobs/search.")
-    ] = "{}",
-    count: Annotated[bool, typer.Option("--count", help="Tell how many there are.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1_000)] = 20,
-    cursor: Annotated[UUID | None, typer.Option("--cursor", help="Where the last ended.")] = None,
+    use_case: UseCases = None,
+    type_: Types = None,
+    queue: Queues = None,
+    status: Statuses = None,
+    job_id: JobIds = None,
+    since: Since = None,
+    until: Until = None,
+    label: Labels = None,
+    dedupe_key: DedupeKey = None,
+    trace_id: TraceId = None,
+    error_group: Fingerprint = None,
+    payload_text: PayloadText = None,
+    error_text: ErrorText = None,
+    filter_: Filter = "{}",
+    count: Count = False,
+    limit: Limit = 20,
+    cursor: Cursor = None,
     as_json: AsJson = False,
     dsn: Dsn = None,
     url: Url = None,
@@ -116,7 +129,11 @@ def search(
     )
     if as_json:
         typer.echo(json.dumps(_page_record(page)))
-        return
+    else:
+        _print_page(page)
+
+
+def _print_page(page: FoundPage) -> None:
     print_table(page.jobs, page.unreadable)
     if not page.complete:
         back = page.looked_back_to
