@@ -17,6 +17,7 @@ from async_jobs.domain.error_groups import ErrorGroup, ErrorGroups
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.filters import FoundPage, JobQuery, query_of
 from async_jobs.domain.job import JobStatus
+from async_jobs.domain.outlook import Counted
 from async_jobs.entrypoints.cli.asking import Where, ask_search
 from async_jobs.entrypoints.cli.jobs import (
     AsJson,
@@ -119,10 +120,7 @@ def search(
         given = {name: instant_of(name, text) for name, text in sides.items() if text is not None}
         query = replace(query, created=replace(query.created, **given))
     if count:
-        counted = ask_search(where, log_level, lambda asked: asked.count(query))
-        record = {"count": counted.jobs, "at_least": counted.at_least}
-        words = f"{counted.jobs:,}{'+' if counted.at_least else ''}"
-        typer.echo(json.dumps(record) if as_json else words)
+        _print_count(ask_search(where, log_level, lambda asked: asked.count(query)), as_json)
         return
     page = ask_search(
         where, log_level, lambda asked: asked.search(query, limit=limit, cursor=cursor)
@@ -131,6 +129,12 @@ def search(
         typer.echo(json.dumps(_page_record(page)))
     else:
         _print_page(page)
+
+
+def _print_count(counted: Counted, as_json: bool) -> None:
+    record = {"count": counted.jobs, "at_least": counted.at_least}
+    words = f"{counted.jobs:,}{'+' if counted.at_least else ''}"
+    typer.echo(json.dumps(record) if as_json else words)
 
 
 def _print_page(page: FoundPage) -> None:
