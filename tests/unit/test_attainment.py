@@ -171,8 +171,8 @@ async def test_report_metrics_and_rows_say_the_same() -> None:
     assert (brief.on_time, brief.late, brief.unstarted, brief.succeeded) == (0, 0, 3, 1)
     for row, of in ((mail, jobs["mail"]), (brief, jobs["brief"])):
         expired = [job for job in of if any(e.error == "deadline_missed" for e in job.errors)]
-        first = [job for job in of if job.first_started_at is not None and job not in expired]
-        on_time = [job for job in first if job.first_started_at <= job.first_deadline]  # type: ignore[operator]
+        first = [job for job in of if job.first_start is not None and job not in expired]
+        on_time = [job for job in first if job.first_start <= job.first_deadline]  # type: ignore[operator]
         assert (row.on_time, row.on_time + row.late) == (len(on_time), len(first))
         assert (row.unstarted, row.enqueued) == (len(expired), len(of))
         labels = ("first=true", f"use_case={row.use_case}")
