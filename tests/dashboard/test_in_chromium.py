@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
+from async_jobs.domain.job import EnqueueJobRequest
 from async_jobs.entrypoints.dashboard.app import SCREENS, Dashboard
 from async_jobs.entrypoints.dashboard.showing import visible
 from tests.kit.browsing import chromium, signed_in, window
@@ -163,6 +164,26 @@ async def test_a_page_lives_and_holds_still_while_somebody_decides(place: Place)
         await page.get_by_text("Retry…").click()
         await page.get_by_role("button", name="Retry this job").click()
         await page.wait_for_selector(".state.pending")
+    assert shown.complaints == []
+
+
+async def test_picked_jobs_are_retried_together(place: Place) -> None:
+    """What is picked stays picked while the page would change."""
+    async with window(place.browser) as shown:
+        page = shown.page
+        await signed_in(page, place.url, TOKEN)
+        await page.goto(f"{place.url}/jobs?status=dead")
+        await page.wait_for_selector("#live-state[data-state=live]")
+        await page.locator("tbody input[type=checkbox]").first.check()
+        await place.world.system.service.enqueue(
+            EnqueueJobRequest(tenant_id="acme", use_case="reports", type="send_email", payload={})
+        )
+        await _told(place, page, "#live-state[data-state=held]")
+        await page.get_by_role("button", name="Retry…").last.click()
+        await page.get_by_label("Reason").fill("it works again")
+        await page.get_by_role("button", name="Retry them").click()
+        await page.wait_for_url("**/bulk-operation?*")
+        assert "Retry" in await page.locator("h1").inner_text()
     assert shown.complaints == []
 
 

@@ -85,6 +85,8 @@ ACTIONS: Final[Mapping[str, Act]] = {
     "job/cancel": actions.cancel_job,
     "job/retry": actions.retry_job,
 }
+LOOKS: Final[Mapping[str, Act]] = {"jobs/look": jobs.look}
+"""What is looked for by a form, where something searches."""
 ACTIONS_OVER_MANY: Final[Mapping[str, Act]] = {
     "bulk/preview": bulk.preview,
     "bulk/start": actions.start_bulk,
@@ -171,6 +173,7 @@ class Dashboard(Starlette):
         screens, acts = dict(SCREENS), dict(ACTIONS)
         if doors.search is not None:
             screens |= SEARCHING
+            acts |= LOOKS
         if doors.bulk is not None:
             screens |= OVER_MANY
             acts |= ACTIONS_OVER_MANY
@@ -360,7 +363,7 @@ class Dashboard(Starlette):
 
         async def look() -> object:
             status = await visit.status()
-            return status.use_cases, status.queues, status.warnings, status.workers
+            return status.use_cases, status.queues, status.warnings, status.controls, status.workers
 
         def may_go_on() -> bool:
             try:

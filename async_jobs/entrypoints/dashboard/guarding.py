@@ -18,7 +18,7 @@ from async_jobs.entrypoints.settings.tokens import digest_of
 COOKIE: Final = "async_jobs_session"
 FORM_BYTES_MAX: Final = 64 * 1024
 FORM_SECONDS: Final = 30.0
-FIELDS_MAX: Final = 50
+FIELDS_MAX: Final = 120
 
 HEADERS: Final = {
     "Content-Security-Policy": (

@@ -9,6 +9,7 @@ from async_jobs.domain.job import JobStatus
 from async_jobs.entrypoints.dashboard.app import (
     ACTIONS,
     ACTIONS_OVER_MANY,
+    LOOKS,
     OVER_MANY,
     SCREENS,
     SEARCHING,
@@ -40,7 +41,7 @@ async def test_a_stranger_sees_nothing(sign_in: SignIn) -> None:
 async def test_a_stranger_does_nothing(sign_in: SignIn, system: MemorySystem) -> None:
     """Every action asks for a session first."""
     stranger = await sign_in(None)
-    for path in ALL_ACTIONS:
+    for path in (*ALL_ACTIONS, *LOOKS):
         answer = await stranger.post(f"/{path}", data=PAUSE, headers=SAME_ORIGIN)
         assert answer.status_code == 303
         assert answer.headers["location"] == "/sign-in"
@@ -63,7 +64,7 @@ async def test_pages_of_others_change_nothing(
 ) -> None:
     """Whatever cookie they come with."""
     browser = await sign_in("operator")
-    for path in (*ALL_ACTIONS, "sign-in", "sign-out"):
+    for path in (*ALL_ACTIONS, *LOOKS, "sign-in", "sign-out"):
         answer = await browser.post(f"/{path}", data=PAUSE, headers=headers)
         assert answer.status_code == 403
     assert len(await system.steering.audit()) == 2

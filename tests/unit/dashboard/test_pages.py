@@ -267,6 +267,45 @@ async def test_many_jobs_are_cancelled_and_brought_back(
     assert listed.count('<tr id="bulk-') == 2
 
 
+async def test_jobs_are_picked_one_by_one(sign_in: SignIn, world: Scene) -> None:
+    """These and no others; whoever picks none is told."""
+    browser = await sign_in("operator")
+    shown = (await browser.get("/jobs?status=dead")).text
+    (name,) = re.findall(r'name="(pick-[^"]*)"', shown)
+    none = {"action": "retry", "picked": "1"}
+    refused = await browser.post("/bulk/preview", data=none, headers=SAME_ORIGIN)
+    assert (refused.status_code, "picked first" in refused.text) == (422, True)
+    shown = (
+        await browser.post("/bulk/preview", data={**none, name: "1"}, headers=SAME_ORIGIN)
+    ).text
+    assert "Retry 1 job" in shown
+    fields = dict(re.findall(r'type="hidden" name="([^"]*)" value="([^"]*)"', shown))
+    started = await browser.post(
+        "/bulk/start", data={**fields, "reason": "it works again"}, headers=SAME_ORIGIN
+    )
+    assert started.status_code == 303, started.text
+    await world.system.run_until_idle()
+    (job,) = [each for each in await world.system.jobs() if str(each.id) == world.dead_job]
+    assert job.status == "dead"  # it failed again
+    assert job.lease_seq > 1
+
+
+async def test_a_text_is_looked_for_by_a_form(sign_in: SignIn, world: Scene) -> None:
+    """No address holds it; and to look into payloads takes the right to see them."""
+    asked = {"tenant_id": "acme", "since": "1h", "payload_text": "ada@acme.example"}
+    admin = await sign_in("of-acme")
+    found = (await admin.post("/jobs/look", data=asked, headers=SAME_ORIGIN)).text
+    assert re.findall(r'<tr id="job-([^"]*)"', found) == [world.dead_job]
+    assert "ada@acme" not in "".join(ADDRESS.findall(found))
+    assert "hx-get" not in found
+    reader = await sign_in("reader")
+    refused = await reader.post("/jobs/look", data=asked, headers=SAME_ORIGIN)
+    assert refused.status_code == 403
+    of_error = {"use_case": "notifications", "since": "24h", "error_text": "said nothing"}
+    found = (await reader.post("/jobs/look", data=of_error, headers=SAME_ORIGIN)).text
+    assert re.findall(r'<tr id="job-([^"]*)"', found) == [world.dead_job]
+
+
 async def test_acting_on_many_takes_their_number_or_the_right_to(sign_in: SignIn) -> None:
     """More than a hundred jobs, and any that are deleted, are confirmed by typing how many."""
     operator = await sign_in("operator")

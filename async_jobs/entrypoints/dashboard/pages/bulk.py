@@ -70,14 +70,16 @@ def request_of(visit: Visit, given: Mapping[str, str]) -> BulkRequest:
         raise InvalidJobError("action", f"must be one of {', '.join(OFFERED)}")
     action = BulkAction(given["action"])
     visit.caller.check_scope(Scope.ADMIN if action is BulkAction.DELETE else Scope.OPERATE)
-    return BulkRequest(action=action, criteria=query_of(visit, given_in(visit, given)))
+    return BulkRequest(
+        action=action, criteria=query_of(visit, given_in(visit, given, by_form=True))
+    )
 
 
 async def preview(visit: Visit, given: Mapping[str, str]) -> Page:
     """Show how many jobs it would be about, to be confirmed."""
     request = request_of(visit, given)
     previewed = await (await steering_of(visit)).preview(request, tenants=visit.tenants)
-    fields: dict[str, Any] = {"action": request.action, **given_in(visit, given)}
+    fields: dict[str, Any] = {"action": request.action, **given_in(visit, given, by_form=True)}
     if "since" in fields:
         # The token is of this filter, in which `since` was an instant.
         assert request.criteria.created.since is not None, "it was given"

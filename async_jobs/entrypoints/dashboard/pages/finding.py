@@ -12,10 +12,17 @@ from async_jobs.domain.error_groups import ErrorGroups
 from async_jobs.domain.errors import InvalidJobError
 from async_jobs.domain.filters import JobQuery, Span, check_query, query_record_of
 from async_jobs.entrypoints.dashboard.visits import Page, Visit, opened
+from async_jobs.entrypoints.settings.tokens import Scope
 
 BASIC: Final = ("tenant_id", "use_case", "status")
 """What jobs are listed by where nothing searches."""
-FILTERS: Final = (*BASIC, "type", "queue", "dedupe_key", "error_group", "since", "created_since")
+FILTERS: Final = (
+    *(*BASIC, "type", "queue", "dedupe_key", "label", "error_group", "since", "created_since"),
+)
+TEXTS: Final = ("payload_text", "error_text")
+"""What jobs hold is looked for by forms only: addresses are kept by browsers and proxies."""
+PICK: Final = "pick-"
+"""What the fields begin with by which single jobs are picked from a list."""
 SINCE: Final[Mapping[str, timedelta]] = {
     "1h": timedelta(hours=1),
     "24h": timedelta(days=1),
@@ -33,10 +40,21 @@ def id_of(text: str) -> UUID:
         raise InvalidJobError("id", "must be a UUID") from None
 
 
-def given_in(visit: Visit, fields: Mapping[str, str]) -> dict[str, str]:
-    """Return the conditions that an address or a form holds, by name."""
-    names = BASIC if visit.doors.search is None else FILTERS
-    return {name: fields[name].strip() for name in names if fields.get(name, "").strip()}
+def given_in(visit: Visit, fields: Mapping[str, str], *, by_form: bool = False) -> dict[str, str]:
+    """Return the conditions that an address or a form holds, by name.
+
+    Raises:
+        InvalidJobError: single jobs were to be picked, and none was.
+    """
+    names: tuple[str, ...] = BASIC if visit.doors.search is None else FILTERS
+    picked: list[str] = []
+    if by_form:
+        names = (*names, *TEXTS)
+        picked = [name for name in fields if name.startswith(PICK)]
+        if "picked" in fields and not picked:
+            raise InvalidJobError("jobs", "have to be picked first, in the first column")
+    given = {name: fields[name].strip() for name in names if fields.get(name, "").strip()}
+    return given | dict.fromkeys(picked, "1")
 
 
 def query_of(visit: Visit, given: Mapping[str, str]) -> JobQuery:
@@ -54,8 +72,15 @@ def query_of(visit: Visit, given: Mapping[str, str]) -> JobQuery:
     if "status" in given:
         several["statuses"] = frozenset({check_status("status", given["status"])})
     one: dict[str, Any] = {
-        name: given[name] for name in ("dedupe_key", "error_group") if name in given
+        name: given[name] for name in ("dedupe_key", "error_group", *TEXTS) if name in given
     }
+    if "payload_text" in given:
+        visit.caller.check_scope(Scope.PAYLOAD)
+    if "label" in given:
+        name, _, value = given["label"].partition("=")
+        one["labels"] = {name.strip(): value.strip()}
+    if picked := [name.removeprefix(PICK) for name in given if name.startswith(PICK)]:
+        one["ids"] = frozenset(map(id_of, picked))
     created = Span(since=_since(visit, given))
     return check_query(
         JobQuery(tenant_id=tenant_of(visit, given), created=created, **several, **one)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
 from async_jobs.domain.explain import Explanation
-from async_jobs.domain.filters import FoundPage, JobQuery
+from async_jobs.domain.filters import FoundPage, JobQuery, trace_id_of
 from async_jobs.domain.job import TERMINAL, Job, JobStatus
 from async_jobs.domain.timeline import JobHistory
 from async_jobs.entrypoints.dashboard.pages.finding import SINCE, given_in, id_of, query_of
@@ -21,7 +22,17 @@ RETRIED: Final = frozenset({JobStatus.DEAD, JobStatus.CANCELLED})
 
 async def show_list(visit: Visit) -> Page:
     """Show a page of jobs; the address holds what is asked for."""
-    given = given_in(visit, visit.query)
+    return await _list(visit, given_in(visit, visit.query), visit.query.get("cursor"))
+
+
+async def look(visit: Visit, fields: Mapping[str, str]) -> Page:
+    """Show a page of the jobs that hold a text, which no address does."""
+    given = given_in(visit, fields, by_form=True)
+    page = await _list(visit, given, fields.get("cursor"))
+    return Page("jobs.html", {**page.told, "by_form": True})
+
+
+async def _list(visit: Visit, given: Mapping[str, str], after: str | None) -> Page:
     told: dict[str, Any] = {
         "statuses": list(JobStatus),
         "sinces": list(SINCE),
@@ -30,12 +41,15 @@ async def show_list(visit: Visit) -> Page:
         "use_case_names": [each.use_case for each in (await visit.status()).use_cases],
         "page": None,
         "searches": visit.doors.search is not None,
-        "acts": visit.doors.bulk is not None,
+        "acts": visit.doors.bulk is not None and visit.may(Scope.OPERATE),
+        "sees_payload": visit.may(Scope.PAYLOAD),
+        "by_form": False,
+        "cursor": after,
     }
     if visit.tenants is not None and visit.caller.only_tenant is None and "tenant_id" not in given:
         return Page("jobs.html", told)
     query = query_of(visit, given)
-    cursor = id_of(visit.query["cursor"]) if visit.query.get("cursor") else None
+    cursor = id_of(after) if after else None
 
     async def ask() -> FoundPage:
         page = await _asked(visit, query, cursor)
@@ -73,6 +87,7 @@ async def show_job(visit: Visit) -> Page:
             "explanation": explanation,
             "history": history,
             "sees_payload": sees_payload,
+            "trace_id": trace_id_of(job.headers),
             # Not handed to the template at all: what it does not have, it cannot show.
             "payload": job.payload if sees_payload else None,
             "result": job.result if sees_payload else None,

@@ -53,7 +53,7 @@
 
   // Nothing moves under somebody who selects, types, or decides.
   function isBusy() {
-    if (document.hidden || document.querySelector("dialog[open], #live details.act[open]")) return true;
+    if (document.hidden || document.querySelector("dialog[open], #live details.act[open], #live input:checked")) return true;
     const active = document.activeElement;
     if (active?.closest("#live") && active.matches("input, select, textarea")) return true;
     const selection = getSelection();
@@ -107,6 +107,7 @@
   addEventListener("pageshow", open);
   document.addEventListener("selectionchange", () => { if (waits && !isBusy()) refresh(); });
   document.addEventListener("focusout", () => setTimeout(() => { if (waits && !isBusy()) refresh(); }));
+  document.addEventListener("change", () => { if (waits && !isBusy()) refresh(); });
   document.addEventListener("toggle", () => { if (waits && !isBusy()) refresh(); }, true);
 
   const stale = (is) => { const told = find("stale"); if (told) told.hidden = !is; };
