@@ -195,7 +195,9 @@ async def test_keys_and_settings(place: Place) -> None:
         await pressed(page, "?")
         await page.wait_for_selector("dialog[open]")
         assert await accused(page) == []
-        await pressed(page, "Escape", "g", "u")
+        await pressed(page, "Escape")
+        await page.wait_for_selector("dialog[open]", state="detached")
+        await pressed(page, "g", "u")
         await page.wait_for_url("**/use-cases")
         first = page.locator("tbody [data-row]").first
         where = await first.get_attribute("href")
