@@ -23,6 +23,7 @@ from async_jobs.domain.events import (
     LeaseExpired,
     Rejected,
     Released,
+    Restored,
     Retried,
     SetAside,
     Snoozed,
@@ -56,6 +57,8 @@ class Outcome(StrEnum):
     """Known by the job alone: the record is gone, or older than the history."""
     RETRIED = "retried"
     """An operator gave the job another life."""
+    RESTORED = "restored"
+    """An operator took its cancellation back."""
     OTHER = "other"
     """One that a newer version tells of."""
 
@@ -75,13 +78,14 @@ _OUTCOMES: Final[Mapping[EventType, Outcome]] = {
     SetAside: Outcome.SET_ASIDE,
     Expired: Outcome.EXPIRED,
     Retried: Outcome.RETRIED,
+    Restored: Outcome.RESTORED,
 }
 _ORDINARY: Final = frozenset({Outcome.SUCCEEDED, Outcome.SNOOZED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRecord:
-    """What became of one attempt, or of a lease that nobody claimed; or an operator's retry.
+    """What became of an attempt, or of a lease that nobody claimed; or an operator's retry, undo.
 
     Attributes:
         attempt: how many attempts had been charged.

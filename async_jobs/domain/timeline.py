@@ -24,6 +24,8 @@ class Moment(StrEnum):
     ENDED = "ended"
     RETRIED = "retried"
     """An operator gave it another life."""
+    RESTORED = "restored"
+    """An operator took its cancellation back."""
     DUE = "due"
     """It may start from then on."""
     OTHER = "other"
@@ -90,6 +92,10 @@ _ENDS: Final = {
     JobStatus.DEAD: Outcome.DEAD,
     JobStatus.CANCELLED: Outcome.CANCELLED,
 }
+_BY_OPERATORS: Final = {
+    Outcome.RETRIED: Moment.RETRIED,
+    Outcome.RESTORED: Moment.RESTORED,
+}
 _ORDER: Final = list(Moment)
 
 
@@ -120,8 +126,8 @@ def history_of(
 
 def _of_records(records: Sequence[AttemptRecord]) -> Iterator[TimelineEntry]:
     for each in records:
-        if each.outcome is Outcome.RETRIED:
-            yield TimelineEntry(at=each.ended_at, moment=Moment.RETRIED)
+        if each.outcome in _BY_OPERATORS:
+            yield TimelineEntry(at=each.ended_at, moment=_BY_OPERATORS[each.outcome])
             continue
         if each.started_at is not None:
             yield _start(each.started_at, each.attempt, each.lease_seq, each.worker_id)

@@ -10,12 +10,14 @@ from async_jobs.domain.errors import JobNotFoundError
 from async_jobs.domain.history import Outcome
 from async_jobs.domain.job import Phase
 from async_jobs.domain.lifecycle import (
+    Cancelled,
     Claimed,
     Failed,
     JobEvent,
     Leased,
     LeaseExpired,
     Rejected,
+    Restored,
     Retried,
     Succeeded,
 )
@@ -88,6 +90,18 @@ class TimelineContract:
         assert (failed.worker_id, failed.ran_seconds) == ("worker-0", 5)
         assert (failed.error, failed.traceback) == ("ValueError: no 'x'", "/app/mail.py:7 in send")
         assert len(failed.fingerprint or "") == 16
+
+    async def test_op_8_a_cancellation_that_was_taken_back_is_told_as_such(
+        self, operations: Operations, store: Store
+    ) -> None:
+        """Nobody reads of a job that waits that it ended, and no more."""
+        job = await happened(store, await added(store), Cancelled(), now=later(1))
+        await happened(store, job, Restored(), now=later(2))
+
+        told = await operations.history(job.id)
+
+        assert told.phase == "pending"
+        assert moments(told)[-2:] == [(Moment.ENDED, Outcome.CANCELLED), (Moment.RESTORED, None)]
 
     @pytest.mark.parametrize("phase", list(PATHS))
     async def test_op_8_a_job_in_any_phase_has_a_history(

@@ -24,6 +24,7 @@ from async_jobs.domain.lifecycle import (
     Rejected,
     Released,
     Renewed,
+    Restored,
     Retried,
     SetAside,
     Snoozed,
@@ -31,7 +32,16 @@ from async_jobs.domain.lifecycle import (
     change,
 )
 from async_jobs.domain.timeline import Moment, history_of
-from tests.unit.domain.builders import NOW, after, claimed, dead, flagged, handed_off, pending
+from tests.unit.domain.builders import (
+    NOW,
+    after,
+    cancelled,
+    claimed,
+    dead,
+    flagged,
+    handed_off,
+    pending,
+)
 
 OVER = {"lease_expires_at": after(-1)}
 
@@ -50,6 +60,7 @@ OVER = {"lease_expires_at": after(-1)}
         (handed_off(), Cancelled(), Outcome.CANCELLED),
         (pending(), Cancelled(), Outcome.CANCELLED),
         (dead(), Retried(), Outcome.RETRIED),
+        (cancelled(), Restored(), Outcome.RESTORED),
     ],
 )
 def test_what_is_unusual_is_recorded(job: Job, event: JobEvent, outcome: Outcome) -> None:
