@@ -76,9 +76,9 @@ async def scene(*, hostile: bool = False, now: datetime = NOW, minutes: int = MI
     )
     for minute in range(minutes):
         await _a_minute(system, minute)
-    dead = await _enqueue(
-        system, "acme", "notifications", {"broken": True, "to": "ada@acme.example"}, max_attempts=1
-    )
+    broken = {"broken": True, "to": "ada@acme.example"}
+    labels = {"order": "1017", **{name[:50]: name[:100] for name in names}}
+    dead = await _enqueue(system, "acme", "notifications", broken, max_attempts=1, labels=labels)
     await system.run_until_idle()
     for name in names:
         await _enqueue(system, name, name, {name: name}, type=name)

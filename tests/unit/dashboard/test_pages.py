@@ -12,11 +12,15 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from async_jobs.domain.audit import Operator
+from async_jobs.domain.bulk import BulkAction
 from async_jobs.domain.errors import MigrationDue, Unavailable
 from async_jobs.domain.explain import Status, UseCaseStatus
+from async_jobs.domain.filters import JobQuery
 from async_jobs.domain.tallies import Attained, Attainment, Dimension
 from async_jobs.entrypoints.dashboard.app import SCREENS, SEARCHING, create_dashboard
 from async_jobs.entrypoints.dashboard.verdict import loads, troubles
+from async_jobs.ports.bulk_steering import BulkRequest
 from async_jobs.testing.builders import a_worker
 from async_jobs.testing.clocks import NOW
 from async_jobs.testing.system import MemorySystem, memory_system
@@ -326,6 +330,25 @@ async def test_acting_on_many_takes_their_number_or_the_right_to(sign_in: SignIn
     foreign = {**meant, "tenant_id": "globex"}
     refused = await admin.post("/bulk/preview", data=foreign, headers=SAME_ORIGIN)
     assert refused.status_code == 403
+
+
+async def test_a_job_shows_the_labels_it_is_found_by(sign_in: SignIn, world: Scene) -> None:
+    """Whoever may read a job may read them."""
+    shown = (await (await sign_in("operator")).get(f"/job?id={world.dead_job}")).text
+    assert re.search(r"Labels</dt><dd>.*order</bdi> = <bdi [^>]*>1017</bdi>", shown)
+
+
+async def test_the_audit_tells_what_was_done_to_many_jobs(sign_in: SignIn, world: Scene) -> None:
+    """A retry, a deletion and a cancellation are not the same."""
+    bulk = world.system.bulk
+    request = BulkRequest(action=BulkAction.RETRY, criteria=JobQuery(tenant_id="acme"))
+    token = (await bulk.preview(request)).token
+    await bulk.start(request, token=token, reason="it is back", operator=Operator(actor="ada"))
+
+    shown = (await (await sign_in("operator")).get("/audit")).text
+
+    assert "<b>retry</b>, 1 matched" in shown
+    assert "all of this operation" in shown
 
 
 async def test_what_is_looked_for_is_found(sign_in: SignIn, world: Scene) -> None:
