@@ -34,12 +34,17 @@ def require(what: str, *packages: str, instead: str = "") -> None:
     Raises:
         MissingExtra: at least one cannot be imported; all of them are told at once.
     """
+    if wanted := want_of(*packages):
+        raise MissingExtra(f"{what} {wanted}{instead}")
+
+
+def want_of(*packages: str) -> str:
+    """Return what is missing of some packages and how to install it; nothing if all are there."""
     missing = [package for package in packages if not is_there(package)]
-    if missing:
-        extras = ",".join(sorted({EXTRAS[package] for package in missing}))
-        raise MissingExtra(
-            f"{what} needs {' and '.join(missing)}: pip install 'async-jobs[{extras}]'{instead}"
-        )
+    if not missing:
+        return ""
+    extras = ",".join(sorted({EXTRAS[package] for package in missing}))
+    return f"needs {' and '.join(missing)}: pip install 'async-jobs[{extras}]'"
 
 
 def is_there(package: str) -> bool:

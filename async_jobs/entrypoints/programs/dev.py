@@ -39,7 +39,7 @@ from async_jobs.entrypoints.wiring.container import Container, opened
 from async_jobs.entrypoints.wiring.embedded import embedded_postgres
 from async_jobs.entrypoints.wiring.memory import memory_container
 from async_jobs.entrypoints.wiring.telemetry import keeping
-from async_jobs.extras import is_there, require
+from async_jobs.extras import is_there, require, want_of
 
 IN_MEMORY = "memory"
 STATISTICS = "ASYNC_JOBS_STATISTICS"
@@ -186,10 +186,10 @@ def _tell_how_to_use(config: AsyncJobsConfig, registry: JobRegistry, port: int) 
         f"use cases: {', '.join(config.use_case_configs)}",
         f"handlers:  {', '.join(config.handler_modules)} ({', '.join(registry.types)})",
         f"API:       {url} (documentation: {url}/docs)",
-        *([f"dashboard: {url}{PATH}/ (sign in by the token)"] if is_there(PAGES) else []),
+        f"dashboard: {want_of(PAGES) or f'{url}{PATH}/ (sign in by the token)'}",
         f"token:     {token}",
         *([] if config.db_dsn == IN_MEMORY else [f"database:  {config.db_dsn}"]),
-        "try, in another terminal:",
+        f"try, in another terminal{'' if body['payload'] else ', with a payload of your handler'}:",
         f"  curl -sS {url}/jobs/enqueue -H {shlex.quote(f'{TOKEN_HEADER}: {token}')} \\",
         f"    -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}",
         f"  export {TOKEN_VARIABLE}={shlex.quote(str(token))}",
