@@ -7,6 +7,7 @@ how far an operation has come.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,8 @@ COUNTED_MAX: Final = 1_000_000
 """So far a preview counts."""
 TOKEN_LASTS: Final = timedelta(minutes=15)
 _DIGEST_CHARACTERS: Final = 32
+_HEAD: Final = re.compile(r"[0-9a-f]{1,9}\.[0-9]{1,7}")
+"""What a token says: seconds and a count. Anybody can make a digest of anything else as well."""
 
 
 class BulkAction(StrEnum):
@@ -401,7 +404,8 @@ def check_token(
 ) -> Seen:
     """Return what a token says, or raise `InvalidJobError`: it is another one's, or too old."""
     head, dot, digest = (token if isinstance(token, str) else "").rpartition(".")
-    if not dot or digest != _digest(head, action, criteria, amendment):
+    is_one = dot and _HEAD.fullmatch(head) is not None
+    if not is_one or digest != _digest(head, action, criteria, amendment):
         raise InvalidJobError(
             "token", "must be that of a preview of the same action and filter; preview again"
         )

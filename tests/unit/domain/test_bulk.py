@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -32,7 +34,7 @@ from async_jobs.domain.bulk import (
     token_of,
 )
 from async_jobs.domain.errors import InvalidJobError
-from async_jobs.domain.filters import JobQuery
+from async_jobs.domain.filters import JobQuery, query_record_of
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import Cancelled, CancelRequested, advance
 from async_jobs.testing.builders import an_id
@@ -267,3 +269,15 @@ def test_a_token_is_for_just_what_was_seen(action: BulkAction) -> None:
     for given_token, for_action, criteria, values, now in others:
         with pytest.raises(InvalidJobError, match="token"):
             check_token(given_token, for_action, criteria, values, now=now)
+
+
+@pytest.mark.parametrize(
+    "head", ["", "x.1", "1", "1.", "1.-1", "1.x", "1.1.1", "1.99999999", "9999999999.1", "1.\u0661"]
+)
+def test_a_token_that_somebody_made_up_is_refused(head: str) -> None:
+    """Its digest is no secret: what it is of has to be a time and a count nevertheless."""
+    told = json.dumps([head, BulkAction.CANCEL, query_record_of(ACME), {}], sort_keys=True)
+    made_up = f"{head}.{sha256(told.encode()).hexdigest()[:32]}"
+
+    with pytest.raises(InvalidJobError, match="token"):
+        check_token(made_up, BulkAction.CANCEL, ACME, Amendment(), now=NOW)
