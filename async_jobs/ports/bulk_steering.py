@@ -58,7 +58,7 @@ class BulkSteering(Protocol):
         BS-1 `preview` counts the jobs that `start` would change, and changes nothing.
         BS-2 `start` wants the token of a preview of the same action and filter that is not too old.
             It changes no more jobs than were counted, unless it is told a greater maximum. Started
-            again by the same id, it is there once.
+            again by the same id, it is there once; another one is refused by that id.
         BS-3 What is out of bounds is refused by `InvalidJobError` with its field, and changes
             nothing; so is a filter without a condition, unless all jobs are asked for.
         BS-4 `get` and `operations` tell how far each is: what was done, skipped and failed.

@@ -97,7 +97,10 @@ class BulkService:
             created_at=now,
             due_at=now,
         )
-        return await self._begin(operation, Action.BULK)
+        begun = await self._begin(operation, Action.BULK)
+        if _asked_of(begun) != _asked_of(operation):
+            raise InvalidJobError("operation_id", "is of another operation already")
+        return begun
 
     async def get(
         self, operation_id: UUID, *, tenants: Collection[str] | None = None
@@ -200,6 +203,14 @@ class BulkService:
             before=None,
             after=_described(operation) if begins else None,
         )
+
+
+def _asked_of(operation: BulkOperation) -> tuple[object, ...]:
+    """Return what a start by the same id has to ask for, too.
+
+    An instant in the past stands for that of the call, which is another one at each.
+    """
+    return operation.action, operation.criteria, replace(operation.amendment, run_at=None)
 
 
 def _described(operation: BulkOperation) -> dict[str, Any]:

@@ -114,6 +114,24 @@ class BulkSteeringContract:
         assert await bulk_steering.start(CANCEL, **given) == over
         assert list(await bulk_steering.operations()) == [over]
 
+    async def test_bs_2_an_id_is_of_one_operation(
+        self, bulk_steering: BulkSteering, controls: Controls
+    ) -> None:
+        """Whoever starts another one by it is refused, and told nothing of the one that is there."""
+        by_id: dict[str, Any] = {"reason": WHY, "operator": ADA, "operation_id": an_id()}
+        preview = await bulk_steering.preview(CANCEL)
+        begun = await bulk_steering.start(CANCEL, token=preview.token, **by_id)
+        of_bolt = replace(CANCEL, criteria=JobQuery(tenant_id="bolt"))
+
+        for request in (of_bolt, RETRY):
+            tenants = [str(request.criteria.tenant_id)]
+            preview = await bulk_steering.preview(request, tenants=tenants)
+            with pytest.raises(InvalidJobError) as refused:
+                await bulk_steering.start(request, token=preview.token, tenants=tenants, **by_id)
+            assert refused.value.field == "operation_id"
+        assert list(await bulk_steering.operations()) == [begun]
+        assert len(await controls.operations(limit=9)) == 1
+
     async def test_bs_2_a_token_is_of_one_request_and_time(
         self, bulk_steering: BulkSteering, clock: ManualClock
     ) -> None:
