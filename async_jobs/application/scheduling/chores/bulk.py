@@ -93,10 +93,15 @@ class WorkingBulk(Chore):
 
         # By one instant: what an undo takes back is known by when it was cancelled.
         decide = partial(self._decide, now)
-        stepped = await self._bulk.step(now, limit=self._size, decide=decide, pause=rest)
+        try:
+            stepped = await self._bulk.step(now, limit=self._size, decide=decide, pause=rest)
+        except Exception:
+            # It may have been cut off for taking too long, as it would be at each further try.
+            self._size = max(1, self._size // 2)
+            raise
         took = self._clock.monotonic() - began
         if took > BATCH_SECONDS:
-            self._size = max(BATCH_MIN, self._size // 2)
+            self._size = min(self._size, max(BATCH_MIN, self._size // 2))
         elif took < BATCH_SECONDS / 4:
             self._size = min(BATCH_MAX, self._size * 2)
         due_at = stepped.due_at

@@ -13,6 +13,7 @@ from async_jobs.adapters.memory.store import MemoryJobStore
 from async_jobs.application.in_force import InForce
 from async_jobs.application.operating.bulk import BulkService
 from async_jobs.application.scheduling.chores.bulk import (
+    BATCH_MIN,
     LOOK_AGAIN_SECONDS,
     SHARE,
     WorkingBulk,
@@ -167,6 +168,21 @@ async def test_a_failure_is_tried_again_a_little_later(stage: Stage) -> None:
     assert stage.is_due()
     await stage.chore.work()
 
+    assert (await stage.service.get(operation.id)).done == 1
+
+
+async def test_a_batch_that_is_cut_off_is_smaller_the_next_time(stage: Stage) -> None:
+    """What took too long for the database would take as long at each further try."""
+    await stored(stage.store, *(a_job() for _ in range(BATCH_MIN)))
+    operation = await stage.begin()
+    stage.bulk.error = Unavailable("a statement took too long")
+    for _ in range(9):
+        with pytest.raises(Unavailable):
+            await stage.chore.work()
+    stage.bulk.error = None
+    await stage.chore.work()
+
+    assert stage.bulk.steps == [50, 25, 12, 6, 3, 1, 1, 1, 1, 1]
     assert (await stage.service.get(operation.id)).done == 1
 
 
