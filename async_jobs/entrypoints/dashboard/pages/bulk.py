@@ -54,7 +54,7 @@ async def show_one(visit: Visit) -> Page:
     async def ask() -> BulkOperation:
         return await (await steering_of(visit)).get(operation_id, tenants=visit.tenants)
 
-    one = await visit.sampler.ask(("bulk", operation_id, visit.tenants), ask)
+    one = await visit.sampler.ask(("bulk-operation", operation_id, visit.tenants), ask)
     return Page("bulk_one.html", {"one": one, "conditions": conditions_of(one.criteria)})
 
 
