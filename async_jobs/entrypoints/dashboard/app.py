@@ -307,13 +307,15 @@ class Dashboard(Starlette):
         following = "/"
         try:
             check_origin(request)
+            form = await form_of(request)
+            # After the form has arrived: nothing comes between this look and the count of a
+            # failure, however many forms are on their way at once.
             wait = self._failures.wait_seconds(address)
             if wait:
                 told = f"Too many wrong tokens came from your address. Try again in {wait:.0f} s."
                 response = self._sign_in_page(request, "", told, 429)
                 response.headers["Retry-After"] = str(math.ceil(wait))
                 return response
-            form = await form_of(request)
             if _is_within(form.get("next", "")):
                 following = form["next"]
             response = RedirectResponse(base_of(request) + following, 303)

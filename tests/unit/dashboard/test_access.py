@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 
@@ -16,6 +19,7 @@ from async_jobs.entrypoints.dashboard.app import (
 )
 from async_jobs.entrypoints.dashboard.guarding import COOKIE, HEADERS
 from async_jobs.entrypoints.dashboard.sessions import FAILURES_MAX, FAILURES_SECONDS
+from async_jobs.testing.clocks import let_others_run
 from async_jobs.testing.system import MemorySystem
 from tests.kit.dashboard import Scene, dashboard_of
 from tests.unit.api.callers import a_token
@@ -115,6 +119,29 @@ async def test_whoever_guesses_has_to_wait(sign_in: SignIn, system: MemorySystem
     system.clock.advance(FAILURES_SECONDS)
     answer = await stranger.post("/sign-in", data={"token": "operator"}, headers=SAME_ORIGIN)
     assert answer.status_code == 303
+
+
+async def test_guesses_that_come_at_once_are_counted_one_by_one(
+    sign_in: SignIn, system: MemorySystem
+) -> None:
+    """Many forms may be on their way before the first of them has failed."""
+    stranger, arrived = await sign_in(None), asyncio.Event()
+
+    async def form() -> AsyncIterator[bytes]:
+        yield b"token="
+        await arrived.wait()
+        yield b"guess"
+
+    headers = {**SAME_ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+    guesses = [
+        asyncio.ensure_future(stranger.post("/sign-in", content=form(), headers=headers))
+        for _ in range(2 * FAILURES_MAX)
+    ]
+    await let_others_run()
+    arrived.set()
+    answers = [answer.status_code for answer in await asyncio.gather(*guesses)]
+
+    assert (answers.count(401), answers.count(429)) == (FAILURES_MAX, FAILURES_MAX)
 
 
 async def test_signing_out_ends_the_session_itself(sign_in: SignIn) -> None:
