@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from typing import Final
 
-from async_jobs.domain.errors import AsyncJobsError
 from async_jobs.ports.clock import Clock
 
 STREAMS_MAX: Final = 500
@@ -113,7 +112,7 @@ class Streams:
         while True:
             try:
                 found: object = await look()
-            except AsyncJobsError as error:
+            except Exception as error:  # whatever it is, the looking goes on
                 found = type(error)  # which pages say themselves, once they look
             if seen is not None and found != seen:
                 feed.tell()

@@ -80,6 +80,18 @@ async def test_what_cannot_be_looked_at_is_a_change() -> None:
     streams.end()
 
 
+async def test_what_nobody_foresaw_ends_no_looking() -> None:
+    """A bug in what is looked at is a change as well, and so is what is there after it."""
+    clock, looked = ManualClock(), Looked()
+    streams = Streams(clock, 2.0)
+    stream = await begun(streams, looked)
+    for value in (ZeroDivisionError(), 2):
+        looked.value = value
+        await next_look(clock)
+        assert (await anext(stream)).startswith(CHANGED)
+    streams.end()
+
+
 async def test_streams_end_with_the_process() -> None:
     """Also those that wait: a shutdown waits for none of them."""
     streams = Streams(ManualClock(), 2.0)
