@@ -127,3 +127,42 @@ async def test_an_error_group_is_found_beside_jobs_that_are_gone(
 
     assert over.done == 2
     assert (await the_job(store, jobs[0].id)).phase is Phase.PENDING
+
+
+@pytest.mark.parametrize("action", [BulkAction.CANCEL, BulkAction.DELETE])
+async def test_a_row_that_somebody_holds_keeps_no_other_back(
+    pool: asyncpg.Pool, action: BulkAction
+) -> None:
+    """As a transaction of the application that nobody ends: it is told, and not waited for."""
+    store = PostgresJobStore(pool)
+    jobs = [await added(store) for _ in range(3)]
+    bulk = PostgresBulk(store)
+    await begun(bulk, action)
+
+    async with pool.acquire() as holder, holder.transaction():
+        await holder.execute("SELECT FROM jobs WHERE id = $1 FOR UPDATE", jobs[1].id)
+        stepped = await soon(bulk.step(AT, limit=9, decide=by_the_rules(), pause=rest))
+
+    assert stepped.changed == {jobs[0].id, jobs[2].id}
+    assert stepped.operation is not None
+    assert (stepped.operation.done, stepped.operation.failed) == (2, 1)
+    assert "another transaction" in str(stepped.operation.problem)
+
+
+async def test_an_operation_whose_batch_fails_is_behind_others(pool: asyncpg.Pool) -> None:
+    """As one that another version has begun: those after it are carried out."""
+    store = PostgresJobStore(pool)
+    job = await added(store)
+    bulk = PostgresBulk(store)
+    strange, plain = [await begun(bulk, BulkAction.CANCEL) for _ in range(2)]
+    await pool.execute("UPDATE bulk_operations SET action = 'exalt' WHERE id = $1", strange.id)
+
+    later = AT + timedelta(seconds=1)
+    with pytest.raises(ValueError, match="exalt"):
+        await bulk.step(later, limit=9, decide=by_the_rules(), pause=rest)
+    stepped = await bulk.step(later, limit=9, decide=by_the_rules(), pause=rest)
+
+    assert stepped.changed == {job.id}
+    assert stepped.operation is not None
+    assert stepped.operation.id == plain.id
+    assert stepped.due_at == later

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, TypeVar
@@ -34,7 +35,7 @@ from async_jobs.domain.bulk import (
     statuses_of,
     stopped,
 )
-from async_jobs.domain.errors import StoreRefused
+from async_jobs.domain.errors import AsyncJobsError, StoreRefused
 from async_jobs.domain.filters import JobQuery, id_bounds, query_of, query_record_of
 from async_jobs.domain.job import Job, UnreadableJob
 from async_jobs.domain.lifecycle import Change
@@ -46,6 +47,8 @@ LOOKED_AT: Final = 2_000
 """So many jobs a batch looks at; fewer if it has to read them through."""
 READ_THROUGH: Final = 500
 COUNT_LOOKS_AT: Final = 5_000_000
+_WAIT: Final = "SET LOCAL lock_timeout = '500ms'"
+"""Whoever takes batches dispatches as well: rows that others hold are not waited for longer."""
 _PAST_ALL = UUID(int=2**128 - 1)
 
 
@@ -114,8 +117,13 @@ class PostgresBulk:
     ) -> Stepped:
         """See `Bulk`."""
 
+        taken: UUID | None = None
+
         async def once(connection: AnyConnection) -> Stepped:
+            nonlocal taken
+            await connection.execute(_WAIT)
             row = await connection.fetchrow(sql("next_bulk"), now)
+            taken = None if row is None else row["id"]
             way = await connection.fetchrow(sql("bulk_under_way"))
             assert way is not None
             if row is None:
@@ -128,7 +136,14 @@ class PostgresBulk:
             assert way is not None
             return Stepped(after, frozenset(batch.changed), way["due_at"])
 
-        return await self._transaction(once)
+        try:
+            return await self._transaction(once)
+        except Exception:
+            if taken is not None:
+                with suppress(AsyncJobsError):
+                    # Those that are due go first: they are not to wait for what fails.
+                    await self._fetch("postpone_bulk", taken, now)
+            raise
 
     async def stop(self, operation_id: UUID, audit: Operation) -> BulkOperation | None:
         """See `Bulk`."""
@@ -278,7 +293,7 @@ class _Batch:
     async def _locked(self, page: _Page) -> list[Job]:
         if not page.ids:
             return []
-        rows = await self._connection.fetch(sql("lock_bulk_jobs"), list(page.ids))
+        rows = await self._free(list(page.ids))
         unreadable: list[UnreadableJob] = []
         jobs = list(jobs_of(rows, unreadable.append))
         self._failed += len(unreadable)
@@ -286,6 +301,19 @@ class _Batch:
             self._problem = f"a row that is no job any more: {unreadable[-1].problem}"
         at = page.cancelled_at
         return [job for job in jobs if at is None or job.finished_at == at]
+
+    async def _free(self, ids: list[UUID]) -> list[asyncpg.Record]:
+        """Lock jobs; those that others hold for long count as failed, and keep no other back."""
+        try:
+            async with self._connection.transaction():
+                return await self._connection.fetch(sql("lock_bulk_jobs"), ids)
+        except asyncpg.LockNotAvailableError:
+            rows = await self._connection.fetch(sql("lock_free_bulk_jobs"), ids)
+        held = await self._connection.fetchval(sql("held_bulk_jobs"), ids, [r["id"] for r in rows])
+        if held:
+            self._failed += held
+            self._problem = "another transaction holds the job's row; run it again"
+        return rows
 
     async def _change(self, decisions: Sequence[Changed]) -> None:
         if not decisions:

@@ -98,6 +98,9 @@ class WorkingBulk(Chore):
         except Exception:
             # It may have been cut off for taking too long, as it would be at each further try.
             self._size = max(1, self._size // 2)
+            took = self._clock.monotonic() - began
+            seconds = max(LOOK_AGAIN_SECONDS, took / SHARE)
+            self._next_at = now + timedelta(seconds=seconds)
             raise
         took = self._clock.monotonic() - began
         if took > BATCH_SECONDS:

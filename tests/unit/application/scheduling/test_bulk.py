@@ -46,9 +46,9 @@ class Watched(MemoryBulk):
 
     async def step(self, now: Any, *, limit: int, decide: Any, pause: Any) -> Stepped:
         self.steps.append(limit)
+        self._clock.advance(self.seconds)
         if self.error is not None:
             raise self.error
-        self._clock.advance(self.seconds)
         return await super().step(now, limit=limit, decide=decide, pause=pause)
 
 
@@ -169,6 +169,17 @@ async def test_a_failure_is_tried_again_a_little_later(stage: Stage) -> None:
     await stage.chore.work()
 
     assert (await stage.service.get(operation.id)).done == 1
+
+
+async def test_a_failure_that_took_its_time_is_followed_by_a_long_rest(stage: Stage) -> None:
+    """Also if nothing came of it, dispatches have the time that is left."""
+    await stage.begin()
+    stage.bulk.error, stage.bulk.seconds = Unavailable("no answer"), 10.0
+    began = stage.clock.now()
+    with pytest.raises(Unavailable):
+        await stage.chore.work()
+
+    assert stage.chore.next_at == began + timedelta(seconds=10.0 / SHARE)
 
 
 async def test_a_batch_that_is_cut_off_is_smaller_the_next_time(stage: Stage) -> None:
