@@ -117,7 +117,7 @@ class BulkSteeringContract:
     async def test_bs_2_an_id_is_of_one_operation(
         self, bulk_steering: BulkSteering, controls: Controls
     ) -> None:
-        """Whoever starts another one by it is refused, and told nothing of the one that is there."""
+        """Another one by it is refused, and nothing is told of the one that is there."""
         by_id: dict[str, Any] = {"reason": WHY, "operator": ADA, "operation_id": an_id()}
         preview = await bulk_steering.preview(CANCEL)
         begun = await bulk_steering.start(CANCEL, token=preview.token, **by_id)
