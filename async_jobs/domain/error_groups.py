@@ -88,17 +88,21 @@ def check_errors(
     Raises:
         InvalidJobError: with what is out of bounds.
     """
-    until = now if until is None else check_instant("until", until)
-    since = until - SINCE_DEFAULT if since is None else check_instant("since", since)
-    for name, at in (("since", since), ("until", until)):
-        if not 1000 <= at.year < 9000:
-            raise InvalidJobError(name, "must be within the years 1000 to 8999")
+    until = now if until is None else _bounded("until", until)
+    # Checked first: nothing is before the first day of the calendar.
+    since = until - SINCE_DEFAULT if since is None else _bounded("since", since)
     if until <= since:
         raise InvalidJobError("until", "must be later than since")
     for name, value in (("tenant_id", tenant_id), ("use_case", use_case)):
         if value is not None:
             check_name(name, value)
     return ErrorQuery(since=since, until=until, tenant_id=tenant_id, use_case=use_case)
+
+
+def _bounded(name: str, at: datetime) -> datetime:
+    if not 1000 <= check_instant(name, at).year < 9000:
+        raise InvalidJobError(name, "must be within the years 1000 to 8999")
+    return at
 
 
 def groups_of(

@@ -12,7 +12,7 @@ from async_jobs.entrypoints.http import paging
 from async_jobs.entrypoints.http.app import create_app
 from async_jobs.testing.builders import a_request
 from async_jobs.testing.system import MemorySystem
-from tests.unit.api.callers import SHARED, a_token, calling
+from tests.unit.api.callers import SHARED, a_token, calling, invalid_field
 
 PATH = "/jobs/search"
 
@@ -87,3 +87,20 @@ async def test_a_token_finds_jobs_of_its_tenants_only(
         found = {job["tenant_id"] for job in page.json()["jobs"]}
         assert found == ({"acme"} if token != "initech" else set())
         assert counted.json() == {"count": len(found), "at_least": False}
+
+
+@pytest.mark.parametrize(
+    ("side", "at"),
+    [
+        ("until", "0001-01-01T00:00:00Z"),
+        ("until", "0001-01-01T00:00:00+14:00"),
+        ("until", "9999-12-31T23:59:59-14:00"),
+        ("since", "0001-01-01T00:00:00+14:00"),
+        ("since", "9999-12-31T23:59:59-14:00"),
+    ],
+)
+async def test_no_errors_are_at_the_ends_of_the_calendar(
+    client: httpx.AsyncClient, side: str, at: str
+) -> None:
+    """Where no day comes before, or after, and none is in UTC."""
+    assert invalid_field(await client.get("/operations/errors", params={side: at})) == side
