@@ -123,6 +123,7 @@ async def test_names_command_no_terminal(on_database: Programs, where: Where) ->
             ("explain", "--tenant", name),
             ("status",),
             ("status", "--json"),
+            ("top", "--once"),
         )
     ]
 

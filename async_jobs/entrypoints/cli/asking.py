@@ -209,12 +209,12 @@ def ask(
             await _warn(doors.container, enqueues)
         return answer
 
-    return _run(where, level, asked)
+    return ask_doors(where, level, asked)
 
 
 def ask_operations(where: Where, level: LogLevel, call: Callable[[Operations], Awaitable[T]]) -> T:
     """Run one call of an operator where the jobs are."""
-    return _run(where, level, lambda doors: call(doors.operations))
+    return ask_doors(where, level, lambda doors: call(doors.operations))
 
 
 def ask_steering(
@@ -227,12 +227,12 @@ def ask_steering(
         await clock.sync()
         return await call(doors.steering, clock.now())
 
-    return _run(where, level, asked)
+    return ask_doors(where, level, asked)
 
 
 def ask_search(where: Where, level: LogLevel, call: Callable[[Search], Awaitable[T]]) -> T:
     """Look for something where the jobs are."""
-    return _run(where, level, lambda doors: call(doors.search))
+    return ask_doors(where, level, lambda doors: call(doors.search))
 
 
 def ask_bulk(
@@ -247,15 +247,16 @@ def ask_bulk(
         _warn_of(await doors.container.scheduler_watch().missing())
         return await call(doors.container.bulk_steering(), clock)
 
-    return _run(Where(dsn, None, None), level, asked)
+    return ask_doors(Where(dsn, None, None), level, asked)
 
 
 def ask_reports(where: Where, level: LogLevel, call: Callable[[Reports], Awaitable[T]]) -> T:
     """Ask for a report where the jobs are."""
-    return _run(where, level, lambda doors: call(doors.reports))
+    return ask_doors(where, level, lambda doors: call(doors.reports))
 
 
-def _run(where: Where, level: LogLevel, call: Callable[[Doors], Awaitable[T]]) -> T:
+def ask_doors(where: Where, level: LogLevel, call: Callable[[Doors], Awaitable[T]]) -> T:
+    """Run calls of any of the driving ports where the jobs are."""
     from async_jobs.entrypoints.programs.logs import set_up_logging
     from async_jobs.entrypoints.programs.processes import run_async
 

@@ -30,6 +30,7 @@ from async_jobs.entrypoints.cli.options import (
 )
 from async_jobs.entrypoints.cli.reports import attainment
 from async_jobs.entrypoints.cli.searching import errors
+from async_jobs.entrypoints.cli.top import top
 from async_jobs.entrypoints.programs.options import LOOPBACK, LogFormat, LogLevel
 from async_jobs.entrypoints.programs.signals import own_process, run_program
 from async_jobs.entrypoints.programs.terminal import set_up_output
@@ -142,6 +143,7 @@ def worker(
 app.command()(scheduler)
 app.command()(worker)
 app.command()(status)
+app.command()(top)
 app.command()(explain)
 for each in (pause, resume, limit, controls, audit):
     app.command()(each)

@@ -208,7 +208,7 @@ def _print_status(answer: Status) -> None:
         typer.echo()
         _print_schedulers(answer)
     for control in answer.controls:
-        typer.echo(printable(_ordered(control)))
+        typer.echo(printable(ordered(control)))
     for warning in answer.warnings:
         typer.echo(f"warning: {printable(warning.sentence)}")
 
@@ -219,7 +219,8 @@ def _limit(of: UseCaseStatus) -> str:
     return str(of.limit) if of.limit_from is None else f"{of.limit} (control)"
 
 
-def _ordered(control: StandingControl) -> str:
+def ordered(control: StandingControl) -> str:
+    """Return what operators ordered, as one line that is not harmless yet (`printable`)."""
     limits = (control.limits or {}).items()
     what = ", ".join(f"{name} {value}" for name, value in limits) or "pause"
     scope = ", ".join(f"{name} {value!r}" for name, value in control.scope.items())
