@@ -187,10 +187,10 @@ SERVICE = (
         "An enqueue that is repeated gets another id, and creates another job.",
         Edit(
             JobService._new_job,
-            "return new_job(request,",
+            "job = new_job(request,",
             "from dataclasses import replace\n"
             "        request = replace(request, id=None)\n"
-            "        return new_job(request,",
+            "        job = new_job(request,",
         ),
         breaks="JS-10",
     ),
