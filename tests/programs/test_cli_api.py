@@ -381,13 +381,19 @@ async def test_dev_stops_its_postgres_while_a_handler_blocks_its_loop(
 
 
 async def test_the_demo_ends_as_planned(cli: Programs) -> None:
-    """A whole system, in a minute, without a word of configuration."""
+    """A whole system, in a minute, without a word of configuration, and with a worker killed."""
     cli.settings.clear()
 
     demo = await cli.run("demo", "--jobs", "200")
 
     assert demo.process.returncode == 0, demo.stdout + demo.stderr
     assert "all 200 jobs ended as planned; none was lost" in demo.stdout
+    ((victim, held, back),) = re.findall(
+        r"(worker-\d) had (\d+) jobs; (\d+) ended elsewhere", demo.stdout
+    )
+    assert f"{victim} killed (SIGKILL); worker-3 starts in its place" in demo.stdout
+    assert int(held) == int(back) >= 1
+    assert not [line for line in demo.stdout.splitlines() if len(line) > 80]
 
 
 async def test_ctrl_c_in_the_demo_is_answered(cli: Programs) -> None:

@@ -324,9 +324,11 @@ def demo(
     ] = False,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
-    """Start a whole system, run thousands of jobs through it, and tell how it went.
+    """Start a whole system, run thousands of jobs through it, kill a worker, and tell how it went.
 
-    Exits 0 when every job ended as it should. Example: `async-jobs demo --jobs 10000`
+    Exits 0 when every job ended as it should and no limit was passed; else 1.
+
+    Example: `async-jobs demo --jobs 10000`
     """
     from async_jobs.entrypoints.programs.logs import set_up_logging
     from async_jobs.entrypoints.programs.processes import run_async

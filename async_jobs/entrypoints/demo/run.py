@@ -10,7 +10,8 @@ import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,15 +21,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from async_jobs.adapters.http.client import AsyncJobsHttpClient
+from async_jobs.adapters.http.operations import HttpOperations
 from async_jobs.domain.bounds import JOBS_PER_CALL_MAX
 from async_jobs.domain.errors import AsyncJobsError
-from async_jobs.domain.job import TERMINAL, Job, JobStatus
-from async_jobs.entrypoints.demo.report import FactLog, print_report
+from async_jobs.domain.filters import JobQuery
+from async_jobs.domain.history import Outcome
+from async_jobs.domain.job import Job, JobStatus
+from async_jobs.entrypoints.demo.report import Account, FactLog, Killed, print_plan, print_report
 from async_jobs.entrypoints.demo.workload import (
     FAILURE_SHARE,
     HANDLERS,
+    NOISY,
     QUOTAS,
     USE_CASES,
+    Planned,
     workload,
 )
 from async_jobs.entrypoints.programs.mounting import PAGES
@@ -43,10 +49,15 @@ from async_jobs.ports.jobs import Jobs
 clock = SystemClock()
 
 WORKERS = 2
+LEASE_SECONDS = 5
+"""Short, so that nobody has to watch for a minute until the jobs of a killed worker are back."""
+KILLED_FROM, KILLED_BY = 0.1, 0.5
+"""The share of jobs that have ended when a worker is killed: between them if it has a report."""
 KEPT = {"ASYNC_JOBS_POSTGRES_BIN"}
 DEADLINE_SECONDS = 120.0
 LOOK_SECONDS = 0.2
 PLAIN_EVERY_SECONDS = 2.0
+SURVEY_SECONDS = 1.0
 EXIT_SECONDS = 30.0
 
 
@@ -55,7 +66,7 @@ class DemoFailedError(AsyncJobsError):
 
 
 async def run_demo(jobs: int, *, keep: bool = False) -> bool:
-    """Run the demo; returns whether every job ended as it should.
+    """Run the demo; returns whether every promise was kept.
 
     Args:
         jobs: how many to enqueue.
@@ -66,6 +77,7 @@ async def run_demo(jobs: int, *, keep: bool = False) -> bool:
     """
     console = Console(highlight=False)
     logger = logging.getLogger("async_jobs")
+    planned = list(workload(jobs))
     async with AsyncExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="async_jobs_demo_")))
         console.print("starting an embedded Postgres …")
@@ -77,75 +89,156 @@ async def run_demo(jobs: int, *, keep: bool = False) -> bool:
         console.print(f"starting the API, a scheduler and {WORKERS} workers …")
         token = secrets.token_urlsafe()
         processes = await stack.enter_async_context(_processes(console, config, home, token))
-        log = FactLog(processes.logs)
+        log = FactLog()
         await _until_started(processes, log)
+        print_plan(console, planned, LEASE_SECONDS)
         url = f"http://{LOOPBACK}:{log.api_port}"
-        if is_there(PAGES):
-            console.print(f"dashboard: {url}/dashboard/ (token: {token})", soft_wrap=True)
+        pages = f"{url}/dashboard/" if is_there(PAGES) else None
+        if pages:
+            console.print(f"\ndashboard: {pages}\n    token: {token}", soft_wrap=True)
+        console.print()
         async with AsyncJobsHttpClient(url, auth_token=token) as client:
-            right = await _drive(console, client, processes, log, jobs)
+            account = await _Drive(console, client, processes, log, planned).run()
+        print_report(console, account)
+        kept = _judge(console, account)
         if keep:
-            console.print("everything stays up; press Ctrl-C to stop")
+            _tell_what_stays(console, account, pages or url)
             await asyncio.Event().wait()
     console.print(
         "every process stopped cleanly" if processes.clean else "a process failed to stop"
     )
-    return right and processes.clean
+    return kept and processes.clean
 
 
 async def _until_started(processes: _Processes, log: FactLog) -> None:
     until = clock.monotonic() + DEADLINE_SECONDS
     while log.started_processes < len(processes.logs):
         await clock.sleep(LOOK_SECONDS)
-        log.read()
+        log.read(processes.logs)
         processes.check()
         if clock.monotonic() > until:
             raise DemoFailedError("the processes did not start in time")
 
 
-async def _drive(
-    console: Console, client: Jobs, processes: _Processes, log: FactLog, jobs: int
-) -> bool:
-    began = clock.monotonic()
-    enqueueing = asyncio.create_task(_enqueue(client, jobs))
-    try:
-        await _watch(console, processes, log, jobs, enqueueing)
-        seconds = clock.monotonic() - began
-        if not enqueueing.done():
-            raise DemoFailedError("the jobs could not be enqueued in time")
-        fates = enqueueing.result()
-    finally:
-        enqueueing.cancel()
-        await asyncio.wait((enqueueing,))
-    stored = await _all_jobs(client)
-    print_report(console, stored, log, seconds)
-    return _as_planned(console, stored, fates)
+def _judge(console: Console, account: Account) -> bool:
+    broken = account.broken()
+    for each in broken:
+        console.print(f"NOT as promised: {each}")
+    if not broken:
+        console.print(
+            f"\nall {len(account.planned):,} jobs ended as planned; none was lost,"
+            " and no limit was passed"
+        )
+    return not broken
 
 
-async def _watch(
-    console: Console,
-    processes: _Processes,
-    log: FactLog,
-    jobs: int,
-    enqueueing: asyncio.Task[Mapping[UUID, JobStatus]],
-) -> None:
-    """Show how the jobs end, until all have, enqueueing fails, or time is over."""
-    began = told = clock.monotonic()
-    with _progress(console, jobs) as progress:
-        bar = progress.add_task("jobs ended", total=jobs)
-        while log.ended < jobs or not enqueueing.done():
-            await clock.sleep(LOOK_SECONDS)
-            log.read()
-            progress.update(bar, completed=log.ended)
-            now = clock.monotonic()
-            if progress.disable and now - told >= PLAIN_EVERY_SECONDS:
-                told = now
-                console.print(f"{now - began:4.0f} s  {log.ended:,} of {jobs:,} jobs ended")
-            processes.check()
-            if enqueueing.done():
-                enqueueing.result()  # whose error would otherwise be waited out
-            if now - began > DEADLINE_SECONDS:
-                break
+def _tell_what_stays(console: Console, account: Account, address: str) -> None:
+    console.print(f"\neverything stays up: {address}", soft_wrap=True)
+    killed = account.killed
+    if killed and killed.jobs and address.endswith("/dashboard/"):
+        job_page = f"{address}job?id={killed.jobs[0].id}"
+        console.print(f"a job that came back: {job_page}", soft_wrap=True)
+    console.print("press Ctrl-C to stop")
+
+
+class _Drive:
+    """Enqueues the jobs, kills a worker in the middle, and watches until nothing is left to do."""
+
+    def __init__(
+        self,
+        console: Console,
+        client: AsyncJobsHttpClient,
+        processes: _Processes,
+        log: FactLog,
+        planned: Sequence[Planned],
+    ) -> None:
+        self._console = console
+        self._client = client
+        self._operations: HttpOperations = client.operations
+        self._processes = processes
+        self._log = log
+        self._planned = planned
+        self._account = Account()
+        self._began = clock.monotonic()
+
+    async def run(self) -> Account:
+        enqueueing = asyncio.create_task(_enqueue(self._client, self._planned))
+        try:
+            await self._watch(enqueueing)
+            self._account.seconds = self._elapsed
+            if not enqueueing.done():
+                raise DemoFailedError("the jobs could not be enqueued in time")
+            self._account.planned = enqueueing.result()
+        finally:
+            enqueueing.cancel()
+            await asyncio.wait((enqueueing,))
+        self._account.stored = await _all_jobs(self._client)
+        await self._find_jobs_of_killed()
+        return self._account
+
+    @property
+    def _elapsed(self) -> float:
+        return clock.monotonic() - self._began
+
+    async def _watch(self, enqueueing: asyncio.Task[Mapping[UUID, JobStatus]]) -> None:
+        """Show how the jobs end, until all have, enqueueing fails, or time is over."""
+        jobs = len(self._planned)
+        told = surveyed = self._elapsed
+        idle = False
+        with _progress(self._console, jobs) as progress:
+            bar = progress.add_task("jobs ended", total=jobs)
+            while self._elapsed < DEADLINE_SECONDS and not (idle and enqueueing.done()):
+                await clock.sleep(LOOK_SECONDS)
+                self._log.read(self._processes.logs)
+                progress.update(bar, completed=self._log.ended)
+                if progress.disable and self._elapsed - told >= PLAIN_EVERY_SECONDS:
+                    told = self._elapsed
+                    self._tell(f"{self._log.ended:,} of {jobs:,} jobs ended")
+                self._processes.check()
+                await self._kill_in_the_middle()
+                was_enqueued = enqueueing.done()
+                if was_enqueued:
+                    enqueueing.result()  # whose error would otherwise be waited out
+                if self._elapsed - surveyed >= SURVEY_SECONDS:
+                    surveyed = self._elapsed
+                    idle = await self._survey() and was_enqueued
+
+    def _tell(self, text: str) -> None:
+        self._console.print(f"{self._elapsed:4.0f} s  {text}")
+
+    async def _kill_in_the_middle(self) -> None:
+        share, busiest = self._log.ended / len(self._planned), self._log.busiest()
+        if self._account.killed or share < (KILLED_FROM if busiest else KILLED_BY):
+            return
+        name = busiest or "worker-1"
+        await self._processes.kill(name)
+        self._account.killed = Killed(name, clock.now(), self._log.workers.get(name))
+        successor = await self._processes.start_worker()
+        self._tell(f"{name} killed (SIGKILL); {successor} starts in its place")
+
+    async def _survey(self) -> bool:
+        """Note what runs at once, by what the store tells; returns whether nothing is left."""
+        status = await self._operations.status()
+        running = Counter({each.use_case: each.running for each in status.use_cases})
+        query = JobQuery(tenant_id=NOISY, statuses=frozenset({JobStatus.RUNNING}))
+        running[NOISY] = (await self._operations.count(query)).jobs
+        self._account.most_running |= running
+        return not any(each.running or each.pending for each in status.use_cases)
+
+    async def _find_jobs_of_killed(self) -> None:
+        """Take the jobs whose records say that they were cut off in the worker that was killed."""
+        killed = self._account.killed
+        if killed is None or killed.worker_id is None:
+            return
+        for job in self._account.stored:
+            if not job.crashes:
+                continue
+            history = await self._operations.history(job.id)
+            if any(
+                each.outcome is Outcome.LEASE_EXPIRED and each.worker_id == killed.worker_id
+                for each in history.entries
+            ):
+                killed.jobs.append(job)
 
 
 def _progress(console: Console, jobs: int) -> Progress:
@@ -159,11 +252,10 @@ def _progress(console: Console, jobs: int) -> Progress:
     )
 
 
-async def _enqueue(client: Jobs, jobs: int) -> Mapping[UUID, JobStatus]:
+async def _enqueue(client: Jobs, planned: Sequence[Planned]) -> Mapping[UUID, JobStatus]:
     """Enqueue the workload in batches, over HTTP; returns how each job has to end."""
     fates: dict[UUID, JobStatus] = {}
-    planned = list(workload(jobs))
-    for start in range(0, jobs, JOBS_PER_CALL_MAX):
+    for start in range(0, len(planned), JOBS_PER_CALL_MAX):
         batch = planned[start : start + JOBS_PER_CALL_MAX]
         enqueued = await client.enqueue_many([each.request for each in batch])
         fates |= {e.job_id: p.fate for e, p in zip(enqueued, batch, strict=True)}
@@ -181,32 +273,26 @@ async def _all_jobs(client: Jobs) -> list[Job]:
             return jobs
 
 
-def _as_planned(console: Console, stored: list[Job], fates: Mapping[UUID, JobStatus]) -> bool:
-    """Compare the store, the only truth, with what was planned."""
-    ended = {job.id: job.status for job in stored}
-    lost = fates.keys() - ended.keys()
-    unfinished = [job for job in stored if job.status not in TERMINAL]
-    wrong = [i for i, fate in fates.items() if ended.get(i, fate) is not fate]
-    if lost or unfinished or wrong:
-        console.print(
-            f"NOT as planned: {len(lost)} jobs lost, {len(unfinished)} unfinished,"
-            f" {len(wrong)} ended otherwise"
-        )
-        return False
-    console.print(f"all {len(fates):,} jobs ended as planned; none was lost")
-    return True
-
-
 class _Processes:
     """The API, the scheduler and the workers, each with its log."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, environment: Mapping[str, str], queues: Sequence[str]) -> None:
         self._home = home
+        self._environment = environment
+        self._queues = queues
+        self._workers = 0
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self.logs: list[Path] = []
         self.clean = False
 
-    async def start(self, name: str, environment: Mapping[str, str], *arguments: str) -> None:
+    async def start_worker(self) -> str:
+        """Start one more worker, and return its name."""
+        self._workers += 1
+        name = f"worker-{self._workers}"
+        await self.start(name, "worker", *(f"--queue={queue}" for queue in self._queues))
+        return name
+
+    async def start(self, name: str, *arguments: str) -> None:
         """Start `async-jobs` with `arguments`, its log going to a file of its own."""
         path = self._home / f"{name}.log"
         self.logs.append(path)
@@ -221,8 +307,14 @@ class _Processes:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=self._environment,
             )
+
+    async def kill(self, name: str) -> None:
+        """Kill one with SIGKILL, and see that it is dead."""
+        process = self._running.pop(name)
+        process.kill()
+        await process.wait()
 
     def check(self) -> None:
         """Raise `DemoFailedError` if one has died."""
@@ -263,17 +355,19 @@ async def _processes(
         "ASYNC_JOBS_ENQUEUE_AUTH_TOKEN": token,
         "ASYNC_JOBS_WORKER_CONCURRENCY": "32",
         "ASYNC_JOBS_STATISTICS": "true",
+        "ASYNC_JOBS_LEASE_DURATION_SECONDS": str(LEASE_SECONDS),
+        "ASYNC_JOBS_DISPATCH_TIMEOUT_SECONDS": str(LEASE_SECONDS),
+        "ASYNC_JOBS_WORKER_VISIBILITY_TIMEOUT_SECONDS": str(LEASE_SECONDS),
         "ASYNC_JOBS_DELIVERY_FILE": str(home / "deliveries.jsonl"),
         "ASYNC_JOBS_DEMO_FAILURE_SHARE": str(FAILURE_SHARE),
     }
-    queues = [f"--queue={name}" for name in config.queue_names]
     pages = ["--dashboard", "--dashboard-name=demo"] if is_there(PAGES) else []
-    processes = _Processes(home)
+    processes = _Processes(home, environment, list(config.queue_names))
     try:
-        await processes.start("api", environment, "api", "--port=0", *pages)
-        await processes.start("scheduler", environment, "scheduler")
-        for number in range(1, WORKERS + 1):
-            await processes.start(f"worker-{number}", environment, "worker", *queues)
+        await processes.start("api", "api", "--port=0", *pages)
+        await processes.start("scheduler", "scheduler")
+        for _ in range(WORKERS):
+            await processes.start_worker()
         yield processes
     except asyncio.CancelledError:
         console.print("stopping the processes of the demo …")

@@ -23,9 +23,20 @@ USE_CASES = {
     "message_analysis": UseCaseConfig(
         max_concurrent=20, default_delay_tolerance_seconds=15, default_backoff_policy=_SOON
     ),
+    "reports": UseCaseConfig(
+        max_concurrent=4, default_delay_tolerance_seconds=30, default_backoff_policy=_SOON
+    ),
 }
-QUOTAS = {NOISY: TenantQuota(max_running=20)}
-HANDLERS = ("async_jobs.handlers.notifications", "async_jobs.handlers.messaging")
+NOISY_MAX = 20
+QUOTAS = {NOISY: TenantQuota(max_running=NOISY_MAX)}
+HANDLERS = (
+    "async_jobs.handlers.notifications",
+    "async_jobs.handlers.messaging",
+    "async_jobs.entrypoints.demo.handlers",
+)
+REPORT = "monthly_report"
+REPORTS = 8
+REPORT_SECONDS = 1.5
 
 _MESSAGES = (
     "I was charged twice this month, please refund the second invoice.",
@@ -48,12 +59,18 @@ def workload(jobs: int) -> Iterator[Planned]:
     """Yield `jobs` jobs: four in ten are the noisy tenant's, and those come first.
 
     One e-mail in a hundred has an impossible address and has to end dead; everything else has
-    to succeed, though one delivery in twenty fails at its first attempt.
+    to succeed, though one delivery in twenty fails at its first attempt. A few are reports, which
+    take a while.
     """
     noisy = jobs * 4 // 10
+    reports = {(jobs * part) // REPORTS for part in range(REPORTS)}
     for number in range(jobs):
         quiet = TENANTS[1 + number % (len(TENANTS) - 1)]
-        yield _job(number, NOISY if number < noisy else quiet)
+        tenant_id = NOISY if number < noisy else quiet
+        if number in reports:
+            yield _planned(tenant_id, "reports", REPORT, {"seconds": REPORT_SECONDS})
+        else:
+            yield _job(number, tenant_id)
 
 
 def _job(number: int, tenant_id: str) -> Planned:
