@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
 from async_jobs.entrypoints.settings.tokens import digest_of
@@ -57,7 +58,10 @@ class Sessions:
 
 
 class Failures:
-    """Counts wrong tokens by address, so that nobody can try many."""
+    """Counts wrong tokens by address, so that nobody can try many.
+
+    The addresses of one network of IPv6 count as one: whoever has any of them has all.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -65,16 +69,26 @@ class Failures:
 
     def wait_seconds(self, address: str) -> float:
         """Return how long an address has to wait before it may try; zero if it need not."""
-        since, times = self._by_address.get(address, (0.0, 0))
+        since, times = self._by_address.get(_network_of(address), (0.0, 0))
         left = since + FAILURES_SECONDS - self._clock.monotonic()
         return max(0.0, left) if times >= FAILURES_MAX else 0.0
 
     def add(self, address: str) -> None:
         """Count a wrong token."""
-        now = self._clock.monotonic()
+        now, address = self._clock.monotonic(), _network_of(address)
         since, times = self._by_address.pop(address, (now, 0))
         if since + FAILURES_SECONDS <= now:
             since, times = now, 0
         self._by_address[address] = since, times + 1
         if len(self._by_address) > ADDRESSES_MAX:
             self._by_address.popitem(last=False)
+
+
+def _network_of(address: str) -> str:
+    try:
+        known = IPv6Address(address)
+    except ValueError:
+        return address
+    if known.ipv4_mapped is not None:  # of a socket that listens for both
+        return str(known.ipv4_mapped)
+    return str(IPv6Address(int(known) >> 64 << 64))

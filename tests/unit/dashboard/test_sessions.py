@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from async_jobs.entrypoints.dashboard.sessions import (
     FAILURES_MAX,
     FAILURES_SECONDS,
@@ -57,3 +59,23 @@ def test_an_address_may_fail_so_often_and_then_waits() -> None:
     assert failures.wait_seconds("10.0.0.2") == 0
     clock.advance(FAILURES_SECONDS)
     assert failures.wait_seconds("10.0.0.1") == 0
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_one"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("::ffff:10.0.0.1", "::ffff:10.0.0.2", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("", "testclient", False),
+    ],
+)
+def test_the_addresses_of_one_network_are_one(one: str, other: str, are_one: bool) -> None:
+    """A host has as many of them as it likes, but not those of its neighbours."""
+    failures = Failures(ManualClock())
+    for _ in range(FAILURES_MAX):
+        failures.add(one)
+
+    assert (failures.wait_seconds(other) > 0) is are_one
