@@ -19,7 +19,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from async_jobs.adapters.telemetry.labels import TopTenants
 from async_jobs.adapters.telemetry.logs import LogTelemetry
 from async_jobs.adapters.telemetry.measuring import Instrument
-from async_jobs.adapters.telemetry.metrics import Exporter, MetricsTelemetry
+from async_jobs.adapters.telemetry.metrics import Add, Exporter, MetricsTelemetry
 from async_jobs.adapters.telemetry.otel import OpenTelemetryExporter
 from async_jobs.adapters.telemetry.prometheus import PrometheusExporter
 from async_jobs.adapters.telemetry.raised import raised
@@ -100,9 +100,12 @@ class BrokenExporter:
 
     broken = False
 
-    def add(self, instrument: Instrument, labels: tuple[str, ...], value: float) -> None:
-        if self.broken:
-            raise OSError("the collector is lost")
+    def adder(self, instrument: Instrument, labels: tuple[str, ...]) -> Add:
+        def add(value: float) -> None:
+            if self.broken:
+                raise OSError("the collector is lost")
+
+        return add
 
     def replace(self, instrument: Instrument, values: object) -> None:
         raise OSError("the collector is lost")

@@ -29,6 +29,7 @@ from async_jobs.domain.tallies import RUNS, TOLERANCES, WAITS
 USE_CASE: Final = ("use_case",)
 TYPED: Final = ("use_case", "type")
 
+ON_TIME: Final = timedelta(0)
 TICKS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0)
 
 
@@ -50,7 +51,8 @@ def _is(outcome: str) -> Callable[[Any], tuple[str, ...]]:
 
 def _seconds(lasted: timedelta) -> float:
     # Clocks of hosts differ a little, and no time is negative.
-    return max(0.0, lasted.total_seconds())
+    seconds = lasted.total_seconds()
+    return seconds if seconds > 0 else 0.0
 
 
 def _truth(value: bool) -> str:
@@ -58,11 +60,11 @@ def _truth(value: bool) -> str:
 
 
 def _first(fact: facts.JobStarted) -> tuple[str, str]:
-    return fact.use_case, _truth(fact.first)
+    return fact.use_case, "true" if fact.first else "false"
 
 
 def _late(fact: facts.JobStarted) -> Measurement | None:
-    if fact.late_by <= timedelta(0):
+    if fact.late_by <= ON_TIME:
         return None
     return Measurement(_seconds(fact.late_by), _first(fact))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import fields
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -75,11 +74,13 @@ class LogTelemetry:
     def record(self, fact: facts.Fact) -> None:
         """See `Telemetry`."""
         # Telling must never break what is told about, whatever a logging handler does.
-        with suppress(Exception):
+        try:
             if self.wants(type(fact)) and not self._was_told(fact):
                 level = _LEVELS.get(type(fact), logging.DEBUG)
                 extra, raised = _extras(fact), _raised(fact)
                 self._logger.log(level, _snake(type(fact).__name__), extra=extra, exc_info=raised)
+        except Exception:
+            return
 
     def _was_told(self, fact: facts.Fact) -> bool:
         """Tell whether a fact repeats what one of another job said less than an hour ago."""

@@ -20,16 +20,21 @@ CLOSED: Final = frozenset({"claimed", "first", "notice", "outcome", "started", "
 """Labels whose values are all ours; they are kept where others become `other`."""
 
 
+Add: TypeAlias = Callable[[float], None]
+"""Takes a measurement: finite, and for counters and histograms not negative."""
+
+
 class Exporter(Protocol):
     """Takes measurements to where they are read. It is called by one thread at a time."""
 
-    def add(self, instrument: Instrument, labels: tuple[str, ...], value: float) -> None:
-        """Take a measurement.
+    def adder(self, instrument: Instrument, labels: tuple[str, ...]) -> Add:
+        """Return what takes the measurements of one series, until that is forgotten.
+
+        The series is there from its first measurement on.
 
         Args:
-            instrument: a row of the table.
+            instrument: a row of the table; none of a survey.
             labels: values for `label_names(instrument)`.
-            value: finite, and for counters and histograms not negative.
         """
         ...
 
@@ -65,17 +70,29 @@ class MetricsTelemetry:
         self._lock = threading.Lock()
         """What blocks the event loop is told of by another thread."""
         self._names: dict[str, Names] = {}
-        self._series: dict[Instrument, set[tuple[str, ...]]] = {each: set() for each in INSTRUMENTS}
+        self._series: dict[Instrument, dict[tuple[str, ...], Add | None]] = {
+            each: {} for each in INSTRUMENTS
+        }
+        """What takes the measurements of each series, which is the same for all of them."""
         self._tenants = None if make_tenants is None else make_tenants(self._forget)
+        self._feeds = {
+            kind: tuple(
+                (each, read, self._series[each], self._tenants if each.by_tenant else None)
+                for each, read in feeds
+            )
+            for kind, feeds in BY_FACT.items()
+        }
         for instrument in INSTRUMENTS:
             # So that the first one of them is seen as an increase.
             if instrument.kind is Kind.COUNTER and not label_names(instrument, tenants=True):
-                exporter.add(instrument, (), 0)
+                exporter.adder(instrument, ())(0)
 
     def wants(self, kind: type[Fact]) -> bool:
         """See `Telemetry`. What is told of tenants alone is for nobody where none is named."""
+        if kind in BY_FACT:
+            return True
         surveys = BY_SURVEY.get(kind, ())
-        return kind in BY_FACT or any(
+        return any(
             self._tenants is not None or not instrument.by_tenant for instrument, _ in surveys
         )
 
@@ -90,23 +107,34 @@ class MetricsTelemetry:
 
     def _measure(self, fact: Fact) -> None:
         tenant: str | None = None
-        for instrument, read in BY_FACT.get(type(fact), ()):
+        for instrument, read, series, tenants in self._feeds.get(type(fact), ()):
             measured = read(fact)
-            if measured is None or not math.isfinite(measured.value):
+            if measured is None:
                 continue
-            labels = measured.labels
-            if self._tenants is not None and instrument.by_tenant:
+            value, labels, _ = measured
+            if not math.isfinite(value):
+                continue
+            if tenants is not None:
                 if tenant is None:
                     # Whatever feeds an instrument by tenant is told of one; a test feeds each.
                     told_of: str = fact.tenant_id  # type: ignore[attr-defined]
-                    tenant = self._tenants.of(told_of, fact.at)
+                    tenant = tenants.of(told_of, fact.at)
                 labels = (*labels, tenant)
-            if labels not in self._series[instrument]:
-                labels = self._bounded(instrument, labels)
-            self._exporter.add(instrument, labels, measured.value)
+            add = series.get(labels)
+            if add is None:
+                add = self._adder(instrument, labels)
+            add(value)
         for instrument, survey in BY_SURVEY.get(type(fact), ()):
             if self._tenants is not None or not instrument.by_tenant:
                 self._survey(instrument, survey.read(fact), fact.at)
+
+    def _adder(self, instrument: Instrument, labels: tuple[str, ...]) -> Add:
+        bounded = self._bounded(instrument, labels)
+        series = self._series[instrument]
+        add = series.get(bounded) or self._exporter.adder(instrument, bounded)
+        if bounded in series:  # what is summed under `other` beyond them is not one of them
+            series[bounded] = add
+        return add
 
     def _survey(
         self, instrument: Instrument, measured: Iterable[Measurement], at: datetime
@@ -130,7 +158,7 @@ class MetricsTelemetry:
         if bounded in series:
             return bounded
         if len(series) < SERIES_MAX:
-            series.add(bounded)
+            series[bounded] = None
             return bounded
         ours = (v if n in CLOSED else OTHER for n, v in zip(names, bounded, strict=False))
         return (*ours, *(OTHER for _ in labels[len(names) :]))
@@ -146,5 +174,6 @@ class MetricsTelemetry:
             return False
         for instrument, series in self._series.items():
             if instrument.by_tenant:
-                series.difference_update([labels for labels in series if labels[-1] == tenant])
+                for labels in [each for each in series if each[-1] == tenant]:
+                    del series[labels]
         return True

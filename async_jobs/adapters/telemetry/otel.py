@@ -12,7 +12,7 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, g
 
 from async_jobs.adapters.telemetry.instruments import INSTRUMENTS
 from async_jobs.adapters.telemetry.measuring import Instrument, Kind
-from async_jobs.adapters.telemetry.metrics import label_names
+from async_jobs.adapters.telemetry.metrics import Add, label_names
 from async_jobs.version import __version__
 
 
@@ -54,16 +54,17 @@ class OpenTelemetryExporter:
             if each.kind is Kind.HISTOGRAM
         }
 
-    def add(self, instrument: Instrument, labels: tuple[str, ...], value: float) -> None:
+    def adder(self, instrument: Instrument, labels: tuple[str, ...]) -> Add:
         """See `Exporter`."""
         attributes = dict(zip(self._names[instrument], labels, strict=True))
         match instrument.kind:
             case Kind.COUNTER:
-                self._counters[instrument].add(value, attributes)
+                take = self._counters[instrument].add
             case Kind.GAUGE:
-                self._gauges[instrument].set(value, attributes)
+                take = self._gauges[instrument].set
             case Kind.HISTOGRAM:
-                self._histograms[instrument].record(value, attributes)
+                take = self._histograms[instrument].record
+        return lambda value: take(value, attributes)
 
     def replace(self, instrument: Instrument, values: Mapping[tuple[str, ...], float]) -> None:
         """See `Exporter`. An SDK asks for them whenever it looks."""

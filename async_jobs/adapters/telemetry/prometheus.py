@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from async_jobs.adapters.telemetry.instruments import INSTRUMENTS
 from async_jobs.adapters.telemetry.measuring import Instrument, Kind
-from async_jobs.adapters.telemetry.metrics import label_names
+from async_jobs.adapters.telemetry.metrics import Add, label_names
 
 INFINITY: Final = "+Inf"
 
@@ -58,19 +58,34 @@ class PrometheusExporter(Collector):
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
 
-    def add(self, instrument: Instrument, labels: tuple[str, ...], value: float) -> None:
+    def adder(self, instrument: Instrument, labels: tuple[str, ...]) -> Add:
         """See `Exporter`."""
-        with self._lock:
-            if (values := self._values.get(instrument)) is not None:
-                before = values.get(labels, 0.0) if instrument.kind is Kind.COUNTER else 0.0
-                values[labels] = before + value
-                return
-            series = self._counts[instrument]
-            counts = series.get(labels)
-            if counts is None:
-                counts = series[labels] = _Counts(instrument.buckets)
-            counts.of_bucket[bisect_left(instrument.buckets, value)] += 1
-            counts.sum += value
+        if instrument.kind is Kind.HISTOGRAM:
+            return self._counting(instrument, labels)
+        lock, values = self._lock, self._values[instrument]
+
+        def increase(value: float) -> None:
+            with lock:
+                values[labels] = values.get(labels, 0.0) + value
+
+        def put(value: float) -> None:
+            with lock:
+                values[labels] = float(value)
+
+        return increase if instrument.kind is Kind.COUNTER else put
+
+    def _counting(self, instrument: Instrument, labels: tuple[str, ...]) -> Add:
+        lock, bounds, counts = self._lock, instrument.buckets, _Counts(instrument.buckets)
+        with lock:
+            counts = self._counts[instrument].setdefault(labels, counts)
+        of_bucket = counts.of_bucket
+
+        def count(value: float) -> None:
+            with lock:
+                of_bucket[bisect_left(bounds, value)] += 1
+                counts.sum += value
+
+        return count
 
     def replace(self, instrument: Instrument, values: Mapping[tuple[str, ...], float]) -> None:
         """See `Exporter`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final, TypeAlias
@@ -12,13 +13,14 @@ from async_jobs.adapters.telemetry.labels import Tenants
 from async_jobs.adapters.telemetry.measuring import Measurement, Read
 from async_jobs.domain.facts import Fact, JobFact
 from async_jobs.domain.tallies import (
+    BEGINNING,
+    HISTOGRAMS,
     MINUTE,
     OTHERS,
     PLACES,
     SIZE,
     Batch,
     Group,
-    bucket_of,
     floor_of,
 )
 
@@ -37,11 +39,19 @@ def _is(labels: Mapping[tuple[str, ...], str]) -> Place:
     return lambda measured: places.get(measured.labels[1:])
 
 
-def _first(histogram: str) -> Place:
-    def place(measured: Measurement) -> int | None:
-        return bucket_of(histogram, measured.value) if measured.labels[1] == "true" else None
+def _bucket(histogram: str) -> Place:
+    first, bounds = PLACES[histogram], HISTOGRAMS[histogram]
+    return lambda measured: first + bisect_left(bounds, measured.value)
 
-    return place
+
+def _first(histogram: str) -> Place:
+    bucket = _bucket(histogram)
+    return lambda measured: bucket(measured) if measured.labels[1] == "true" else None
+
+
+def _counted(name: str) -> Place:
+    place = PLACES[name]
+    return lambda measured: place
 
 
 def _ended(places: Mapping[str, int]) -> Place:
@@ -49,7 +59,7 @@ def _ended(places: Mapping[str, int]) -> Place:
 
 
 KEPT: Final[Mapping[str, Place]] = {
-    "async_jobs.jobs.enqueued": lambda measured: PLACES["enqueued"],
+    "async_jobs.jobs.enqueued": _counted("enqueued"),
     "async_jobs.start.tolerance_used": _first("tolerance_used"),
     "async_jobs.start.latency": _first("start_latency"),
     "async_jobs.deadline.missed": _is({("false", "true"): "unstarted"}),
@@ -61,7 +71,7 @@ KEPT: Final[Mapping[str, Place]] = {
             if name.startswith("attempts_")
         }
     ),
-    "async_jobs.attempt.duration": lambda measured: bucket_of("run_time", measured.value),
+    "async_jobs.attempt.duration": _bucket("run_time"),
 }
 """Which instruments are kept, and where."""
 
@@ -93,7 +103,9 @@ class TallyTelemetry:
         self._sums: dict[Group, list[int]] = {}
         self._lock = threading.Lock()
         """What blocks the event loop is told of by another thread."""
-        self._minute: tuple[datetime, datetime] | None = None
+        self._minute: tuple[datetime, datetime] = (BEGINNING, BEGINNING)
+        self._known: dict[tuple[str, str, str], list[int]] = {}
+        """The sums of that minute that have a group of their own."""
 
     def wants(self, kind: type[Fact]) -> bool:
         """See `Telemetry`."""
@@ -118,7 +130,7 @@ class TallyTelemetry:
                 return None
             self._number += 1
             batch = Batch(self._source, self._number, self._sums)
-            self._sums = {}
+            self._sums, self._known = {}, {}
             return batch
 
     def _add(self, fact: Any, reads: tuple[tuple[Read, Place], ...]) -> None:
@@ -132,9 +144,15 @@ class TallyTelemetry:
                 sums[place] += 1
 
     def _sums_of(self, fact: JobFact) -> list[int]:
-        group = Group(
-            self._starting(fact.at), fact.use_case, self._tenant(fact.tenant_id, fact.at), fact.type
-        )
+        starting, ending = self._minute
+        if not starting <= fact.at < ending:
+            starting = floor_of(fact.at, MINUTE)
+            self._minute, self._known = (starting, starting + MINUTE), {}
+        key = fact.use_case, self._tenant(fact.tenant_id, fact.at), fact.type
+        sums = self._known.get(key)
+        return self._sums_in(Group(starting, *key)) if sums is None else sums
+
+    def _sums_in(self, group: Group) -> list[int]:
         sums = self._sums.get(group)
         if sums is None and len(self._sums) >= GROUPS_MAX:
             group = group._replace(tenant_id=OTHERS, type=OTHERS)
@@ -143,17 +161,10 @@ class TallyTelemetry:
             return [0] * SIZE
         if sums is None:
             sums = self._sums[group] = [0] * SIZE
+        self._known[group[1:]] = sums
         return sums
 
     def _tenant(self, tenant_id: str, at: datetime) -> str:
         # What stands for the others may be the name of a tenant, and then stands for itself.
         told_apart = self._tenants is not None and self._tenants.of(tenant_id, at) == tenant_id
         return tenant_id if told_apart else OTHERS
-
-    def _starting(self, at: datetime) -> datetime:
-        """Return the minute of an instant, which mostly is that of the fact before."""
-        known = self._minute
-        if known is None or not known[0] <= at < known[1]:
-            starting = floor_of(at, MINUTE)
-            known = self._minute = (starting, starting + MINUTE)
-        return known[0]
