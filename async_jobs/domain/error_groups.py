@@ -45,6 +45,9 @@ class ErrorGroup:
 class ErrorGroups:
     """What went wrong in a time, what happened most often first.
 
+    Counted are attempts of which there is a record. A dead job may have none: it was
+    dropped before the job, or a version before wrote none.
+
     Attributes:
         looked_back_to: how far, if there are more records than are looked at; None for all.
         more: whether there are more groups than are told.

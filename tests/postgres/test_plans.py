@@ -7,6 +7,7 @@ that each node produced and the pages that it touched.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import timedelta
 from typing import TypeAlias
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from async_jobs.adapters.postgres.apart import UNCHANGED
 from async_jobs.adapters.postgres.catalog import bound_statements, count_of, page_of
 from async_jobs.adapters.postgres.overview import PostgresLook
 from async_jobs.adapters.postgres.pool import AnyConnection
+from async_jobs.adapters.postgres.statements import sql
 from async_jobs.adapters.postgres.statistics import PostgresStatistics
 from async_jobs.adapters.postgres.walking import PAGE
 from async_jobs.application.scheduling.chores.pausing import HELD_AT_ONCE
@@ -75,6 +77,9 @@ ROWS_MAX: Mapping[str, int] = {
     "search_jobs": len(JobStatus) * LIMIT + RUNNING,
     "count_jobs": len(JobStatus) * LIMIT + RUNNING,
     "last_looked_at": len(JobStatus) * (LIMIT + 1) + RUNNING,
+    # Of each partition the first one behind those that are looked at.
+    "error_groups": LIMIT + 3,
+    "last_record_looked_at": LIMIT + 4,
     "use_cases": 6,  # the first entry of each, in two indexes, and that there is none after it
     "due_by": 4 * LIMIT,  # in all lanes, and of what is scheduled
     "backlog": 4 * LIMIT,  # in both lanes, and of what is in none
@@ -572,6 +577,34 @@ async def test_a_search_reads_no_further_than_it_may(scene: Scene, name: str) ->
     assert rows == []
     assert counted.jobs == 0
     assert {plan.statement for plan in plans} == {"search_jobs", "count_jobs", "last_looked_at"}
+    assert not excesses(plans)
+
+
+async def test_error_groups_read_no_further_than_they_may(scene: Scene) -> None:
+    """However many records there are of the time, over days and in the default partition."""
+    for day in (3, 4):
+        await scene.connection.execute(
+            "SELECT async_jobs_add_attempts_day($1)", (NOW + timedelta(days=day)).date()
+        )
+    await scene.connection.execute(
+        "INSERT INTO attempts (ended_at, job_id, tenant_id, use_case, type, attempt, lease_seq,"
+        " outcome, error, fingerprint) SELECT $1::timestamptz + n * interval '50 s',"
+        " gen_random_uuid(), 'acme', 'even', 'kind', 1, 1, 'failed', 'gone', md5((n % 7)::text)"
+        " FROM generate_series(1, 8000) AS n",
+        NOW,
+    )
+    await scene.connection.execute("ANALYZE attempts")
+    await bound_statements(scene.connection, seconds=60)
+    await scene.plans()
+
+    time = NOW, NOW + timedelta(days=9), LIMIT
+    groups = await scene.connection.fetch(sql("error_groups"), *time, None, None, 10)
+    ends = await scene.connection.fetch(sql("last_record_looked_at"), *time)
+    plans = await scene.plans()
+
+    assert sum(group["count"] for group in groups) == LIMIT
+    assert len(ends) == 2
+    assert {plan.statement for plan in plans} == {"error_groups", "last_record_looked_at"}
     assert not excesses(plans)
 
 

@@ -68,3 +68,12 @@ def test_groups_are_told_harmlessly(capsys: pytest.CaptureFixture[str]) -> None:
     assert "second line" not in told
     assert "there are further groups" in told
     assert "looked back to 2030-01-01 12:00:00 UTC" in told
+
+
+def test_that_nothing_is_recorded_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """With where to look for what has no record; how far back was looked is told as well."""
+    _print(ErrorGroups(since=later(-60), until=NOW, looked_back_to=later(-30)))
+
+    told = capsys.readouterr()
+    assert "jobs search --status dead" in told.err
+    assert told.out.startswith("looked back to ")

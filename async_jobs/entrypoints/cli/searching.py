@@ -36,6 +36,10 @@ from async_jobs.entrypoints.programs.options import LogLevel
 from async_jobs.entrypoints.programs.terminal import printable
 
 MESSAGE_CHARACTERS = 80
+NO_RECORD = (
+    "no attempt record tells of an error in that time; jobs that died without one are found by"
+    " `async-jobs jobs search --status dead`"
+)
 
 
 UseCases = Annotated[list[str] | None, typer.Option("--use-case", help="Repeatable.")]
@@ -216,7 +220,10 @@ def errors(
 
 def _print(groups: ErrorGroups) -> None:
     headings = ("error group", "count", "use case", "type", "first seen", "last seen", "error")
-    print_rows(headings, [_cells(each) for each in groups.groups])
+    if groups.groups:
+        print_rows(headings, [_cells(each) for each in groups.groups])
+    else:
+        typer.echo(NO_RECORD, err=True)
     if groups.more:
         typer.echo("more: there are further groups; --limit tells more of them")
     if groups.looked_back_to is not None:
