@@ -27,6 +27,7 @@ def document() -> str:
         reports_factory=_nobody,
         steering_factory=_nobody,
         search_factory=_nobody,
+        bulk_factory=_nobody,
         auth_token="nobody calls it",
     )
     return json.dumps(app.openapi(), ensure_ascii=False, indent=2) + "\n"

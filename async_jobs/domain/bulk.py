@@ -316,7 +316,7 @@ def check_bulk(
     amendment: Amendment,
     *,
     all_jobs: bool,
-    now: datetime,
+    now: datetime | None = None,
 ) -> Amendment:
     """Return what an operation is to change to, as it is kept.
 
@@ -325,7 +325,7 @@ def check_bulk(
         criteria: which jobs.
         amendment: what the action changes to.
         all_jobs: whether a filter without any condition is meant.
-        now: the instant of the call.
+        now: the instant of the call; None leaves an instant as it is given.
 
     Raises:
         InvalidJobError: with the field that is out of bounds.
@@ -341,7 +341,7 @@ def check_bulk(
     return _check_amendment(action, amendment, now)
 
 
-def _check_amendment(action: BulkAction, amendment: Amendment, now: datetime) -> Amendment:
+def _check_amendment(action: BulkAction, amendment: Amendment, now: datetime | None) -> Amendment:
     wanted = _AMENDS.get(action)
     for each in fields(Amendment):
         value = getattr(amendment, each.name)
@@ -351,6 +351,8 @@ def _check_amendment(action: BulkAction, amendment: Amendment, now: datetime) ->
             raise InvalidJobError(each.name, f"must not be given to {action}")
     if amendment.run_at is not None:
         run_at = check_instant("run_at", amendment.run_at)
+        if now is None:
+            return amendment
         if run_at > now + RUN_AT_AHEAD_MAX:
             days = RUN_AT_AHEAD_MAX.days
             raise InvalidJobError("run_at", f"must be no further than {days} days ahead")

@@ -33,6 +33,7 @@ from schemathesis.core.result import Ok
 from schemathesis.schemas import APIOperation, BaseSchema
 
 from async_jobs.adapters.http.wire import TOKEN_HEADER, Problem
+from async_jobs.domain.bulk import BulkAction
 from async_jobs.entrypoints.http.app import create_app
 from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.entrypoints.settings.config import AsyncJobsConfig
@@ -67,7 +68,14 @@ OPERATIONS = (
     "end_control",
     "revert_control",
     "audit",
+    "preview_bulk",
+    "start_bulk",
+    "bulk_operations",
+    "get_bulk",
+    "stop_bulk",
+    "undo_bulk",
 )
+FILTERED = ("preview_bulk", "start_bulk")
 STEERING = OPERATIONS[OPERATIONS.index("put_control") :]
 IN_MEMORY_CASES = dict.fromkeys(OPERATIONS, 200) | {
     "enqueue_jobs": 80,  # long ones
@@ -82,14 +90,16 @@ IN_MEMORY_CASES = dict.fromkeys(OPERATIONS, 200) | {
     "search_jobs": 6,
     "error_groups": 6,
     **dict.fromkeys(STEERING, 20),
+    **dict.fromkeys(FILTERED, 6),
 }
 OVER_THE_WIRE_CASES = (
     dict.fromkeys(OPERATIONS, 40)
     | dict.fromkeys(STEERING, 8)
     | {"search_jobs": 3, "error_groups": 3}
+    | dict.fromkeys(FILTERED, 3)
 )
 """For each operation, once valid and once not; boundary cases come on top."""
-BOUNDARIES_MAX = {"search": 60}
+BOUNDARIES_MAX = {"search": 60, "preview": 40, "bulk": 40}
 """By the end of a path. Its conditions vary alike, and a test of the domain has their bounds."""
 ACKNOWLEDGED_MIN = 20
 """Of the valid cases of the two operations that enqueue, which come to some forty jobs."""
@@ -109,6 +119,9 @@ UNSAID = (
     "less than attempts_min",
     "years 1000 to 8999",
     "at most 1000 steps",
+    "preview again",
+    "must have a condition",
+    *(f" to {each}" for each in BulkAction),
     "500 characters",  # of which one at least is no space
 )
 
@@ -253,6 +266,7 @@ def test_every_answer_is_described(
         reports_factory=lambda: system.reports,
         steering_factory=lambda: system.steering,
         search_factory=lambda: system.search,
+        bulk_factory=lambda: system.bulk,
         auth_token=TOKEN,
         clock=system.clock,
     )
@@ -266,6 +280,8 @@ def test_every_answer_is_described(
     fuzz.boundaries()
 
     boundaries_min = 200 if name.startswith("enqueue") else 20
+    if name == "get_bulk":
+        boundaries_min = 10  # there is nothing but its id
     assert min(fuzz.cases["positive"], fuzz.cases["negative"]) >= IN_MEMORY_CASES[name]
     assert fuzz.cases["boundary"] >= boundaries_min
     assert not [record for record in caplog.records if record.msg == "api_failed"]
@@ -290,6 +306,7 @@ async def test_every_answer_is_described_on_postgres_too(
             reports_factory=container.reports,
             steering_factory=container.steering,
             search_factory=container.search,
+            bulk_factory=container.bulk_steering,
             auth_token=TOKEN,
         )
         ids = await in_every_state(service)

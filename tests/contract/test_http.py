@@ -20,6 +20,7 @@ import async_jobs
 from async_jobs.adapters.http.blocking import JobsHttpClient
 from async_jobs.adapters.http.client import AsyncJobsHttpClient
 from async_jobs.adapters.http.operations import BlockingHttpOperations, HttpOperations
+from async_jobs.adapters.memory.bulk import MemoryBulk
 from async_jobs.adapters.memory.catalog import MemoryCatalog
 from async_jobs.adapters.memory.checkpoints import MemoryCheckpoints
 from async_jobs.adapters.memory.history import MemoryHistory
@@ -32,11 +33,13 @@ from async_jobs.adapters.memory.workers import MemoryWorkers
 from async_jobs.adapters.postgres.pool import create_pool
 from async_jobs.adapters.postgres.store import PostgresJobStore
 from async_jobs.application.enqueueing.service import JobService
+from async_jobs.application.operating.bulk import BulkService
 from async_jobs.application.operating.operations import OperationsService
 from async_jobs.application.operating.reporting import ReportsService
 from async_jobs.application.operating.searching import SearchService
 from async_jobs.application.operating.steering import SteeringService
 from async_jobs.domain.audit import Operation, Operator
+from async_jobs.domain.bulk import BulkOperation
 from async_jobs.domain.controls import Control
 from async_jobs.domain.error_groups import ErrorGroups
 from async_jobs.domain.errors import AuthTokenError, InvalidJobError, RemoteHttpError, Unavailable
@@ -59,6 +62,8 @@ from async_jobs.entrypoints.http.operations import create_operations_router
 from async_jobs.entrypoints.http.routes import create_jobs_router
 from async_jobs.entrypoints.serving.asgi import serving
 from async_jobs.entrypoints.settings.tokens import ApiToken, Scope, digest_of
+from async_jobs.ports.bulk import Bulk
+from async_jobs.ports.bulk_steering import BulkPreview, BulkRequest, BulkSteering
 from async_jobs.ports.controls import Controls
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
@@ -72,6 +77,7 @@ from async_jobs.ports.workers import Workers
 from async_jobs.testing.builders import a_request, an_id
 from async_jobs.testing.clocks import ManualChance, ManualClock
 from async_jobs.testing.contracts import (
+    BulkSteeringContract,
     JobsContract,
     OperationsContract,
     ReportsContract,
@@ -97,18 +103,18 @@ OPERATORS = {"ada": "10.0.0.7", "bob": ""}
 
 
 def operators() -> list[ApiToken]:
-    """Return the tokens of operators of all tenants, and of those of acme alone."""
+    """Return the tokens of operators of all tenants, and of those of some."""
     return [
         ApiToken.model_validate(
             {
                 "sha256": digest_of(f"{name}{reach}".encode()).hex(),
-                "tenants": [reach] if reach else "*",
+                "tenants": reach.split("+") if reach else "*",
                 "scopes": list(Scope),
                 "name": name,
             }
         )
         for name in OPERATORS
-        for reach in ("", "acme")
+        for reach in ("", "acme", "acme+x", "bolt")
     ]
 
 
@@ -121,12 +127,14 @@ class Api:
         self.reports: Reports | None = None
         self.steering: Steering | None = None
         self.search: Search | None = None
+        self.bulk: BulkSteering | None = None
         self.app = create_app(
             self._service,
             operations_factory=self._operations,
             reports_factory=self._reports,
             steering_factory=self._steering,
             search_factory=self._search,
+            bulk_factory=self._bulk,
             auth_token=TOKEN,
             tokens=operators(),
         )
@@ -162,6 +170,10 @@ class Api:
     def _search(self) -> Search:
         assert self.search is not None
         return self.search
+
+    def _bulk(self) -> BulkSteering:
+        assert self.bulk is not None
+        return self.bulk
 
 
 @module_fixture
@@ -345,8 +357,8 @@ class TestReportsInThreads(ReportsOverHttp, ReportsContract):
         return ThreadedReports(blocking)
 
 
-class ByTokens:
-    """Implements `Steering`: each call by the token, and from the address, of who makes it."""
+class OfTokens:
+    """Makes each call by the token, and from the address, of who makes it."""
 
     def __init__(self, app: FastAPI, *, blocking: bool) -> None:
         self._app = app
@@ -355,13 +367,17 @@ class ByTokens:
     async def _call(
         self, name: str, *given: Any, by: str = "ada", tenants: Any = None, **options: Any
     ) -> Any:
-        base_url, token = "http://jobs.internal", by + "".join(tenants or ())
+        base_url, token = "http://jobs.internal", by + "+".join(tenants or ())
         wire = httpx.ASGITransport(self._app, client=(OPERATORS[by], 0))
         if not self._blocking:
             async with AsyncJobsHttpClient(base_url, token, transport=wire) as client:
                 return await getattr(client.operations, name)(*given, **options)
         with JobsHttpClient(base_url, token, transport=InThread(wire), pause=never) as blocking:
             return await asyncio.to_thread(getattr(blocking.operations, name), *given, **options)
+
+
+class ByTokens(OfTokens):
+    """Implements `Steering`."""
 
     async def controls(self, *, tenants: Collection[str] | None = None) -> Sequence[Control]:
         controls: Sequence[Control] = await self._call("controls", tenants=tenants)
@@ -424,6 +440,67 @@ class TestSteeringByTokens(SteeringContract):
         )
         yield ByTokens(api.app, blocking=blocking)
         api.steering = None
+
+
+class BulkByTokens(OfTokens):
+    """Implements `BulkSteering`."""
+
+    async def preview(self, request: BulkRequest, **options: Any) -> BulkPreview:
+        preview: BulkPreview = await self._call("preview_bulk", request, **options)
+        return preview
+
+    async def start(
+        self, request: BulkRequest, *, operator: Operator, **options: Any
+    ) -> BulkOperation:
+        begun: BulkOperation = await self._call("start_bulk", request, by=operator.actor, **options)
+        return begun
+
+    async def get(self, operation_id: UUID, **options: Any) -> BulkOperation:
+        found: BulkOperation = await self._call("get_bulk", operation_id, **options)
+        return found
+
+    async def operations(self, **options: Any) -> Sequence[BulkOperation]:
+        found: Sequence[BulkOperation] = await self._call("bulk_operations", **options)
+        return found
+
+    async def stop(
+        self, operation_id: UUID, *, operator: Operator, **options: Any
+    ) -> BulkOperation:
+        stopped: BulkOperation = await self._call(
+            "stop_bulk", operation_id, by=operator.actor, **options
+        )
+        return stopped
+
+    async def undo(
+        self, operation_id: UUID, *, operator: Operator, **options: Any
+    ) -> BulkOperation:
+        begun: BulkOperation = await self._call(
+            "undo_bulk", operation_id, by=operator.actor, **options
+        )
+        return begun
+
+
+@pytest.mark.parametrize("blocking", [False, True], scope="class")
+class TestBulkByTokens(BulkSteeringContract):
+    @fixture
+    async def store(self) -> Store:
+        return MemoryJobStore()
+
+    @fixture
+    async def bulk(self, store: MemoryJobStore) -> Bulk:
+        return MemoryBulk(store)
+
+    @fixture
+    async def controls(self, store: MemoryJobStore) -> Controls:
+        return store.controls
+
+    @fixture
+    async def bulk_steering(
+        self, api: Api, bulk: Bulk, clock: ManualClock, blocking: bool
+    ) -> AsyncIterator[BulkSteering]:
+        api.bulk = BulkService(bulk, clock=clock, chance=ManualChance())
+        yield BulkByTokens(api.app, blocking=blocking)
+        api.bulk = None
 
 
 class ThreadedSearch:

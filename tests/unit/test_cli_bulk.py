@@ -55,6 +55,7 @@ def test_more_than_was_counted_wants_a_yes() -> None:
         (("cancel", "--since", "3 weeks"), "--since: must be a number and a unit"),
         (("tolerate", "--delay-tolerance", "1"), "--delay-tolerance: must be a number"),
         (("cancel", "--priority", "1"), "No such option"),
+        (("cancel", "--actor", "ada", "--url", "http://127.0.0.1:1"), "--actor: an API knows"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_asked(

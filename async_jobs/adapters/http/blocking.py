@@ -142,7 +142,7 @@ class JobsHttpClient:
     @property
     def operations(self) -> BlockingHttpOperations:
         """What operators ask: why jobs wait, and who is there."""
-        return BlockingHttpOperations(self._call)
+        return BlockingHttpOperations(self._call, self._line.new_id)
 
     # --- input and output ---
 

@@ -150,7 +150,7 @@ class AsyncJobsHttpClient:
     @property
     def operations(self) -> HttpOperations:
         """What operators ask: why jobs wait, and who is there."""
-        return HttpOperations(self._call)
+        return HttpOperations(self._call, self._line.new_id)
 
     # --- input and output ---
 

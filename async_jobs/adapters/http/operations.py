@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from async_jobs.adapters.http import answers, searching, steering
+from async_jobs.adapters.http import answers, bulk, searching, steering
 from async_jobs.adapters.http.calls import Call
 from async_jobs.domain.audit import Operation
+from async_jobs.domain.bulk import BulkOperation
 from async_jobs.domain.controls import Control
 from async_jobs.domain.error_groups import ErrorGroups
 from async_jobs.domain.explain import Explanation, Status, Waiting
@@ -17,17 +18,22 @@ from async_jobs.domain.filters import FoundPage, JobQuery
 from async_jobs.domain.outlook import Counted
 from async_jobs.domain.tallies import Attainment
 from async_jobs.domain.timeline import JobHistory
+from async_jobs.ports.bulk_steering import BulkPreview, BulkRequest
 from async_jobs.ports.steering import ControlPreview, ControlRequest
 
 
 class HttpOperations:
-    """Implements `Operations`, `Reports` and `Search`, and has the calls of `Steering`.
+    """Implements `Operations`, `Reports` and `Search`, and has the calls of `Steering` and
+    `BulkSteering`.
 
     Made by `AsyncJobsHttpClient.operations`.
     """
 
-    def __init__(self, call: Callable[[Call[Any]], Awaitable[Any]]) -> None:
+    def __init__(
+        self, call: Callable[[Call[Any]], Awaitable[Any]], new_id: Callable[[], UUID]
+    ) -> None:
         self._call = call
+        self._new_id = new_id
 
     async def explain(self, job_id: UUID, *, tenant_id: str | None = None) -> Explanation:
         """See `Operations`."""
@@ -138,12 +144,63 @@ class HttpOperations:
         )
         return operations
 
+    async def preview_bulk(self, request: BulkRequest) -> BulkPreview:
+        """See `BulkSteering`; of the tenants that the token reaches, like all that follow."""
+        with bulk.named_as_in_the_port():
+            previewed: BulkPreview = await self._call(bulk.preview(request))
+        return previewed
+
+    async def start_bulk(
+        self,
+        request: BulkRequest,
+        *,
+        token: str,
+        reason: str,
+        maximum: int | None = None,
+        operation_id: UUID | None = None,
+    ) -> BulkOperation:
+        """See `BulkSteering`. An id is given here to what has none, so that repeating is safe."""
+        call = bulk.start(
+            request,
+            token=token,
+            reason=reason,
+            maximum=maximum,
+            operation_id=operation_id,
+            new_id=self._new_id,
+        )
+        with bulk.named_as_in_the_port():
+            begun: BulkOperation = await self._call(call)
+        return begun
+
+    async def get_bulk(self, operation_id: UUID) -> BulkOperation:
+        """See `BulkSteering`."""
+        found: BulkOperation = await self._call(bulk.get(operation_id))
+        return found
+
+    async def bulk_operations(
+        self, *, limit: int = 100, before: UUID | None = None
+    ) -> Sequence[BulkOperation]:
+        """See `BulkSteering`."""
+        found: Sequence[BulkOperation] = await self._call(bulk.operations(limit, before))
+        return found
+
+    async def stop_bulk(self, operation_id: UUID, *, reason: str) -> BulkOperation:
+        """See `BulkSteering`."""
+        stopped: BulkOperation = await self._call(bulk.stop(operation_id, reason))
+        return stopped
+
+    async def undo_bulk(self, operation_id: UUID, *, reason: str) -> BulkOperation:
+        """See `BulkSteering`. Not repeated, like `retry_job`."""
+        begun: BulkOperation = await self._call(bulk.undo(operation_id, reason))
+        return begun
+
 
 class BlockingHttpOperations:
     """The calls of `HttpOperations` without `async`; made by `JobsHttpClient.operations`."""
 
-    def __init__(self, call: Callable[[Call[Any]], Any]) -> None:
+    def __init__(self, call: Callable[[Call[Any]], Any], new_id: Callable[[], UUID]) -> None:
         self._call = call
+        self._new_id = new_id
 
     def explain(self, job_id: UUID, *, tenant_id: str | None = None) -> Explanation:
         """See `Operations`."""
@@ -249,3 +306,53 @@ class BlockingHttpOperations:
         """See `Steering`."""
         operations: Sequence[Operation] = self._call(steering.audit(limit, before, control_id))
         return operations
+
+    def preview_bulk(self, request: BulkRequest) -> BulkPreview:
+        """See `BulkSteering`; of the tenants that the token reaches, like all that follow."""
+        with bulk.named_as_in_the_port():
+            previewed: BulkPreview = self._call(bulk.preview(request))
+        return previewed
+
+    def start_bulk(
+        self,
+        request: BulkRequest,
+        *,
+        token: str,
+        reason: str,
+        maximum: int | None = None,
+        operation_id: UUID | None = None,
+    ) -> BulkOperation:
+        """See `BulkSteering`. An id is given here to what has none, so that repeating is safe."""
+        call = bulk.start(
+            request,
+            token=token,
+            reason=reason,
+            maximum=maximum,
+            operation_id=operation_id,
+            new_id=self._new_id,
+        )
+        with bulk.named_as_in_the_port():
+            begun: BulkOperation = self._call(call)
+        return begun
+
+    def get_bulk(self, operation_id: UUID) -> BulkOperation:
+        """See `BulkSteering`."""
+        found: BulkOperation = self._call(bulk.get(operation_id))
+        return found
+
+    def bulk_operations(
+        self, *, limit: int = 100, before: UUID | None = None
+    ) -> Sequence[BulkOperation]:
+        """See `BulkSteering`."""
+        found: Sequence[BulkOperation] = self._call(bulk.operations(limit, before))
+        return found
+
+    def stop_bulk(self, operation_id: UUID, *, reason: str) -> BulkOperation:
+        """See `BulkSteering`."""
+        stopped: BulkOperation = self._call(bulk.stop(operation_id, reason))
+        return stopped
+
+    def undo_bulk(self, operation_id: UUID, *, reason: str) -> BulkOperation:
+        """See `BulkSteering`. Not repeated, like `retry_job`."""
+        begun: BulkOperation = self._call(bulk.undo(operation_id, reason))
+        return begun

@@ -16,6 +16,7 @@ from async_jobs.domain.backoff import BackoffPolicy
 from async_jobs.domain.errors import (
     AsyncJobsError,
     AuthTokenError,
+    BulkNotFoundError,
     ControlChanged,
     ControlNotFoundError,
     IllegalTransition,
@@ -47,6 +48,7 @@ class Problem(StrEnum):
     QUOTA_EXCEEDED = "urn:async-jobs:problem:quota-exceeded"
     JOB_NOT_FOUND = "urn:async-jobs:problem:job-not-found"
     CONTROL_NOT_FOUND = "urn:async-jobs:problem:control-not-found"
+    BULK_NOT_FOUND = "urn:async-jobs:problem:bulk-not-found"
     CONTROL_CHANGED = "urn:async-jobs:problem:control-changed"
     ILLEGAL_TRANSITION = "urn:async-jobs:problem:illegal-transition"
     STORE_REFUSED = "urn:async-jobs:problem:store-refused"
@@ -264,6 +266,8 @@ def problem_of(error: AsyncJobsError) -> tuple[int, Problem, dict[str, Any]] | N
             return 404, Problem.JOB_NOT_FOUND, {"job_id": str(error.job_id)} | told
         case ControlNotFoundError():
             return 404, Problem.CONTROL_NOT_FOUND, {"id": str(error.id)}
+        case BulkNotFoundError():
+            return 404, Problem.BULK_NOT_FOUND, {"id": str(error.id)}
         case ControlChanged():
             told = {name: getattr(error, name) for name in ("version", "actor", "reason")}
             return 409, Problem.CONTROL_CHANGED, told
@@ -300,6 +304,8 @@ def error_of(document: Mapping[str, Any]) -> AsyncJobsError | None:
             return JobNotFoundError(UUID(document["job_id"]), unreadable=why)
         case Problem.CONTROL_NOT_FOUND:
             return ControlNotFoundError(UUID(document["id"]))
+        case Problem.BULK_NOT_FOUND:
+            return BulkNotFoundError(UUID(document["id"]))
         case Problem.CONTROL_CHANGED:
             return ControlChanged(document["version"], document["actor"], document["reason"])
         case Problem.ILLEGAL_TRANSITION:

@@ -13,6 +13,7 @@ from uuid import UUID
 import typer
 
 from async_jobs.domain.audit import Operation, Operator
+from async_jobs.domain.bulk import BulkOperation
 from async_jobs.domain.controls import Control
 from async_jobs.domain.errors import AsyncJobsError, AuthTokenError, ConfigurationError
 from async_jobs.domain.facts import SchedulerMissing
@@ -24,7 +25,7 @@ from async_jobs.entrypoints.programs.options import LogFormat, LogLevel
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
 from async_jobs.extras import require
 from async_jobs.host import SystemClock
-from async_jobs.ports.bulk_steering import BulkSteering
+from async_jobs.ports.bulk_steering import BulkPreview, BulkRequest, BulkSteering
 from async_jobs.ports.clock import Clock
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
@@ -111,6 +112,67 @@ class _RemoteSteering(Steering):
         return await self._remote.audit(limit=limit, before=before, control_id=control_id)
 
 
+class _RemoteBulk(BulkSteering):
+    """`BulkSteering` of an API; as `_RemoteSteering`."""
+
+    def __init__(self, remote: HttpOperations) -> None:
+        self._remote = remote
+
+    async def preview(
+        self, request: BulkRequest, *, tenants: Collection[str] | None = None
+    ) -> BulkPreview:
+        return await self._remote.preview_bulk(request)
+
+    async def start(
+        self,
+        request: BulkRequest,
+        *,
+        token: str,
+        reason: str,
+        operator: Operator,
+        maximum: int | None = None,
+        operation_id: UUID | None = None,
+        tenants: Collection[str] | None = None,
+    ) -> BulkOperation:
+        return await self._remote.start_bulk(
+            request, token=token, reason=reason, maximum=maximum, operation_id=operation_id
+        )
+
+    async def get(
+        self, operation_id: UUID, *, tenants: Collection[str] | None = None
+    ) -> BulkOperation:
+        return await self._remote.get_bulk(operation_id)
+
+    async def operations(
+        self,
+        *,
+        limit: int = 100,
+        before: UUID | None = None,
+        tenants: Collection[str] | None = None,
+    ) -> Sequence[BulkOperation]:
+        return await self._remote.bulk_operations(limit=limit, before=before)
+
+    async def stop(
+        self,
+        operation_id: UUID,
+        *,
+        reason: str,
+        operator: Operator,
+        tenants: Collection[str] | None = None,
+    ) -> BulkOperation:
+        return await self._remote.stop_bulk(operation_id, reason=reason)
+
+    async def undo(
+        self,
+        operation_id: UUID,
+        *,
+        reason: str,
+        operator: Operator,
+        tenants: Collection[str] | None = None,
+    ) -> BulkOperation:
+        return await self._remote.undo_bulk(operation_id, reason=reason)
+
+
 class Doors(NamedTuple):
     """The driving ports, and what is wired behind them where that is in this process."""
 
@@ -119,6 +181,7 @@ class Doors(NamedTuple):
     reports: Reports
     steering: Steering
     search: Search
+    bulk: BulkSteering
     container: Container | None = None
 
 
@@ -134,7 +197,8 @@ async def opened_doors(where: Where, logger: logging.Logger) -> AsyncIterator[Do
         async with AsyncJobsHttpClient(where.url, auth_token=where.token) as client:
             try:
                 remote = client.operations
-                yield Doors(client, remote, remote, _RemoteSteering(remote), remote)
+                steering, bulk = _RemoteSteering(remote), _RemoteBulk(remote)
+                yield Doors(client, remote, remote, steering, remote, bulk)
             except AuthTokenError as error:
                 given = f"--token or {TOKEN_VARIABLE} names the one to use"
                 raise AuthTokenError(f"{error}; {given}") from None
@@ -156,6 +220,7 @@ async def opened_doors(where: Where, logger: logging.Logger) -> AsyncIterator[Do
             container.reports(),
             container.steering(),
             container.search(),
+            container.bulk_steering(),
             container,
         )
 
@@ -236,18 +301,21 @@ def ask_search(where: Where, level: LogLevel, call: Callable[[Search], Awaitable
 
 
 def ask_bulk(
-    dsn: str | None, level: LogLevel, call: Callable[[BulkSteering, Clock], Awaitable[T]]
+    where: Where, level: LogLevel, call: Callable[[BulkSteering, Clock], Awaitable[T]]
 ) -> T:
-    """Run one call of an operator who acts on many jobs in a database."""
+    """Run one call of an operator who acts on many jobs where they are.
+
+    That no scheduler ticks is told of a database only: an API does not tell.
+    """
 
     async def asked(doors: Doors) -> T:
-        assert doors.container is not None, "an API is not asked"
-        clock = doors.container.clock()
+        clock: Clock = SystemClock() if doors.container is None else doors.container.clock()
         await clock.sync()
-        _warn_of(await doors.container.scheduler_watch().missing())
-        return await call(doors.container.bulk_steering(), clock)
+        if doors.container is not None:
+            _warn_of(await doors.container.scheduler_watch().missing())
+        return await call(doors.bulk, clock)
 
-    return ask_doors(Where(dsn, None, None), level, asked)
+    return ask_doors(where, level, asked)
 
 
 def ask_reports(where: Where, level: LogLevel, call: Callable[[Reports], Awaitable[T]]) -> T:

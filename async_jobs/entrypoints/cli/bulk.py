@@ -8,27 +8,31 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, NamedTuple, TypeAlias
+from typing import Annotated, Final, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 import typer
 
+from async_jobs.adapters.http.bulk import bulk_record_of
 from async_jobs.domain.audit import Operator
 from async_jobs.domain.bulk import Amendment, BulkAction, BulkOperation, BulkState
 from async_jobs.domain.errors import ConfigurationError
 from async_jobs.domain.filters import JobQuery, Span, query_record_of
 from async_jobs.domain.job import JobStatus
-from async_jobs.entrypoints.cli.asking import ask_bulk
+from async_jobs.entrypoints.cli.asking import Where, ask_bulk
 from async_jobs.entrypoints.cli.controls import Actor, Reason
-from async_jobs.entrypoints.cli.jobs import AsJson, Dsn
+from async_jobs.entrypoints.cli.jobs import AsJson, Dsn, Token, Url
 from async_jobs.entrypoints.cli.options import EXIT_FAILED, LogLevelOption, reporting
 from async_jobs.entrypoints.cli.output import print_rows
 from async_jobs.entrypoints.programs.options import LogLevel
 from async_jobs.entrypoints.programs.terminal import printable
 from async_jobs.ports.bulk_steering import BulkPreview, BulkRequest, BulkSteering
 from async_jobs.ports.clock import Clock
+
+T = TypeVar("T")
 
 POLL_SECONDS: Final = 0.5
 BAR_CHARACTERS: Final = 30
@@ -121,36 +125,42 @@ def _command(action: BulkAction, amends: str, summary: str) -> Callable[..., Non
         actor: Actor = None,
         as_json: AsJson = False,
         dsn: Dsn = None,
+        url: Url = None,
+        token: Token = None,
         log_level: LogLevelOption = LogLevel.WARNING,
     ) -> None:
         with reporting(log_level):
             created = None if since is None else _duration("--since", since)
             late = None if tolerance is None else _duration("--delay-tolerance", tolerance)
             due = None if run_at is None else _instant("--run-at", run_at)
-        asked = _Asked(reason, _operator(actor), maximum, yes, detach, as_json)
+            operator = _operator(actor, url)
+        asked = _Asked(reason, operator, maximum, yes, detach, as_json)
+        criteria = JobQuery(
+            tenant_id=tenant,
+            use_cases=_any_of(use_case),
+            types=_any_of(type_),
+            queues=_any_of(queue),
+            statuses=_any_of(status),
+            error_group=error_group,
+        )
+        amendment = Amendment(run_at=due, priority=priority, delay_tolerance=late)
 
         async def act(bulk: BulkSteering, clock: Clock) -> BulkOperation | BulkPreview:
-            criteria = JobQuery(
-                tenant_id=tenant,
-                use_cases=frozenset(use_case) if use_case else None,
-                types=frozenset(type_) if type_ else None,
-                queues=frozenset(queue) if queue else None,
-                statuses=frozenset(status) if status else None,
-                error_group=error_group,
-                created=Span(since=None if created is None else clock.now() - created),
-            )
+            since_then = Span(since=None if created is None else clock.now() - created)
+            which = replace(criteria, created=since_then)
             request = BulkRequest(
-                action=action,
-                criteria=criteria,
-                amendment=Amendment(run_at=due, priority=priority, delay_tolerance=late),
-                all_jobs=all_jobs,
+                action=action, criteria=which, amendment=amendment, all_jobs=all_jobs
             )
             return await _acted(bulk, clock, request, asked)
 
-        _end(ask_bulk(dsn, log_level, act), asked)
+        _end(ask_bulk(Where(dsn, url, token), log_level, act), asked)
 
     run.__doc__ = summary
     return _without(run, {"run_at", "priority", "tolerance"} - {amends})
+
+
+def _any_of(given: list[T] | None) -> frozenset[T] | None:
+    return frozenset(given) if given else None
 
 
 def _without(run: Callable[..., None], left_out: Collection[str]) -> Callable[..., None]:
@@ -177,14 +187,18 @@ def list_(
     limit: Annotated[int, typer.Option("--limit", min=1, max=1_000)] = 20,
     as_json: AsJson = False,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """List bulk operations, the newest first.
 
     Example: `async-jobs bulk list --limit 5`
     """
-    found = ask_bulk(dsn, log_level, lambda bulk, _: bulk.operations(limit=limit))
-    _print_json([_record(each) for each in found]) if as_json else _print(*found)
+    found = ask_bulk(
+        Where(dsn, url, token), log_level, lambda bulk, _: bulk.operations(limit=limit)
+    )
+    _print_json([bulk_record_of(each) for each in found]) if as_json else _print(*found)
 
 
 @bulk_app.command()
@@ -192,14 +206,16 @@ def show(
     operation_id: OperationId,
     as_json: AsJson = False,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Tell how far an operation is.
 
     Example: `async-jobs bulk show 01a22ed1-bd38-7000-8000-0001eb319a2a`
     """
-    found = ask_bulk(dsn, log_level, lambda bulk, _: bulk.get(operation_id))
-    _print_json(_record(found)) if as_json else _print(found)
+    found = ask_bulk(Where(dsn, url, token), log_level, lambda bulk, _: bulk.get(operation_id))
+    _print_json(bulk_record_of(found)) if as_json else _print(found)
 
 
 @bulk_app.command()
@@ -209,19 +225,22 @@ def stop(
     actor: Actor = None,
     as_json: AsJson = False,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Leave the rest of an operation undone; what is done stays done.
 
     Example: `async-jobs bulk stop 01a22ed1-bd38-7000-8000-0001eb319a2a --reason 'a mistake'`
     """
-    operator = _operator(actor)
+    with reporting(log_level):
+        operator = _operator(actor, url)
     stopped = ask_bulk(
-        dsn,
+        Where(dsn, url, token),
         log_level,
         lambda bulk, _: bulk.stop(operation_id, reason=reason, operator=operator),
     )
-    _print_json(_record(stopped)) if as_json else _print(stopped)
+    _print_json(bulk_record_of(stopped)) if as_json else _print(stopped)
 
 
 @bulk_app.command()
@@ -232,19 +251,22 @@ def undo(
     actor: Actor = None,
     as_json: AsJson = False,
     dsn: Dsn = None,
+    url: Url = None,
+    token: Token = None,
     log_level: LogLevelOption = LogLevel.WARNING,
 ) -> None:
     """Let what an operation has cancelled wait again, with all that it had.
 
     Example: `async-jobs bulk undo 01a22ed1-bd38-7000-8000-0001eb319a2a --reason 'a mistake'`
     """
-    asked = _Asked(reason, _operator(actor), None, True, detach, as_json)
+    with reporting(log_level):
+        asked = _Asked(reason, _operator(actor, url), None, True, detach, as_json)
 
     async def undone(bulk: BulkSteering, clock: Clock) -> BulkOperation:
         begun = await bulk.undo(operation_id, reason=reason, operator=asked.operator)
         return await _watched(bulk, clock, begun, asked)
 
-    _end(ask_bulk(dsn, log_level, undone), asked)
+    _end(ask_bulk(Where(dsn, url, token), log_level, undone), asked)
 
 
 # --- shared --------------------------------------------------------------------------------------
@@ -320,7 +342,7 @@ def _end(answer: BulkOperation | BulkPreview, asked: _Asked) -> None:
         _print_json({"count": 0}) if asked.as_json else typer.echo("no job matches")
         return
     if asked.as_json:
-        _print_json(_record(answer))
+        _print_json(bulk_record_of(answer))
     else:
         typer.echo(printable(f"{answer.id}: {answer.state.value}, {_counts(answer)}"))
     if answer.failed:
@@ -348,34 +370,13 @@ def _print(*operations: BulkOperation) -> None:
     )
 
 
-def _record(operation: BulkOperation) -> Mapping[str, Any]:
-    ended = operation.ended_at
-    return {
-        "id": str(operation.id),
-        "action": operation.action.value,
-        "filter": query_record_of(operation.criteria),
-        **operation.amendment.as_json(),
-        "undoes": None if operation.undoes is None else str(operation.undoes),
-        "state": operation.state.value,
-        "matched": operation.matched,
-        "max": operation.maximum,
-        "done": operation.done,
-        "skipped": operation.skipped,
-        "failed": operation.failed,
-        "problem": operation.problem,
-        "actor": operation.actor,
-        "address": operation.address,
-        "reason": operation.reason,
-        "created_at": operation.created_at.isoformat(),
-        "ended_at": None if ended is None else ended.isoformat(),
-    }
-
-
 def _print_json(answer: object) -> None:
     typer.echo(printable(json.dumps(answer, indent=2, ensure_ascii=False), keep="\n"))
 
 
-def _operator(actor: str | None) -> Operator:
+def _operator(actor: str | None, url: str | None) -> Operator:
+    if actor is not None and url is not None:
+        raise ConfigurationError("--actor: an API knows by the token who acts; leave it out")
     return Operator(actor=actor or getpass.getuser())
 
 

@@ -16,7 +16,15 @@ from async_jobs.adapters.telemetry import scraping
 from async_jobs.adapters.telemetry.scraping import ScrapePage
 from async_jobs.domain.errors import ConfigurationError, MigrationDue
 from async_jobs.entrypoints.http.access_log import AccessLog
-from async_jobs.entrypoints.http.openapi import described, operating, reporting, searching, steering
+from async_jobs.entrypoints.http.bulk import BulkFactory
+from async_jobs.entrypoints.http.openapi import (
+    bulk,
+    described,
+    operating,
+    reporting,
+    searching,
+    steering,
+)
 from async_jobs.entrypoints.http.openapi.schemas import with_components
 from async_jobs.entrypoints.http.operations import OperationsFactory, create_operations_router
 from async_jobs.entrypoints.http.problems import MIGRATION_DUE, answer_to
@@ -31,7 +39,13 @@ from async_jobs.ports.tracing import NO_TRACING, Tracing
 from async_jobs.version import __version__
 
 Ready: TypeAlias = Callable[[], bool | Awaitable[bool]]
-_FURTHER: Final = (*operating.ROUTES, reporting.ATTAINMENT, *steering.ROUTES, *searching.ROUTES)
+_FURTHER: Final = (
+    *operating.ROUTES,
+    reporting.ATTAINMENT,
+    *steering.ROUTES,
+    *searching.ROUTES,
+    *bulk.ROUTES,
+)
 DESCRIPTION: Final = (
     "Hand work in with how late it may start; it runs, earliest deadline first. Errors are"
     " problem documents (RFC 9457) whose `type` is stable."
@@ -45,6 +59,7 @@ def create_app(
     reports_factory: ReportsFactory | None = None,
     steering_factory: SteeringFactory | None = None,
     search_factory: SearchFactory | None = None,
+    bulk_factory: BulkFactory | None = None,
     auth_token: str | None = None,
     tokens: Sequence[ApiToken] = (),
     allow_unauthenticated: bool = False,
@@ -61,8 +76,8 @@ def create_app(
     Args:
         job_service_factory: as `create_jobs_router` takes it, like all but one of the others.
         operations_factory: returns the `Operations`, in the same way; None: no routes for them.
-        reports_factory, steering_factory, search_factory: return `Reports`, `Steering` and
-            `Search`, for those routes.
+        reports_factory, steering_factory, search_factory, bulk_factory: return `Reports`,
+            `Steering`, `Search` and `BulkSteering`, for those routes.
         auth_token, tokens: the shared token, and entries of further ones.
         allow_unauthenticated: with no token at all, let everybody in.
         ready: asked at each request to `/health/ready`; an error is a no, and told in the log
@@ -83,7 +98,7 @@ def create_app(
     jobs = create_jobs_router(job_service_factory, auth_token, tracing=tracing, **access)
     if operations_factory is not None:
         access |= {"reports_factory": reports_factory, "steering_factory": steering_factory}
-        access["search_factory"] = search_factory
+        access |= {"search_factory": search_factory, "bulk_factory": bulk_factory}
         # First, or `/jobs/search` would be the route of one job.
         app.include_router(create_operations_router(operations_factory, auth_token, **access))
     app.include_router(jobs)

@@ -410,6 +410,11 @@ def audit_of(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
     return {"limit": PAGE_DEFAULT} | _query(query, ("limit", "before", "control_id"))
 
 
+def operations_of(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return the arguments of `BulkSteering.operations` that a query string gives."""
+    return {"limit": PAGE_DEFAULT} | _query(query, ("limit", "before"))
+
+
 def errors_of(query: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return the arguments of `errors` that a query string gives."""
     return _query(query, ("since", "until", "tenant_id", "use_case", "limit"))

@@ -14,6 +14,7 @@ from async_jobs.adapters.http.answers import Answer, answer_record_of
 from async_jobs.domain.errors import InvalidJobError, JobNotFoundError
 from async_jobs.entrypoints.http.access import Access, Caller
 from async_jobs.entrypoints.http.bodies import tenants_of, waiting_of
+from async_jobs.entrypoints.http.bulk import BulkFactory, BulkRoutes, add_bulk
 from async_jobs.entrypoints.http.openapi import operating, reporting
 from async_jobs.entrypoints.http.reports import ReportRoutes, ReportsFactory
 from async_jobs.entrypoints.http.routes import TOKEN, answering_with, caller_of, job_named
@@ -34,6 +35,7 @@ def create_operations_router(
     reports_factory: ReportsFactory | None = None,
     steering_factory: SteeringFactory | None = None,
     search_factory: SearchFactory | None = None,
+    bulk_factory: BulkFactory | None = None,
     tokens: Sequence[ApiToken] = (),
     allow_unauthenticated: bool = False,
     clock: Clock | None = None,
@@ -51,6 +53,7 @@ def create_operations_router(
             `/controls` and no `/operations/audit`.
         search_factory: returns the `Search`, in the same way; without it there are no
             `/jobs/search` and no `/operations/errors`.
+        bulk_factory: returns the `BulkSteering`, in the same way; without it there is no `/bulk`.
         auth_token, tokens, allow_unauthenticated, clock: as for `create_jobs_router`.
 
     Raises:
@@ -77,6 +80,8 @@ def create_operations_router(
         )
     if steering_factory is not None:
         add_steering(router, SteeringRoutes(steering_factory, access), answer)
+    if bulk_factory is not None:
+        add_bulk(router, BulkRoutes(bulk_factory, access), answer)
     if search_factory is not None:
         add_searching(router, SearchRoutes(search_factory, access), answer)
     return router

@@ -36,6 +36,7 @@ TITLES: Final[Mapping[Problem, str]] = {
     Problem.QUOTA_EXCEEDED: "The tenant has no room for what was asked",
     Problem.JOB_NOT_FOUND: "There is no such job",
     Problem.CONTROL_NOT_FOUND: "There is no such control or operation",
+    Problem.BULK_NOT_FOUND: "There is no such action over many jobs",
     Problem.CONTROL_CHANGED: "What stands is not what was expected",
     Problem.ILLEGAL_TRANSITION: "The job's state forbids it",
     Problem.STORE_REFUSED: "A rule of the database forbids it",

@@ -290,6 +290,7 @@ def api_of(
             reports_factory=container.reports,
             steering_factory=container.steering,
             search_factory=container.search,
+            bulk_factory=container.bulk_steering,
             auth_token=config.enqueue_auth_token,
             tokens=config.api_tokens,
             allow_unauthenticated=no_auth,

@@ -34,6 +34,7 @@ def app(system: MemorySystem) -> FastAPI:
         reports_factory=lambda: system.reports,
         steering_factory=lambda: system.steering,
         search_factory=lambda: system.search,
+        bulk_factory=lambda: system.bulk,
         auth_token=SHARED,
         clock=system.clock,
     )

@@ -11,9 +11,12 @@ import httpx
 import pytest
 
 from async_jobs.adapters.http.wire import TOKEN_HEADER, Problem
-from async_jobs.domain.job import Job
+from async_jobs.domain.bulk import Amendment, BulkAction, token_of
+from async_jobs.domain.filters import JobQuery
+from async_jobs.domain.job import Job, JobStatus
 from async_jobs.entrypoints.http.app import create_app
 from async_jobs.entrypoints.settings.tokens import Scope
+from async_jobs.ports.bulk_steering import BulkSteering
 from async_jobs.ports.jobs import Jobs
 from async_jobs.ports.operations import Operations
 from async_jobs.ports.reports import Reports
@@ -53,8 +56,19 @@ class Route(NamedTuple):
 
 
 ORDERERS = frozenset({Scope.OPERATE, Scope.ADMIN})
+DEAD = JobQuery(tenant_id="acme", statuses=frozenset({JobStatus.DEAD}))
 PAUSE = {"scope": {"type": "send_email"}, "pause": True, "reason": "the provider is down"}
 LIMIT = {"scope": {"tenant_id": "acme"}, "limits": {"max_running": 2}, "reason": "too busy"}
+ASKED: dict[str, Any] = {"filter": {"tenant_id": "acme", "statuses": ["dead"]}}
+RETRIES, DELETES = ASKED | {"action": "retry"}, ASKED | {"action": "delete"}
+STARTS, STARTS_DELETING = (
+    asked
+    | {
+        "token": token_of(BulkAction(asked["action"]), DEAD, Amendment(), 0, until=later(60)),
+        "reason": "it is back",
+    }
+    for asked in (RETRIES, DELETES)
+)
 ROUTES = (
     Route("POST", "/jobs/enqueue", Scope.ENQUEUE, a_body()),
     Route("POST", "/jobs/enqueue-batch", Scope.ENQUEUE, {"jobs": [a_body()]}),
@@ -77,10 +91,20 @@ ROUTES = (
     Route("POST", "/controls", Scope.ADMIN, LIMIT, ORDERERS),
     Route("POST", "/controls/preview", Scope.OPERATE, PAUSE, ORDERERS),
     Route("POST", "/controls/preview", Scope.ADMIN, LIMIT, ORDERERS),
+    Route("GET", "/bulk", Scope.READ),
+    Route("POST", "/bulk", Scope.OPERATE, STARTS, ORDERERS),
+    Route("POST", "/bulk", Scope.ADMIN, STARTS_DELETING, ORDERERS),
+    Route("POST", "/bulk/preview", Scope.OPERATE, RETRIES, ORDERERS),
+    Route("POST", "/bulk/preview", Scope.ADMIN, DELETES, ORDERERS),
 )
 PAUSED = Route("DELETE", f"/controls/{ID}?reason=over", Scope.OPERATE)
 REVERTED = Route("POST", f"/controls/{ID}/revert", Scope.OPERATE, {"reason": "over"})
-EVERYTHING = (*ROUTES, PAUSED, REVERTED)
+OF_ONE_BULK = (
+    Route("GET", f"/bulk/{ID}", Scope.READ),
+    Route("POST", f"/bulk/{ID}/cancel", Scope.OPERATE, {"reason": "a mistake"}, ORDERERS),
+    Route("POST", f"/bulk/{ID}/undo", Scope.OPERATE, {"reason": "a mistake"}, ORDERERS),
+)
+EVERYTHING = (*ROUTES, PAUSED, REVERTED, *OF_ONE_BULK)
 HAS: dict[str, list[str]] = {}
 for _each in EVERYTHING:
     if _each.method not in HAS.setdefault(_each.path, []):
@@ -120,14 +144,8 @@ NOBODIES: dict[str, list[bytes]] = {
 class Recorded:
     """The service, with the calls that reached it, and the tenant that each was for."""
 
-    def __init__(self, system: MemorySystem) -> None:
-        self._ports = (
-            system.service,
-            system.operations,
-            system.reports,
-            system.steering,
-            system.search,
-        )
+    def __init__(self, *ports: object) -> None:
+        self._ports = ports
         self.calls: list[tuple[str, str | None]] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -141,19 +159,24 @@ class Recorded:
 
 @pytest.fixture
 def recorded(system: MemorySystem) -> Recorded:
-    return Recorded(system)
+    return Recorded(
+        system.service, system.operations, system.reports, system.steering, system.search
+    )
 
 
 @pytest.fixture
 async def api(system: MemorySystem, recorded: Recorded) -> AsyncIterator[httpx.AsyncClient]:
     """The API with every kind of token; the caller has none of them yet."""
     jobs, operations = cast("Jobs", recorded), cast("Operations", recorded)
+    bulk = Recorded(system.bulk)  # whose calls have the names of others
+    bulk.calls = recorded.calls
     app = create_app(
         lambda: jobs,
         operations_factory=lambda: operations,
         reports_factory=lambda: cast("Reports", recorded),
         steering_factory=lambda: cast("Steering", recorded),
         search_factory=lambda: cast("Search", recorded),
+        bulk_factory=lambda: cast("BulkSteering", bulk),
         auth_token=SHARED,
         tokens=TOKENS,
         clock=system.clock,

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from async_jobs.adapters.http.wire import PROBLEM_MEDIA_TYPE, Problem, page_record_of, record_of
 from async_jobs.domain.job import JobPage, UnreadableJob
 from async_jobs.entrypoints.http.bodies import FIELDS, order_of, request_of, requests_of
+from async_jobs.entrypoints.http.wanted import bulk_of, started_of
 from async_jobs.testing.builders import a_job, an_id
 from async_jobs.testing.contracts.specimens import JOBS
 from tests.unit.api.callers import a_body
@@ -80,6 +81,12 @@ def test_every_operation_has_a_stable_name() -> None:
         "end_control",
         "revert_control",
         "audit",
+        "preview_bulk",
+        "start_bulk",
+        "bulk_operations",
+        "get_bulk",
+        "stop_bulk",
+        "undo_bulk",
     }
 
 
@@ -117,6 +124,12 @@ def test_every_operation_is_described(name: str) -> None:
         ("end_control", {"200", "404", "409"}),
         ("revert_control", {"200", "404", "408", "409", "413", "415"}),
         ("audit", {"200"}),
+        ("preview_bulk", {"200", "408", "413", "415"}),
+        ("start_bulk", {"200", "404", "408", "413", "415"}),
+        ("bulk_operations", {"200"}),
+        ("get_bulk", {"200", "404"}),
+        ("stop_bulk", {"200", "404", "408", "413", "415"}),
+        ("undo_bulk", {"200", "404", "408", "413", "415"}),
     ],
 )
 def test_every_status_is_documented(name: str, statuses: set[str]) -> None:
@@ -163,6 +176,9 @@ def test_the_examples_of_requests_are_taken() -> None:
     order = OPERATIONS["put_control"]["requestBody"]
     for example in order["content"][IN_JSON]["examples"].values():
         order_of(example["value"])
+    for name, read in (("preview_bulk", bulk_of), ("start_bulk", started_of)):
+        for example in OPERATIONS[name]["requestBody"]["content"][IN_JSON]["examples"].values():
+            read(example["value"])
 
 
 def test_the_schema_has_the_fields_that_the_code_takes() -> None:

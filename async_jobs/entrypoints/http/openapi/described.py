@@ -32,6 +32,7 @@ TOKEN: Final = (
 
 JOB_ID: Final = "01983f5a-7c00-7000-8000-000000000001"
 CONTROL_ID: Final = "01983f5a-7c00-7000-8000-00000000000c"
+BULK_ID: Final = "01983f5a-7c00-7000-8000-00000000000b"
 _NEXT: Final = "01983f5a-7c00-7000-8000-000000000000"
 _REQUEST: Final = {
     "tenant_id": "acme",
@@ -117,6 +118,11 @@ _EXAMPLES: Final[dict[Problem, tuple[int, str, dict[str, Any]]]] = {
         404,
         f"no control or operation has the id {CONTROL_ID}",
         {"id": CONTROL_ID},
+    ),
+    Problem.BULK_NOT_FOUND: (
+        404,
+        f"no bulk operation has the id {BULK_ID}",
+        {"id": BULK_ID},
     ),
     Problem.CONTROL_CHANGED: (
         409,

@@ -313,6 +313,7 @@ _MEMBERS: Final[dict[Problem, dict[str, Schema]]] = {
     },
     Problem.JOB_NOT_FOUND: {"job_id": UUID},
     Problem.CONTROL_NOT_FOUND: {"id": UUID},
+    Problem.BULK_NOT_FOUND: {"id": UUID},
     Problem.CONTROL_CHANGED: {
         "version": described(COUNT, "Of the control that stands; 0 where there is none."),
         "actor": described({"type": "string"}, "Who put it."),

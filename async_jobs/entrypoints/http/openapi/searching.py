@@ -58,7 +58,7 @@ _SPAN: Final = object_schema(
         "until": described(optional(INSTANT), "Before that."),
     },
 )
-_FILTER: Final = object_schema(
+FILTER: Final = object_schema(
     "JobFilter",
     {},
     {
@@ -88,7 +88,7 @@ _REQUEST: Final = object_schema(
     "SearchRequest",
     {},
     {
-        "filter": optional(_FILTER),
+        "filter": optional(FILTER),
         "limit": optional({"type": "integer", "minimum": 1, "maximum": JOBS_PER_PAGE_MAX}),
         "cursor": described(optional(UUID), "The `next_cursor` of the page before."),
         "count": described(optional({"type": "boolean"}), "Count them; no page is returned."),

@@ -32,7 +32,7 @@ from async_jobs.entrypoints.http.openapi.schemas import (
 )
 
 _NOT_CONTROL: Final = r"[^\u0000-\u001f\u007f-\u009f]"
-_REASON: Final[Schema] = {
+REASON: Final[Schema] = {
     "type": "string",
     "minLength": 1,
     "maxLength": REASON_CHARACTERS_MAX,
@@ -65,7 +65,7 @@ _OF_TENANT: Final[dict[str, Schema]] = {
 def _order(title: str, scope: Schema, what: dict[str, Schema]) -> Schema:
     return object_schema(
         title,
-        {"scope": scope, "reason": described(_REASON, "Why, for whoever finds it.")} | what,
+        {"scope": scope, "reason": described(REASON, "Why, for whoever finds it.")} | what,
         {
             "until": described(
                 optional(INSTANT), "When it ends by itself, at most 366 days ahead; else never."
@@ -241,7 +241,7 @@ END: Final = route(
     problems(Problem.CONTROL_NOT_FOUND, Problem.CONTROL_CHANGED),
     parameters=[
         _id("control_id", "The control's id."),
-        query("reason", _REASON, "Why, for whoever asks.") | {"required": True},
+        query("reason", REASON, "Why, for whoever asks.") | {"required": True},
         query("expected_version", _VERSION, "Its version; without it, whatever it has."),
     ],
 )
@@ -254,7 +254,7 @@ REVERT: Final = route(
     problems(*READ, Problem.CONTROL_NOT_FOUND, Problem.CONTROL_CHANGED),
     parameters=[_id("operation_id", "The operation's id.")],
     requestBody=body(
-        object_schema("RevertRequest", {"reason": _REASON}, {}), revert={"reason": "it is back"}
+        object_schema("RevertRequest", {"reason": REASON}, {}), revert={"reason": "it is back"}
     ),
 )
 AUDIT: Final = route(
