@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
+import pytest
+
+from async_jobs.domain.errors import JobNotFoundError
 from async_jobs.entrypoints.settings.names import TOKEN_VARIABLE
-from tests.kit.command_line import enqueued, refusal
+from async_jobs.host import SystemClock
+from async_jobs.testing.builders import a_request
+from tests.kit.command_line import enqueued, refusal, serving
 from tests.kit.harness import Programs, free_port
 
 WHY = ("--reason", "a mistake", "--actor", "ada")
@@ -50,3 +56,28 @@ async def test_jobs_are_cancelled_over_http(on_database: Programs) -> None:
 
     assert (begun["actor"], begun["address"], begun["matched"]) == ("shared", "127.0.0.1", 1)
     assert f"{begun['id']}  cancel  cancelled" in stopped
+
+
+async def test_one_job_is_made_due_and_deleted(on_database: Programs) -> None:
+    """By operations of one job each, so that the audit tells of them."""
+    tomorrow = SystemClock().now() + timedelta(days=1)
+    async with serving(on_database) as service:
+        request = a_request(use_case="notifications", run_at=tomorrow)
+        job_id = (await service.enqueue(request)).job_id
+    run, one = on_database.run, str(job_id)
+    scheduler = on_database.start("scheduler", "--log-format", "json")
+    await scheduler.has_logged("scheduler_started")
+
+    due = (await run("jobs", "run-now", one, *WHY)).stdout
+    async with serving(on_database) as service:
+        waits = await service.get_job(job_id)
+        await service.cancel_job(job_id)
+    again = await run("jobs", "run-now", one, *WHY)
+    deleted = (await run("jobs", "delete", one, *WHY)).stdout
+    async with serving(on_database) as service:
+        with pytest.raises(JobNotFoundError):
+            await service.get_job(job_id)
+
+    assert (due, deleted) == (f"due now: {one}\n", f"deleted: {one}\n")
+    assert waits.run_at < tomorrow - timedelta(hours=1)
+    assert f"no job of the id {one} waits for its time" in refusal(again, 1)

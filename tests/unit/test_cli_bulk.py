@@ -6,15 +6,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from async_jobs.domain.audit import Operator
-from async_jobs.domain.bulk import BulkAction
+from async_jobs.domain.bulk import BulkAction, BulkOperation
 from async_jobs.domain.errors import ConfigurationError
-from async_jobs.entrypoints.cli import bulk
+from async_jobs.entrypoints.cli import bulk, one_job
 from async_jobs.entrypoints.cli.main import app
+from async_jobs.entrypoints.programs.options import LogLevel
 from async_jobs.ports.bulk_steering import BulkPreview
-from async_jobs.testing.builders import a_bulk_operation, later
+from async_jobs.testing.builders import a_bulk_operation, an_id, later
 
 
 def asked(**given: Any) -> bulk._Asked:
@@ -66,6 +68,25 @@ def test_what_is_wrong_is_said_before_anything_is_asked(
 
     assert ran.exit_code == 2
     assert told in ran.output
+
+
+@pytest.mark.parametrize(
+    ("operation", "told"),
+    [
+        (None, "missing"),
+        (a_bulk_operation(skipped=1), "kept"),
+        (a_bulk_operation(failed=1, problem="no_deletes"), "is kept: no_deletes"),
+    ],
+)
+def test_what_becomes_of_one_job_is_told(
+    operation: BulkOperation | None, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That it is not there, cannot be changed as it is, or why the database keeps it."""
+    with pytest.raises(typer.Exit) as ended:
+        one_job._tell(operation, "deleted", an_id(), "missing", "kept", LogLevel.WARNING)
+
+    assert ended.value.exit_code == 1
+    assert told in capsys.readouterr().err
 
 
 def test_durations_and_instants() -> None:

@@ -133,7 +133,7 @@ def _command(action: BulkAction, amends: str, summary: str) -> Callable[..., Non
             created = None if since is None else _duration("--since", since)
             late = None if tolerance is None else _duration("--delay-tolerance", tolerance)
             due = None if run_at is None else _instant("--run-at", run_at)
-            operator = _operator(actor, url)
+            operator = operator_of(actor, url)
         asked = _Asked(reason, operator, maximum, yes, detach, as_json)
         criteria = JobQuery(
             tenant_id=tenant,
@@ -234,7 +234,7 @@ def stop(
     Example: `async-jobs bulk stop 01a22ed1-bd38-7000-8000-0001eb319a2a --reason 'a mistake'`
     """
     with reporting(log_level):
-        operator = _operator(actor, url)
+        operator = operator_of(actor, url)
     stopped = ask_bulk(
         Where(dsn, url, token),
         log_level,
@@ -260,7 +260,7 @@ def undo(
     Example: `async-jobs bulk undo 01a22ed1-bd38-7000-8000-0001eb319a2a --reason 'a mistake'`
     """
     with reporting(log_level):
-        asked = _Asked(reason, _operator(actor, url), None, True, detach, as_json)
+        asked = _Asked(reason, operator_of(actor, url), None, True, detach, as_json)
 
     async def undone(bulk: BulkSteering, clock: Clock) -> BulkOperation:
         begun = await bulk.undo(operation_id, reason=reason, operator=asked.operator)
@@ -374,7 +374,8 @@ def _print_json(answer: object) -> None:
     typer.echo(printable(json.dumps(answer, indent=2, ensure_ascii=False), keep="\n"))
 
 
-def _operator(actor: str | None, url: str | None) -> Operator:
+def operator_of(actor: str | None, url: str | None) -> Operator:
+    """Return who acts; an API knows by itself."""
     if actor is not None and url is not None:
         raise ConfigurationError("--actor: an API knows by the token who acts; leave it out")
     return Operator(actor=actor or getpass.getuser())

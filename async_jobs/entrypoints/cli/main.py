@@ -19,6 +19,7 @@ from async_jobs.entrypoints.cli.bulk import bulk_app
 from async_jobs.entrypoints.cli.controls import audit, controls, limit, pause, resume
 from async_jobs.entrypoints.cli.dashboard import dashboard
 from async_jobs.entrypoints.cli.jobs import jobs_app
+from async_jobs.entrypoints.cli.one_job import delete, run_now
 from async_jobs.entrypoints.cli.operations import explain, status
 from async_jobs.entrypoints.cli.options import (
     HealthHost,
@@ -44,6 +45,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Runs jobs, earliest deadline first. Settings come from ASYNC_JOBS_… variables.",
 )
+jobs_app.command()(delete)
+jobs_app.command("run-now")(run_now)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(bulk_app, name="bulk")
 
