@@ -23,7 +23,7 @@ from async_jobs.domain.bounds import (
     check_priority,
 )
 from async_jobs.domain.errors import IllegalTransition, InvalidJobError
-from async_jobs.domain.filters import JobQuery, check_query, query_record_of
+from async_jobs.domain.filters import JobQuery, check_query, check_window, query_record_of
 from async_jobs.domain.job import Job, JobStatus
 from async_jobs.domain.lifecycle import (
     Amended,
@@ -332,7 +332,7 @@ def check_bulk(
     """
     if action is BulkAction.UNDO:
         raise InvalidJobError("action", "must be another one: an undo is of an operation")
-    check_query(criteria)
+    check_window(check_query(criteria))
     if criteria == JobQuery() and not all_jobs:
         raise InvalidJobError("filter", "must have a condition, or say `all` for every job")
     if not statuses_of(action, criteria) <= STATUSES[action]:

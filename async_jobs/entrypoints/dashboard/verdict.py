@@ -13,6 +13,8 @@ from async_jobs.domain.tallies import Attained, Attainment
 
 LATE_SHARE: Final = 0.01
 """More late starts than that in an hour are worth a line."""
+FAILED_SHARE: Final = 0.1
+"""More failed attempts than that in an hour are worth one: retries are for some."""
 STEP_COUNT: Final = 12
 
 
@@ -117,8 +119,16 @@ def _by_step(steps: Attainment) -> Iterator[tuple[Attained, int]]:
         yield row, min(STEP_COUNT - 1, max(0, int((row.starting - steps.since) / size)))
 
 
-def troubles(status: Status, use_cases: Iterable[Load]) -> list[Trouble]:
-    """Return what is wrong, what matters most first; nothing if all is well."""
+def troubles(
+    status: Status, use_cases: Iterable[Load], *, has_groups: bool = True
+) -> list[Trouble]:
+    """Return what is wrong, what matters most first; nothing if all is well.
+
+    Args:
+        status: who is there, and what keeps jobs waiting.
+        use_cases: with what became of their jobs.
+        has_groups: whether there is a page of error groups; else dead jobs are shown.
+    """
     found = [
         Trouble(
             level=_LEVELS.get(each.code, Level.WARN),
@@ -129,25 +139,46 @@ def troubles(status: Status, use_cases: Iterable[Load]) -> list[Trouble]:
         for each in status.warnings
     ]
     for load in use_cases:
-        hour = load.hour
-        if hour is None:
-            continue
-        missed = hour.late + hour.unstarted
-        if missed > LATE_SHARE * (hour.on_time + missed):
-            found.append(
-                Trouble(
-                    level=Level.WARN,
-                    code="late",
-                    sentence=(
-                        f"{missed:,} of {hour.on_time + missed:,} first starts of"
-                        f" {load.now.use_case!r} missed their deadline in the last hour:"
-                        " see what its jobs wait for."
-                    ),
-                    path="use-case",
-                    query={"name": load.now.use_case},
-                )
-            )
+        if load.hour is not None:
+            found += _missed(load.now.use_case, load.hour)
+            found += _failing(load.now.use_case, load.hour, has_groups)
     return sorted(found, key=lambda each: _ORDER.index(each.level))
+
+
+def _missed(use_case: str, hour: Attained) -> Iterator[Trouble]:
+    missed = hour.late + hour.unstarted
+    if missed > LATE_SHARE * (hour.on_time + missed):
+        yield Trouble(
+            level=Level.WARN,
+            code="late",
+            sentence=(
+                f"{missed:,} of {hour.on_time + missed:,} first starts of {use_case!r} missed"
+                " their deadline in the last hour: see what its jobs wait for."
+            ),
+            path="use-case",
+            query={"name": use_case},
+        )
+
+
+def _failing(use_case: str, hour: Attained, has_groups: bool) -> Iterator[Trouble]:
+    failed = sum(hour.attempts.get(how, 0) for how in _FAILURES)
+    if failed > FAILED_SHARE * (hour.succeeded + failed):
+        dead = f", and {hour.dead:,} jobs are dead" if hour.dead else ""
+        yield Trouble(
+            level=Level.WARN,
+            code="failing",
+            sentence=(
+                f"{failed:,} of {hour.succeeded + failed:,} attempts of {use_case!r} failed in"
+                f" the last hour{dead}: see what went wrong."
+            ),
+            path="errors" if has_groups else "jobs",
+            query={"use_case": use_case}
+            if has_groups
+            else {"use_case": use_case, "status": "dead"},
+        )
+
+
+_FAILURES: Final = ("failed", "rejected", "lease_expired")
 
 
 def _where(code: str, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -442,16 +442,30 @@ def test_many_use_cases_are_sorted_by_what_needs_a_look() -> None:
     late = Attained(
         starting=NOW, use_case=names[3], on_time=90, late=10, attempts={}, attainment=0.9
     )
+    failing = Attained(
+        starting=NOW,
+        use_case=names[7],
+        on_time=9,
+        succeeded=3,
+        dead=2,
+        attempts={"failed": 5, "rejected": 1, "snoozed": 40},
+    )
     hour = Attainment(
         at=NOW,
         since=NOW.replace(hour=11),
         until=NOW,
         step_seconds=None,
         by=(Dimension.USE_CASE,),
-        rows=(late,),
+        rows=(late, failing),
     )
     found = loads(status, hour, hour, ())
 
     assert [each.now.use_case for each in found[:2]] == [names[3], names[499]]
-    (trouble,) = troubles(status, found)
-    assert trouble.sentence.startswith("10 of 100 first starts of 'use-case-003' missed")
+    missed, failed = troubles(status, found)
+    assert missed.sentence.startswith("10 of 100 first starts of 'use-case-003' missed")
+    assert failed.sentence == (
+        "6 of 9 attempts of 'use-case-007' failed in the last hour, and 2 jobs are dead: see what"
+        " went wrong."
+    )
+    assert (failed.path, failed.query) == ("errors", {"use_case": names[7]})
+    assert troubles(status, found, has_groups=False)[1].path == "jobs"

@@ -197,6 +197,7 @@ ACME = JobQuery(tenant_id="acme")
     [
         (BulkAction.CANCEL, JobQuery(), Amendment(), "filter"),
         (BulkAction.CANCEL, JobQuery(tenant_id=""), Amendment(), "tenant_id"),
+        (BulkAction.CANCEL, JobQuery(payload_text="ada"), Amendment(), "payload_text"),
         (BulkAction.RETRY, RUNNING, Amendment(), "statuses"),
         (BulkAction.UNDO, ACME, Amendment(), "action"),
         (BulkAction.RESCHEDULE, ACME, Amendment(), "run_at"),

@@ -23,7 +23,7 @@ async def show(visit: Visit) -> Page:
     if len(status.use_cases) * (STEP_COUNT + 1) <= ROWS_MAX:  # more are told by the hour only
         steps = await visit.attainment(HOUR, step=HOUR / STEP_COUNT)
     use_cases = loads(status, hour, steps, controls)
-    found = troubles(status, use_cases)
+    found = troubles(status, use_cases, has_groups=visit.doors.search is not None)
     rates = [each.now.starts_per_second for each in use_cases if each.now.starts_per_second]
     told = {
         "status": status,
