@@ -89,8 +89,8 @@ async def snooze_once(context: JobContext, payload: Payload) -> None:
             raise Snooze(1)
 
 
-@job_registry.handler("send_email")
-async def send_email(context: JobContext, payload: Payload) -> None:
+@job_registry.handler("send_receipt")
+async def send_receipt(context: JobContext, payload: Payload) -> None:
     with _recorded(context):
         if os.environ.get(DEPLOYMENT_VARIABLE) == BAD:
             raise LookupError(f"no template for the message {payload['number']}")

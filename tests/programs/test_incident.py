@@ -28,7 +28,7 @@ from tests.kit.harness import eventually, free_port
 from tests.programs.handlers_for_tests import BAD, DEPLOYMENT_VARIABLE
 from tests.programs.systems import LOGGED, QUICKLY, System, a_system
 
-BROKEN, SOUND = "send_email", "succeed"
+BROKEN, SOUND = "send_receipt", "succeed"
 TENANTS = ("acme", "beta")
 EACH = 10
 """So many jobs of a type are enqueued for each tenant at a time."""

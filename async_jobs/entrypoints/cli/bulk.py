@@ -171,6 +171,12 @@ def _without(run: Callable[..., None], left_out: Collection[str]) -> Callable[..
     return run
 
 
+_EXAMPLES: Final = {
+    "": "",
+    "run_at": " --run-at 2030-01-31T18:00:00Z",
+    "priority": " --priority 10",
+    "tolerance": " --delay-tolerance 2h",
+}
 for _action, _amends, _summary in (
     (BulkAction.CANCEL, "", "Cancel jobs; what a worker executes is asked to stop."),
     (BulkAction.RETRY, "", "Give dead jobs another life; cancelled ones by --status cancelled."),
@@ -179,7 +185,9 @@ for _action, _amends, _summary in (
     (BulkAction.PRIORITISE, "priority", "Give waiting jobs another priority."),
     (BulkAction.TOLERATE, "tolerance", "Give waiting jobs another delay tolerance."),
 ):
-    bulk_app.command(_action.value)(_command(_action, _amends, _summary))
+    _example = f"async-jobs bulk {_action}{_EXAMPLES[_amends]} --type send_email --reason moved"
+    _told = f"{_summary}\n\nExample: `{_example}`"
+    bulk_app.command(_action.value)(_command(_action, _amends, _told))
 
 
 @bulk_app.command("list")
