@@ -83,6 +83,7 @@ class Attempt:
         self.error: BaseException | None = None  # what it failed by, for whoever wants to be told
         self.in_thread = False  # a thread executes the handler, and may outlive its slot
         self._cancellation = _Flag()
+        self._context: JobContext | None = None
         self._task: asyncio.Task[object] | None = None  # of an async handler, while it runs
 
     def stop(self, reason: StopReason, *, at: float) -> None:
@@ -149,8 +150,10 @@ class Attempt:
         return event
 
     def context(self) -> JobContext:
-        """Return what the handler knows of its job."""
-        return JobContext.of(self.job, self._cancellation, self.trace_id)
+        """Return what the handler knows of its job: the same each time, as it began with it."""
+        if self._context is None:
+            self._context = JobContext.of(self.job, self._cancellation, self.trace_id)
+        return self._context
 
     async def _call(self, threads: Executor) -> object:
         """Call the handler: in this task, which a stop cancels meanwhile, or in a thread."""
