@@ -66,3 +66,19 @@ async def test_labels_are_looked_up_where_somebody_made_an_index(pool: asyncpg.P
     assert (before.jobs, before.complete) == ((), False)
     assert (after.jobs, after.complete) == ((labelled,), True)
     assert counted == Counted(1)
+
+
+async def test_labels_of_others_are_not_where_a_tenants_search_goes_on(pool: asyncpg.Pool) -> None:
+    """Their jobs' ids stay theirs, and take none of what it may look at."""
+    (text,) = re.findall(r"CREATE INDEX CONCURRENTLY.*?;", OPERATIONS.read_text("utf-8"), re.DOTALL)
+    await pool.execute(text)
+    labels = {"order": "7"}
+    own = [a_job(tenant_id="acme", labels=labels) for _ in range(2)]
+    others = [a_job(tenant_id="globex", labels=labels) for _ in range(5)]
+    await PostgresJobStore(pool).add([*own, *others], {})
+    query = JobQuery(tenant_id="acme", labels=labels)
+
+    page = await PostgresCatalog(pool).matching(query, limit=10, look_at=3)
+
+    assert {job.id for job in page.jobs} == {job.id for job in own}
+    assert page.complete

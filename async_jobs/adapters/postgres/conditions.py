@@ -118,11 +118,15 @@ def looked_at(
         ids = arguments.add(sorted(query.ids), "uuid[]")
         return f"SELECT j.* FROM jobs AS j WHERE j.id = ANY({ids}) AND {newest}"
     if by_labels:
+        # Of a tenant's search no other tenant's job is where it goes on.
+        of_tenant = ""
+        if query.tenant_id is not None:
+            of_tenant = f"j.tenant_id = {arguments.add(query.tenant_id, 'text')} AND "
         return (
             "SELECT j.* FROM (SELECT l.id FROM jobs AS l"
             f" WHERE l.labels @> {_labels(query, arguments)} OFFSET 0) AS l"
             " CROSS JOIN LATERAL (SELECT * FROM jobs WHERE id = l.id LIMIT 1) AS j"
-            f" WHERE {newest}"
+            f" WHERE {of_tenant}{newest}"
         )
     if query.tenant_id is None:
         return f"SELECT j.* FROM jobs AS j WHERE {newest}"
