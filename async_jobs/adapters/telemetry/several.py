@@ -18,7 +18,7 @@ class SeveralTelemetries:
     def wants(self, kind: type[Fact]) -> bool:
         """See `Telemetry`."""
         # As a loop: it is asked of every job, and a generator costs more than the answers.
-        for telemetry in self._telemetries:  # noqa: SIM110
+        for telemetry in self._telemetries:  # noqa: SIM110 - a generator costs more
             if telemetry.wants(kind):
                 return True
         return False

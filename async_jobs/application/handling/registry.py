@@ -291,7 +291,7 @@ def _is_async(function: Callable[..., Any]) -> bool:
     return any(
         inspect.iscoroutinefunction(each)
         for outer in (function, inspect.unwrap(_whole(function)))
-        for each in (_whole(outer), getattr(_whole(outer), "__call__", None))  # noqa: B004
+        for each in (_whole(outer), getattr(_whole(outer), "__call__", None))  # noqa: B004 - as below
     )
 
 
@@ -303,7 +303,7 @@ def _is_generator(function: Callable[..., Any]) -> bool:
     whole = _whole(function)
     return any(
         inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each)
-        for each in (whole, getattr(whole, "__call__", None))  # noqa: B004
+        for each in (whole, getattr(whole, "__call__", None))  # noqa: B004 - as below
     )
 
 
